@@ -1,0 +1,105 @@
+import pickle
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from workbench.data.decode import BadSample
+from workbench.data.pairs import Pairs
+
+CAPTIONS = [["a dog", "ein Hund"], ["a cat"], ["東京", "Tokyo", "Tokyo"], [""], ["last"]]
+
+
+def read(row: int) -> torch.Tensor:
+    if row == 3:
+        raise BadSample("truncated or damaged image")
+    return torch.full((3, 2, 2), row, dtype=torch.uint8)
+
+
+def table(ids: list[str] | None = None, captions: list[list[str]] | None = None) -> pa.Table:
+    return pa.table(
+        {
+            "id": pa.array(ids if ids is not None else list("abcde"), pa.string()),
+            "captions": pa.array(captions if captions is not None else CAPTIONS, pa.list_(pa.string())),
+            "box": [[0.0, float(row)] for row in range(len(ids) if ids is not None else 5)],
+        }
+    )
+
+
+def pairs(of: pa.Table | None = None) -> Pairs:
+    return Pairs(table() if of is None else of, read, name="letters", split="train", rejected={"no image": 2})
+
+
+def test_rows_and_flattened_captions_agree() -> None:
+    letters = pairs()
+    assert len(letters) == 5 and letters.ids == list("abcde")
+    assert [letters.captions(row) for row in range(5)] == CAPTIONS
+    assert letters.all_captions == [caption for captions in CAPTIONS for caption in captions]
+    assert letters.first_caption.tolist() == [0, 2, 3, 6, 7, 8] and letters.first_caption.dtype == np.int64
+    assert letters.image_of_caption.tolist() == [0, 0, 1, 2, 2, 2, 3, 4]
+    assert letters.image_of_caption.dtype == np.int64
+    assert letters.details(2) == {"box": [0.0, 2.0]}
+    assert letters.rejected == Counter({"no image": 2})
+
+
+def test_images_and_reasons_come_through() -> None:
+    assert int(pairs().image(4).max()) == 4
+    with pytest.raises(BadSample, match="truncated"):
+        pairs().image(3)
+
+
+def test_rows_outside_are_refused() -> None:
+    for row in (-1, 5):
+        for look in (pairs().image, pairs().captions, pairs().details):
+            with pytest.raises(IndexError):
+                look(row)
+    with pytest.raises(IndexError):
+        pairs().select([0, 5])
+
+
+def test_a_subset_of_a_subset_reads_the_right_images() -> None:
+    subset = pairs().select([4, 2, 0]).select(np.array([2, 0]))
+    assert subset.ids == ["a", "e"]
+    assert [int(subset.image(row).max()) for row in range(2)] == [0, 4]
+    assert subset.captions(1) == ["last"] and subset.first_caption.tolist() == [0, 2, 3]
+    assert subset.rejected == pairs().rejected and subset.split == "train"
+    assert len(pairs().select([])) == 0
+
+
+def test_the_fingerprint_sees_ids_captions_and_order_only() -> None:
+    whole = pairs().fingerprint
+    assert len(whole) == 64 and whole == pairs(table().drop_columns("box")).fingerprint
+    chunked = pa.concat_tables([table().slice(0, 2), table().slice(2)])
+    assert pairs(chunked).fingerprint == whole
+    assert pairs().select(range(5)).fingerprint == whole
+    others = [
+        pairs().select([1, 0, 2, 3, 4]),
+        pairs(table(ids=list("abcdf"))),
+        pairs(table(captions=[["a dogein", " Hund"], *CAPTIONS[1:]])),
+        pairs(table(captions=[["a dog"], ["ein Hund", "a cat"], *CAPTIONS[2:]])),
+    ]
+    assert len({whole, *(other.fingerprint for other in others)}) == 5
+
+
+def test_an_empty_set_is_a_set() -> None:
+    empty = pairs(table(ids=[], captions=[]))
+    assert len(empty) == 0 and empty.all_captions == [] and empty.first_caption.tolist() == [0]
+    assert empty.fingerprint != pairs().fingerprint
+
+
+def test_broken_tables_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"unique.*\['a'\]"):
+        pairs(table(ids=["a", "a", "b", "c", "d"]))
+    with pytest.raises(ValueError, match="'b' has no caption"):
+        pairs(table(captions=[["x"], [], ["y"], ["z"], ["w"]]))
+    with pytest.raises(ValueError, match="captions"):
+        pairs(table().drop_columns("captions"))
+
+
+def test_pickling_keeps_everything() -> None:
+    subset = pairs().select([2, 4])
+    copy = pickle.loads(pickle.dumps(subset))
+    assert copy.fingerprint == subset.fingerprint and copy.rejected == subset.rejected
+    assert int(copy.image(0).max()) == 2

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+
+from workbench.evaluation import bootstrap_interval, paired_bootstrap
+
+
+def test_mean_of_the_first_minus_mean_of_the_second() -> None:
+    result = paired_bootstrap([1, 1, 0, 1], [0, 1, 0, 0], resamples=500)
+    assert result.difference == 0.5
+    assert 0 <= result.low < 0.5 < result.high <= 1
+    assert (result.n, result.resamples) == (4, 500)
+    turned = paired_bootstrap([0, 1, 0, 0], [1, 1, 0, 1], resamples=500)
+    assert (turned.difference, turned.low, turned.high) == (-0.5, -result.high, -result.low)
+
+
+def test_equals_slow_version() -> None:
+    """The same draws one at a time: whole units, and the mean over all values drawn."""
+    generator = np.random.default_rng(5)
+    a, b = generator.normal(size=(2, 30))
+    groups = generator.integers(0, 8, 30)
+    groups[:8] = np.arange(8)
+    result = paired_bootstrap(a, b, groups, resamples=400, seed=3)
+    draws = np.random.default_rng(3).integers(0, 8, size=(400, 8))
+    means = [np.mean(np.concatenate([(a - b)[groups == unit] for unit in drawn])) for drawn in draws]
+    assert result.difference == pytest.approx(np.mean(a) - np.mean(b))
+    assert (result.low, result.high) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])))
+    assert result.n == 8
+
+
+def test_large_samples_follow_the_normal_approximation() -> None:
+    values = np.random.default_rng(0).normal(3, 2, size=4000)
+    result = bootstrap_interval(values)
+    error = values.std() / np.sqrt(4000)
+    assert result.mean == pytest.approx(values.mean())
+    assert result.low == pytest.approx(values.mean() - 1.96 * error, abs=0.1 * error)
+    assert result.high == pytest.approx(values.mean() + 1.96 * error, abs=0.1 * error)
+
+
+def test_captions_of_an_image_move_together() -> None:
+    """Five copies of every value say no more than one: grouped, the interval is that of the single values."""
+    single = (np.random.default_rng(0).random(200) < 0.4).astype(float)
+    copies, image = np.repeat(single, 5), np.repeat(np.arange(200), 5)
+    alone = bootstrap_interval(single)
+    grouped = bootstrap_interval(copies, [f"image {n}" for n in image])
+    loose = bootstrap_interval(copies)
+    assert (grouped.mean, grouped.low, grouped.high, grouped.n) == pytest.approx(
+        (alone.mean, alone.low, alone.high, 200)
+    )
+    assert (loose.high - loose.low) < 0.6 * (grouped.high - grouped.low)
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    """Pairs that move together: 300 experiments with 60 pairs, true difference 0.2."""
+    generator = np.random.default_rng(0)
+    covered = 0
+    for experiment in range(300):
+        common = generator.normal(size=60)
+        a, b = common + 0.2 + 0.5 * generator.normal(size=60), common + 0.5 * generator.normal(size=60)
+        result = paired_bootstrap(a, b, resamples=400, seed=experiment)
+        covered += result.low <= 0.2 <= result.high
+    assert 0.90 <= covered / 300 <= 0.98
+
+
+def test_excludes_zero() -> None:
+    better = paired_bootstrap(np.arange(50) / 50 + 0.1, np.arange(50) / 50, resamples=200)
+    assert better.excludes_zero and better.low == pytest.approx(0.1)
+    worse = paired_bootstrap(np.zeros(50), np.ones(50), resamples=200)
+    assert worse.excludes_zero and worse.difference == worse.high == -1
+    assert not paired_bootstrap(np.ones(50), np.ones(50), resamples=200).excludes_zero
+    assert not paired_bootstrap([1, 0] * 50, [0, 1] * 50, resamples=200).excludes_zero
+
+
+def test_seed_decides() -> None:
+    values = np.random.default_rng(0).random(100)
+    first, again, other = (bootstrap_interval(values, resamples=300, seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_blocks_cover_every_resample() -> None:
+    """More values times resamples than are drawn at once, with groups of unequal size."""
+    values = np.random.default_rng(0).random(20_000)
+    result = bootstrap_interval(values, np.arange(20_000) // 7, resamples=1_000)
+    assert result.low < result.mean < result.high
+    assert result.high - result.low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(20_000), rel=0.15)
+    assert result.n == 2858
+
+
+def test_one_unit_has_no_spread() -> None:
+    result = bootstrap_interval([True, False], groups=["same", "same"], resamples=10)
+    assert result.low == result.mean == result.high == 0.5
+    assert result.n == 1
+
+
+@pytest.mark.parametrize(
+    "a, b, options, message",
+    [
+        ([1.0, 2.0], [1.0], {}, "one length, got 2 and 1"),
+        ([], [], {}, "at least one number"),
+        ([[1.0]], [[1.0]], {}, "shape"),
+        ([1.0, np.nan], [1.0, 2.0], {}, "a holds 1 values that are not finite"),
+        ([1.0, 2.0], [1.0, 2.0], {"groups": [0]}, "one group for each of 2 values"),
+        ([1.0, 2.0], [1.0, 2.0], {"resamples": 0}, "resamples = 0"),
+    ],
+)
+def test_bad_inputs(a: list, b: list, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        paired_bootstrap(np.array(a), np.array(b), **options)

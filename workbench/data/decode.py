@@ -1,0 +1,140 @@
+"""Bytes to a picture or a caption, safely, or a named reason why not."""
+
+import io
+import unicodedata
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+import torchvision.io  # registers torch.ops.image.decode_jpeg
+from PIL import Image, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+Reason = Literal[
+    # of a picture's file
+    "missing file",
+    "unreadable file",
+    "file too large",
+    "a URL, not a file",
+    "path leaves the image folder",
+    # of its bytes
+    "empty file",
+    "not an image (looks like HTML)",
+    "not an image (unknown format)",
+    "too many pixels",
+    "truncated or damaged image",
+    # of a caption
+    "empty caption",
+    "caption not UTF-8",
+    "caption not text",
+    "caption too long",
+    # of a pair, a table's row or a shard's member
+    "no image",
+    "no caption",
+    "no split",
+    "damaged record",
+    "duplicate id",
+    "unsafe name",
+    "not a regular file",
+    "another type of file",
+    "truncated shard",
+]
+REASONS: tuple[str, ...] = get_args(Reason)
+LONGEST_CAPTION = 10_000  # characters; a longer one is a page that strayed in, not a caption
+
+
+class BadSample(Exception):
+    """A pair that cannot be used; `reason` is one of `REASONS`, fit to be counted."""
+
+    def __init__(self, reason: Reason) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+def decode_image(data: bytes, max_pixels: int = 50_000_000) -> torch.Tensor:
+    """Decode a JPEG, PNG, WebP, GIF (first frame) or BMP into a uint8 RGB tensor [3, height, width].
+
+    In memory the channels of a pixel lie together, which is what resizing is fastest on.
+    The format is taken from the first bytes, never from a name, and the size from the header before any pixel
+    is decoded. EXIF orientation is applied, transparency laid over white. Raises `BadSample` with one of
+    `REASONS`; a file that ends early is refused, not half decoded.
+    """
+    opener = _opener(data)
+    try:
+        # The plugin's own class, since Image.open would warn about large images by a limit that is not ours.
+        image = opener(io.BytesIO(data))
+        width, height = image.size
+    except Exception as error:  # decoders raise whatever they please on hostile bytes
+        raise BadSample("truncated or damaged image") from error
+    if width * height > max_pixels:
+        raise BadSample("too many pixels")
+    try:
+        return _decode_jpeg(data) if opener is JpegImageFile and _HAS_JPEG else _decode_with_pillow(image)
+    except Exception as error:
+        raise BadSample("truncated or damaged image") from error
+
+
+def clean_caption(caption: object) -> str:
+    """Bring a caption, bytes or str, to Unicode NFC with single spaces; raises `BadSample` where none is left."""
+    try:
+        text = caption.decode("utf-8-sig") if isinstance(caption, bytes) else caption
+        if not isinstance(text, str):
+            raise BadSample("caption not text")
+        text.encode("utf-8")  # JSON can smuggle in lone surrogates, which tokenizers and Arrow refuse
+    except UnicodeError as error:
+        raise BadSample("caption not UTF-8") from error
+    text = " ".join(unicodedata.normalize("NFC", text).replace("\0", " ").split())
+    if not text:
+        raise BadSample("empty caption")
+    if len(text) > LONGEST_CAPTION:
+        raise BadSample("caption too long")
+    return text
+
+
+def _opener(data: bytes) -> type[ImageFile]:
+    if not data:
+        raise BadSample("empty file")
+    if data.startswith(b"\xff\xd8\xff"):
+        return JpegImageFile
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PngImageFile
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return WebPImageFile
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return GifImageFile
+    if data.startswith(b"BM"):
+        return BmpImageFile
+    if (
+        data[:512]
+        .lstrip(b"\xef\xbb\xbf \t\r\n")
+        .lower()
+        .startswith((b"<!doctype html", b"<html", b"<head", b"<body"))
+    ):
+        raise BadSample("not an image (looks like HTML)")
+    raise BadSample("not an image (unknown format)")
+
+
+# The operator itself: torchvision 0.29 warns on every call of its wrapper, which is to go in a later version.
+_HAS_JPEG = hasattr(torch.ops.image, "decode_jpeg")
+
+
+def _decode_jpeg(data: bytes) -> torch.Tensor:
+    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    pixels: torch.Tensor = torch.ops.image.decode_jpeg(encoded, torchvision.io.ImageReadMode.RGB.value, True)
+    return pixels
+
+
+def _decode_with_pillow(opened: ImageFile) -> torch.Tensor:
+    opened.load()
+    image = ImageOps.exif_transpose(opened)
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion clips to white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)

@@ -1,0 +1,142 @@
+"""What opening a source gives, whatever its format, and the pieces that the formats share."""
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import torch
+
+from workbench.data.decode import BadSample, clean_caption, decode_image
+
+IMAGE_EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
+LARGEST_IMAGE = 128 << 20  # bytes
+LARGEST_TEXT = 1 << 20
+
+SPLIT_FOLDERS = ("train", "val", "valid", "validation", "dev", "test")
+SCHEMA = pa.schema(
+    {"id": pa.string(), "captions": pa.list_(pa.string()), "split": pa.string(), "path": pa.string()}
+)
+_BATCH = 65_536
+
+
+@dataclass
+class Opened:
+    """A source with all its splits.
+
+    `table` has the columns `id`, `captions` and `split` (null throughout where the source has no splits),
+    `read` gives the image of one of its rows. `lost` counts pairs left out by reason, `skipped` what was left
+    aside without losing a pair.
+    """
+
+    table: pa.Table
+    read: Callable[[int], torch.Tensor]
+    lost: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def kept(self) -> int:
+        """How many pairs are left; where there are splits, those in one of them."""
+        unsplit = self.table["split"].null_count
+        return len(self.table) - (unsplit if unsplit < len(self.table) else 0)
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Reads the image of a row from the file named in an Arrow column."""
+
+    paths: pa.ChunkedArray
+    max_pixels: int
+
+    def __call__(self, row: int) -> torch.Tensor:
+        return decode_image(read_file(self.paths[row].as_py()), self.max_pixels)
+
+
+class Rows:
+    """Collects pairs into Arrow columns, so that no Python objects pile up."""
+
+    def __init__(self) -> None:
+        self._batches: list[pa.RecordBatch] = []
+        self._rows: list[tuple[str, list[str], str | None, str]] = []
+
+    def add(self, identity: str, captions: list[str], split: str | None, path: str) -> None:
+        """Append one pair; raises `BadSample` for names that are not UTF-8."""
+        for name in (identity, path):
+            check_utf8(name)
+        self._rows.append((identity, captions, split, path))
+        if len(self._rows) == _BATCH:
+            self._flush()
+
+    def table(self) -> pa.Table:
+        """Everything added, with the columns of `SCHEMA`."""
+        self._flush()
+        return pa.Table.from_batches(self._batches, schema=SCHEMA)
+
+    def _flush(self) -> None:
+        columns = zip(*self._rows, strict=True) if self._rows else ((),) * len(SCHEMA)
+        arrays = [pa.array(column, type=kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
+        self._batches.append(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
+        self._rows = []
+
+
+def check_utf8(name: str) -> None:
+    """Raise `BadSample` for a file name that is no Unicode text."""
+    try:
+        name.encode("utf-8")
+    except UnicodeError as error:
+        raise BadSample("unsafe name") from error
+
+
+def check_file(path: str | Path) -> int:
+    """The size of a regular file in bytes; raises `BadSample` for anything else."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError as error:
+        raise BadSample("missing file") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise BadSample("unreadable file") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise BadSample("not a regular file")
+    return status.st_size
+
+
+def read_file(path: str | Path, largest: int = LARGEST_IMAGE) -> bytes:
+    """The bytes of a regular file of at most `largest` bytes; raises `BadSample`."""
+    if check_file(path) > largest:
+        raise BadSample("file too large")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise BadSample("unreadable file") from error
+
+
+def clean_captions(captions: Iterable[object], skipped: Counter[str]) -> list[str]:
+    """The usable captions of one picture, one or more; the others are counted in `skipped`.
+
+    Raises `BadSample` with the first reason where none is left.
+    """
+    good, bad = [], []
+    for caption in captions:
+        try:
+            good.append(clean_caption(caption))
+        except BadSample as error:
+            bad.append(error.reason)
+    if not good:
+        raise BadSample(bad[0] if bad else "no caption")
+    skipped.update(bad)
+    return good
+
+
+def folder_splits(names: Sequence[str]) -> list[str | None] | None:
+    """The split of each relative path by its first folder, or None where the folders do not say.
+
+    They do where at least two of them are named like splits; whatever lies outside of those then has no
+    split.
+    """
+    first = [parts[0] if len(parts := PurePosixPath(name).parts) > 1 else "" for name in names]
+    if len(set(first) & set(SPLIT_FOLDERS)) < 2:
+        return None
+    return [folder if folder in SPLIT_FOLDERS else None for folder in first]

@@ -1,0 +1,20 @@
+"""The error a user can cause: it names the setting, the value it had, and what would work."""
+
+
+class SettingError(ValueError):
+    """A setting that cannot be used as it is.
+
+    `setting` is the dotted name a user would change (`data.source`, `--run-dir`), `value` what it held, `problem` what is
+    wrong with that, `remedy` what would work.
+    """
+
+    def __init__(self, setting: str, value: object, problem: str, remedy: str) -> None:
+        self.setting = setting
+        self.value = value
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{setting} = {value!r}: {problem}. {remedy}")
+
+    def __reduce__(self) -> tuple[type["SettingError"], tuple[str, object, str, str]]:
+        # Exceptions cross process borders (data loader workers) by their arguments, which here are four, not one.
+        return type(self), (self.setting, self.value, self.problem, self.remedy)

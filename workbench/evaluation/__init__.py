@@ -1,0 +1,22 @@
+"""A model and data in, numbers out."""
+
+from workbench.evaluation.composition import Swap, swap_accuracy
+from workbench.evaluation.retrieval import Direction, Retrieval, retrieval_folds, retrieval_metrics
+from workbench.evaluation.significance import Interval, PairedDifference, bootstrap_interval, paired_bootstrap
+from workbench.evaluation.zero_shot import ZeroShot, zero_shot_metrics, zero_shot_weights
+
+__all__ = [
+    "Direction",
+    "Interval",
+    "PairedDifference",
+    "Retrieval",
+    "Swap",
+    "ZeroShot",
+    "bootstrap_interval",
+    "paired_bootstrap",
+    "retrieval_folds",
+    "retrieval_metrics",
+    "swap_accuracy",
+    "zero_shot_metrics",
+    "zero_shot_weights",
+]

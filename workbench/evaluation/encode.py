@@ -1,0 +1,73 @@
+"""Embeds a split once; every metric is taken from the same embeddings."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.data.decode import BadSample
+from workbench.data.pairs import Pairs
+from workbench.errors import SettingError
+from workbench.models.dual_encoder import DualEncoder
+
+
+@dataclass
+class Embedded:
+    """Unit embeddings of a split, without the pictures that could not be read.
+
+    `image` [I, D], `text` [T, D] in the pairs' caption order, `image_of_text` [T] position in `image`, `rows` [I] row of
+    each picture in the pairs, `failed` reason -> count.
+    """
+
+    image: Tensor
+    text: Tensor
+    image_of_text: np.ndarray
+    rows: np.ndarray
+    failed: Counter[str] = field(default_factory=Counter)
+
+
+@torch.no_grad()
+def encode_texts(model: DualEncoder, captions: Sequence[str], batch: int = 256) -> Tensor:
+    """Unit embeddings [N, D] of captions, on the CPU in float32."""
+    model.eval()
+    device = model.mean.device
+    parts = [
+        model.encode_text(model.tokenize(captions[start : start + batch]).to(device)).float().cpu()
+        for start in range(0, len(captions), batch)
+    ]
+    return torch.nn.functional.normalize(torch.cat(parts), dim=-1) if parts else torch.empty(0, model.dim)
+
+
+@torch.no_grad()
+def encode_images(model: DualEncoder, pairs: Pairs, batch: int = 256) -> tuple[Tensor, np.ndarray, Counter[str]]:
+    """Unit embeddings [I, D] of a split's pictures, their rows [I], and what could not be read by reason."""
+    model.eval()
+    device = model.mean.device
+    rows, parts, waiting, failed = [], [], [], Counter[str]()
+    for row in range(len(pairs)):
+        try:
+            waiting.append(model.transform(pairs.image(row)))
+            rows.append(row)
+        except BadSample as error:
+            failed[error.reason] += 1
+        if len(waiting) == batch or (waiting and row == len(pairs) - 1):
+            parts.append(model.encode_image(torch.stack(waiting).to(device)).float().cpu())
+            waiting = []
+    if not parts:
+        raise SettingError("data", f"{pairs.name}:{pairs.split}", f"no picture could be read: {dict(failed)}", "mend the files")
+    return torch.nn.functional.normalize(torch.cat(parts), dim=-1), np.array(rows, dtype=np.int64), failed
+
+
+def encode_pairs(model: DualEncoder, pairs: Pairs, batch: int = 256) -> Embedded:
+    """Embed every picture and every caption of a split; captions of unreadable pictures are left out with them."""
+    image, rows, failed = encode_images(model, pairs, batch)
+    position = np.full(len(pairs), -1, dtype=np.int64)
+    position[rows] = np.arange(len(rows))
+    image_of_text = position[pairs.image_of_caption]
+    kept = np.flatnonzero(image_of_text >= 0)
+    captions = pairs.all_captions
+    text = encode_texts(model, [captions[index] for index in kept], batch)
+    return Embedded(image, text, image_of_text[kept], rows, failed)

@@ -1,0 +1,107 @@
+"""Which evaluations a recipe asks for: every split embedded once, every number taken from those embeddings."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workbench.data.pairs import Pairs
+from workbench.data.sources import available_splits, load_pairs
+from workbench.errors import SettingError
+from workbench.evaluation.composition import swap_accuracy
+from workbench.evaluation.encode import Embedded, encode_pairs, encode_texts
+from workbench.evaluation.retrieval import retrieval_metrics
+from workbench.evaluation.zero_shot import zero_shot_metrics, zero_shot_weights
+from workbench.files import atomic_write, write_json
+from workbench.models.dual_encoder import DualEncoder
+from workbench.recipe import Recipe
+
+Scores = dict[str, float]
+Queries = dict[str, np.ndarray]  # what paired comparisons need: a result per query, and the picture it belongs to
+
+TEMPLATES = ("a picture of {}", "a drawing of {}", "{}")  # for the embedded dataset; `{}` is the name with its article
+
+
+def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> dict[str, Scores]:
+    """Numbers by split for the recipe's evaluation splits and suites.
+
+    With a `folder`, `<split>.json` (numbers, data fingerprint, pictures that could not be read) and `<split>.npz` (one
+    result per query, for paired intervals) are written there.
+    """
+    results = {}
+    for split in evaluation_splits(recipe):
+        pairs = load_pairs(recipe.data.source, split, **recipe.data.options(train=False))
+        embedded = encode_pairs(model, pairs, recipe.evaluation.batch)
+        scores, queries = evaluate_embedded(model, pairs, embedded, recipe.evaluation.suites)
+        results[split] = scores
+        if folder is not None:
+            report: dict[str, Any] = {"split": split, "data": pairs.fingerprint, "scores": scores}
+            report |= {"images": len(embedded.rows), "captions": len(embedded.text), "failed": dict(embedded.failed + pairs.rejected)}
+            write_json(folder / f"{split}.json", report)
+            with atomic_write(folder / f"{split}.npz") as stream:
+                np.savez_compressed(stream, **queries)
+    return results
+
+
+def evaluation_splits(recipe: Recipe) -> list[str]:
+    """The splits a recipe is judged on: those it names, else all of its source but those for training and validation."""
+    there = available_splits(recipe.data.source, **recipe.data.options(train=False))
+    used = (recipe.data.train_split, recipe.data.validation_split)
+    wanted = recipe.evaluation.splits or [split for split in there if split not in used] or [used[1]]
+    for split in wanted:
+        if split not in there:
+            raise SettingError("evaluation.splits", split, f"{recipe.data.source} has no such split", f"one of {', '.join(there)}")
+    return list(wanted)
+
+
+def evaluate_embedded(model: DualEncoder, pairs: Pairs, embedded: Embedded, suites: list[str]) -> tuple[Scores, Queries]:
+    """One split's numbers, and the results of its single queries, from its embeddings.
+
+    Suites that need what the data does not have (names and swapped captions of the embedded dataset) give nothing.
+    """
+    scores: Scores = {}
+    queries: Queries = {"image_of_text": embedded.image_of_text}
+    if "retrieval" in suites:
+        found = retrieval_metrics(embedded.image, embedded.text, embedded.image_of_text)
+        for direction, short in (("text_to_image", "t2i"), ("image_to_text", "i2t")):
+            side = getattr(found, direction)
+            scores |= {f"{direction}_r{k}": value for k, value in side.recall.items()}
+            scores |= {f"{direction}_{name}": getattr(side, name) for name in ("mrr", "map", "median_rank")}
+            queries[f"{short}_ranks"] = side.ranks
+    if "zero_shot" in suites and "objects" in pairs.table.column_names:
+        for column in ("objects", "categories"):
+            _zero_shot(model, pairs, embedded, column, scores, queries)
+    if "composition" in suites and "swapped_caption" in pairs.table.column_names:
+        _composition(model, pairs, embedded, scores, queries)
+    return scores, queries
+
+
+def _zero_shot(model: DualEncoder, pairs: Pairs, embedded: Embedded, column: str, scores: Scores, queries: Queries) -> None:
+    """Name the one object of one-object scenes, among the names (or categories) that the split's scenes show."""
+    labels = pairs.table[column].to_pylist()
+    classes = sorted({name for names in labels for name in names})
+    chosen = np.array([at for at, row in enumerate(embedded.rows) if len(labels[row]) == 1], dtype=np.int64)
+    if not len(chosen):
+        return
+    truth = np.array([classes.index(labels[embedded.rows[at]][0]) for at in chosen])
+    prompts = [template.format(name) for name in classes for template in TEMPLATES]
+    weights = zero_shot_weights(encode_texts(model, prompts).view(len(classes), len(TEMPLATES), -1))
+    found = zero_shot_metrics(embedded.image[chosen], weights, truth)
+    key = "names" if column == "objects" else "categories"
+    scores |= {f"zero_shot_{key}_{name}": getattr(found, name) for name in ("top1", "top5", "mean_per_class")}
+    queries[f"zero_shot_{key}_correct"] = found.ranks == 1
+    queries[f"zero_shot_{key}_correct_image"] = chosen
+
+
+def _composition(model: DualEncoder, pairs: Pairs, embedded: Embedded, scores: Scores, queries: Queries) -> None:
+    """Which of two captions is true: the relation as it is, or with its objects exchanged."""
+    swapped = pairs.table["swapped_caption"].to_pylist()
+    chosen = [at for at, row in enumerate(embedded.rows) if swapped[row]]
+    if not chosen:
+        return
+    rows = [int(embedded.rows[at]) for at in chosen]
+    true = encode_texts(model, [pairs.captions(row)[2] for row in rows])
+    false = encode_texts(model, [swapped[row] for row in rows])
+    found = swap_accuracy(embedded.image[chosen], true, false)
+    scores["swap_accuracy"] = found.accuracy
+    queries |= {"swap_correct": found.correct, "swap_correct_image": np.array(chosen)}

@@ -1,0 +1,7 @@
+"""Arrays and tables in, figures out; displays nothing."""
+
+from workbench.figures.comparison import comparison_figure
+from workbench.figures.gallery import Gallery, Picture, gallery
+from workbench.figures.training import Curves, training_figure
+
+__all__ = ["Curves", "Gallery", "Picture", "comparison_figure", "gallery", "training_figure"]

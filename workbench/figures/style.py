@@ -1,0 +1,108 @@
+"""The house style: one template, one colour-blind-safe palette, the names people read, and curves short enough to draw."""
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import plotly.graph_objects as go
+
+FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+INK, QUIET, GRID, PAPER = "#1f2933", "#66727f", "#e4e7eb", "#ffffff"
+
+# Paul Tol's "vibrant" set with three of his "muted" one: told apart by all common kinds of colour blindness, and dark
+# enough for thin lines on white.
+PALETTE = ("#0077bb", "#ee7733", "#009988", "#ee3377", "#33a6dd", "#882255", "#999933", "#cc3311")
+BASELINE = "#59636e"  # what everything else is compared with stays grey
+IMAGE, TEXT = "#009988", "#882255"
+
+# A term keeps its colour in every figure, whichever others are in the recipe.
+TERMS = ("task", "crd", "fd", "icl", "cosine", "embedding", "concept", "gd", "afd", "mfd")
+
+MOST_POINTS = 2_000
+
+
+def template() -> go.layout.Template:
+    """The plotly template of every figure here."""
+    axis = {
+        "gridcolor": GRID,
+        "linecolor": "#b8c0c8",
+        "zeroline": False,
+        "ticks": "",
+        "ticklabelstandoff": 4,
+        "automargin": True,
+        "tickfont": {"size": 11, "color": QUIET},
+        "title": {"font": {"size": 12, "color": QUIET}, "standoff": 8},
+    }
+    return go.layout.Template(
+        layout={
+            "font": {"family": FONT, "size": 12, "color": INK},
+            "paper_bgcolor": PAPER,
+            "plot_bgcolor": PAPER,
+            "colorway": PALETTE,
+            "xaxis": axis,
+            "yaxis": axis,
+            "title": {
+                "x": 0,
+                "xref": "paper",
+                "xanchor": "left",
+                "yref": "container",
+                "font": {"size": 16, "weight": 600},
+                "subtitle": {"font": {"size": 12.5, "color": QUIET}},
+            },
+            "legend": {"orientation": "h", "x": 0, "xanchor": "left", "font": {"size": 12}, "bgcolor": "rgba(0,0,0,0)"},
+            "margin": {"l": 48, "r": 16, "t": 84, "b": 40},
+            "hoverlabel": {"font": {"family": FONT, "size": 12}, "bgcolor": PAPER, "bordercolor": GRID},
+        }
+    )
+
+
+def term_colour(term: str) -> str:
+    """The colour of an objective's term; the total is ink, a term nobody knows takes its name's place in the palette."""
+    if term == "loss":
+        return INK
+    place = TERMS.index(term) if term in TERMS else sum(term.encode())
+    return PALETTE[place % len(PALETTE)]
+
+
+def run_colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each run or group of runs, in the order given: the first, the baseline, is grey."""
+    colours = (BASELINE, *PALETTE)
+    # Past nine they come round again: nine are more than an eye can follow anyway.
+    return {name: colours[place % len(colours)] for place, name in enumerate(names)}
+
+
+def shorten(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """At most `most` (at least 4) points of the curve y(x) [N], x ascending, as float32, extremes kept.
+
+    Points whose y is not finite are left out. Of each stretch of the curve its lowest and its highest point stay, and so
+    do the ends: a spike of one step is seen however long the run.
+    """
+    finite = np.isfinite(y)
+    x, y = np.asarray(x)[finite], np.asarray(y, dtype=np.float64)[finite]
+    if len(y) > most:
+        stretches = most // 2 - 1
+        size = -(-len(y) // stretches)
+        padded = np.full(size * -(-len(y) // size), y[-1])
+        padded[: len(y)] = y
+        rows = padded.reshape(-1, size)
+        starts = np.arange(len(rows)) * size
+        kept = np.concatenate([starts + rows.argmin(1), starts + rows.argmax(1), [0, len(y) - 1]])
+        kept = np.unique(np.minimum(kept, len(y) - 1))
+        x, y = x[kept], y[kept]
+    return x.astype(np.float32), y.astype(np.float32)
+
+
+def metric_label(metric: str) -> str:
+    """A metric's name as people write it: `text_to_image_r1` is "text-to-image R@1"."""
+    words = metric.replace("text_to_image", "text-to-image").replace("image_to_text", "image-to-text")
+    words = words.replace("zero_shot", "zero-shot").replace("swap_accuracy", "swapped captions told apart")
+    words = re.sub(r"_r(\d+)$", r" R@\1", words)
+    words = re.sub(r"_top(\d+)$", r" top-\1", words)
+    words = re.sub(r"_mrr$", " MRR", words)
+    words = re.sub(r"_map$", " mAP", words)
+    return words.replace("_", " ")
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric lies in [0, 1] and is written in per cent."""
+    return re.search(r"_(r\d+|top\d+|accuracy|mrr|map|mean_per_class)$", metric) is not None

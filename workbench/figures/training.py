@@ -1,0 +1,244 @@
+"""How runs trained: loss terms, scale, gradient norm, cosine to the teacher, learning rate, speed and validation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import plotly.graph_objects as go
+from pandas import DataFrame
+from plotly.subplots import make_subplots
+
+from workbench.figures.style import BASELINE, IMAGE, INK, MOST_POINTS, TEXT, metric_label, run_colours, shorten, template, term_colour
+
+ROW_HEIGHT, GAP, TOP, BOTTOM = 215, 64, 104, 88  # pixels; a row's height includes the gap to the next
+FEW = 40  # points; a curve of fewer shows each of them
+SMOOTH_POINTS = 500  # of a running mean over 2 % of the steps: more would draw the same line
+LOGARITHMIC = {"type": "log", "tickvals": [digit * 10.0**power for power in range(-9, 10) for digit in (1, 3)]}
+
+
+class Recorded(Protocol):
+    """What a run has recorded: a `workbench.Run`, or `Curves`."""
+
+    @property
+    def metrics(self) -> DataFrame: ...
+    @property
+    def validations(self) -> DataFrame: ...
+
+
+class Curves(NamedTuple):
+    """A run's records as plain tables: one row a training step, one row a validation."""
+
+    metrics: DataFrame
+    validations: DataFrame
+
+
+Runs = Recorded | Mapping[str, Recorded | Sequence[Recorded]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a panel."""
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+    colour: str
+    dash: str = "solid"
+    legend: str = ""  # what the legend calls it, and what a click there hides
+    mode: str = "lines"
+    behind: bool = False  # pale, without a word of its own: the single steps behind their running mean
+
+    def trace(self, **place: Any) -> go.Scatter:
+        """The plotly trace; `place` says which axes and whether it stands in the legend."""
+        marker = {"symbol": "x", "size": 8} if self.name == SKIPPED else {"size": 5}
+        return go.Scatter(
+            x=self.x,
+            y=self.y,
+            name=self.name,
+            mode=self.mode,
+            line={"color": self.colour, "dash": self.dash, "width": 1 if self.behind else 1.8},
+            marker={"color": self.colour, **marker},
+            opacity=0.3 if self.behind else 1,
+            legendgroup=self.legend,
+            hovertemplate=None if self.behind else "%{y:.4g}",
+            hoverinfo="skip" if self.behind else None,
+            **place,
+        )
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One small plot against the training step."""
+
+    title: str
+    curves: list[Curve]
+    axis: dict[str, Any] = field(default_factory=dict)
+
+
+SKIPPED = "skipped step"
+
+
+def training_figure(runs: Runs, title: str = "", subtitle: str = "", columns: int = 3) -> go.Figure:
+    """How one run trained, or several beside each other, in small panels.
+
+    `runs` is one run (anything with the tables `.metrics` and `.validations`), or a mapping from a label to a run or to
+    several (the seeds of one recipe share a colour). One run shows its loss terms, several their totals. Columns that are
+    missing, or hold no finite number, leave their panel out; steps that were skipped are marked.
+    """
+    panels = training_panels(runs)
+    if not panels:
+        return _nothing_yet(title, subtitle)
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    plots = ROW_HEIGHT * rows - GAP  # pixels from the first row's top to the last row's bottom
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        subplot_titles=[f"<b>{panel.title}</b>" for panel in panels],
+        horizontal_spacing=0.18 / columns,
+        vertical_spacing=GAP / plots,
+    )
+    height = plots + TOP + BOTTOM
+    figure.update_layout(
+        template=template(),
+        height=height,
+        margin={"t": TOP, "b": BOTTOM},
+        hovermode="x unified",
+        title={"text": title, "subtitle": {"text": subtitle}, "y": 1 - 24 / height},
+        legend={"y": -48 / plots, "yanchor": "top"},
+    )
+    figure.update_annotations(font_size=12.5, xanchor="left", yshift=4)
+    named: set[str] = set()
+    for number, panel in enumerate(panels):
+        row, column = number // columns + 1, number % columns + 1
+        for curve in panel.curves:
+            new = not curve.behind and curve.legend not in named
+            named |= {curve.legend} if new else set()
+            figure.add_trace(curve.trace(showlegend=new and bool(curve.legend)), row=row, col=column)
+        figure.update_yaxes(panel.axis, row=row, col=column)
+        lowest = number + columns >= len(panels)
+        # All panels zoom together.
+        figure.update_xaxes(title_text="step" if lowest else None, matches="x", row=row, col=column)
+        figure.layout.annotations[number].update(x=figure.get_subplot(row, column).xaxis.domain[0])
+    return figure
+
+
+def training_panels(runs: Runs) -> list[Panel]:
+    """The panels of `training_figure`, those left out that have nothing to show."""
+    if isinstance(runs, Mapping):
+        groups = {name: list(each) if isinstance(each, list | tuple) and not isinstance(each, Curves) else [each] for name, each in runs.items()}
+    else:
+        groups = {"": [runs]}
+    if sum(map(len, groups.values())) == 1:
+        panels = _one_run(next(iter(groups.values()))[0])
+    else:
+        panels = _several_runs(groups)
+    return [panel for panel in panels if any(len(curve.x) for curve in panel.curves)]
+
+
+def _one_run(run: Recorded) -> list[Panel]:
+    metrics, validations = run.metrics, run.validations
+    terms = [name.removeprefix("weighted/") for name in metrics.columns if name.startswith("weighted/")]
+    total = _noisy(metrics, "loss", INK)
+    # Alone and with weight 1, a term is the loss: its line would hide the total's.
+    weighted = [curve for term in terms for curve in _noisy(metrics, f"weighted/{term}", term_colour(term), term)] if len(terms) > 1 else []
+    return [
+        Panel("Loss and its weighted terms", [*total, *weighted, *_skipped(metrics)]),
+        Panel("Loss terms, unweighted", [curve for term in terms for curve in _noisy(metrics, term, term_colour(term))]),
+        Panel(
+            "Validation recall@1",
+            [
+                _curve(validations, column, colour, metric_label(column), points=True)
+                for column, colour in (("text_to_image_r1", TEXT), ("image_to_text_r1", IMAGE))
+            ],
+            {"tickformat": ".0%"},
+        ),
+        Panel(
+            "Cosine to teacher",
+            [_curve(metrics, f"cosine_to_teacher_{side}", colour, side) for side, colour in (("image", IMAGE), ("text", TEXT))],
+        ),
+        Panel("Logit scale", [_curve(metrics, "scale", BASELINE, nameless=True)]),
+        Panel("Gradient norm", _noisy(metrics, "gradient_norm", BASELINE, nameless=True), LOGARITHMIC),
+        Panel("Learning rate", [_curve(metrics, "lr", BASELINE, nameless=True)], {"rangemode": "tozero"}),
+        Panel("Samples per second", _noisy(metrics, "samples_per_second", BASELINE, nameless=True), {"rangemode": "tozero"}),
+    ]
+
+
+def _several_runs(groups: Mapping[str, list[Recorded]]) -> list[Panel]:
+    colours = run_colours(groups)
+    each = [(name, colours[name], run) for name, runs in groups.items() for run in runs]
+
+    def lines(column: str, smooth: bool = False, dash: str = "solid") -> list[Curve]:
+        return [_curve(run.metrics, column, colour, name, dash=dash, smooth=smooth) for name, colour, run in each]
+
+    recalls = [
+        _curve(run.validations, column, colour, name, dash=dash, points=True)
+        for name, colour, run in each
+        for column, dash in (("text_to_image_r1", "solid"), ("image_to_text_r1", "dot"))
+    ]
+    return [
+        Panel("Loss, running mean", lines("loss", smooth=True)),
+        Panel("Task term, running mean", lines("task", smooth=True)),
+        Panel("Recall@1 (image to text dotted)", recalls, {"tickformat": ".0%"}),
+        Panel("Cosine to teacher (text dotted)", [*lines("cosine_to_teacher_image"), *lines("cosine_to_teacher_text", dash="dot")]),
+        Panel("Logit scale", lines("scale")),
+        Panel("Gradient norm, running mean", lines("gradient_norm", smooth=True), LOGARITHMIC),
+        Panel("Learning rate", lines("lr"), {"rangemode": "tozero"}),
+        Panel("Samples/s, running mean", lines("samples_per_second", smooth=True), {"rangemode": "tozero"}),
+    ]
+
+
+def _noisy(table: DataFrame, column: str, colour: str, name: str = "", nameless: bool = False) -> list[Curve]:
+    """The running mean of a column that jumps from step to step, the steps themselves pale behind it."""
+    mean = _curve(table, column, colour, name, smooth=True, nameless=nameless)
+    if "markers" in mean.mode:
+        return [mean]
+    steps = _curve(table, column, colour, name, nameless=nameless)
+    return [replace(steps, behind=True), mean]
+
+
+def _skipped(metrics: DataFrame) -> list[Curve]:
+    """Marks at the steps whose loss or gradient was not finite and which changed nothing."""
+    if "loss" not in metrics or "gradient_norm" not in metrics:
+        return []
+    loss = metrics["loss"].to_numpy(dtype=np.float64)
+    bad = ~np.isfinite(loss + metrics["gradient_norm"].to_numpy(dtype=np.float64))
+    if not bad.any():
+        return []
+    shown = metrics["loss"].astype(float).where(np.isfinite(loss)).ffill().bfill().fillna(0).to_numpy()
+    x, y = shorten(metrics["step"].to_numpy()[bad], shown[bad])
+    return [Curve(SKIPPED, x, y, term_colour("gd"), legend=SKIPPED, mode="markers")]
+
+
+def _curve(
+    table: DataFrame,
+    column: str,
+    colour: str,
+    name: str = "",
+    *,
+    dash: str = "solid",
+    points: bool = False,
+    smooth: bool = False,
+    nameless: bool = False,
+) -> Curve:
+    """A column against the step; empty where the table lacks it. `smooth` takes the mean over 2 % of the steps around."""
+    x = y = np.zeros(0, dtype=np.float32)
+    if column in table and "step" in table:
+        values = table[column].astype(float)
+        if smooth and len(values) > FEW:
+            values = values.rolling(max(5, len(values) // 50), center=True, min_periods=1).mean().where(values.notna())
+        x, y = shorten(table["step"].to_numpy(), values.to_numpy(), SMOOTH_POINTS if smooth else MOST_POINTS)
+    # A line through one point is nothing to see.
+    mode = "lines+markers" if points or len(x) <= FEW else "lines"
+    name = name or column
+    return Curve(name, x, y, colour, dash, "" if nameless else name, mode)
+
+
+def _nothing_yet(title: str, subtitle: str) -> go.Figure:
+    figure = go.Figure()
+    figure.update_layout(template=template(), height=220, title={"text": title, "subtitle": {"text": subtitle}, "y": 0.88})
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.add_annotation(text="no step recorded yet", showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
+    return figure

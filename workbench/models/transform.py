@@ -1,0 +1,76 @@
+"""Pictures made ready for a tower: a plain view or a given crop, resized; still uint8, normalised inside the model."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+Crop = tuple[float, float, float, float]  # left, top, width, height as shares of the picture
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """A tower's own view of a picture, as its open_clip preprocessing configuration has it.
+
+    `size` is (height, width) in pixels; `resize_mode` is open_clip's: "shortest" (then centre crop), "longest" (then pad
+    with `fill_color`) or "squash". Called with uint8 [3, H, W], returns uint8 [3, height, width]. A `crop` is cut out first and
+    then squashed to the size, as a random resized crop does. Equal to open_clip's PIL pipeline within one grey level.
+    """
+
+    size: tuple[int, int]
+    interpolation: str = "bicubic"
+    resize_mode: str = "shortest"
+    fill_color: int = 0
+
+    @classmethod
+    def from_preprocess(cls, config: dict[str, Any]) -> "ImageTransform":
+        """The transform that an open_clip `preprocess_cfg` describes."""
+        size = config["size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        return cls((int(height), int(width)), config["interpolation"], config["resize_mode"], config["fill_color"])
+
+    def __call__(self, image: torch.Tensor, crop: Crop | None = None) -> torch.Tensor:
+        _, height, width = image.shape
+        if crop is not None:
+            left, top = round(crop[0] * width), round(crop[1] * height)
+            across, down = max(1, round(crop[2] * width)), max(1, round(crop[3] * height))
+            return self._resize(image[:, top : top + down, left : left + across], self.size)
+        if self.resize_mode == "squash":
+            return self._resize(image, self.size)
+        ratios = (self.size[0] / height, self.size[1] / width)
+        ratio = min(ratios) if self.resize_mode == "longest" else max(ratios)
+        image = self._resize(image, (max(1, round(height * ratio)), max(1, round(width * ratio))))
+        if self.resize_mode == "longest":
+            down, across = self.size[0] - image.shape[1], self.size[1] - image.shape[2]
+            padding = [across // 2, down // 2, across - across // 2, down - down // 2]
+            return F.pad(image, padding, fill=float(self.fill_color))
+        return F.center_crop(image, list(self.size))
+
+    def _resize(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        if tuple(image.shape[1:]) == size:
+            return image
+        mode = InterpolationMode.BILINEAR if self.interpolation == "bilinear" else InterpolationMode.BICUBIC
+        return F.resize(image, list(size), interpolation=mode, antialias=True)
+
+
+def random_crop(seed: int, epoch: int, index: int, scale: tuple[float, float]) -> Crop | None:
+    """The crop of picture `index` in `epoch`: area share in `scale`, aspect within 3:4 and 4:3, anywhere in the picture.
+
+    A pure function of its arguments, in shares of the picture, so that a teacher and a student of other resolutions see
+    the same view. None (the plain view) when `scale` is (1, 1).
+    """
+    if tuple(scale) == (1.0, 1.0):
+        return None
+    draw = np.random.Generator(np.random.Philox(key=[seed, (epoch << 40) + index]))
+    for _ in range(10):
+        area = draw.uniform(*scale)
+        aspect = np.exp(draw.uniform(np.log(3 / 4), np.log(4 / 3)))
+        width, height = np.sqrt(area * aspect), np.sqrt(area / aspect)
+        if width <= 1 and height <= 1:
+            return (draw.uniform(0, 1 - width), draw.uniform(0, 1 - height), float(width), float(height))
+    # A share near 1 leaves no room for another aspect: keep the picture's own, as torchvision's RandomResizedCrop does.
+    side = float(np.sqrt(area))
+    return (draw.uniform(0, 1 - side), draw.uniform(0, 1 - side), side, side)

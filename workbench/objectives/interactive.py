@@ -1,0 +1,35 @@
+"""Interactive contrastive learning: the student's embeddings find their partners among the teacher's."""
+
+from workbench.objectives.contrastive import matching_loss
+from workbench.objectives.similarity import Embeddings, Loss, Scale, check_batch, check_width, logits, unit
+
+
+def interactive_contrastive_loss(
+    student_image: Embeddings,
+    student_text: Embeddings,
+    teacher_image: Embeddings,
+    teacher_text: Embeddings,
+    scale: Scale,
+    *,
+    rows: slice | None = None,
+) -> Loss:
+    """ICL, mean over the batch: 1/2 [CE(c s_v t_t^T, I) + CE(c s_t t_v^T, I)], student queries, teacher keys.
+
+    Embeddings are [batch, dim] of any norm and of one width; `scale` (c) multiplies the cosine similarities
+    and is a scale of its own. With `rows`, only these student queries' share of the mean is computed, as in
+    `contrastive_loss`. Raises ValueError where batch sizes or widths differ. CLIP-KD (arXiv 2307.12732), eq.
+    14-16; its code multiplies by the logarithm of the scale.
+    """
+    sides = {
+        "student_image": student_image,
+        "student_text": student_text,
+        "teacher_image": teacher_image,
+        "teacher_text": teacher_text,
+    }
+    batch = check_batch("interactive_contrastive_loss", **sides)
+    check_width("interactive_contrastive_loss", "; project the student with the head first", **sides)
+    student_image, student_text, teacher_image, teacher_text = unit(*sides.values())
+    queries = rows or slice(None)
+    image_to_text = matching_loss(logits(student_image[queries], teacher_text, scale), rows)
+    text_to_image = matching_loss(logits(student_text[queries], teacher_image, scale), rows)
+    return (image_to_text + text_to_image) / (2 * batch)

@@ -1,0 +1,68 @@
+"""What every objective shares: unit embeddings, logits of both directions, and checks of the sizes."""
+
+import functools
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# A leading underscore names a size without checking it: sizes that disagree are the caller's mistake, and the
+# functions below answer that with a ValueError that says which two collide.
+Embeddings = Float[Tensor, "_batch _dim"]
+Scale = int | float | Float[Tensor, ""]
+Loss = Float[Tensor, ""]
+
+
+def unit(*embeddings: Embeddings) -> tuple[Embeddings, ...]:
+    """Embeddings with rows of length one, all in one dtype: the widest of theirs, and at least float32.
+
+    A row of zeros stays a row of zeros, and its gradient stays finite.
+    """
+    dtype = functools.reduce(torch.promote_types, [each.dtype for each in embeddings], torch.float32)
+    return tuple(_unit_rows(each.to(dtype)) for each in embeddings)
+
+
+def _unit_rows(embeddings: Embeddings) -> Embeddings:
+    # Dividing by the largest entry first keeps the squares from overflowing or vanishing at extreme norms.
+    # The result does not depend on that divisor, so no gradient is lost by treating it as a constant.
+    peak = embeddings.detach().abs().amax(dim=-1, keepdim=True)
+    scaled = embeddings / torch.where(peak > 0, peak, 1)
+    square = scaled.square().sum(dim=-1, keepdim=True)
+    return scaled * torch.where(square > 0, square, 1).rsqrt()
+
+
+def logits(query: Embeddings, key: Embeddings, scale: Scale) -> Float[Tensor, "_queries _keys"]:
+    """Scaled cosine similarities of unit embeddings, in their own precision even under autocast."""
+    with torch.autocast(query.device.type, enabled=False):
+        return (scale * query) @ key.T
+
+
+def both_directions(
+    image: Embeddings, text: Embeddings, scale: Scale, rows: slice | None
+) -> tuple[Float[Tensor, "_rows _batch"], Float[Tensor, "_rows _batch"]]:
+    """Logits image -> text and text -> image of unit embeddings, for the queries in `rows` (None: all)."""
+    if rows is None:
+        forward = logits(image, text, scale)
+        return forward, forward.T
+    return logits(image[rows], text, scale), logits(text[rows], image, scale)
+
+
+def check_batch(objective: str, **embeddings: Embeddings) -> int:
+    """The batch size that all `embeddings` share; ValueError naming the sizes if they differ or are 0."""
+    sizes = {name: len(each) for name, each in embeddings.items()}
+    if len(set(sizes.values())) != 1 or 0 in sizes.values():
+        raise ValueError(
+            f"{objective}: wants one batch size, at least 1, for all embeddings; got {_listed(sizes)}"
+        )
+    return next(iter(sizes.values()))
+
+
+def check_width(objective: str, remedy: str = "", **embeddings: Embeddings) -> None:
+    """ValueError naming the widths where the `embeddings` differ in theirs."""
+    widths = {name: each.shape[-1] for name, each in embeddings.items()}
+    if len(set(widths.values())) != 1:
+        raise ValueError(f"{objective}: wants equal widths, got {_listed(widths)}{remedy}")
+
+
+def _listed(sizes: dict[str, int]) -> str:
+    return ", ".join(f"{name} {size}" for name, size in sizes.items())

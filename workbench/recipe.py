@@ -1,0 +1,291 @@
+"""What an experiment is: every setting, its type, range and default; YAML in and out. Imports no torch."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from workbench.errors import SettingError
+from workbench.files import atomic_write, sha256_of_json
+from workbench.plain_yaml import read_yaml, write_yaml
+from workbench.settings import explained, place, suggestion
+
+RECIPES = Path(__file__).parent / "recipes"
+
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists; a frozen recipe holds tuples
+# Settings that change how a run is carried out and not what comes of it: they stay out of the fingerprint.
+_ASIDE: dict[str, Any] = {"aside": True}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Data(_Section):
+    """Where the pairs of image and captions come from."""
+
+    source: str = "scenes"
+    format: Literal["auto", "scenes", "shards", "karpathy", "table", "folder"] = "auto"
+    image_folder: str | None = None
+    image_column: str = "image"
+    caption_column: str = "caption"
+    train_split: str = "train"
+    validation_split: str = "val"
+    limit: Count | None = None
+    scenes: Count = 8000
+    image_size: Annotated[int, Field(ge=16)] = 64
+    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_pixels: Count = 50_000_000
+    workers: Whole = Field(default=0, json_schema_extra=_ASIDE)
+
+    def options(self, train: bool = True) -> dict[str, Any]:
+        """The keyword arguments of `load_pairs`; `limit` bounds training pairs only."""
+        names = (
+            "format",
+            "image_folder",
+            "image_column",
+            "caption_column",
+            "max_failed",
+            "max_pixels",
+            "scenes",
+            "image_size",
+        )
+        return {name: getattr(self, name) for name in names} | {"limit": self.limit if train else None}
+
+
+class Model(_Section):
+    """A two-tower model: what it is, where its weights come from, what of it stays as it is."""
+
+    model: str
+    pretrained: str | None = None
+    initial_weights: dict[str, str] = {}
+    frozen: Names = ()
+
+
+class Targets(_Section):
+    """What is cached of the teacher. `views`: crops per image that it and the student see; 0: whole images."""
+
+    views: Whole = 0
+    folder: str | None = Field(default=None, json_schema_extra=_ASIDE)
+    batch: Count = Field(default=256, json_schema_extra=_ASIDE)
+
+
+class Objectives(_Section):
+    """The weight of every term of the loss."""
+
+    task: NotNegative = 1.0
+    crd: NotNegative = 0.0
+    fd: NotNegative = 0.0
+    icl: NotNegative = 0.0
+    cosine: NotNegative = 0.0
+
+    def weights(self) -> dict[str, float]:
+        """Name to weight of the terms in use."""
+        return {name: weight for name, weight in self.model_dump().items() if weight}
+
+
+class Augmentation(_Section):
+    """How training pictures vary: a square crop whose share of the area lies in `crop_scale`."""
+
+    crop_scale: Annotated[tuple[Share, Share], Field(strict=False)] = (0.9, 1.0)
+
+
+class Training(_Section):
+    """The optimisation: its length, batch, rates, and how often it is looked at and saved."""
+
+    epochs: Positive = 10.0
+    steps: Count | None = None
+    batch: Count = 128
+    micro_batch: Count | None = None
+    lr: Positive = 1e-3
+    weight_decay: NotNegative = 0.1
+    betas: Annotated[
+        tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], Field(strict=False)
+    ] = (0.9, 0.98)
+    eps: Positive = 1e-6
+    warmup_steps: Whole = 50
+    clip_norm: Positive | None = 1.0
+    lr_multipliers: dict[str, NotNegative] = {}
+    precision: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", json_schema_extra=_ASIDE)
+    augmentation: Augmentation = Augmentation()
+    validate_every: Count | None = Field(default=None, json_schema_extra=_ASIDE)
+    checkpoint_every: Count = Field(default=200, json_schema_extra=_ASIDE)
+    keep: Annotated[int, Field(ge=2)] | Literal["all"] = Field(default=2, json_schema_extra=_ASIDE)
+    threads: Count | None = Field(default=None, json_schema_extra=_ASIDE)
+
+
+class Evaluation(_Section):
+    """What is measured at the end. `splits`: null stands for every evaluation split that the source has."""
+
+    splits: Names | None = Field(default=None, json_schema_extra=_ASIDE)
+    suites: Annotated[tuple[Literal["retrieval", "zero_shot", "composition"], ...], Field(strict=False)] = (
+        Field(default=("retrieval", "zero_shot", "composition"), json_schema_extra=_ASIDE)
+    )
+    batch: Count = Field(default=256, json_schema_extra=_ASIDE)
+
+
+class Recipe(_Section):
+    """One experiment, complete: data, models, targets, objectives, training and evaluation. Immutable."""
+
+    name: str = Field(json_schema_extra=_ASIDE)
+    description: str = Field(default="", json_schema_extra=_ASIDE)
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    allow_download: bool = Field(default=False, json_schema_extra=_ASIDE)
+    data: Data = Data()
+    student: Model
+    teacher: Model | None = None
+    targets: Targets = Targets()
+    objectives: Objectives = Objectives()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> "Recipe":
+        weights, training = self.objectives.weights(), self.training
+        if not weights:
+            raise SettingError(
+                "objectives",
+                "all 0",
+                "there is nothing to learn from",
+                "Give one a weight, e.g. objectives.task=1",
+            )
+        if taught := [name for name in weights if name != "task" and self.teacher is None]:
+            name = f"objectives.{taught[0]}"
+            raise SettingError(
+                name,
+                weights[taught[0]],
+                "it needs a teacher, and there is none",
+                f"Set teacher.model, or {name}=0",
+            )
+        if training.micro_batch is not None and training.micro_batch > training.batch:
+            remedy = f"At most {training.batch}, or null."
+            raise SettingError(
+                "training.micro_batch", training.micro_batch, "it is larger than training.batch", remedy
+            )
+        if training.steps is not None and training.warmup_steps > training.steps:
+            problem = f"the learning rate would still rise after all {training.steps} steps"
+            raise SettingError(
+                "training.warmup_steps", training.warmup_steps, problem, f"At most {training.steps}."
+            )
+        low, high = training.augmentation.crop_scale
+        if low > high:
+            raise SettingError(
+                "training.augmentation.crop_scale",
+                [low, high],
+                "the smaller share comes first",
+                f"[{high}, {low}]",
+            )
+        return self
+
+    @classmethod
+    def load(cls, name_or_path: str | Path, overrides: Mapping[str, object] | None = None) -> "Recipe":
+        """The shipped recipe of that name, or the one in a YAML file, with dotted `overrides` on top.
+
+        An override's value may be text, read as the setting's type asks for (`"1e-4"`, `"null"`). Raises
+        SettingError for an unknown recipe or setting, naming the nearest, and for a value that cannot be used.
+        """
+        return cls.from_settings(_read(_locate(str(name_or_path)), ()), overrides)
+
+    @classmethod
+    def from_settings(
+        cls, settings: Mapping[str, Any], overrides: Mapping[str, object] | None = None
+    ) -> "Recipe":
+        """The recipe with these nested settings, else the defaults; `overrides` as in `load`."""
+        tree: dict[str, Any] = {}
+        for key, value in settings.items():
+            place(tree, cls, str(key), value)
+        for key, value in (overrides or {}).items():
+            place(tree, cls, key, value, text=True)
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            raise explained(error.errors()[0], cls, tree) from None
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The recipes that come with the workbench."""
+        return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over every setting that changes the outcome, hex."""
+        return sha256_of_json(dict(_flat(self, aside=False)))
+
+    def to_yaml(self) -> str:
+        """All settings, defaults included, as YAML that `load` reads."""
+        return write_yaml(self.model_dump(mode="json"))
+
+    def save(self, path: str | Path) -> None:
+        """Write `to_yaml()`, whole or not at all."""
+        with atomic_write(Path(path), "w") as stream:
+            stream.write(self.to_yaml())
+
+
+def differences(a: Recipe, b: Recipe, aside: bool = False) -> dict[str, tuple[Any, Any]]:
+    """{dotted name: (in `a`, in `b`)} where settings differ that change the outcome; with `aside`, where any do."""
+    ours, theirs = dict(_flat(a, aside)), dict(_flat(b, aside))
+    names = [*ours, *(name for name in theirs if name not in ours)]
+    return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}
+
+
+def _flat(model: BaseModel, aside: bool, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    plain = model.model_dump(mode="json")
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _flat(value, aside, f"{prefix}{name}.")
+        elif aside or field.json_schema_extra != _ASIDE:
+            yield prefix + name, plain[name]
+
+
+def _locate(name: str) -> Path:
+    path = Path(name).expanduser()
+    if path.suffix in (".yaml", ".yml") or path.name != name:
+        if not path.is_file():
+            raise SettingError(
+                "recipe", name, "there is no such file", "A YAML file, or the name of a shipped recipe."
+            )
+        return path
+    if name not in Recipe.names():
+        raise SettingError(
+            "recipe", name, "no recipe of this name is shipped", suggestion(name, Recipe.names())
+        )
+    return RECIPES / f"{name}.yaml"
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """The settings in a YAML file, put over those of the recipe that it `extends`."""
+    try:
+        settings = read_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError(
+            "recipe", str(path), f"this is no YAML text ({' '.join(str(error).split())})", "Mend the file."
+        ) from None
+    if not isinstance(settings, dict):
+        raise SettingError(
+            "recipe",
+            str(path),
+            "it holds no settings",
+            "Lines such as `name: mine`, see `workbench show NAME`.",
+        )
+    base = settings.pop("extends", None)
+    tree: dict[str, Any] = {"name": path.stem}
+    if base is not None:
+        beside = path.parent / str(base)
+        origin = beside if beside.suffix in (".yaml", ".yml") and beside.is_file() else _locate(str(base))
+        if origin.resolve() in (*seen, path.resolve()):
+            raise SettingError(
+                "extends", str(base), f"{path.name} would extend itself", "Extend another recipe."
+            )
+        tree = {**_read(origin, (*seen, path.resolve())), **tree}
+    for key, value in settings.items():
+        place(tree, Recipe, str(key), value)
+    return tree

@@ -1,0 +1,262 @@
+"""Compares evaluated runs: groups of seeds against a baseline, every difference with its interval."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from workbench.errors import SettingError
+from workbench.evaluation.significance import paired_bootstrap
+from workbench.files import read_json
+from workbench.recipe import Recipe, differences
+from workbench.reports.tables import comparison_html, comparison_text
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from pandas import DataFrame
+
+RESAMPLES = 10_000
+
+
+class HasPath(Protocol):
+    """A `workbench.Run`, or anything else that knows its run folder."""
+
+    @property
+    def path(self) -> Path: ...
+
+
+RunLike = str | PathLike[str] | HasPath
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A run with what evaluation wrote about it: by split the numbers and the results of single queries."""
+
+    path: Path
+    recipe: Recipe
+    reports: Mapping[str, dict[str, Any]]
+    queries: Mapping[str, Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found: a table, its figure, and what they rest on.
+
+    `table` has a row for each (split, metric) and columns (group, field): `value` is the mean over the group's seeds,
+    `spread` their standard deviation, `seeds` and `queries` how many; groups but the first have `difference` to the first,
+    its 95 % interval `low` to `high`, and `verdict`: "higher", "lower", "within noise", or "" where single queries have no
+    result to resample. Shares are in [0, 1].
+    """
+
+    table: "DataFrame"
+    groups: Mapping[str, list[Evaluated]]
+    note: str
+
+    def __str__(self) -> str:
+        return comparison_text(self.table, self.sizes, self.note)
+
+    def _repr_html_(self) -> str:
+        return comparison_html(self.table, self.sizes, self.note)
+
+    @property
+    def sizes(self) -> dict[str, str]:
+        """By split, how much data the numbers are from."""
+        first = next(iter(self.groups.values()))[0]
+        splits = dict.fromkeys(self.table.index.get_level_values(0))
+        return {
+            split: f"{first.reports[split]['images']:,} images, {first.reports[split]['captions']:,} captions" for split in splits
+        }
+
+    @cached_property
+    def figure(self) -> "go.Figure":
+        """The table as dots and intervals."""
+        from workbench.figures.comparison import comparison_figure
+
+        return comparison_figure(self.table)
+
+    def to_json(self) -> str:
+        """Everything in the table as JSON: one object a row, one in it for each group."""
+        rows = []
+        for (split, metric), row in self.table.iterrows():
+            values = {name: {key: _plain(row[name, key]) for key in row[name].index} for name in self.groups}
+            rows.append({"split": split, "metric": metric, "groups": values})
+        runs = {name: [{"run": str(run.path), "seed": run.recipe.seed} for run in runs] for name, runs in self.groups.items()}
+        return json.dumps({"groups": runs, "rows": rows, "note": self.note}, indent=2)
+
+
+def compare(runs: Sequence[RunLike]) -> Comparison:
+    """Evaluated runs side by side: seeds of one recipe pooled, the first run's group the baseline of all others.
+
+    Runs whose recipes share a name but differ in a setting are groups of their own, named by what differs. The interval of a
+    difference is a paired bootstrap over images: results of single queries are averaged over a group's seeds, and all
+    captions of an image are drawn together. Raises SettingError where a run has not been evaluated, or where two were
+    evaluated on different data.
+    """
+    if isinstance(runs, str | PathLike) or hasattr(runs, "path"):
+        runs = [runs]  # type: ignore[list-item]
+    groups = _grouped([_evaluated(run) for run in runs])
+    everyone = [run for members in groups.values() for run in members]
+    splits, left_out = _common([run.reports for run in everyone])
+    if not splits:
+        raise SettingError("runs", [str(run.path) for run in everyone], "they share no evaluated split", "Evaluate them alike.")
+    rows: dict[tuple[str, str], dict[tuple[str, str], Any]] = {}
+    for split in splits:
+        _check_same_data(split, everyone)
+        metrics, missing = _common([run.reports[split]["scores"] for run in everyone])
+        left_out += [f"{split} {metric}" for metric in missing]
+        for metric in metrics:
+            rows[split, metric] = _row(split, metric, groups)
+    from pandas import DataFrame, MultiIndex
+
+    table = DataFrame(list(rows.values()), index=MultiIndex.from_tuples(rows, names=["split", "metric"]))
+    table.columns = MultiIndex.from_tuples(table.columns, names=["group", "field"])
+    return Comparison(table, groups, _note(groups, left_out))
+
+
+def _evaluated(run: RunLike) -> Evaluated:
+    path = Path(run) if isinstance(run, str | PathLike) else Path(run.path)
+    if not (path / "recipe.yaml").is_file():
+        raise SettingError("runs", str(path), "there is no recipe.yaml in this folder", "Give the folder of a run.")
+    reports = {report.stem: read_json(report) for report in sorted((path / "evaluation").glob("*.json"))}
+    if not reports:
+        raise SettingError("runs", str(path), "this run has not been evaluated", f"Run `workbench evaluate {path}` first.")
+    queries = {}
+    for split in reports:
+        stored = path / "evaluation" / f"{split}.npz"
+        if stored.is_file():
+            with np.load(stored, allow_pickle=False) as arrays:
+                queries[split] = dict(arrays)
+    return Evaluated(path, Recipe.load(str(path / "recipe.yaml")), reports, queries)
+
+
+def _grouped(runs: Sequence[Evaluated]) -> dict[str, list[Evaluated]]:
+    """Runs that differ in nothing but the seed, together, under a name that tells them from the others."""
+    if not runs:
+        raise SettingError("runs", [], "there is nothing to compare", "Give at least one run folder.")
+    members: list[list[Evaluated]] = []
+    for run in runs:
+        for group in members:
+            first = group[0].recipe
+            if first.name == run.recipe.name and not set(differences(first, run.recipe)) - {"seed"}:
+                twin = next((other for other in group if other.recipe.seed == run.recipe.seed), None)
+                if twin is not None:
+                    problem = f"both are seed {run.recipe.seed} of {first.name}"
+                    raise SettingError("runs", [str(twin.path), str(run.path)], problem, "Give each seed of a recipe once.")
+                group.append(run)
+                break
+        else:
+            members.append([run])
+    names = [group[0].recipe.name for group in members]
+    return {_group_name(group, [other for other, name in zip(members, names, strict=True) if name == group[0].recipe.name]): group for group in members}
+
+
+def _group_name(group: list[Evaluated], namesakes: list[list[Evaluated]]) -> str:
+    own = group[0].recipe
+    told_apart: dict[str, Any] = {}
+    for other in namesakes:
+        told_apart |= {key: mine for key, (mine, _) in differences(own, other[0].recipe).items() if key != "seed"}
+    settings = ", ".join(f"{key} {value}" for key, value in told_apart.items())
+    return f"{own.name} ({settings})" if settings else own.name
+
+
+def _common(tables: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """The keys that all tables have, in the first one's order, and those that only some have."""
+    common = [key for key in tables[0] if all(key in table for table in tables)]
+    return common, sorted({key for table in tables for key in table} - set(common))
+
+
+def _check_same_data(split: str, runs: Sequence[Evaluated]) -> None:
+    def data(run: Evaluated) -> tuple[Any, ...]:
+        report = run.reports[split]
+        lengths = {key: len(values) for key, values in run.queries.get(split, {}).items()}
+        return report["data"], report["images"], report["captions"], lengths
+
+    for run in runs[1:]:
+        if data(run) != data(runs[0]):
+            raise SettingError(
+                "runs",
+                [str(runs[0].path), str(run.path)],
+                f"their numbers on {split} are from different data",
+                "Evaluate both on the same data: `workbench evaluate RUN --set data.source=...`.",
+            )
+
+
+def _row(split: str, metric: str, groups: Mapping[str, list[Evaluated]]) -> dict[tuple[str, str], Any]:
+    row: dict[tuple[str, str], Any] = {}
+    baseline = next(iter(groups))
+    reference: np.ndarray | None = None
+    for name, runs in groups.items():
+        values = np.array([run.reports[split]["scores"][metric] for run in runs], dtype=float)
+        results, images = _seeds_averaged(split, metric, runs)
+        if results is not None and abs(results.mean() - values.mean()) > 1e-6:
+            paths = [str(run.path) for run in runs]
+            raise SettingError("runs", paths, f"{split}.json and {split}.npz disagree on {metric}", "Evaluate them again.")
+        row[name, "value"] = values.mean()
+        row[name, "spread"] = values.std(ddof=1) if len(values) > 1 else np.nan
+        row[name, "seeds"] = len(values)
+        row[name, "queries"] = 0 if results is None else len(results)
+        if name == baseline:
+            reference = results
+            continue
+        low = high = np.nan
+        if results is not None and reference is not None:
+            interval = paired_bootstrap(results, reference, groups=images, resamples=RESAMPLES, seed=0)
+            low, high = interval.low, interval.high
+        row[name, "difference"] = values.mean() - row[baseline, "value"]
+        row |= {(name, "low"): low, (name, "high"): high}
+        row[name, "verdict"] = "" if np.isnan(low) else "higher" if low > 0 else "lower" if high < 0 else "within noise"
+    return row
+
+
+def _seeds_averaged(split: str, metric: str, runs: Sequence[Evaluated]) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Each query's result, averaged over runs, and its image; None where a run has kept none."""
+    found = [results_of_queries(metric, run.queries.get(split, {})) for run in runs]
+    known = [each for each in found if each is not None]
+    if len(known) < len(runs):
+        return None, None
+    return np.mean([results for results, _ in known], axis=0), known[0][1]
+
+
+def results_of_queries(metric: str, queries: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The result of every single query whose mean is the metric, and the image each query belongs to; None if not kept."""
+    direction, _, measure = metric.rpartition("_")
+    short = {"text_to_image": "t2i", "image_to_text": "i2t"}.get(direction)
+    if short and f"{short}_ranks" in queries:
+        ranks = queries[f"{short}_ranks"]
+        images = queries["image_of_text"] if short == "t2i" else np.arange(len(ranks))
+        if measure == "mrr":
+            return 1 / ranks, images
+        if measure[:1] == "r" and measure[1:].isdigit():
+            return (ranks <= int(measure[1:])).astype(float), images
+    key = f"{direction}_correct"
+    if measure in ("top1", "accuracy") and key in queries:
+        return queries[key].astype(float), queries[f"{key}_image"]
+    return None
+
+
+def _note(groups: Mapping[str, list[Evaluated]], left_out: Sequence[str]) -> str:
+    counts = ", ".join(f"{name}: {len(runs)} seed{'s' if len(runs) > 1 else ''}" for name, runs in groups.items())
+    lines = [f"{counts}; ± is the standard deviation over seeds."]
+    if len(groups) > 1:
+        lines.append(
+            f"[..] is the 95 % interval of the difference: paired bootstrap over images, {RESAMPLES:,} resamples, captions of an "
+            "image together, seeds averaged. Within noise: it holds zero."
+        )
+        if min(map(len, groups.values())) < 3:
+            lines.append("It does not cover the luck of the seed: a claim wants three seeds or more on either side.")
+    if left_out:
+        lines.append(f"Not in every run, so left out: {', '.join(left_out)}.")
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows no NaN and no NumPy."""
+    if isinstance(value, str):
+        return value
+    number = value.item() if hasattr(value, "item") else value
+    return None if number != number else number

@@ -1,0 +1,183 @@
+"""One column of a store while it is being filled: its file, and which chunks of its rows are on the disk."""
+
+import contextlib
+import errno
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from workbench.files import read_json, write_json
+from workbench.targets.store import Layout, damage, finished, map_column, missing_rows
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column is to hold: shape, dtype, and a function that computes a run of its rows.
+
+    `compute(slice(a, b))` returns the values of those rows (`[b - a, ...]`, or `[views, b - a, ...]` with
+    `row_axis` 1) and a dict that tells, for each row that could not be computed, why. It depends on the rows
+    alone.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    compute: Callable[[slice], tuple[np.ndarray, Mapping[int, str]]]
+    row_axis: int = 0
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(tuple(self.shape), np.dtype(self.dtype).name, self.row_axis)
+
+
+@dataclass(frozen=True)
+class ColumnFile:
+    """The files of one column: a chunk is computed, written, synced, and only then marked as finished."""
+
+    folder: Path
+    name: str
+    column: Column
+    batch: int
+
+    @property
+    def layout(self) -> Layout:
+        return self.column.layout
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.layout.rows // self.batch)
+
+    @property
+    def bytes(self) -> int:
+        return int(np.prod(self.layout.shape)) * np.dtype(self.layout.dtype).itemsize
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"{self.name}.npy"
+
+    @property
+    def progress(self) -> Path:
+        return self.folder / "progress"
+
+    @property
+    def marks(self) -> Path:
+        return self.progress / f"{self.name}.done"
+
+    def finished(self) -> np.ndarray:
+        return finished(self.folder, self.name)
+
+    def unfinished(self) -> list[int]:
+        return np.flatnonzero(self.finished() == 0).tolist()
+
+    def missing(self) -> int:
+        """Rows still to compute."""
+        return missing_rows(self.finished(), self.layout.rows, self.batch)
+
+    def prepare(self) -> None:
+        """Make the files unless they are there; several processes may do so at once, for they do the same."""
+        described = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(self.layout.dtype)),
+            "fortran_order": False,
+        }
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {**described, "shape": self.layout.shape})
+        with full_disk_explained(self.folder):
+            self.progress.mkdir(exist_ok=True)
+            _extend(self.marks, b"", self.chunks)
+            if not self.finished().any():  # a file that is too short in spite of finished chunks is damaged
+                _extend(self.path, header.getvalue(), header.tell() + self.bytes)
+        if len(self.finished()) != self.chunks:
+            raise damage(self.folder, f"progress/{self.marks.name} has not one byte a chunk")
+        map_column(self.folder, self.name, self.layout)
+
+    def finish(self, chunk: int) -> None:
+        """Compute a chunk and put it on the disk, unless another process has done so by then."""
+        rows = slice(chunk * self.batch, min((chunk + 1) * self.batch, self.layout.rows))
+        values, bad = self._computed(rows)
+        if self.finished()[chunk]:
+            return
+        header = self.path.stat().st_size - self.bytes
+        row_bytes = values[0, 0].nbytes
+        offsets = [header + (view * self.layout.rows + rows.start) * row_bytes for view in range(len(values))]
+        record = self.progress / f"{self.name}-{chunk}.bad"
+        with full_disk_explained(self.folder):
+            _write_at(self.path, offsets, values)
+            if bad:
+                write_json(record, bad)
+            else:
+                record.unlink(missing_ok=True)
+            _write_at(self.marks, [chunk], [np.ones(1, np.uint8)])
+
+    def bad_rows(self) -> dict[str, str]:
+        """The rows that could not be computed, in ascending order, and why."""
+        records = [read_json(path) for path in self.progress.glob(f"{self.name}-*.bad")]
+        merged = {row: reason for record in records for row, reason in record.items()}
+        return {row: merged[row] for row in sorted(merged, key=int)}
+
+    def _computed(self, rows: slice) -> tuple[np.ndarray, dict[int, str]]:
+        """Values `[views, rows, ...]` in the column's dtype, and the bad rows in ascending order."""
+        raw, reasons = self.column.compute(rows)
+        where = f"column {self.name}, rows {rows.start} to {rows.stop}"
+        axis = self.layout.row_axis
+        shape = (*self.layout.shape[:axis], rows.stop - rows.start, *self.layout.shape[axis + 1 :])
+        if raw.shape != shape:
+            raise ValueError(f"{where}: computed {raw.shape}, not {shape}")
+        if not all(rows.start <= row < rows.stop for row in reasons):
+            raise ValueError(f"{where}: reasons for rows {list(reasons)}")
+        with np.errstate(over="ignore", invalid="ignore"):  # what does not fit becomes a bad row below
+            values = np.array(raw, dtype=self.layout.dtype)
+        values = values if axis else values[None]
+        floating = np.issubdtype(values.dtype, np.floating)
+        bad = {int(row): str(reason) for row, reason in reasons.items()}
+        if floating:
+            finite = np.isfinite(values).all(axis=(0, *range(2, values.ndim)))
+            for row in (np.flatnonzero(~finite) + rows.start).tolist():
+                bad.setdefault(row, f"not finite in {self.layout.dtype}")
+        for row in bad:
+            values[:, row - rows.start] = np.nan if floating else 0
+        return values, dict(sorted(bad.items()))
+
+
+@contextlib.contextmanager
+def full_disk_explained(folder: Path) -> Iterator[None]:
+    """Turn the bare error of a full disk, or quota, into one that says what is kept and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        message = (
+            "the disk is full; the targets finished so far are kept: free some space and run the same again"
+        )
+        raise OSError(errno.ENOSPC, message, str(folder)) from error
+
+
+def _extend(path: Path, header: bytes, size: int) -> None:
+    """Make the file `size` bytes long, `header` and then zeros; one that has that size is left alone."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if os.fstat(handle).st_size < size:
+            os.pwrite(handle, header, 0)
+            os.ftruncate(handle, size)
+    finally:
+        os.close(handle)
+
+
+def _write_at(path: Path, offsets: Sequence[int], parts: Sequence[np.ndarray] | np.ndarray) -> None:
+    """Write each part at its offset; returns when all of it is on the disk.
+
+    Not through a memory map, where a full disk is no exception but a SIGBUS.
+    """
+    handle = os.open(path, os.O_RDWR)
+    try:
+        for offset, part in zip(offsets, parts, strict=True):
+            data = part.tobytes()
+            while data:  # a disk that is nearly full takes a part of it
+                written = os.pwrite(handle, data, offset)
+                data, offset = data[written:], offset + written
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,197 @@
+"""What teachers say, looked up: memory-mapped columns with the fingerprint of what they were computed from.
+
+folder/
+    manifest.json        fingerprint, columns and their digests, rows that could not be computed, `complete`
+    image.npy            [views, rows, dim], a column
+    text.npy             [rows, dim], another
+    progress/            what is finished (filling.py writes all of this)
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from workbench.errors import SettingError
+from workbench.files import cache_folder, read_json, sha256_of_file, sha256_of_json
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+class Layout(NamedTuple):
+    """How a column lies in its file: `[rows, ...]` with `row_axis` 0, `[views, rows, ...]` with 1."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    row_axis: int
+
+    @property
+    def rows(self) -> int:
+        return self.shape[self.row_axis]
+
+
+class TargetStore:
+    """A complete store, opened for reading; picklable, another process maps the files anew.
+
+    `columns` are memory maps by name; `bad_rows` gives, by column, the rows that could not be computed, which
+    hold NaN, and why; `fingerprint` tells which teacher and which data this is.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any], columns: dict[str, np.memmap]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.columns = columns
+        self.fingerprint: dict[str, Any] = manifest["fingerprint"]
+        self.bad_rows: dict[str, dict[int, str]] = {
+            name: {int(row): reason for row, reason in rows.items()}
+            for name, rows in manifest["bad_rows"].items()
+        }
+        axes = {name: layout.row_axis for name, layout in layouts(manifest).items()}
+        # Plain arrays over the same memory: a memmap pays for its subclass at every look-up.
+        self._views = {
+            name: list(np.asarray(column)) if axes[name] else [np.asarray(column)]
+            for name, column in columns.items()
+        }
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return TargetStore.open, (self.folder,)
+
+    @classmethod
+    def open(cls, folder: str | Path, fingerprint: Mapping[str, Any] | None = None) -> "TargetStore":
+        """Open the store in `folder`; with a `fingerprint`, only if it was computed from just that.
+
+        Raises SettingError where there is none, or one that is of another fingerprint, incomplete or
+        truncated. Digests are left to `verify`, which reads everything.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        if fingerprint is not None:
+            require_same(folder, manifest, fingerprint)
+        if not manifest["complete"]:
+            missing = {
+                name: missing_rows(finished(folder, name), layout.rows, manifest["batch"])
+                for name, layout in layouts(manifest).items()
+            }
+            counts = ", ".join(f"{rows} rows of {name}" for name, rows in missing.items() if rows)
+            raise refusal(
+                folder,
+                f"the targets in it are not complete ({counts or 'only the sealing'} to go)",
+                "Run again what fills it: it goes on where it stopped",
+            )
+        columns = {name: map_column(folder, name, layout) for name, layout in layouts(manifest).items()}
+        return cls(folder, manifest, columns)
+
+    def column(self, name: str) -> np.memmap:
+        """The memory map of a column, `[rows, ...]` or `[views, rows, ...]`."""
+        return self.columns[name]
+
+    def rows(self, name: str, index: Any, view: int = 0) -> np.ndarray:
+        """Copy the rows `index` (integers, any order) of a column's `view`, `[len(index), ...]`."""
+        return np.take(self._views[name][view], index, axis=0)
+
+    def verify(self) -> None:
+        """Read every column; raises SettingError if one is not what it was when it was sealed."""
+        for name, entry in self.manifest["columns"].items():
+            if sha256_of_file(self.folder / f"{name}.npy") != entry["sha256"]:
+                raise damage(self.folder, f"{name}.npy (its sha256 is not the one it was sealed with)")
+
+
+def store_folder(fingerprint: Mapping[str, Any], name: str) -> Path:
+    """The default place, in the cache, of the store with this fingerprint; `name` is for people."""
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    return cache_folder("targets", f"{readable}-{sha256_of_json(fingerprint)[:12]}")
+
+
+def refusal(folder: Path, problem: str, remedy: str) -> SettingError:
+    """The error that a folder is not to be used, and what to do."""
+    return SettingError("targets.folder", str(folder), problem, remedy)
+
+
+def damage(folder: Path, what: str) -> SettingError:
+    """The error that a file of a store is damaged."""
+    return refusal(
+        folder, f"the targets in it are damaged: {what}", "Delete the folder; they are then computed again"
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a store; raises SettingError where there is none that can be read."""
+    try:
+        manifest: dict[str, Any] = read_json(folder / MANIFEST)
+        version = manifest["format"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise refusal(
+            folder, "there are no targets in it", "Fill it first, or choose a folder that was filled"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise damage(folder, f"{MANIFEST} cannot be read ({error})") from error
+    if version != FORMAT:
+        raise refusal(
+            folder, f"its format is {version}, this version reads {FORMAT}", "Choose another folder"
+        )
+    return manifest
+
+
+def layouts(manifest: dict[str, Any]) -> dict[str, Layout]:
+    """The layout of each column, by name."""
+    return {
+        name: Layout(tuple(entry["shape"]), entry["dtype"], entry["row_axis"])
+        for name, entry in manifest["columns"].items()
+    }
+
+
+def map_column(folder: Path, name: str, layout: Layout) -> np.memmap:
+    """Map a column read-only; raises SettingError when it is not the array that the manifest promises."""
+    path = folder / f"{name}.npy"
+    try:
+        column = np.lib.format.open_memmap(path, mode="r")  # reads arrays of numbers only, no pickles
+        promised = column.shape == layout.shape and column.dtype == layout.dtype and column.flags.c_contiguous
+        size = path.stat().st_size
+        if promised and size == column.offset + column.nbytes:
+            return column
+    except (OSError, ValueError) as error:
+        raise damage(folder, f"{path.name} ({error})") from error
+    raise damage(folder, f"{path.name}, of {size} bytes, is not {list(layout.shape)} of {layout.dtype}")
+
+
+def finished(folder: Path, name: str) -> np.ndarray:
+    """Which chunks of a column are on the disk, uint8 [chunks]; empty before anything was done."""
+    try:
+        return np.fromfile(folder / "progress" / f"{name}.done", dtype=np.uint8)
+    except FileNotFoundError:
+        return np.empty(0, dtype=np.uint8)
+
+
+def missing_rows(done: np.ndarray, rows: int, batch: int) -> int:
+    """How many of `rows` rows are not on the disk, given which chunks of `batch` rows are."""
+    chunks = np.flatnonzero(done)
+    return rows - int(np.minimum(batch, rows - chunks * batch).sum())
+
+
+def require_same(folder: Path, manifest: dict[str, Any], fingerprint: Mapping[str, Any]) -> None:
+    """Raise SettingError, showing both fingerprints and what differs, unless the store has the wanted one."""
+    there, wanted = manifest["fingerprint"], json.loads(json.dumps(fingerprint))
+    hashes = sha256_of_json(there), sha256_of_json(wanted)
+    if hashes[0] == hashes[1]:
+        return
+    old, new = _flat(there), _flat(wanted)
+    differing = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
+    entries = [f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} wanted" for key in differing]
+    differences = "; ".join(entries)
+    raise refusal(
+        folder,
+        f"its targets have the fingerprint {hashes[0][:12]}, wanted is {hashes[1][:12]} ({differences})",
+        "Choose another folder, set targets.folder to null for one of its own, or delete this one",
+    )
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """The leaves of nested dicts as JSON, by dotted key."""
+    if isinstance(value, dict) and value:
+        parts = [_flat(item, f"{prefix}.{key}" if prefix else key) for key, item in value.items()]
+        return {key: leaf for part in parts for key, leaf in part.items()}
+    return {prefix: json.dumps(value)}

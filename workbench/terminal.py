@@ -1,0 +1,50 @@
+"""What commands print: tables, how a notebook ended, the log of a run in other processes."""
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.training.launch import Job
+    from workbench.training.run import Run
+
+
+def follow(job: "Job") -> "Run":
+    """Print what a job's processes print until it ends; an interrupt makes it save and stop."""
+    shown = 0
+    try:
+        while True:
+            running, log = job.running, job.log
+            print(log[shown:], end="", flush=True)
+            shown = len(log)
+            if not running:
+                return job.run
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        job.stop()
+        print(job.log[shown:], end="", flush=True)
+        print(job.run)
+        raise
+
+
+def say_outcome(manifest: dict[str, Any]) -> None:
+    """Tell how a notebook ended and where it lies, an error on standard error."""
+    error = manifest["error"]
+    if manifest["state"] == "failed":
+        where = f"cell {error['cell']}: " if error["cell"] else ""
+        print(error["traceback"], file=sys.stderr)
+        print(f"error: {where}{error['kind']}: {error['message']}", file=sys.stderr)
+    print(f"{manifest['state']}: {manifest['output']}")
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, or nothing."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def print_rows(rows: list[tuple[Any, ...]]) -> None:
+    """Print rows of equal length in aligned columns."""
+    texts = [[str(item) for item in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    for row in texts:
+        print("  ".join(item.ljust(width) for item, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,89 @@
+"""Starts a run in processes of its own, watches it, stops it; the run outlives the kernel that asked for it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from workbench.errors import SettingError
+from workbench.recipe import Recipe
+from workbench.training.run import Run, claim_folder, default_folder, is_locked
+
+POLL = 0.2  # seconds
+
+
+class Job:
+    """A run that trains in processes of its own: just started, or found running."""
+
+    def __init__(self, path: Path, process: "subprocess.Popen[bytes] | None" = None) -> None:
+        self.path = path
+        self._process = process
+
+    def __repr__(self) -> str:
+        return f"Job({str(self.path)!r}, {'running' if self.running else self.run.status.get('state')})"
+
+    @property
+    def run(self) -> Run:
+        """The run folder, readable at any time."""
+        return Run(self.path)
+
+    @property
+    def running(self) -> bool:
+        """Whether it still trains."""
+        return self._process.poll() is None if self._process is not None else is_locked(self.path)
+
+    @property
+    def log(self) -> str:
+        """What its processes printed."""
+        path = self.path / "train.log"
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+    def wait(self) -> Run:
+        """Wait for the end and return the run; raises RuntimeError with the end of the log if it failed.
+
+        An interrupted wait leaves the run going, except without anybody watching (`WORKBENCH_HEADLESS=1`), where it is stopped
+        and saves first.
+        """
+        try:
+            while self.running:
+                time.sleep(POLL)
+        except KeyboardInterrupt:
+            if os.environ.get("WORKBENCH_HEADLESS") == "1":
+                self.stop()
+            else:
+                print(f"the run goes on in {self.path}; `.wait()` again to wait, `.stop()` to stop it")
+            raise
+        if self.run.status.get("state") not in ("finished", "interrupted"):
+            raise RuntimeError(f"the run in {self.path} failed; the end of its log:\n{self.log[-3000:]}")
+        return self.run
+
+    def stop(self) -> Run:
+        """Ask it to save and stop, wait until it has, and return the run; launching it again goes on."""
+        if self.running:
+            number = self._process.pid if self._process is not None else int(self.run.status["pid"])
+            os.kill(number, signal.SIGTERM)
+        while self.running:
+            time.sleep(POLL)
+        return self.run
+
+
+def launch(recipe: Recipe, processes: int = 1, run_dir: str | Path | None = None) -> Job:
+    """Start (or resume, or find still running) a recipe's run in `processes` processes of this machine.
+
+    More than one are started with torchrun and train together, one GPU each where there are GPUs. Their output goes to
+    `train.log` in the run folder.
+    """
+    if processes < 1:
+        raise SettingError("processes", processes, "at least one is needed", "1, or the number of GPUs")
+    folder = (Path(run_dir) if run_dir is not None else default_folder(recipe)).absolute()
+    claim_folder(folder, recipe)
+    if is_locked(folder):
+        return Job(folder)
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    command = [sys.executable, *several, "-m", "workbench", "train", str(folder / "recipe.yaml"), "--run-dir", str(folder)]
+    with open(folder / "train.log", "ab") as log:
+        # A session of its own: an interrupt or the end of the kernel does not reach the run.
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+    return Job(folder, process)

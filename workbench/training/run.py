@@ -1,0 +1,131 @@
+"""The run folder: what training writes and everything else reads."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import SettingError
+from workbench.files import read_json
+from workbench.recipe import Recipe, differences
+
+if TYPE_CHECKING:
+    import pandas
+
+    from workbench.models.dual_encoder import DualEncoder
+
+
+def default_folder(recipe: Recipe) -> Path:
+    """Where a recipe's run goes unless told otherwise: the same recipe and seed come back to the same run."""
+    root = Path(os.environ.get("WORKBENCH_RUNS") or "runs")
+    return root / f"{recipe.name}-seed{recipe.seed}-{recipe.fingerprint[:8]}"
+
+
+def claim_folder(folder: Path, recipe: Recipe) -> None:
+    """Make `folder` the run folder of `recipe`; refused where another recipe's run lies."""
+    if (folder / "recipe.yaml").is_file():
+        before = Run(folder).recipe
+        if before.fingerprint != recipe.fingerprint:
+            changed = "; ".join(f"{key}: {old} there, {new} now" for key, (old, new) in differences(before, recipe).items())
+            raise SettingError("run_dir", str(folder), f"it holds a run of another recipe ({changed})", "choose another folder")
+    else:
+        recipe.save(folder / "recipe.yaml")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in `folder` meanwhile; the lock goes with the process, however it ends."""
+    with open(folder / "lock", "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SettingError("run_dir", str(folder), "another process trains in it", "wait for it, or choose another") from None
+        yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process is training in `folder` now."""
+    try:
+        with locked(folder):
+            return False
+    except SettingError:
+        return True
+
+
+class Run:
+    """A training run, finished or not, read from its folder; nothing here keeps anything but the path."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not (self.path / "recipe.yaml").is_file():
+            raise SettingError("run", str(path), "there is no recipe.yaml in this folder", "the folder that `workbench train` printed")
+
+    def __repr__(self) -> str:
+        status = self.status
+        return f"Run({str(self.path)!r}, {status.get('state')}, step {status.get('step')} of {status.get('total_steps')})"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        return Recipe.load(str(self.path / "recipe.yaml"))
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """State, step, seconds left and what was counted; {} before the first step."""
+        path = self.path / "status.json"
+        return read_json(path) if path.is_file() else {}
+
+    @property
+    def metrics(self) -> "pandas.DataFrame":
+        """One row a training step."""
+        return self._records("step")
+
+    @property
+    def validations(self) -> "pandas.DataFrame":
+        """One row a validation."""
+        return self._records("validation")
+
+    def _records(self, kind: str) -> "pandas.DataFrame":
+        import pandas
+
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+        records = [record for record in map(json.loads, lines) if record["kind"] == kind]
+        return pandas.DataFrame(records).drop(columns="kind", errors="ignore")
+
+    def model(self) -> "DualEncoder":
+        """The student as of the last checkpoint, without the heads of the losses, in evaluation mode."""
+        from workbench.models.dual_encoder import load_dual_encoder
+        from workbench.training import checkpoint
+
+        recipe = self.recipe
+        saved = checkpoint.load_latest(self.path / "checkpoints")
+        if saved is None:
+            raise SettingError("run", str(self.path), "this run has no checkpoint yet", "train it further")
+        model = load_dual_encoder(recipe.student.model, setting="student", allow_download=recipe.allow_download)
+        prefix = "student.clip."
+        weights = {name.removeprefix(prefix): value for name, value in saved.tensors.items() if name.startswith(prefix)}
+        model.clip.load_state_dict(weights)
+        return model.eval()
+
+    def evaluate(self, suite: str | None = None, **data: Any) -> dict[str, dict[str, float]]:
+        """Numbers of the last checkpoint, by split, for all suites of the recipe or just one; also written to evaluation/.
+
+        `data` overrides the recipe's data settings (`source="folder"`). Raises SettingError for an unknown suite.
+        """
+        from workbench.evaluation.suites import evaluate
+
+        recipe = self.recipe
+        changes: dict[str, Any] = {f"data.{key}": value for key, value in data.items()}
+        if suite is not None:
+            changes["evaluation.suites"] = [suite]
+        if changes:
+            recipe = Recipe.load(str(self.path / "recipe.yaml"), changes)
+        return evaluate(self.model(), recipe, self.path / "evaluation")
+
+    def export(self, folder: str | Path) -> Path:
+        """Write the student as a folder that plain open_clip loads with `local-dir:FOLDER`."""
+        return self.model().save(Path(folder))

@@ -1,0 +1,304 @@
+"""The training loop, to be read from top to bottom: set up, resume, step, validate, save, finish."""
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from workbench.data.loader import Batch, batches
+from workbench.data.pairs import Pairs
+from workbench.data.sources import load_pairs
+from workbench.errors import SettingError
+from workbench.evaluation.encode import encode_pairs
+from workbench.evaluation.retrieval import retrieval_metrics
+from workbench.files import write_json
+from workbench.models.dual_encoder import DualEncoder, load_dual_encoder
+from workbench.models.transform import random_crop
+from workbench.objectives import Mixture
+from workbench.recipe import Recipe
+from workbench.targets.compute import compute_targets, load_teacher
+from workbench.training import checkpoint
+from workbench.training.failures import MemoryShortage, is_out_of_memory, largest_fitting, save_replay
+from workbench.training.interrupt import StopRequest, stop_on_signal
+from workbench.training.journal import Journal
+from workbench.training.optimisation import Learner, Targets, backward, parameter_groups, processes, schedule
+from workbench.training.run import Run, claim_folder, default_folder, locked
+from workbench.training.versions import versions
+
+MAX_BAD_STEPS = 3
+
+
+def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
+    """Train a student as the recipe says, in this process; the same call again goes on where it stopped.
+
+    Returns the Run, whose status is "finished", or "interrupted" after Ctrl-C or SIGTERM (what was learned is saved). Under
+    `torchrun` every process calls this and they train together. Two runs of one recipe on one machine give identical weights on
+    a CPU, interrupted or not. Raises SettingError for a setting that cannot work.
+    """
+    folder = Path(run_dir) if run_dir is not None else default_folder(recipe)
+    if recipe.training.threads:
+        torch.set_num_threads(recipe.training.threads)
+    accelerator = _accelerator(recipe)
+    main, world, rank = accelerator.is_main_process, accelerator.num_processes, accelerator.process_index
+    if recipe.training.batch % world:
+        raise SettingError("training.batch", recipe.training.batch, f"{world} processes cannot share it", f"a multiple of {world}")
+
+    if main:
+        claim_folder(folder, recipe)
+    with locked(folder) if main else contextlib.nullcontext():
+        accelerator.wait_for_everyone()
+        if Run(folder).status.get("state") == "finished":
+            return Run(folder)
+
+        # ---- data, models, targets
+        pairs = load_pairs(recipe.data.source, recipe.data.train_split, **recipe.data.options())
+        validation = load_pairs(recipe.data.source, recipe.data.validation_split, **recipe.data.options(train=False))
+        torch.manual_seed(recipe.seed)  # every process starts from the same weights, heads of the losses included
+        student = load_dual_encoder(
+            recipe.student.model,
+            recipe.student.pretrained,
+            initial_weights=recipe.student.initial_weights,
+            frozen=recipe.student.frozen,
+            allow_download=recipe.allow_download,
+            setting="student",
+        )
+        teacher = load_teacher(recipe) if recipe.teacher else None
+        mixture = Mixture(recipe.objectives.weights(), student.dim, teacher.dim if teacher else None)
+        teacher_scale = teacher.scale if teacher else 1.0
+        store = compute_targets(recipe, pairs, teacher, device=accelerator.device, rank=rank, world=world) if teacher else None
+        del teacher  # its targets stay, its weights need not
+        unreadable = np.array(sorted(store.bad_rows["image"]) if store else [], dtype=np.int64)
+        micro_batch = recipe.training.micro_batch
+        if micro_batch and micro_batch < recipe.training.batch and student.trains_batch_statistics:
+            raise SettingError(
+                "training.micro_batch",
+                micro_batch,
+                "the student has BatchNorm, whose statistics would be those of a micro-batch",
+                "null, or freeze those modules (student.frozen)",
+            )
+
+        # ---- optimiser and length
+        learner = Learner(student, mixture)
+        groups = parameter_groups(learner, recipe.training.weight_decay, recipe.training.lr_multipliers)
+        optimiser = torch.optim.AdamW(groups, lr=recipe.training.lr, betas=recipe.training.betas, eps=recipe.training.eps)
+        steps_per_epoch = (len(pairs) - len(unreadable)) // recipe.training.batch
+        if not steps_per_epoch:
+            raise SettingError(
+                "training.batch", recipe.training.batch, f"there are only {len(pairs)} training pairs", f"at most {len(pairs)}"
+            )
+        total = recipe.training.steps or math.ceil(recipe.training.epochs * steps_per_epoch)
+
+        # ---- resume: 1. this run's own last checkpoint, 2. else the weights the recipe starts from
+        step = 0
+        saved = checkpoint.load_latest(folder / "checkpoints")
+        if saved is not None:
+            learner.load_state_dict(saved.tensors)
+            optimiser.load_state_dict(saved.optimiser)
+            step = saved.step
+        wrapped, optimiser = accelerator.prepare(learner, optimiser)
+        journal = Journal(folder, total, writes=main)
+        journal.skipped_steps = saved.state["skipped_steps"] if saved else 0
+        journal.rejected.update(saved.state["rejected"] if saved else pairs.rejected)
+        journal.begin(step)
+        if main:
+            write_json(folder / "versions.json", versions(str(accelerator.device)))
+            journal.say(
+                f"{'resuming' if step else 'training'} {recipe.name} in {folder}: {len(pairs)} pairs, {total} steps of {recipe.training.batch}"
+            )
+
+        def save() -> None:
+            if main:
+                state = {"epoch": step // steps_per_epoch, "skipped_steps": journal.skipped_steps, "rejected": dict(journal.rejected)}
+                checkpoint.save(
+                    folder / "checkpoints", step, learner.state_dict(), optimiser.state_dict(), state, keep=recipe.training.keep
+                )
+
+        def validate() -> None:
+            if main:
+                wrapped.eval()
+                embedded = encode_pairs(student, validation, recipe.evaluation.batch)
+                scores = retrieval_metrics(embedded.image, embedded.text, embedded.image_of_text, average_precision=False)
+                recalls = {f"text_to_image_r{k}": value for k, value in scores.text_to_image.recall.items()}
+                recalls |= {f"image_to_text_r{k}": value for k, value in scores.image_to_text.recall.items()}
+                journal.record("validation", step, epoch=step / steps_per_epoch, **recalls)
+            accelerator.wait_for_everyone()
+
+        # ---- the loop
+        view = _View(recipe, student)
+        bad_in_a_row = unsaved = 0
+        validate_every = recipe.training.validate_every or steps_per_epoch
+        state, message = "running", ""
+        try:
+            with stop_on_signal() as request:
+                stream: Iterator[Batch] = iter(())
+                while step < total:
+                    epoch, position = divmod(step, steps_per_epoch)
+                    batch = next(stream, None)
+                    if batch is None:
+                        stream = batches(
+                            pairs,
+                            view,
+                            student.tokenize,
+                            batch=recipe.training.batch,
+                            seed=recipe.seed,
+                            epoch=epoch,
+                            start=position,
+                            rank=rank,
+                            world=world,
+                            workers=recipe.data.workers,
+                            exclude=unreadable,
+                        )
+                        continue
+                    began = time.perf_counter()
+                    _count_failures(batch, journal, pairs, recipe)
+                    wrapped.train()
+                    rate = schedule(step, total, recipe.training.warmup_steps)
+                    for group in optimiser.param_groups:
+                        group["lr"] = recipe.training.lr * group["factor"] * rate
+                    optimiser.zero_grad()
+                    targets = _targets(store, teacher_scale, batch, epoch, recipe, accelerator.device)
+                    images, tokens = batch.images.to(accelerator.device), batch.tokens.to(accelerator.device)
+                    share = micro_batch // world if micro_batch else None
+                    try:
+                        # Dropout depends on seed, step and process alone, so that a resumed run repeats it.
+                        noise = _step_seed(recipe.seed, step, rank)
+                        with accelerator.autocast():
+                            terms, outputs = backward(wrapped, mixture, images, tokens, targets, share, noise)
+                    except Exception as error:
+                        if not is_out_of_memory(error):
+                            raise
+                        fits = largest_fitting(learner, mixture, images, tokens, targets, share)
+                        raise MemoryShortage(recipe.training.batch, micro_batch, fits and fits * world) from error
+                    limit = recipe.training.clip_norm or math.inf
+                    norm = float(torch.nn.utils.clip_grad_norm_([p for p in learner.parameters() if p.grad is not None], limit))
+                    values = {name: float(value) for name, value in terms.items()}
+                    bad, stopping = _agree(not math.isfinite(values["loss"] + norm), bool(request), accelerator.device)
+                    if bad:
+                        bad_in_a_row += 1
+                        journal.skipped_steps += 1
+                        if bad_in_a_row == MAX_BAD_STEPS:
+                            where = save_replay(folder / f"non-finite-step-{step}", learner, batch, targets, recipe, step, values)
+                            message = f"loss or gradient was not finite in {MAX_BAD_STEPS} steps in a row; all that is needed to replay the last is in {where}"
+                            raise FloatingPointError(message)
+                    else:
+                        bad_in_a_row = 0
+                        optimiser.step()
+                        student.clip.logit_scale.data.clamp_(0, math.log(100))
+                        mixture.clamp_scales_()
+                    step += 1
+                    seconds = time.perf_counter() - began
+                    journal.record(
+                        "step",
+                        step,
+                        epoch=step / steps_per_epoch,
+                        **values,
+                        **{f"weighted/{name}": recipe.objectives.weights()[name] * values[name] for name in values if name != "loss"},
+                        gradient_norm=norm,
+                        scale=float(outputs.scale),
+                        **_cosines(outputs.projected_image, outputs.projected_text, targets),
+                        samples_per_second=len(batch) * world / seconds,
+                        lr=recipe.training.lr * rate,
+                        seconds=seconds,
+                    )
+                    if step % validate_every == 0 or step == total:
+                        validate()
+                    if stopping or step % recipe.training.checkpoint_every == 0 or step == total:
+                        try:
+                            save()
+                            unsaved = 0
+                        except checkpoint.CheckpointError as error:
+                            unsaved += 1
+                            journal.say(f"warning: {error}; the last good checkpoint stays")
+                            if unsaved == 3 or stopping or step == total:
+                                raise
+                    if stopping:
+                        break
+            state = "finished" if step == total else "interrupted"
+            message = _interruption(request) if state == "interrupted" else ""
+        except BaseException as error:
+            state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            message = message or f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            journal.status(state, message)
+            journal.close()
+        accelerator.wait_for_everyone()
+    return Run(folder)
+
+
+class _View:
+    """Makes a picture ready for the student: the view that an epoch has of it. Picklable, for loader workers."""
+
+    def __init__(self, recipe: Recipe, student: DualEncoder) -> None:
+        self.seed = recipe.seed
+        self.scale = recipe.training.augmentation.crop_scale
+        self.views = recipe.targets.views
+        self.transform = student.transform
+
+    def __call__(self, image: Tensor, epoch: int, row: int) -> Tensor:
+        # With K cached views the student sees, in turn, the very crops that the teacher saw.
+        return self.transform(image, random_crop(self.seed, epoch % self.views if self.views else epoch, row, self.scale))
+
+
+def _accelerator(recipe: Recipe) -> Any:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # A notebook trains several recipes in one process; accelerate would refuse a second precision.
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    precision = "bf16" if recipe.training.precision == "bfloat16" else "no"
+    if recipe.training.device not in ("auto", "cpu", "cuda", "mps"):
+        raise SettingError("training.device", recipe.training.device, "no such device", "auto, cpu, cuda or mps")
+    if recipe.training.device == "cuda" and not torch.cuda.is_available():
+        raise SettingError("training.device", "cuda", "this machine has no usable CUDA device", "auto or cpu")
+    return Accelerator(cpu=recipe.training.device == "cpu", mixed_precision=precision)
+
+
+def _targets(store: Any, scale: float, batch: Batch, epoch: int, recipe: Recipe, device: Any) -> Targets | None:
+    if store is None:
+        return None
+    view = epoch % recipe.targets.views if recipe.targets.views else 0
+    image, text = store.rows("image", batch.rows, view), store.rows("text", batch.caption)
+    return Targets(torch.from_numpy(image).float().to(device), torch.from_numpy(text).float().to(device), scale)
+
+
+def _count_failures(batch: Batch, journal: Journal, pairs: Pairs, recipe: Recipe) -> None:
+    for _, reason in batch.failed:
+        journal.rejected[reason] += 1
+    failed = journal.rejected.total()
+    if batch.failed and failed > recipe.data.max_failed * len(pairs):
+        raise SettingError("data.max_failed", recipe.data.max_failed, f"{failed} pairs could not be read: {dict(journal.rejected)}", "mend them, or raise it")
+
+
+def _agree(bad: bool, stop: bool, device: Any) -> tuple[bool, bool]:
+    """Whether any process had a bad step or was asked to stop: they all skip and stop together."""
+    if processes() == 1:
+        return bad, stop
+    flags = torch.tensor([float(bad), float(stop)], device=device)
+    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
+    return bool(flags[0]), bool(flags[1])
+
+
+def _cosines(image: Tensor, text: Tensor, targets: Targets | None) -> dict[str, float]:
+    if targets is None or image.shape[1] != targets.image.shape[1]:
+        return {}
+    return {
+        "cosine_to_teacher_image": float(F.cosine_similarity(image.float(), targets.image).mean()),
+        "cosine_to_teacher_text": float(F.cosine_similarity(text.float(), targets.text).mean()),
+    }
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 2)
+
+
+def _interruption(request: StopRequest) -> str:
+    return f"stopped by {signal.Signals(request.signal).name}; the same call goes on from here" if request.signal else ""

@@ -1,0 +1,177 @@
+"""What a live view stands on: records read while they are written, and a figure that moves and then stays."""
+
+import json
+import os
+from array import array
+from bisect import bisect_left
+from collections.abc import Sequence
+from math import nan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from pandas import DataFrame
+
+    from workbench.figures.training import Panel
+
+TAIL = 64  # bytes before the reading position that must still be what they were
+
+
+class Records:
+    """metrics.jsonl, read piece by piece while another process writes it.
+
+    A last line without its end is left for the next time. A file that was rewritten, or cut and grown again (a run that
+    resumes cuts off what came after its checkpoint), is read anew; where a step comes a second time, the first one and all
+    that followed it are forgotten.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._tables = {"step": _Table(), "validation": _Table()}
+        self._place = 0
+        self._tail = b""
+        self._file: tuple[int, int] | None = None
+
+    @property
+    def metrics(self) -> "DataFrame":
+        """One row a training step."""
+        return self._tables["step"].frame()
+
+    @property
+    def validations(self) -> "DataFrame":
+        """One row a validation."""
+        return self._tables["validation"].frame()
+
+    def read(self) -> bool:
+        """Read what is new; whether there was anything."""
+        try:
+            stream = open(self.path, "rb")
+        except FileNotFoundError:
+            return self._forget()
+        with stream:
+            found = os.fstat(stream.fileno())
+            stream.seek(max(0, self._place - len(self._tail)))
+            same = (found.st_dev, found.st_ino) == self._file and stream.read(len(self._tail)) == self._tail
+            changed = False if same else self._forget()
+            self._file = (found.st_dev, found.st_ino)
+            stream.seek(self._place)
+            new = stream.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        if not whole:
+            return changed
+        self._place += len(whole)
+        self._tail = (self._tail + whole)[-TAIL:]
+        for line in whole.splitlines():
+            self._add(line)
+        return True
+
+    def _add(self, line: bytes) -> None:
+        try:
+            record = json.loads(line)
+            kind, step = record.pop("kind"), record["step"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return  # a line that a full disk or a kill left in pieces
+        if kind == "step":
+            # A validation comes after the step of its number, so one of this step or later belongs to an earlier try.
+            self._tables["validation"].cut(step)
+        if kind in self._tables:
+            self._tables[kind].add(record)
+
+    def _forget(self) -> bool:
+        had = self._place > 0
+        self._place, self._tail, self._file = 0, b"", None
+        self._tables = {kind: _Table() for kind in self._tables}
+        return had
+
+
+class _Table:
+    """Columns of numbers that grow by a record at a time."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, array[float]] = {"step": array("d")}
+
+    def add(self, record: dict[str, Any]) -> None:
+        self.cut(record["step"])
+        rows = len(self._columns["step"])
+        for name, value in record.items():
+            if name not in self._columns:
+                self._columns[name] = array("d", [nan]) * rows
+        for name, column in self._columns.items():
+            value = record.get(name)
+            column.append(float(value) if isinstance(value, int | float) else nan)
+
+    def cut(self, step: float) -> None:
+        """Drop the rows of `step` and later."""
+        steps = self._columns["step"]
+        if steps and step <= steps[-1]:
+            first = bisect_left(steps, step)
+            for column in self._columns.values():
+                del column[first:]
+
+    def frame(self) -> "DataFrame":
+        from pandas import DataFrame
+
+        return DataFrame({name: np.array(column) for name, column in self._columns.items()})
+
+
+class LiveFigure:
+    """A training figure in a notebook that moves while it is open, and is a plain plotly figure once closed.
+
+    Measured in JupyterLab 4.6 with ipykernel 7.4: only a FigureWidget moves, and only a plain figure is still there when a
+    saved notebook is opened again. So the one takes the other's place under the same display id. Messages to a widget,
+    and that replacement, may come from any thread, and arrive while a cell runs.
+    """
+
+    def __init__(self, figure: "go.Figure") -> None:
+        import plotly.graph_objects as go
+        from IPython.display import display
+
+        self._widget = go.FigureWidget(figure)
+        self._handle = display(self._widget, display_id=True)
+
+    def move(self, panels: Sequence["Panel"], title: str, subtitle: str) -> None:
+        """Give the curves that are there new points."""
+        curves = [curve for panel in panels for curve in panel.curves]
+        with self._widget.batch_update():
+            for trace, curve in zip(self._widget.data, curves, strict=True):
+                trace.x, trace.y = curve.x, curve.y
+            self._write(title, subtitle)
+
+    def rebuild(self, figure: "go.Figure") -> None:
+        """Show other curves or panels than before."""
+        self._widget.data = ()
+        self._widget.layout = figure.layout
+        self._widget.add_traces(figure.data)
+
+    def say(self, title: str, subtitle: str) -> None:
+        """Change the words above the figure."""
+        with self._widget.batch_update():
+            self._write(title, subtitle)
+
+    def _write(self, title: str, subtitle: str) -> None:
+        self._widget.layout.title.text = title
+        self._widget.layout.title.subtitle.text = subtitle
+
+    def close(self, figure: "go.Figure") -> None:
+        """Leave a plain figure in the widget's place."""
+        if self._handle is not None:  # None outside of IPython
+            self._handle.update(plain_bundle(figure), raw=True)
+        self._widget.close()
+
+
+def show_plain(figure: "go.Figure") -> None:
+    """Display a figure that needs neither widget nor kernel."""
+    from IPython.display import display
+
+    display(plain_bundle(figure), raw=True)
+
+
+def plain_bundle(figure: "go.Figure") -> dict[str, Any]:
+    """The figure as JupyterLab, papermill and nbconvert store it, with a word for readers without plotly."""
+    from plotly.io import to_json
+
+    words = figure.layout.title.text or "figure"
+    return {"application/vnd.plotly.v1+json": json.loads(to_json(figure)), "text/plain": f"<{words}>"}

@@ -1,0 +1,97 @@
+"""Search pictures by words one types or by a picture of one's own."""
+
+import os
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any, Protocol
+
+from workbench.figures.gallery import Gallery, Picture, gallery
+
+Hit = tuple[int, float]  # row of the picture, score
+
+
+class HasPictures(Protocol):
+    """`workbench.data.Pairs`, or anything else that knows a row's picture and captions."""
+
+    def image(self, row: int) -> Any: ...
+    def captions(self, row: int) -> list[str]: ...
+
+
+class PictureSearch:
+    """A box to type in and a button to give a picture; below, the pictures that fit best, with scores and captions.
+
+        index = PictureIndex(run.model(), pairs)
+        PictureSearch(pairs, index.words, index.picture, query="a red apple above a dog")
+
+    `words(text, best)` and `picture(bytes of an image file, best)` return the best rows with their scores, best first;
+    without the latter there is no button. The first query is answered at once. Under `WORKBENCH_HEADLESS=1` there is no
+    widget, only that first answer, as `show` gives it.
+    """
+
+    def __init__(
+        self,
+        pairs: HasPictures,
+        words: Callable[[str, int], Sequence[Hit]],
+        picture: Callable[[bytes, int], Sequence[Hit]] | None = None,
+        *,
+        query: str = "",
+        best: int = 12,
+        live: bool | None = None,
+    ) -> None:
+        self.pairs, self.words, self.picture, self.query, self.best = pairs, words, picture, query, best
+        self._live = os.environ.get("WORKBENCH_HEADLESS") != "1" if live is None else live
+
+    def show(self, query: str | bytes) -> Gallery:
+        """The answer as HTML: to words, or to a picture given as the bytes of its file; raises BadSample for no picture."""
+        if isinstance(query, str):
+            hits, title = self.words(query, self.best), f"“{query}”"
+        elif self.picture is None:
+            raise ValueError("PictureSearch: this search knows words only; give it `picture` to search by pictures")
+        else:
+            hits, title = self.picture(query, self.best), "Most like your picture"
+        found = [Picture(self.pairs.image(row), self.pairs.captions(row)[:1], score) for row, score in hits]
+        return gallery(found, title)
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        first = self.show(self.query) if self.query else Gallery("")
+        if not self._live:
+            display(first)
+            return
+        bundle = dict(self._widget(first)._repr_mimebundle_())
+        # Opened again without a kernel, the notebook shows the first answer in the widget's place.
+        display(bundle | {"text/html": str(first), "text/plain": "<PictureSearch>"}, raw=True)
+
+    def _widget(self, first: Gallery) -> Any:
+        import ipywidgets
+
+        wide = ipywidgets.Layout(width="420px")
+        # Not at every letter: when Enter is pressed or the box is left.
+        box = ipywidgets.Text(value=self.query, placeholder="words to search for, then Enter", continuous_update=False, layout=wide)
+        answer = ipywidgets.HTML(value=str(first))
+        parts: list[Any] = [box]
+
+        def by_words(change: dict[str, Any]) -> None:
+            if change["new"].strip():
+                answer.value = self._answer(change["new"].strip())
+
+        box.observe(by_words, names="value")
+        if self.picture is not None:
+            button = ipywidgets.FileUpload(accept="image/*", multiple=False, description="or a picture")
+
+            def by_picture(change: dict[str, Any]) -> None:
+                if change["new"]:
+                    answer.value = self._answer(bytes(change["new"][0]["content"]))
+
+            button.observe(by_picture, names="value")
+            parts.append(button)
+        return ipywidgets.VBox([ipywidgets.HBox(parts), answer])
+
+    def _answer(self, query: str | bytes) -> str:
+        from workbench.data.decode import BadSample  # brings torch, which the rest of this file does without
+
+        try:
+            return str(self.show(query))
+        except BadSample as error:
+            return f'<div style="color:#cc3311">This cannot be read as a picture: {escape(error.reason)}</div>'

@@ -1,0 +1,236 @@
+"""Follows a run while it trains, whoever trains it: curves that move, and a plain figure when it is over."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from html import escape
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from workbench.errors import SettingError
+from workbench.files import read_json
+from workbench.settings import read_yaml
+from workbench.training.run import is_locked
+from workbench.widgets.live import LiveFigure, Records, show_plain
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+REFRESH = 0.5  # seconds between two pictures, at least
+SHARE = 0.05  # of one core's time that drawing may take from a training in the same kernel
+SILENCE = 15.0  # seconds without a sign of life after which a run is asked whether it still lives
+PATIENCE = 60.0  # seconds that a run may take to write its first status
+ENDED = ("finished", "interrupted", "failed", "gone")
+COLOURS = {"running": "#0077bb", "finished": "#00796b", "interrupted": "#b3541e", "failed": "#cc3311", "gone": "#cc3311"}
+
+
+class TrainingMonitor:
+    """Shows how a run trains, from its folder alone: a run of this kernel, of other processes, of yesterday.
+
+        TrainingMonitor(job).watch()          # moves, and the cell waits until the run ends
+        TrainingMonitor(job)                  # as a cell's last line: moves by itself while other cells run
+        with TrainingMonitor(folder):         # around a training in this kernel
+            run = workbench.train(recipe, run_dir=folder)
+
+    `source` is a Job, a Run or a run folder. A run that has ended is shown as a plain figure. With `live=False`, the default
+    under `WORKBENCH_HEADLESS=1`, there is no widget, only the figure at the end. The picture changes at most twice a second.
+    """
+
+    def __init__(self, source: Any, live: bool | None = None) -> None:
+        self.path = Path(source if isinstance(source, str | PathLike) else source.path)
+        self._job = None if isinstance(source, str | PathLike) or not hasattr(source, "running") else source
+        self._live = os.environ.get("WORKBENCH_HEADLESS") != "1" if live is None else live
+        self._since = time.time()
+        self._within = False  # a `with` block, in which this kernel trains
+        self._view: _View | None = None
+        self._leave = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def state(self) -> str:
+        """starting, running, finished, interrupted, failed, or gone: it says that it is running, but nothing is."""
+        return self._state(_read_status(self.path))
+
+    @property
+    def figure(self) -> "go.Figure":
+        """The run as it stands now, as a plain figure."""
+        return _View(self).figure()
+
+    def watch(self, timeout: float | None = None) -> None:
+        """Follow the run until it ends, or for `timeout` seconds; the figure stays.
+
+        An interrupt stops the watching and not the run, except headless, where nobody is left to stop a Job later: there the
+        Job is asked to save and stop. Raises SettingError where there is no run.
+        """
+        if self._job is None and not (self.path / "recipe.yaml").is_file():
+            raise SettingError("run", str(self.path), "there is no run in this folder", "Give the folder of a run, or a Job.")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        view = _View(self)
+        try:
+            try:
+                view.open(self._live)
+                self._follow(view, lambda: self.state in ENDED or (deadline is not None and time.monotonic() > deadline))
+            finally:
+                view.close()
+        except KeyboardInterrupt:
+            if self._live or self._job is None:
+                print(f"Stopped watching; the run in {self.path} goes on.")
+            else:
+                self._job.stop()
+            raise
+
+    def __enter__(self) -> Self:
+        self._within, self._since = True, time.time()
+        self._leave.clear()
+        self._view = _View(self)
+        self._view.open(self._live)
+        if self._live:
+            self._thread = threading.Thread(target=self._follow, args=(self._view, self._leave.is_set), daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._leave.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._within = False
+        if self._view is not None:
+            self._view.close()
+        self._thread = self._view = None
+
+    def _ipython_display_(self) -> None:
+        view = _View(self)
+        if not self._live or self.state in ENDED:
+            show_plain(view.figure())
+            return
+        view.open(live=True)
+
+        def until_it_ends() -> None:
+            try:
+                self._follow(view, lambda: self.state in ENDED)
+            finally:
+                view.close()
+
+        threading.Thread(target=until_it_ends, daemon=True).start()
+
+    def _follow(self, view: "_View", over: Callable[[], bool]) -> None:
+        while not over():
+            # Waiting for an event, unlike sleeping, ends at once when a `with` block is left.
+            self._leave.wait(view.refresh())
+
+    def _state(self, status: dict[str, Any]) -> str:
+        said = status.get("state")
+        if self._within or (self._job is not None and self._job.running):
+            # Before the first step of a run that resumes, its status is still that of the last time.
+            return said if said == "running" or (said and status.get("updated", 0) >= self._since) else "starting"
+        if said is None:
+            waiting = self._job is None and time.time() - self._since < PATIENCE
+            return "starting" if waiting or (self._job is None and is_locked(self.path)) else "gone"
+        if said == "running" and (self._job is not None or self._is_silent(status)):
+            return "gone"
+        return said
+
+    def _is_silent(self, status: dict[str, Any]) -> bool:
+        """Whether a run that says it is running on this machine has died; of other machines only their files can tell."""
+        quiet = time.time() - status.get("updated", 0) > SILENCE
+        return quiet and status.get("host") == socket.gethostname() and not is_locked(self.path)
+
+
+class _View:
+    """One picture of a run: read, drawn, brought up to date."""
+
+    def __init__(self, monitor: TrainingMonitor) -> None:
+        self._monitor = monitor
+        self._records = Records(monitor.path / "metrics.jsonl")
+        self._live: LiveFigure | None = None
+        self._drawn: list[tuple[str, str, str]] | None = None
+
+    def open(self, live: bool) -> None:
+        """Show it; not `live`: not before `close`."""
+        if live:
+            self._live = LiveFigure(self.figure())
+
+    def close(self) -> None:
+        """Leave a plain figure of how things stand."""
+        if self._live is None:
+            show_plain(self.figure())
+        else:
+            self._live.close(self.figure())
+
+    def figure(self) -> "go.Figure":
+        """The plain figure of how things stand."""
+        from workbench.figures.training import training_figure, training_panels
+
+        self._records.read()
+        self._drawn = _structure(training_panels(self._records))
+        return training_figure(self._records, *self._words())
+
+    def refresh(self) -> float:
+        """Bring the live figure up to date; how many seconds to wait until the next time."""
+        if self._live is None:
+            return REFRESH
+        from workbench.figures.training import training_panels
+
+        began = time.thread_time()
+        if self._records.read():
+            panels = training_panels(self._records)
+            if _structure(panels) == self._drawn:
+                self._live.move(panels, *self._words())
+            else:
+                self._live.rebuild(self.figure())
+        else:
+            self._live.say(*self._words())
+        return max(REFRESH, (time.thread_time() - began) / SHARE)
+
+    def _words(self) -> tuple[str, str]:
+        path, status = self._monitor.path, _read_status(self._monitor.path)
+        recipe = path / "recipe.yaml"
+        # Recipe itself is not asked: the folder may be half made, or of another version.
+        plain = read_yaml(recipe.read_text(encoding="utf-8")) if recipe.is_file() else {}
+        title = f"{plain['name']}, seed {plain.get('seed', 0)}" if plain and "name" in plain else path.name
+        return escape(title), status_line(self._monitor._state(status), status)
+
+
+def status_line(state: str, status: dict[str, Any]) -> str:
+    """A run's state, step, time left and what was left out, in plotly's kind of HTML."""
+    parts = [f'<b style="color:{COLOURS.get(state, "#66727f")}">{state}</b>']
+    if "step" in status:
+        parts.append(f"step {status['step']:,} of {status['total_steps']:,}")
+    if state == "running" and status.get("seconds_left") is not None:
+        parts.append(f"{_duration(status['seconds_left'])} left")
+    elif state == "finished" and "started" in status:
+        parts.append(f"took {_duration(status['updated'] - status['started'])}")
+    if skipped := status.get("skipped_steps"):
+        parts.append(f"{skipped} step{'s' * (skipped > 1)} skipped (not finite)")
+    if rejected := sum(status.get("rejected", {}).values()):
+        parts.append(f"{rejected:,} pair{'s' * (rejected > 1)} left out")
+    if state == "gone":
+        parts.append("it stopped without a word; train it again to resume")
+    elif status.get("message") and state != "running":
+        message = status["message"]
+        parts.append(escape(message if len(message) <= 120 else f"{message[:119]}…"))
+    return " · ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h {seconds % 3600 / 60:.0f} min"
+
+
+def _read_status(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(read_json(folder / "status.json"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _structure(panels: list[Any]) -> list[tuple[str, str, str]]:
+    """What a figure of these panels is made of, points aside."""
+    return [(panel.title, curve.name, curve.mode) for panel in panels for curve in panel.curves]
