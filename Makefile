@@ -1,6 +1,6 @@
 # Every target sets up what it needs: .venv, with the versions of constraints.txt. `make help` lists them.
-PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
-	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 DEMO_OUT ?= executed/demo
@@ -31,9 +31,7 @@ clean: ## remove the environment and everything that running made, but not the c
 
 # A new pip first: old ones search long and build from source what newer ones find ready-made.
 $(INSTALLED): pyproject.toml constraints.txt
-ifeq ($(strip $(PYTHON)),)
-	$(error Python 3.11 or newer is needed and none was found; install it, or name one: make PYTHON=/path/to/python3.11)
-endif
+	$(if $(PYTHON),,$(error Python 3.11 or newer is needed; install it or name it: make PYTHON=/path/to/python3.11))
 	@test -x $(BIN)/python || { echo "making .venv with $$($(PYTHON) --version)"; $(PYTHON) -m venv .venv; }
 	@echo "installing into .venv: some 6 GB with PyTorch for CUDA, several minutes the first time"
 	$(BIN)/python -m pip install --quiet --upgrade pip

@@ -1,11 +1,12 @@
 """What retrieval_metrics costs, in time against the bare matrix product and in memory.
 
-    python benchmarks/retrieval.py [--images 5000 --captions 25000 --dim 512 --rounds 5 --threads 1 --out FILE]
+    python benchmarks/retrieval.py [--images 5000 --captions 25000 --dim 512 --rounds 5 --threads 1 --out
+    FILE]
 
-Every round times the product and the metrics one after the other, so that a busy machine slows all of them, and the
-ratios are taken within a round. The product is that of unit embeddings in the same chunks, its blocks thrown away.
-Time is CPU seconds of the process (all threads) and wall seconds; memory is the peak beyond what the embeddings take,
-from Linux' own high-water mark (left out elsewhere).
+Every round times the product and the metrics one after the other, so that a busy machine slows all of them,
+and the ratios are taken within a round. The product is that of unit embeddings in the same chunks, its blocks
+thrown away. Time is CPU seconds of the process (all threads) and wall seconds; memory is the peak beyond what
+the embeddings take, from Linux' own high-water mark (left out elsewhere).
 """
 
 import argparse

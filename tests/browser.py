@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,16 @@ def chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+START = 180  # seconds that Lab, a page or a kernel may take to be there, on a machine busy with other things
+PLOTLY = "application/vnd.plotly.v1+json"
+
+
 class Page:
     """One notebook open in Lab."""
 
     def __init__(self, tab: Any, url: str, notebook: Path) -> None:
         self.tab = tab
+        tab.set_default_timeout(START * 1000)
         self.notebook = notebook
         self._url = url
         self.console: list[str] = []
@@ -65,9 +70,9 @@ class Page:
 
     def _load(self) -> None:
         self.tab.goto(self._url, wait_until="load")
-        self.tab.wait_for_selector(".jp-Notebook", timeout=60_000)
+        self.tab.wait_for_selector(".jp-Notebook", timeout=START * 1000)
         self.tab.wait_for_function(
-            "() => window.jupyterapp?.shell?.currentWidget?.context?.isReady", timeout=60_000
+            "() => window.jupyterapp?.shell?.currentWidget?.context?.isReady", timeout=START * 1000
         )
         # The file browser takes a third of the window that the notebook could have.
         self.tab.evaluate("window.jupyterapp.shell.collapseLeft()")
@@ -76,7 +81,7 @@ class Page:
         """Run every cell, and come back at once."""
         self.tab.wait_for_function(
             "() => window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'",
-            timeout=60_000,
+            timeout=START * 1000,
         )
         self.tab.evaluate(
             """() => {
@@ -132,8 +137,15 @@ class Page:
                 plot => (plot._fullData ?? []).reduce((sum, curve) => sum + (curve.x?.length ?? 0), 0))"""
         )
 
+    def wait_for(self, condition: Callable[["Page"], object], timeout: float, what: str) -> None:
+        """Look again and again until the condition holds; AssertionError, naming `what`, after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while not condition(self):
+            assert time.monotonic() < deadline, f"not seen within {timeout:.0f} s: {what}"
+            self.tab.wait_for_timeout(200)
+
     def screenshot(self, path: Path) -> None:
-        """A picture of the whole notebook, grown out of its scrolling frame."""
+        """A picture of the whole notebook, the window grown so that nothing has to be scrolled to."""
         path.parent.mkdir(parents=True, exist_ok=True)
         size = self.tab.viewport_size
         height = self.tab.evaluate(
@@ -155,7 +167,9 @@ class Page:
         """Shut the kernel down and load the page anew, as somebody who opens the saved notebook tomorrow."""
         self.tab.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
         self._load()
-        self.tab.wait_for_timeout(2000)
+        outputs = [output for cell in self.saved()["cells"] for output in cell.get("outputs", [])]
+        plots = sum(PLOTLY in output.get("data", {}) for output in outputs)
+        self.wait_for(lambda page: len(page.points()) >= plots, 120, f"{plots} plots of the notebook that was opened again")
 
     def saved(self) -> dict[str, Any]:
         """The notebook as it lies on disk."""
@@ -245,7 +259,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_for(server: subprocess.Popen[bytes], url: str, log: Path, timeout: float = 60) -> None:
+def _wait_for(server: subprocess.Popen[bytes], url: str, log: Path, timeout: float = START) -> None:
     deadline = time.monotonic() + timeout
     while True:
         try:

@@ -1,6 +1,6 @@
 """Run folders without any training: the files of a run, with curves and query results that look like real ones.
 
-`python -m tests.fake_runs FOLDER STEPS SECONDS` trains for show: it appends records as a run in another process does.
+`python -m tests.fake_runs FOLDER STEPS` trains for show: it appends records as a run in another process does.
 """
 
 import json
@@ -125,19 +125,21 @@ def write_evaluation(folder: Path, split: str, shift: float, *, seed: int = 0, i
     np.savez_compressed(folder / "evaluation" / f"{split}.npz", **queries)
 
 
-def train_for_show(folder: Path, steps: int, seconds: float) -> None:
-    """Append the records of a run, `seconds` long, status and all."""
+def train_for_show(folder: Path, steps: int, pace: float = 0.05) -> None:
+    """Append the records of a run, a step every `pace` seconds, until `steps` are done or the folder holds a file `stop`."""
     random = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     Recipe.load("clip_kd_demo").save(folder / "recipe.yaml")
-    for step in range(1, steps + 1):
+    step = 0
+    while step < steps and not (folder / "stop").exists():
+        step += 1
         with open(folder / "metrics.jsonl", "a", encoding="utf-8") as stream:
             for record in records(step, steps, random, WEIGHTS):
                 stream.write(json.dumps(record) + "\n")
         write_status(folder, "running", step, steps)
-        time.sleep(seconds / steps)
-    write_status(folder, "finished", steps, steps)
+        time.sleep(pace)
+    write_status(folder, "finished", step, step)
 
 
 if __name__ == "__main__":
-    train_for_show(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
+    train_for_show(Path(sys.argv[1]), int(sys.argv[2]))

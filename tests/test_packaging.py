@@ -60,6 +60,7 @@ PACKAGES = {
     "nbclient": "papermill",
     "nbformat": "papermill",
     "scipy": "scikit-learn",
+    "tokenizers": "transformers",
     "tqdm": "transformers",
 }
 FLOORS = (

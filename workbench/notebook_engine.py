@@ -33,7 +33,7 @@ class _ThisInterpreter(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        # Else every start warns of unencrypted messages (on the loopback interface), every end of an interrupt.
+        # Else every start warns of unencrypted messages (on the loopback), every end of an interrupt.
         command = [
             sys.executable,
             "-m",

@@ -1,7 +1,7 @@
-"""Executes notebooks through papermill: parameters checked first, signals passed on, a manifest of the outcome.
+"""Executes notebooks through papermill: parameters checked, signals passed on, a manifest of the outcome.
 
-Papermill alone only logs an unknown parameter, checks no types, dies of SIGTERM without a word to the kernel, and
-calls the cells of a killed kernel completed. The manifest lies as `manifest.json` beside the executed notebook.
+Papermill alone only logs an unknown parameter, checks no types, dies of SIGTERM without a word to the kernel,
+and calls the cells of a killed kernel completed. The manifest lies as `manifest.json` beside the notebook.
 """
 
 import ast
@@ -60,7 +60,7 @@ def locate(name_or_path: str | Path) -> Path:
 
 
 def parameters_of(path: Path) -> dict[str, Parameter]:
-    """The parameters that a notebook's cell tagged `parameters` declares, in order; {} without such a cell."""
+    """The parameters that a notebook's cell tagged `parameters` declares, in order; {} without one."""
     cells = [cell for cell in read_json(path)["cells"] if "parameters" in cell["metadata"].get("tags", [])]
     source = "".join(cells[0]["source"]) if cells else ""
     comments = {
@@ -125,12 +125,12 @@ def run_notebook(
 ) -> dict[str, Any]:
     """Execute a notebook in a kernel of this very interpreter and return its manifest.
 
-    `out` (default `executed/NAME`) gets the executed notebook, `manifest.json` and, unless WORKBENCH_RUNS says
-    otherwise, the training runs in `runs/`. The kernel works in the notebook's own folder with
-    WORKBENCH_HEADLESS=1. The manifest's `state` is "finished", "failed" or "interrupted"; its `error` says in which
-    code cell and why; its `exit_code` is for a command to exit with. SIGINT, SIGTERM and SIGHUP interrupt the
-    running cell, so that training saves, and no further cell is run; a second one kills the kernel. With
-    `show_output` what cells print is printed here too. Raises SettingError before anything runs.
+    `out` (default `executed/NAME`) gets the executed notebook, `manifest.json` and, unless WORKBENCH_RUNS
+    says otherwise, the training runs in `runs/`. The kernel works in the notebook's own folder with
+    WORKBENCH_HEADLESS=1. The manifest's `state` is "finished", "failed" or "interrupted"; its `error` says in
+    which code cell and why; its `exit_code` is for a command to exit with. SIGINT, SIGTERM and SIGHUP
+    interrupt the running cell, so that training saves, and no further cell is run; a second one kills the
+    kernel. With `show_output` what cells print is printed here too. Raises SettingError before anything runs.
     """
     path = locate(name_or_path)
     chosen = checked(path, parameters or {})

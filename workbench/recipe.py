@@ -70,7 +70,7 @@ class Model(_Section):
 
 
 class Targets(_Section):
-    """What is cached of the teacher. `views`: crops per image that it and the student see; 0: whole images."""
+    """What is cached of the teacher. `views`: crops per image that it and the student see, 0: whole."""
 
     views: Whole = 0
     folder: str | None = Field(default=None, json_schema_extra=_ASIDE)
@@ -190,7 +190,7 @@ class Recipe(_Section):
         """The shipped recipe of that name, or the one in a YAML file, with dotted `overrides` on top.
 
         An override's value may be text, read as the setting's type asks for (`"1e-4"`, `"null"`). Raises
-        SettingError for an unknown recipe or setting, naming the nearest, and for a value that cannot be used.
+        SettingError for an unknown recipe or setting, naming the nearest, and for an unusable value.
         """
         return cls.from_settings(_read(_locate(str(name_or_path)), ()), overrides)
 
@@ -230,7 +230,7 @@ class Recipe(_Section):
 
 
 def differences(a: Recipe, b: Recipe, aside: bool = False) -> dict[str, tuple[Any, Any]]:
-    """{dotted name: (in `a`, in `b`)} where settings differ that change the outcome; with `aside`, where any do."""
+    """{dotted name: (in `a`, in `b`)} where outcome-changing settings differ; with `aside`, where any do."""
     ours, theirs = dict(_flat(a, aside)), dict(_flat(b, aside))
     names = [*ours, *(name for name in theirs if name not in ours)]
     return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}

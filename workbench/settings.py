@@ -139,9 +139,9 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
 def place(tree: dict[str, Any], model: type[BaseModel], path: str, value: Any, text: bool = False) -> None:
     """Put `value` under a dotted path into nested settings; sections merge, everything else is replaced.
 
-    With `text`, text is read as the setting's type asks for. What follows a setting that holds names is one of
-    them, dots included (`training.lr_multipliers.visual.trunk`). Raises SettingError for a path that `model` does
-    not have, naming the nearest.
+    With `text`, text is read as the setting's type asks for. What follows a setting that holds names is one
+    of them, dots included (`training.lr_multipliers.visual.trunk`). Raises SettingError for a path that
+    `model` does not have, naming the nearest.
     """
     here, within, rest = tree, model, path
     while True:

@@ -1,12 +1,32 @@
-"""What commands print: tables, how a notebook ended, the log of a run in other processes."""
+"""What commands share: printing tables, logs and outcomes, and being told to stop."""
 
+import contextlib
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.training.launch import Job
     from workbench.training.run import Run
+
+
+@contextlib.contextmanager
+def termination_as_interrupt() -> Iterator[list[int]]:
+    """Make SIGTERM an interrupt, so that what has to be tidied up is; the list holds it once it came."""
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def follow(job: "Job") -> "Run":

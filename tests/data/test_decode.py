@@ -110,7 +110,9 @@ def test_what_is_no_image_says_so() -> None:
 
 
 def test_the_format_is_read_from_the_bytes() -> None:
-    assert reason_of(b"%!PS-Adobe-3.0 EPSF-3.0\n") == "not an image (unknown format)"  # would start Ghostscript
+    assert (
+        reason_of(b"%!PS-Adobe-3.0 EPSF-3.0\n") == "not an image (unknown format)"
+    )  # would start Ghostscript
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

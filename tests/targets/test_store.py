@@ -158,8 +158,9 @@ def test_interrupted_after_every_chunk(tmp_path, whole):
 
 
 def test_killed_at_every_file_operation(tmp_path):
-    kills, _ = in_process("kill", tmp_path).communicate()
-    assert int(kills) > 50
+    process = in_process("kill", tmp_path)
+    kills = process.communicate()[0]
+    assert process.returncode == 0 and int(kills) > 40
 
 
 def test_killed_at_random_times(tmp_path, whole):
@@ -230,6 +231,13 @@ def test_a_row_that_was_bad_before_the_kill_and_no_longer_is(tmp_path):
     np.testing.assert_array_equal(store.column("text"), np.ones((2, 1)))
 
 
+def test_writes_that_take_only_a_part(tmp_path, whole, monkeypatch):
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda handle, data, offset: real(handle, data[:200], offset))
+    filled(tmp_path / "store")
+    assert contents(tmp_path / "store") == contents(whole)
+
+
 def test_complete_store_is_not_computed_again(whole):
     before = contents(whole)
     computed: list = []
@@ -280,6 +288,21 @@ def test_another_fingerprint_is_refused_with_both_and_what_differs(tmp_path):
 def test_fingerprints_are_compared_as_json(tmp_path):
     fill(tmp_path / "store", {"mean": (0.5, 0.25), "size": 64}, columns(), batch=BATCH)
     TargetStore.open(tmp_path / "store", {"size": 64, "mean": [0.5, 0.25]})
+
+
+def test_whoever_claims_the_folder_first_has_it(tmp_path, monkeypatch):
+    real, drafts = filling.write_json, []
+
+    def write_json(path, value):
+        drafts.append(path)
+        if len(drafts) == 1:  # between looking for a manifest and writing one, another process comes and goes
+            filled(tmp_path / "store", fingerprint={"teacher": "the other's"})
+        real(path, value)
+
+    monkeypatch.setattr(filling, "write_json", write_json)
+    with pytest.raises(SettingError, match="the other's"):
+        filled(tmp_path / "store")
+    TargetStore.open(tmp_path / "store", {"teacher": "the other's"}).verify()
 
 
 def test_unfinished_store_of_another_fingerprint_is_refused(tmp_path):

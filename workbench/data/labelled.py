@@ -3,7 +3,6 @@
 import os
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -55,11 +54,11 @@ def load_labelled(
     image_size: int = 64,
     seed: int = 0,
 ) -> Labelled:
-    """Open a zero-shot set: a folder with one sub-folder of images a class, or a view of the embedded dataset.
+    """Open a zero-shot set: a folder with a sub-folder of images a class, or a view of the embedded dataset.
 
     Classes are the sub-folders in alphabetical order, underscores read as spaces. `scenes:test/names` and
-    `scenes:test/categories` (any split) are its scenes of one object, labelled with the object or its category;
-    classes are all that the split shows. Raises `SettingError` where there is no such set.
+    `scenes:test/categories` (any split) are its scenes of one object, labelled with the object or its
+    category; classes are all that the split shows. Raises `SettingError` where there is no such set.
     """
     written = os.fspath(source)
     if written.startswith("scenes:"):
@@ -97,7 +96,9 @@ def _class_name(folder: str) -> str:
 def _scenes(source: str, count: int, image_size: int, seed: int) -> Labelled:
     split, _, view = source.removeprefix("scenes:").partition("/")
     if view not in _VIEWS:
-        raise SettingError("source", source, "no such view of the embedded dataset", f"One of {', '.join(_VIEWS)}.")
+        raise SettingError(
+            "source", source, "no such view of the embedded dataset", f"One of {', '.join(_VIEWS)}."
+        )
     pairs = load_pairs("scenes", split, scenes=count, image_size=image_size, seed=seed)
     shown = pairs.table[_VIEWS[view]].to_pylist()
     classes = sorted({name for names in shown for name in names})

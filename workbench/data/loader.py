@@ -66,7 +66,7 @@ class _Collate:
         self.tokenize = tokenize
 
     def __call__(self, samples: Sequence[tuple[int, Tensor | str, int]]) -> Batch:
-        good = [sample for sample in samples if isinstance(sample[1], Tensor)]
+        good = [(row, image, caption) for row, image, caption in samples if isinstance(image, Tensor)]
         failed = [(self.pairs.table["id"][row].as_py(), str(reason)) for row, reason, _ in samples if not isinstance(reason, Tensor)]
         rows = np.array([row for row, _, _ in good], dtype=np.int64)
         caption = np.array([caption for _, _, caption in good], dtype=np.int64)

@@ -183,7 +183,7 @@ class _ShardContents:
 
 
 def _parted(name: str) -> tuple[str, str]:
-    """A member's key and lower-case extension, parted at the first dot of the last component as in webdataset."""
+    """A member's key and lower-case extension, parted at the last component's first dot as in webdataset."""
     folder, slash, last = name.removeprefix("./").rpartition("/")
     stem, _, extension = last.partition(".")
     return folder + slash + stem if stem else "", extension.lower()

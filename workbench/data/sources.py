@@ -158,7 +158,9 @@ def _splits(table: pa.Table, val_share: float, test_share: float) -> npt.NDArray
         return np.asarray(table["split"].to_numpy(), dtype=object)
     if not (val_share >= 0 and test_share >= 0 and val_share + test_share < 1):
         shares = (val_share, test_share)
-        raise SettingError("val_share, test_share", shares, "not shares of a whole", "Take less than 1 together.")
+        raise SettingError(
+            "val_share, test_share", shares, "not shares of a whole", "Take less than 1 together."
+        )
     draws = []
     for batch in table["id"].chunks:
         for identity in batch.to_pylist():

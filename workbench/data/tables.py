@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from workbench.data.decode import BadSample
+from workbench.data.decode import BadSample, Reason
 from workbench.data.opened import FileReader, Opened, Rows, check_file, clean_captions
 from workbench.errors import SettingError
 
@@ -138,10 +138,7 @@ def _check_columns(path: Path, needed: tuple[str, str], columns: list[str]) -> N
 
 def _image(value: Any, folder: Path) -> tuple[str, str]:
     """The path of an image as written, tidied, and where it lies."""
-    try:
-        written = _text(value)
-    except BadSample as error:
-        raise BadSample("unsafe name") from error
+    written = _text(value, not_utf8="unsafe name")
     if not written:
         raise BadSample("no image")
     if "://" in written:
@@ -154,11 +151,11 @@ def _image(value: Any, folder: Path) -> tuple[str, str]:
     return name, image
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, not_utf8: Reason = "damaged record") -> str:
     try:
         text = value.decode("utf-8-sig") if isinstance(value, bytes) else value
     except UnicodeError as error:
-        raise BadSample("damaged record") from error
+        raise BadSample(not_utf8) from error
     if text is None:
         return ""
     if not isinstance(text, str):

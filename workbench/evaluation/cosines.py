@@ -35,9 +35,10 @@ class Side:
         chosen = self.source.detach()[index if isinstance(index, slice) else index.to(self.source.device)]
         return chosen.to("cpu", torch.float64, copy=True)
 
-    def unit(self) -> Float[Tensor, "rows _dim"]:
-        """All rows with length one, in float32."""
-        unit = torch.empty(self.source.shape, dtype=torch.float32)
+    def unit(self, multiple: int = 1) -> Float[Tensor, "rows _dim"]:
+        """All rows with length one, in float32, and rows of NaN up to a `multiple`."""
+        padded = len(self) + -len(self) % multiple
+        unit = torch.full((padded, self.source.shape[1]), torch.nan)
         for part in slices(len(self), ROWS):
             unit[part] = self.rows(part).mul_(self.inverse_norm[part, None])
         return unit

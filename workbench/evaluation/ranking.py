@@ -3,7 +3,7 @@
 A rank is a count, and a count depends on comparisons that rounding can turn: equal embeddings at two places
 of a float32 matrix product may get scores that differ in the last bit. So float32 scores only settle what is
 clear, by a margin that bounds their error; the few pairs inside the margin are compared again in float64,
-where scores closer than TIE are equal.
+where scores closer than TIE are equal. A score of NaN is never counted, which also serves to leave pairs out.
 """
 
 import torch
@@ -12,7 +12,10 @@ from torch import Tensor
 
 from workbench.evaluation.cosines import TIE, Side, all_cosines, pair_cosines, slices
 
-TILE = 1024  # images scored at once: more leave the processor's cache, fewer waste the matrix product
+# Scores are made in tiles, large enough for the matrix product, and counted in strips of their rows, small enough
+# for a core's cache. Close pairs are looked for by segments of a row, or by strips of a column.
+TILE, STRIP, SEGMENT = 1024, 128, 256
+DENSE = 1 / 128  # share of close pairs beyond which a float64 matrix product is cheaper than pair by pair
 
 
 def count_ahead(
@@ -20,79 +23,113 @@ def count_ahead(
     text: Side,
     owner: Int[Tensor, " captions"],
     own_score: Float[Tensor, " captions"],
-    rounds: list[tuple[Tensor, Tensor]],
+    ladder: Int[Tensor, "images rounds"],
     chunk: int,
-) -> tuple[Int[Tensor, " captions"], Int[Tensor, " captions"]]:
-    """For every caption, the images and the captions that stand before it: two int64 counts per caption.
+) -> tuple[Int[Tensor, " captions"], Int[Tensor, "images rounds"]]:
+    """For each caption the images that stand before its own; for images, the captions that stand before theirs.
 
-    `owner` is each caption's image and `own_score` their float64 cosine. The first count is of images other
-    than its own that score at least `own_score` with the caption. The second is of captions of other images
-    that score at least `own_score` with its image, and is made for the captions in `rounds` only: pairs
-    (images ascending, one caption of each). A score that is not a number stands before nothing; where
-    `own_score` is none, everything stands before it.
+    `owner` is each caption's image and `own_score` their float64 cosine. `ladder` names captions of each
+    image (-1: none); for each of them the second result counts the captions of other images that score at
+    least as high. A score that is NaN stands before nothing; where `own_score` is NaN, everything stands
+    before it.
     """
-    images_ahead = torch.zeros(len(text), dtype=torch.int64)
-    captions_ahead = torch.zeros(len(text), dtype=torch.int64)
-    image_unit, text_unit = image.unit(), text.unit()
-    tile = min(TILE, chunk, len(image))
+    strip, segment = min(STRIP, chunk), min(SEGMENT, chunk)
+    image_unit, text_unit = image.unit(multiple=strip), text.unit(multiple=segment)
+    captions = _Question(text, image, own_score[:, None], len(text_unit))
+    images = _Question(image, text, torch.where(ladder < 0, torch.nan, own_score[ladder]), len(image_unit))
+    height = min(TILE, chunk, len(image_unit)) // strip * strip
+    width = min(chunk, len(text_unit)) // segment * segment
     # One piece of memory for all tiles: asking for megabytes each time would cost as much as comparing.
-    scores_memory, flags_memory = torch.empty(2, tile * min(chunk, len(text)))
-    for rows in slices(len(image), tile):
-        image_rows = torch.arange(rows.start, rows.stop)
-        for columns in slices(len(text), chunk):
-            text_rows = torch.arange(columns.start, columns.stop)
-            scores = scores_memory[: len(image_rows) * len(text_rows)].view(len(image_rows), len(text_rows))
-            torch.mm(image_unit[rows], text_unit[columns].T, out=scores)
-            local = owner[columns] - rows.start
-            inside = ((local >= 0) & (local < len(image_rows))).nonzero()[:, 0]
-            scores[local[inside], inside] = -torch.inf
-            images_ahead[columns] += _count_at_least(
-                scores.T, own_score[columns], (text, text_rows), (image, image_rows), flags_memory
-            )
-            for images, captions in rounds:
-                low, high = torch.searchsorted(images, torch.tensor([rows.start, rows.stop])).tolist()
-                queries, threshold_of = images[low:high], captions[low:high]
-                block = scores if high - low == len(image_rows) else scores[queries - rows.start]
-                captions_ahead[threshold_of] += _count_at_least(
-                    block, own_score[threshold_of], (image, queries), (text, text_rows), flags_memory
-                )
-    lost = own_score.isnan()
-    images_ahead[lost] = len(image) - 1
-    captions_ahead[lost] = len(text) - torch.bincount(owner, minlength=len(image))[owner[lost]]
-    return images_ahead, captions_ahead
+    memory, flags = torch.empty(height * width), torch.empty(strip * width)
+    for rows in slices(len(image_unit), height):
+        for columns in slices(len(text_unit), width):
+            shape = rows.stop - rows.start, columns.stop - columns.start scores = memory[: shape[0] *
+            shape[1]].view(shape) torch.mm(image_unit[rows], text_unit[columns].T, out=scores) local =
+            owner[columns] - rows.start own = ((local >= 0) & (local < shape[0])).nonzero()[:, 0]
+            scores[local[own], own] = torch.nan _count_tile(scores, rows, columns, images, captions,
+            flags.view(strip, width)[:, : shape[1]], segment)
+
+    foreign = len(text) - torch.bincount(owner, minlength=len(image))[:, None]
+    return (
+        torch.where(own_score.isnan(), len(image) - 1, captions.ahead[: len(text), 0]),
+        torch.where(own_score[ladder].isnan(), foreign, images.ahead[: len(image)]),
+    )
 
 
-def _count_at_least(
-    scores: Float[Tensor, "queries candidates"],
-    threshold: Float[Tensor, " queries"],
-    query: tuple[Side, Tensor],
-    candidate: tuple[Side, Tensor],
-    flags_memory: Tensor,
-) -> Int[Tensor, " queries"]:
-    """For each query (row), how many candidates (columns) score at least its float64 `threshold`, up to TIE.
+class _Question:
+    """How many rows of one side score at least `threshold` [rows, rounds] with each row of another: `ahead`."""
 
-    `scores` are float32 with -inf where a candidate is not to be counted; `query` and `candidate` say which
-    rows of which side they belong to.
-    """
-    # What float32 can be wrong by: half an ulp below 1 for each term of the sum, and rounding the rows.
-    margin = query[0].source.shape[1] * 2.0**-25 + 2.0**-22
-    above = (threshold + margin).float()[:, None]
-    below = (threshold - margin).float()[:, None]
-    # Comparing and summing is several times faster in 0.0 and 1.0 than in booleans; exact up to 2^24.
-    flags = flags_memory[: scores.numel()].as_strided(scores.shape, scores.stride())
-    ahead = torch.gt(scores, above, out=flags).sum(dim=1)
-    close = torch.ge(scores, below, out=flags).sum(dim=1) - ahead
-    ahead = ahead.long()
-    unsure = close.nonzero()[:, 0]
-    if not len(unsure):
-        return ahead
-    picked = scores[unsure]
-    if close.sum() > scores.numel() / 64:  # so many that a float64 product is cheaper than pair by pair
-        exact = all_cosines(query[0], query[1][unsure], *candidate)
-        exact[picked.isneginf()] = -torch.inf
-        ahead[unsure] = (exact >= threshold[unsure, None] - TIE).sum(dim=1)
-        return ahead
-    row, column = ((picked >= below[unsure]) & (picked <= above[unsure])).nonzero(as_tuple=True)
-    row = unsure[row]
-    exact = pair_cosines(query[0], query[1][row], candidate[0], candidate[1][column])
-    return ahead.index_add(0, row, (exact >= threshold[row] - TIE).long())
+    def __init__(self, asking: Side, asked: Side, threshold: Float[Tensor, "rows rounds"], padded: int) ->
+    None:
+        # What float32 can be wrong by: half an ulp below 1 for each term of the sum, and rounding the rows.
+        margin = asking.source.shape[1] * 2.0**-25 + 2.0**-22
+        self.asking, self.asked = asking, asked
+        self.threshold = torch.full((padded, threshold.shape[1]), torch.nan, dtype=torch.float64)
+        self.threshold[: len(threshold)] = threshold
+        self.above, self.below = (self.threshold + margin).float(), (self.threshold - margin).float()
+        self.ahead = torch.zeros(self.threshold.shape, dtype=torch.int64)
+
+    def settle(self, scores: Tensor, row: Tensor, nth: Tensor, first: Tensor) -> None:
+        """Count the close ones among `scores` [n, w]: of row[n] in round nth[n] with the w rows from first[n]."""
+        near = (scores >= self.below[row, nth][:, None]) & (scores <= self.above[row, nth][:, None])
+        n, offset = near.nonzero(as_tuple=True)
+        row, nth = row[n], nth[n]
+        exact = pair_cosines(self.asking, row, self.asked, first[n] + offset)
+        self.ahead.index_put_((row, nth), (exact >= self.threshold[row, nth] - TIE).long(), accumulate=True)
+
+    def settle_all(self, scores: Tensor, exact: Tensor, start: int) -> None:
+        """Count the close ones among `scores` [rows from start, columns], whose float64 values are `exact`."""
+        rows = slice(start, start + len(exact))
+        for nth in range(self.ahead.shape[1]):
+            above, below, threshold = (each[rows, nth, None] for each in (self.above, self.below,
+            self.threshold)) self.ahead[rows, nth] += ((scores >= below) & (scores <= above) & (exact >=
+            threshold - TIE)).sum(dim=1)
+
+
+def _count_tile(
+    scores: Float[Tensor, "rows columns"],
+    rows: slice,
+    columns: slice,
+    images: _Question,
+    captions: _Question,
+    flags: Float[Tensor, "strip columns"],
+    segment: int,
+) -> None:
+    """Add what one tile of scores holds to both questions."""
+    strip = len(flags)
+    height, width = scores.shape
+    strips, segments = height // strip, width // segment
+    rounds = images.ahead.shape[1]
+    close_to_captions = torch.zeros(strips, width)
+    close_to_images = torch.zeros(height, rounds, segments)
+    by_segment = flags.view(strip, segments, segment)
+    for at, part in enumerate(slices(height, strip)):
+        # Comparing and summing is several times faster in 0.0 and 1.0 than in booleans; exact up to 2^24.
+        ahead = torch.gt(scores[part], captions.above[columns, 0], out=flags).sum(dim=0)
+        close_to_captions[at] = torch.ge(scores[part], captions.below[columns, 0], out=flags).sum(dim=0) - ahead
+        captions.ahead[columns, 0] += ahead.long()
+        asking = slice(rows.start + part.start, rows.start + part.stop)
+        for nth in range(rounds):
+            if images.threshold[asking, nth].isnan().all():
+                continue
+            torch.gt(scores[part], images.above[asking, nth, None], out=flags)
+            ahead = by_segment.sum(dim=2)
+            torch.ge(scores[part], images.below[asking, nth, None], out=flags)
+            close_to_images[part, nth] = by_segment.sum(dim=2) - ahead
+            images.ahead[asking, nth] += ahead.sum(dim=1).long()
+
+    if close_to_captions.sum() + close_to_images.sum() > DENSE * scores.numel():
+        real = torch.arange(rows.start, min(rows.stop, len(images.asking))), torch.arange(
+            columns.start, min(columns.stop, len(captions.asking))
+        )
+        exact = all_cosines(images.asking, real[0], captions.asking, real[1])
+        scores = scores[: len(real[0]), : len(real[1])]
+        images.settle_all(scores, exact, rows.start)
+        captions.settle_all(scores.T, exact.T, columns.start)
+        return
+    at, row = close_to_captions.nonzero(as_tuple=True)
+    picked = scores.view(strips, strip, width)[at, :, row]
+    captions.settle(picked, columns.start + row, torch.zeros_like(row), rows.start + at * strip)
+    row, nth, at = close_to_images.nonzero(as_tuple=True)
+    picked = scores.view(height, segments, segment)[row, at]
+    images.settle(picked, rows.start + row, nth, columns.start + at * segment)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.evaluation.cosines import Indices, Matrix, Side, checked_indices, pair_cosines
@@ -62,22 +62,20 @@ def retrieval_metrics(
     owner = _checked(image, text, image_of_text, ks, chunk)
     images, texts = Side(image), Side(text)
     own_score = pair_cosines(images, owner, texts, torch.arange(len(text)))
-    order, place, counts = _best_first(owner, own_score, len(image))
-    rounds = [
-        (owner[order[place == nth]], order[place == nth])
-        for nth in range(int(counts.max()) if average_precision else 1)
-    ]
-    images_ahead, captions_ahead = count_ahead(images, texts, owner, own_score, rounds, chunk)
+    ladder = _best_first(owner, own_score, len(image))
+    if not average_precision:
+        ladder = ladder[:, :1]
+    images_ahead, captions_ahead = count_ahead(images, texts, owner, own_score, ladder, chunk)
 
     text_ranks = (1 + images_ahead).numpy()
-    queries, best = rounds[0]
-    image_ranks = (1 + captions_ahead[best]).numpy()
+    queries = (ladder[:, 0] >= 0).nonzero()[:, 0]
+    image_ranks = (1 + captions_ahead[queries, 0]).numpy()
     mean_precision = None
     if average_precision:
-        found = place.double() + 1
-        precision = found / (found + captions_ahead[order])
-        totals = torch.zeros(len(image), dtype=torch.float64).index_add_(0, owner[order], precision)
-        mean_precision = float((totals[queries] / counts[queries]).mean())
+        found = torch.arange(1, ladder.shape[1] + 1, dtype=torch.float64)
+        there = ladder[queries] >= 0
+        precision = torch.where(there, found / (found + captions_ahead[queries]), 0)
+        mean_precision = float((precision.sum(dim=1) / there.sum(dim=1)).mean())
     text_mrr = float((1 / text_ranks).mean())
     return Retrieval(
         # A caption has one right answer, so its average precision is its reciprocal rank.
@@ -128,14 +126,16 @@ def retrieval_folds(
 
 
 def _best_first(
-    owner: Int[Tensor, " captions"], own_score: Tensor, images: int
-) -> tuple[Int[Tensor, " captions"], Int[Tensor, " captions"], Int[Tensor, " images"]]:
-    """Captions by image and falling score; each one's place within its image, from 0; captions per image."""
+    owner: Int[Tensor, " captions"], own_score: Float[Tensor, " captions"], images: int
+) -> Int[Tensor, "images most"]:
+    """Every image's captions by falling score, then -1 up to the most that an image has."""
     by_score = own_score.nan_to_num(nan=-torch.inf).argsort(descending=True, stable=True)
     order = by_score[owner[by_score].argsort(stable=True)]
     counts = torch.bincount(owner, minlength=images)
     first = counts.cumsum(0) - counts
-    return order, torch.arange(len(owner)) - first[owner[order]], counts
+    ladder = torch.full((images, int(counts.max())), -1)
+    ladder[owner[order], torch.arange(len(owner)) - first[owner[order]]] = order
+    return ladder
 
 
 def _direction(

@@ -1,5 +1,6 @@
 """Which evaluations a recipe asks for: every split embedded once, every number taken from those embeddings."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> 
             report |= {"images": len(embedded.rows), "captions": len(embedded.text), "failed": dict(embedded.failed + pairs.rejected)}
             write_json(folder / f"{split}.json", report)
             with atomic_write(folder / f"{split}.npz") as stream:
-                np.savez_compressed(stream, **queries)
+                np.savez_compressed(stream, **queries)  # type: ignore[arg-type]
     return results
 
 
@@ -54,7 +55,7 @@ def evaluation_splits(recipe: Recipe) -> list[str]:
     return list(wanted)
 
 
-def evaluate_embedded(model: DualEncoder, pairs: Pairs, embedded: Embedded, suites: list[str]) -> tuple[Scores, Queries]:
+def evaluate_embedded(model: DualEncoder, pairs: Pairs, embedded: Embedded, suites: Sequence[str]) -> tuple[Scores, Queries]:
     """One split's numbers, and the results of its single queries, from its embeddings.
 
     Suites that need what the data does not have (names and swapped captions of the embedded dataset) give nothing.

@@ -32,10 +32,11 @@ class DualEncoder(nn.Module):
     `frozen` names modules of `clip` that neither learn nor update batch statistics.
     """
 
+    clip: Any  # open_clip's classes share no base that says what they can
     mean: Tensor
     std: Tensor
 
-    def __init__(self, clip: nn.Module, config: dict[str, Any], tokenizer: Any, frozen: Sequence[str] = ()) -> None:
+    def __init__(self, clip: Any, config: dict[str, Any], tokenizer: Any, frozen: Sequence[str] = ()) -> None:
         super().__init__()
         self.clip = clip
         self.config = config
@@ -233,7 +234,7 @@ def _load_weights(clip: nn.Module, path: Path) -> None:
 
 def _load_named(
     open_clip: Any, model: str, pretrained: str | None, setting: str, allow_download: bool
-) -> tuple[nn.Module, dict[str, Any], Any]:
+) -> tuple[Any, dict[str, Any], Any]:
     if ":" not in model and model.replace("/", "-") not in open_clip.list_models():
         known = [*shipped_models(), *open_clip.list_models()]
         raise SettingError(f"{setting}.model", model, "no such model, folder or JSON file", _nearest(model, known))
@@ -251,7 +252,7 @@ def _load_named(
     return clip, config, tokenizer
 
 
-def _create(open_clip: Any, name: str, setting: str, model: str, **arguments: Any) -> nn.Module:
+def _create(open_clip: Any, name: str, setting: str, model: str, **arguments: Any) -> Any:
     import logging
 
     # open_clip warns that no weights lie in the folder; they come in the next step.

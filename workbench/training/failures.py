@@ -42,7 +42,7 @@ def largest_fitting(
             torch.cuda.empty_cache()
         try:
             outputs = learner(images[:size], tokens[:size])
-            sum(side.float().sum() for side in outputs[:4]).backward()  # type: ignore[union-attr]
+            sum(side.float().sum() for side in outputs[:4]).backward()
             return size
         except Exception as error:
             if not is_out_of_memory(error):

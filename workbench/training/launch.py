@@ -9,9 +9,10 @@ from pathlib import Path
 
 from workbench.errors import SettingError
 from workbench.recipe import Recipe
-from workbench.training.run import Run, claim_folder, default_folder, is_locked
+from workbench.training.run import Run, claim_folder, default_folder, is_locked, trained_by
 
 POLL = 0.2  # seconds
+_children: list["subprocess.Popen[bytes]"] = []  # kept, so that dropping a Job neither warns nor leaves a zombie
 
 
 class Job:
@@ -61,8 +62,8 @@ class Job:
 
     def stop(self) -> Run:
         """Ask it to save and stop, wait until it has, and return the run; launching it again goes on."""
-        if self.running:
-            number = self._process.pid if self._process is not None else int(self.run.status["pid"])
+        number = self._process.pid if self._process is not None else trained_by(self.path)
+        if self.running and number:
             os.kill(number, signal.SIGTERM)
         while self.running:
             time.sleep(POLL)
@@ -86,4 +87,5 @@ def launch(recipe: Recipe, processes: int = 1, run_dir: str | Path | None = None
     with open(folder / "train.log", "ab") as log:
         # A session of its own: an interrupt or the end of the kernel does not reach the run.
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+    _children.append(process)
     return Job(folder, process)

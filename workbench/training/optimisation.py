@@ -78,7 +78,7 @@ class _Gather(torch.autograd.Function):
     """All processes' rows, in rank order; the gradient of every process's loss comes back to the rows' owner."""
 
     @staticmethod
-    def forward(context: Any, local: Tensor, sizes: Sequence[int]) -> Tensor:  # type: ignore[override]
+    def forward(context: Any, local: Tensor, sizes: Sequence[int]) -> Tensor:
         context.sizes = sizes
         padded = local.new_zeros(max(sizes), *local.shape[1:])
         padded[: len(local)] = local
@@ -87,7 +87,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
         start = sum(context.sizes[: dist.get_rank()])
@@ -97,6 +97,15 @@ class _Gather(torch.autograd.Function):
 def processes() -> int:
     """How many processes train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def agree(bad: bool, stop: bool, device: Any) -> tuple[bool, bool]:
+    """Whether any process had a bad step or was asked to stop: they all skip and stop together."""
+    if processes() == 1:
+        return bad, stop
+    flags = torch.tensor([float(bad), float(stop)], device=device)
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags[0]), bool(flags[1])
 
 
 def _sizes(local: int, device: torch.device) -> list[int]:
@@ -112,21 +121,17 @@ def batch_loss(mixture: Mixture, outputs: Outputs, targets: Targets | None) -> t
     Returns (what to call backward on, every term over the global batch, without gradient). With several processes
     the first is multiplied by their number, because DistributedDataParallel averages gradients where the sum is exact.
     """
-    teacher = (targets.image, targets.text) if targets else (None, None)
+    teacher = [targets.image, targets.text] if targets else []
     rows, world = None, processes()
     if world > 1:
         # A process that dropped an unreadable pair has fewer rows than the others.
         sizes = _sizes(len(outputs.image), outputs.image.device)
         start = sum(sizes[: dist.get_rank()])
         rows = slice(start, start + sizes[dist.get_rank()])
-        teacher = tuple(None if side is None else _Gather.apply(side, sizes) for side in teacher)
-        outputs = Outputs(*(_Gather.apply(side, sizes) for side in outputs[:4]), outputs.scale)
+        teacher = [_Gather.apply(side, sizes) for side in teacher]
+        outputs = Outputs(*[_Gather.apply(side, sizes) for side in outputs[:4]], outputs.scale)  # type: ignore[call-arg]
     total, terms = mixture(
-        *outputs,
-        teacher_image=teacher[0],
-        teacher_text=teacher[1],
-        teacher_scale=targets.scale if targets else None,
-        rows=rows,
+        *outputs, *(teacher or (None, None)), teacher_scale=targets.scale if targets else None, rows=rows
     )
     shown = {"loss": total.detach(), **{name: value.detach() for name, value in terms.items()}}
     if world > 1:

@@ -43,16 +43,27 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise SettingError("run_dir", str(folder), "another process trains in it", "wait for it, or choose another") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))  # whom to ask to stop
+        lock.flush()
         yield
+
+
+def trained_by(folder: Path) -> int | None:
+    """The process that is training in `folder` now, if any."""
+    try:
+        with open(folder / "lock") as lock:
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return None
+            return int(lock.read() or 0) or None
+    except FileNotFoundError:
+        return None
 
 
 def is_locked(folder: Path) -> bool:
     """Whether a process is training in `folder` now."""
-    try:
-        with locked(folder):
-            return False
-    except SettingError:
-        return True
+    return trained_by(folder) is not None
 
 
 class Run:

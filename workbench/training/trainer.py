@@ -10,26 +10,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from workbench.data.loader import Batch, batches
-from workbench.data.pairs import Pairs
 from workbench.data.sources import load_pairs
 from workbench.errors import SettingError
 from workbench.evaluation.encode import encode_pairs
 from workbench.evaluation.retrieval import retrieval_metrics
 from workbench.files import write_json
-from workbench.models.dual_encoder import DualEncoder, load_dual_encoder
-from workbench.models.transform import random_crop
+from workbench.models.dual_encoder import load_dual_encoder
 from workbench.objectives import Mixture
 from workbench.recipe import Recipe
 from workbench.targets.compute import compute_targets, load_teacher
 from workbench.training import checkpoint
 from workbench.training.failures import MemoryShortage, is_out_of_memory, largest_fitting, save_replay
+from workbench.training.inputs import View, cosines_to_teacher, count_failures, step_seed, targets_of
 from workbench.training.interrupt import StopRequest, stop_on_signal
 from workbench.training.journal import Journal
-from workbench.training.optimisation import Learner, Targets, backward, parameter_groups, processes, schedule
+from workbench.training.optimisation import Learner, agree, backward, parameter_groups, schedule
 from workbench.training.run import Run, claim_folder, default_folder, locked
 from workbench.training.versions import versions
 
@@ -132,7 +129,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
             accelerator.wait_for_everyone()
 
         # ---- the loop
-        view = _View(recipe, student)
+        view = View(recipe, student)
         bad_in_a_row = unsaved = 0
         validate_every = recipe.training.validate_every or steps_per_epoch
         state, message = "running", ""
@@ -158,18 +155,17 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                         )
                         continue
                     began = time.perf_counter()
-                    _count_failures(batch, journal, pairs, recipe)
+                    count_failures(batch, journal, len(pairs), recipe)
                     wrapped.train()
                     rate = schedule(step, total, recipe.training.warmup_steps)
                     for group in optimiser.param_groups:
                         group["lr"] = recipe.training.lr * group["factor"] * rate
                     optimiser.zero_grad()
-                    targets = _targets(store, teacher_scale, batch, epoch, recipe, accelerator.device)
+                    targets = targets_of(store, teacher_scale, batch, epoch, recipe, accelerator.device)
                     images, tokens = batch.images.to(accelerator.device), batch.tokens.to(accelerator.device)
                     share = micro_batch // world if micro_batch else None
                     try:
-                        # Dropout depends on seed, step and process alone, so that a resumed run repeats it.
-                        noise = _step_seed(recipe.seed, step, rank)
+                        noise = step_seed(recipe.seed, step, rank)
                         with accelerator.autocast():
                             terms, outputs = backward(wrapped, mixture, images, tokens, targets, share, noise)
                     except Exception as error:
@@ -180,7 +176,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                     limit = recipe.training.clip_norm or math.inf
                     norm = float(torch.nn.utils.clip_grad_norm_([p for p in learner.parameters() if p.grad is not None], limit))
                     values = {name: float(value) for name, value in terms.items()}
-                    bad, stopping = _agree(not math.isfinite(values["loss"] + norm), bool(request), accelerator.device)
+                    bad, stopping = agree(not math.isfinite(values["loss"] + norm), bool(request), accelerator.device)
                     if bad:
                         bad_in_a_row += 1
                         journal.skipped_steps += 1
@@ -203,7 +199,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                         **{f"weighted/{name}": recipe.objectives.weights()[name] * values[name] for name in values if name != "loss"},
                         gradient_norm=norm,
                         scale=float(outputs.scale),
-                        **_cosines(outputs.projected_image, outputs.projected_text, targets),
+                        **cosines_to_teacher(outputs.projected_image, outputs.projected_text, targets),
                         samples_per_second=len(batch) * world / seconds,
                         lr=recipe.training.lr * rate,
                         seconds=seconds,
@@ -234,20 +230,6 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
     return Run(folder)
 
 
-class _View:
-    """Makes a picture ready for the student: the view that an epoch has of it. Picklable, for loader workers."""
-
-    def __init__(self, recipe: Recipe, student: DualEncoder) -> None:
-        self.seed = recipe.seed
-        self.scale = recipe.training.augmentation.crop_scale
-        self.views = recipe.targets.views
-        self.transform = student.transform
-
-    def __call__(self, image: Tensor, epoch: int, row: int) -> Tensor:
-        # With K cached views the student sees, in turn, the very crops that the teacher saw.
-        return self.transform(image, random_crop(self.seed, epoch % self.views if self.views else epoch, row, self.scale))
-
-
 def _accelerator(recipe: Recipe) -> Any:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -260,44 +242,6 @@ def _accelerator(recipe: Recipe) -> Any:
     if recipe.training.device == "cuda" and not torch.cuda.is_available():
         raise SettingError("training.device", "cuda", "this machine has no usable CUDA device", "auto or cpu")
     return Accelerator(cpu=recipe.training.device == "cpu", mixed_precision=precision)
-
-
-def _targets(store: Any, scale: float, batch: Batch, epoch: int, recipe: Recipe, device: Any) -> Targets | None:
-    if store is None:
-        return None
-    view = epoch % recipe.targets.views if recipe.targets.views else 0
-    image, text = store.rows("image", batch.rows, view), store.rows("text", batch.caption)
-    return Targets(torch.from_numpy(image).float().to(device), torch.from_numpy(text).float().to(device), scale)
-
-
-def _count_failures(batch: Batch, journal: Journal, pairs: Pairs, recipe: Recipe) -> None:
-    for _, reason in batch.failed:
-        journal.rejected[reason] += 1
-    failed = journal.rejected.total()
-    if batch.failed and failed > recipe.data.max_failed * len(pairs):
-        raise SettingError("data.max_failed", recipe.data.max_failed, f"{failed} pairs could not be read: {dict(journal.rejected)}", "mend them, or raise it")
-
-
-def _agree(bad: bool, stop: bool, device: Any) -> tuple[bool, bool]:
-    """Whether any process had a bad step or was asked to stop: they all skip and stop together."""
-    if processes() == 1:
-        return bad, stop
-    flags = torch.tensor([float(bad), float(stop)], device=device)
-    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
-    return bool(flags[0]), bool(flags[1])
-
-
-def _cosines(image: Tensor, text: Tensor, targets: Targets | None) -> dict[str, float]:
-    if targets is None or image.shape[1] != targets.image.shape[1]:
-        return {}
-    return {
-        "cosine_to_teacher_image": float(F.cosine_similarity(image.float(), targets.image).mean()),
-        "cosine_to_teacher_text": float(F.cosine_similarity(text.float(), targets.text).mean()),
-    }
-
-
-def _step_seed(seed: int, step: int, rank: int) -> int:
-    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 2)
 
 
 def _interruption(request: StopRequest) -> str:

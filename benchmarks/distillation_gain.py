@@ -1,0 +1,81 @@
+"""Does distillation help? The demo student alone and distilled, three seeds each, on every held-out split.
+
+    python benchmarks/distillation_gain.py [--seeds 0 1 2] [--runs runs] [--out benchmarks/results]
+
+Trains six runs (or finds them trained), evaluates them and the teacher, and writes distillation_gain.json, .md (the README's
+table) and .html (the report). About half an hour on two CPU cores; stop and start it as you like.
+"""
+
+import argparse
+from pathlib import Path
+
+import workbench
+from workbench.evaluation.suites import evaluate
+from workbench.files import atomic_write, read_json, write_json
+from workbench.reports.html import write_report
+from workbench.targets.compute import load_teacher
+
+RECIPES = ("task_only_demo", "clip_kd_demo")
+SHOWN = {  # metric -> the README's words
+    "text_to_image_r1": "text to image R@1",
+    "image_to_text_r1": "image to text R@1",
+    "zero_shot_names_top1": "name of the object, top-1",
+    "zero_shot_categories_top1": "its category, top-1",
+    "swap_accuracy": "swapped relation (chance 50)",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    arguments = parser.parse_args()
+
+    runs = []
+    for recipe_name in RECIPES:
+        for seed in arguments.seeds:
+            recipe = workbench.Recipe.load(recipe_name, {"seed": seed})
+            run = workbench.train(recipe, arguments.runs / f"{recipe_name}-seed{seed}-{recipe.fingerprint[:8]}")
+            if not (run.path / "evaluation").is_dir():
+                run.evaluate()
+            runs.append(run)
+    teacher = _teacher_scores(arguments.runs / "teacher")
+    comparison = workbench.compare(runs)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_json(arguments.out / "distillation_gain.json", {"teacher": teacher, **_parsed(comparison.to_json())})
+    with atomic_write(arguments.out / "distillation_gain.md", "w") as stream:
+        stream.write(markdown(comparison.table, teacher))
+    print(comparison)
+    print(write_report(runs, arguments.runs / "distillation_gain.html"))
+
+
+def _teacher_scores(folder: Path) -> dict[str, dict[str, float]]:
+    recipe = workbench.Recipe.load("clip_kd_demo")
+    if not folder.is_dir():
+        evaluate(load_teacher(recipe).model, recipe, folder)
+    return {path.stem: read_json(path)["scores"] for path in sorted(folder.glob("*.json"))}
+
+
+def _parsed(text: str) -> dict:
+    import json
+
+    return {key: value for key, value in json.loads(text).items() if key != "groups"}
+
+
+def markdown(table, teacher: dict[str, dict[str, float]]) -> str:
+    """The README's table, in percent: both students, the difference with its interval, the teacher."""
+    alone, distilled = RECIPES
+    lines = ["| split | measure | alone | distilled | difference, 95 % interval | teacher |", "|---|---|---|---|---|---|"]
+    for split, metric in table.index:
+        if metric in SHOWN:
+            row = table.loc[(split, metric)]
+            low, difference, high = (100 * row[distilled, key] for key in ("low", "difference", "high"))
+            values = [f"{100 * row[name, 'value']:.1f}" for name in RECIPES]
+            interval = f"{difference:+.1f} ({low:+.1f} to {high:+.1f})"
+            lines.append(f"| {split} | {SHOWN[metric]} | {' | '.join(values)} | {interval} | {100 * teacher[split][metric]:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

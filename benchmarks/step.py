@@ -1,0 +1,107 @@
+"""What a cached teacher costs a training step: student alone, the same with cached targets, the same with the teacher online.
+
+    python benchmarks/step.py [--size real|demo] [--rounds 7] [--out benchmarks/results]
+
+`real` is a ViT-B/32 student at 224 px, batch 16, random weights, with targets of ViT-B/16's width; `demo` is the demo recipes' pair at batch 128.
+The variants take turns in one process; ratios are taken round by round, so a machine that slows down slows them alike.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from workbench.files import write_json
+from workbench.models.dual_encoder import load_dual_encoder
+from workbench.objectives import Mixture
+from workbench.targets.filling import Column, fill
+from workbench.training.optimisation import Learner, Targets, backward, parameter_groups
+
+SIZES = {"real": ("ViT-B-32", "ViT-B-16", None, 16), "demo": ("demo_student", "demo_teacher", "demo_teacher", 128)}
+DISTILLED = {"task": 1.0, "crd": 1.0, "fd": 4.0, "icl": 1.0}
+ROWS = 4096  # of the store that targets are looked up in
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="demo")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    student_name, teacher_name, weights, batch = SIZES[arguments.size]
+    teacher = load_dual_encoder(teacher_name, weights).eval()
+    rng = np.random.default_rng(0)
+
+    def random_rows(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
+        return rng.standard_normal((rows.stop - rows.start, teacher.dim)), {}
+
+    with tempfile.TemporaryDirectory() as folder:
+        columns = {name: Column((ROWS, teacher.dim), "float16", random_rows) for name in ("image", "text")}
+        store = fill(Path(folder) / "store", {"benchmark": "step"}, columns, batch=ROWS)
+        steps = {}
+        for name, mixture_weights in (("alone", {"task": 1.0}), ("cached", DISTILLED), ("online", DISTILLED)):
+            student = load_dual_encoder(student_name)
+            learner = Learner(student, Mixture(mixture_weights, student.dim, teacher.dim))
+            steps[name] = (learner, torch.optim.AdamW(parameter_groups(learner, 0.1, {}), lr=1e-5))
+        size, theirs = (model.transform.size for model in (student, teacher))
+        images = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8)
+        enlarged = torch.randint(0, 256, (batch, 3, *theirs), dtype=torch.uint8)
+        captions = ["a small red apple left of a large green tree on a blue background"] * batch
+        tokens, their_tokens = student.tokenize(captions), teacher.tokenize(captions)
+
+        def targets(name: str) -> Targets | None:
+            if name == "alone":
+                return None
+            if name == "cached":
+                rows = rng.integers(ROWS, size=batch)
+                return Targets(*(torch.from_numpy(store.rows(side, rows)).float() for side in ("image", "text")), 50.0)
+            with torch.no_grad():
+                return Targets(teacher.encode_image(enlarged), teacher.encode_text(their_tokens), 50.0)
+
+        seconds: dict[str, list[float]] = {name: [] for name in steps}
+        for turn in range(arguments.rounds + 1):
+            # Every round in another order: who comes after whom must not favour anybody.
+            for name in np.random.default_rng(turn).permutation(list(steps)):
+                learner, optimiser = steps[name]
+                learner.train()
+                began = time.perf_counter()
+                optimiser.zero_grad()
+                backward(learner, learner.mixture, images, tokens, targets(name), None, seed=turn)
+                optimiser.step()
+                if turn:  # the first round warms up
+                    seconds[name].append(time.perf_counter() - began)
+
+    ratios = {
+        name: statistics.median(value / alone for value, alone in zip(seconds[name], seconds["alone"], strict=True))
+        for name in ("cached", "online")
+    }
+    result = {
+        "size": arguments.size,
+        "student": student_name,
+        "teacher": teacher_name,
+        "batch": batch,
+        "threads": arguments.threads,
+        "rounds": arguments.rounds,
+        "seconds": {name: statistics.median(values) for name, values in seconds.items()},
+        "ratio_to_alone": ratios,
+        "spread_of_ratio": {
+            name: [f(v / a for v, a in zip(seconds[name], seconds["alone"], strict=True)) for f in (min, max)] for name in ratios
+        },
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_json(arguments.out / f"step_{arguments.size}.json", result)
+    print(f"{student_name}, batch {batch}, {arguments.threads} threads, median of {arguments.rounds} rounds")
+    for name in seconds:
+        ratio = f"{ratios[name]:.3f} x alone" if name in ratios else ""
+        print(f"    {name:8} {result['seconds'][name]:8.3f} s a step  {ratio}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""In a real JupyterLab: curves move while a run trains, wherever it trains, and are there when the notebook is opened again."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tests.browser import PLOTLY, Lab, Page, jupyter_lab
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 240  # seconds; a machine with nothing else to do needs a tenth
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with jupyter_lab(tmp_path_factory.mktemp("notebooks"), {"PYTHONPATH": str(ROOT)}) as running:
+        yield running
+
+
+def write_notebook(lab: Lab, name: str, *cells: str) -> str:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, lab.folder / name)
+    return name
+
+
+def wait_until_it_moved(page: Page, plot: int) -> None:
+    """Until the plot has been seen with three different numbers of points, each larger than the one before."""
+    seen: list[int] = []
+
+    def moved(page: Page) -> bool:
+        points = page.points()
+        if len(points) > plot and points[plot] > (seen[-1] if seen else 0):
+            seen.append(points[plot])
+        return len(seen) >= 3
+
+    page.wait_for(moved, PATIENCE, f"curves that grow in plot {plot}")
+
+
+def kinds(page: Page) -> list[list[set[str]]]:
+    return [[set(output.get("data", {})) for output in outputs] for outputs in page.outputs()]
+
+
+def test_monitor_moves_and_stays(lab: Lab, tmp_path: Path) -> None:
+    name = write_notebook(
+        lab,
+        "monitor.ipynb",
+        f"""
+        import subprocess, sys, time
+        from pathlib import Path
+        from tests.fake_runs import train_for_show
+        from workbench.widgets import TrainingMonitor
+
+        runs = Path({str(tmp_path)!r})
+
+        def start(name):
+            subprocess.Popen([{sys.executable!r}, "-m", "tests.fake_runs", str(runs / name), "4000"])
+            while not (runs / name / "status.json").is_file():
+                time.sleep(0.1)
+        """.replace("\n        ", "\n"),
+        'start("other_process")\nTrainingMonitor(runs / "other_process").watch()',
+        'with TrainingMonitor(runs / "this_kernel"):\n    train_for_show(runs / "this_kernel", 4000)',
+        'start("by_itself")\nTrainingMonitor(runs / "by_itself")',
+        'while not (runs / "by_itself" / "stop").exists():\n    sum(range(20_000))  # a kernel that is busy all the time',
+        'TrainingMonitor(runs / "other_process")',
+    )
+    with lab.open(name) as page:
+        page.start_all()
+        for plot, run in enumerate(["other_process", "this_kernel", "by_itself"]):
+            wait_until_it_moved(page, plot)
+            (tmp_path / run / "stop").touch()
+        page.wait_idle(PATIENCE)
+        page.wait_for(lambda page: PLOTLY in kinds(page)[3][0], PATIENCE, "a plain figure where the live one was")
+        page.wait_for(lambda page: len(page.points()) == 4, PATIENCE, "four plots")
+        assert page.errors() == []
+        assert [len(outputs) for outputs in kinds(page)] == [0, 1, 1, 1, 0, 1]
+        points = page.points()
+        assert points[0] == points[3] and min(points) > 100
+        page.save()
+        saved = page.saved()
+        assert "widgets" not in saved["metadata"]
+        page.reopen()
+        assert page.points() == points
+        assert page.errors() == []
+
+
+def test_interrupt_stops_watching_and_not_the_run(lab: Lab, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    name = write_notebook(
+        lab,
+        "interrupt.ipynb",
+        f"""import subprocess
+from workbench.widgets import TrainingMonitor
+process = subprocess.Popen([{sys.executable!r}, "-m", "tests.fake_runs", {str(run)!r}, "100000"], start_new_session=True)
+while not __import__("os").path.exists({str(run / "status.json")!r}): pass""",
+        f"TrainingMonitor({str(run)!r}).watch()",
+    )
+    with lab.open(name) as page:
+        page.start_all()
+        wait_until_it_moved(page, 0)
+        page.interrupt()
+        page.wait_idle(PATIENCE)
+        page.wait_for(lambda page: len(page.outputs()[1]) == 3, PATIENCE, "figure, words and KeyboardInterrupt")
+        figure, words, error = page.outputs()[1]
+        assert PLOTLY in figure["data"]
+        assert "goes on" in "".join(words["text"])
+        assert error["ename"] == "KeyboardInterrupt"
+        steps = len((run / "metrics.jsonl").read_bytes().splitlines())
+        page.wait_for(lambda _: len((run / "metrics.jsonl").read_bytes().splitlines()) > steps, 30, "a run that goes on")
+        (run / "stop").touch()
+
+
+def test_search_answers_words(lab: Lab, tmp_path: Path) -> None:
+    name = write_notebook(
+        lab,
+        "search.ipynb",
+        """
+import numpy as np
+from workbench.widgets import PictureSearch
+
+class Colours:
+    names = ["red", "green", "blue"]
+    def image(self, row):
+        picture = np.zeros((3, 32, 32), np.uint8)
+        picture[row] = 255
+        return picture
+    def captions(self, row):
+        return [f"all {self.names[row]} <script>alert(1)</script>"]
+
+def words(text, best):
+    return sorted([(row, float(name in text)) for row, name in enumerate(Colours.names)], key=lambda hit: -hit[1])
+
+PictureSearch(Colours(), words, lambda data, best: [(2, 1.0)], query="green")""",
+    )
+    with lab.open(name) as page:
+        page.run_all(PATIENCE)
+        first = page.tab.locator(".widget-html-content img").first
+        page.wait_for(lambda page: page.tab.locator(".widget-html-content img").count() == 3, PATIENCE, "three pictures")
+        before = first.get_attribute("src")
+        box = page.tab.locator(".widget-text input")
+        box.fill("something blue")
+        box.press("Enter")
+        page.wait_for(lambda _: first.get_attribute("src") != before, PATIENCE, "another best picture")
+        assert "all blue <script>" in page.tab.locator(".widget-html-content").last.inner_text()
+        page.save()
+        page.reopen()
+        page.wait_for(lambda page: page.tab.locator(".jp-OutputArea-output img").count() == 3, PATIENCE, "the first answer")
+        assert page.errors() == []

@@ -1,0 +1,64 @@
+"""What a step is given besides its batch: the epoch's view of a picture, the teacher's targets, the step's random numbers."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from workbench.data.loader import Batch
+from workbench.errors import SettingError
+from workbench.models.dual_encoder import DualEncoder
+from workbench.models.transform import random_crop
+from workbench.recipe import Recipe
+from workbench.targets.store import TargetStore
+from workbench.training.journal import Journal
+from workbench.training.optimisation import Targets
+
+
+class View:
+    """Makes a picture ready for the student: the view that an epoch has of it. Picklable, for loader workers."""
+
+    def __init__(self, recipe: Recipe, student: DualEncoder) -> None:
+        self.seed = recipe.seed
+        self.scale = recipe.training.augmentation.crop_scale
+        self.views = recipe.targets.views
+        self.transform = student.transform
+
+    def __call__(self, image: Tensor, epoch: int, row: int) -> Tensor:
+        # With K cached views the student sees, in turn, the very crops that the teacher saw.
+        return self.transform(image, random_crop(self.seed, epoch % self.views if self.views else epoch, row, self.scale))
+
+
+def targets_of(store: TargetStore | None, scale: float, batch: Batch, epoch: int, recipe: Recipe, device: Any) -> Targets | None:
+    """What the teacher says about a batch; None without a teacher."""
+    if store is None:
+        return None
+    view = epoch % recipe.targets.views if recipe.targets.views else 0
+    image, text = store.rows("image", batch.rows, view), store.rows("text", batch.caption)
+    return Targets(torch.from_numpy(image).float().to(device), torch.from_numpy(text).float().to(device), scale)
+
+
+def count_failures(batch: Batch, journal: Journal, pairs: int, recipe: Recipe) -> None:
+    """Count the pairs that a batch lost by reason; SettingError when they are more than the recipe puts up with."""
+    for _, reason in batch.failed:
+        journal.rejected[reason] += 1
+    failed = journal.rejected.total()
+    if batch.failed and failed > recipe.data.max_failed * pairs:
+        raise SettingError("data.max_failed", recipe.data.max_failed, f"{failed} pairs could not be read: {dict(journal.rejected)}", "mend them, or raise it")
+
+
+def cosines_to_teacher(image: Tensor, text: Tensor, targets: Targets | None) -> dict[str, float]:
+    """Mean cosine to the teacher's embeddings, where there is a teacher and the widths agree."""
+    if targets is None or image.shape[1] != targets.image.shape[1]:
+        return {}
+    return {
+        "cosine_to_teacher_image": float(F.cosine_similarity(image.float(), targets.image).mean()),
+        "cosine_to_teacher_text": float(F.cosine_similarity(text.float(), targets.text).mean()),
+    }
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """The seed of a step's dropout: of seed, step and process alone, so that a resumed run repeats it."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 2)
