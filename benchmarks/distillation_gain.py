@@ -2,17 +2,19 @@
 
     python benchmarks/distillation_gain.py [--seeds 0 1 2] [--runs runs] [--out benchmarks/results]
 
-Trains six runs (or finds them trained), evaluates them and the teacher, and writes distillation_gain.json, .md (the README's
-table) and .html (the report). About half an hour on two CPU cores; stop and start it as you like.
+Trains six runs (or finds them trained), evaluates them and the teacher, and writes distillation_gain.json,
+.md (the README's table) and .html (the report). About half an hour on two CPU cores; stop and start it as you
+like.
 """
 
 import argparse
 from pathlib import Path
 
+from workbench.reports.html import write_report
+
 import workbench
 from workbench.evaluation.suites import evaluate
 from workbench.files import atomic_write, read_json, write_json
-from workbench.reports.html import write_report
 from workbench.targets.compute import load_teacher
 
 RECIPES = ("task_only_demo", "clip_kd_demo")
@@ -26,7 +28,9 @@ SHOWN = {  # metric -> the README's words
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
@@ -36,14 +40,18 @@ def main() -> None:
     for recipe_name in RECIPES:
         for seed in arguments.seeds:
             recipe = workbench.Recipe.load(recipe_name, {"seed": seed})
-            run = workbench.train(recipe, arguments.runs / f"{recipe_name}-seed{seed}-{recipe.fingerprint[:8]}")
+            run = workbench.train(
+                recipe, arguments.runs / f"{recipe_name}-seed{seed}-{recipe.fingerprint[:8]}"
+            )
             if not (run.path / "evaluation").is_dir():
                 run.evaluate()
             runs.append(run)
     teacher = _teacher_scores(arguments.runs / "teacher")
     comparison = workbench.compare(runs)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write_json(arguments.out / "distillation_gain.json", {"teacher": teacher, **_parsed(comparison.to_json())})
+    write_json(
+        arguments.out / "distillation_gain.json", {"teacher": teacher, **_parsed(comparison.to_json())}
+    )
     with atomic_write(arguments.out / "distillation_gain.md", "w") as stream:
         stream.write(markdown(comparison.table, teacher))
     print(comparison)
@@ -66,14 +74,18 @@ def _parsed(text: str) -> dict:
 def markdown(table, teacher: dict[str, dict[str, float]]) -> str:
     """The README's table, in percent: both students, the difference with its interval, the teacher."""
     alone, distilled = RECIPES
-    lines = ["| split | measure | alone | distilled | difference, 95 % interval | teacher |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| split | measure | alone | distilled | difference, 95 % interval | teacher |",
+        "|---|---|---|---|---|---|",
+    ]
     for split, metric in table.index:
         if metric in SHOWN:
             row = table.loc[(split, metric)]
             low, difference, high = (100 * row[distilled, key] for key in ("low", "difference", "high"))
             values = [f"{100 * row[name, 'value']:.1f}" for name in RECIPES]
             interval = f"{difference:+.1f} ({low:+.1f} to {high:+.1f})"
-            lines.append(f"| {split} | {SHOWN[metric]} | {' | '.join(values)} | {interval} | {100 * teacher[split][metric]:.1f} |")
+            cells = [split, SHOWN[metric], *values, interval, f"{100 * teacher[split][metric]:.1f}"]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

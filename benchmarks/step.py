@@ -1,9 +1,11 @@
-"""What a cached teacher costs a training step: student alone, the same with cached targets, the same with the teacher online.
+"""What a cached teacher costs a training step: student alone, the same with cached targets, the same with the
+teacher online.
 
     python benchmarks/step.py [--size real|demo] [--rounds 7] [--out benchmarks/results]
 
-`real` is a ViT-B/32 student at 224 px, batch 16, random weights, with targets of ViT-B/16's width; `demo` is the demo recipes' pair at batch 128.
-The variants take turns in one process; ratios are taken round by round, so a machine that slows down slows them alike.
+`real` is a ViT-B/32 student at 224 px, batch 16, random weights, with targets of ViT-B/16's width; `demo` is
+the demo recipes' pair at batch 128. The variants take turns in one process; ratios are taken round by round,
+so a machine that slows down slows them alike.
 """
 
 import argparse
@@ -21,13 +23,18 @@ from workbench.objectives import Mixture
 from workbench.targets.filling import Column, fill
 from workbench.training.optimisation import Learner, Targets, backward, parameter_groups
 
-SIZES = {"real": ("ViT-B-32", "ViT-B-16", None, 16), "demo": ("demo_student", "demo_teacher", "demo_teacher", 128)}
+SIZES = {
+    "real": ("ViT-B-32", "ViT-B-16", None, 16),
+    "demo": ("demo_student", "demo_teacher", "demo_teacher", 128),
+}
 DISTILLED = {"task": 1.0, "crd": 1.0, "fd": 4.0, "icl": 1.0}
 ROWS = 4096  # of the store that targets are looked up in
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", choices=SIZES, default="demo")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -61,7 +68,9 @@ def main() -> None:
                 return None
             if name == "cached":
                 rows = rng.integers(ROWS, size=batch)
-                return Targets(*(torch.from_numpy(store.rows(side, rows)).float() for side in ("image", "text")), 50.0)
+                return Targets(
+                    *(torch.from_numpy(store.rows(side, rows)).float() for side in ("image", "text")), 50.0
+                )
             with torch.no_grad():
                 return Targets(teacher.encode_image(enlarged), teacher.encode_text(their_tokens), 50.0)
 
@@ -79,7 +88,9 @@ def main() -> None:
                     seconds[name].append(time.perf_counter() - began)
 
     ratios = {
-        name: statistics.median(value / alone for value, alone in zip(seconds[name], seconds["alone"], strict=True))
+        name: statistics.median(
+            value / alone for value, alone in zip(seconds[name], seconds["alone"], strict=True)
+        )
         for name in ("cached", "online")
     }
     result = {
@@ -92,7 +103,8 @@ def main() -> None:
         "seconds": {name: statistics.median(values) for name, values in seconds.items()},
         "ratio_to_alone": ratios,
         "spread_of_ratio": {
-            name: [f(v / a for v, a in zip(seconds[name], seconds["alone"], strict=True)) for f in (min, max)] for name in ratios
+            name: [f(v / a for v, a in zip(seconds[name], seconds["alone"], strict=True)) for f in (min, max)]
+            for name in ratios
         },
     }
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -33,8 +33,8 @@ def kill_everywhere(
 ) -> int:
     """Kill `operation` at its first, second, ... file operation in `folder` until it lives to its end.
 
-    Before each attempt comes `prepare()`, after each `check(attempt)`; `arm(fuse)` may add kill points of its own. Returns
-    how often it was killed.
+    `prepare()` comes before each attempt, `check(attempt)` after; `arm(fuse)` may add kill points of its own.
+    Returns how often it was killed.
     """
     attempt = 0
     while True:
@@ -56,10 +56,14 @@ def kill_everywhere(
 
 
 def _arm(fuse: Fuse, folder: str) -> None:
-    """Let every operation that changes files burn the fuse: each leaves another state behind for the kill to meet."""
+    """Let every operation that changes files burn the fuse: each leaves another state behind."""
 
     def hook(event: str, arguments: tuple) -> None:
-        writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR) and str(arguments[0]).startswith(folder)
+        writes = (
+            event == "open"
+            and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+            and str(arguments[0]).startswith(folder)
+        )
         if writes or event in _CHANGES:
             fuse.burn()
 

@@ -4,8 +4,8 @@
 class SettingError(ValueError):
     """A setting that cannot be used as it is.
 
-    `setting` is the dotted name a user would change (`data.source`, `--run-dir`), `value` what it held, `problem` what is
-    wrong with that, `remedy` what would work.
+    `setting` is the dotted name a user would change (`data.source`, `--run-dir`), `value` what it held,
+    `problem` what is wrong with that, `remedy` what would work.
     """
 
     def __init__(self, setting: str, value: object, problem: str, remedy: str) -> None:
@@ -16,5 +16,6 @@ class SettingError(ValueError):
         super().__init__(f"{setting} = {value!r}: {problem}. {remedy}")
 
     def __reduce__(self) -> tuple[type["SettingError"], tuple[str, object, str, str]]:
-        # Exceptions cross process borders (data loader workers) by their arguments, which here are four, not one.
+        # Exceptions cross process borders (data loader workers) by their arguments, which here are four, not
+        # one.
         return type(self), (self.setting, self.value, self.problem, self.remedy)

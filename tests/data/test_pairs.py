@@ -57,6 +57,8 @@ def test_rows_outside_are_refused() -> None:
                 look(row)
     with pytest.raises(IndexError):
         pairs().select([0, 5])
+    with pytest.raises(ValueError, match="repeat"):
+        pairs().select([1, 1])
 
 
 def test_a_subset_of_a_subset_reads_the_right_images() -> None:

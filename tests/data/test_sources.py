@@ -73,6 +73,14 @@ def test_globs_and_braces_of_images(tmp_path: Path) -> None:
     assert everything(tmp_path / "odd [1]").ids == ["000.jpg"]  # what exists is no pattern
 
 
+def test_file_names_that_are_not_unicode_are_counted(tmp_path: Path) -> None:
+    write_folder(tmp_path, 3)
+    for extension, data in (("jpg", encoded(1)), ("txt", b"a caption")):
+        with open(os.fsencode(tmp_path) + b"/caf\xe9." + extension.encode(), "wb") as stream:
+            stream.write(data)
+    assert everything(tmp_path, max_failed=0.5).rejected == {"unsafe name": 1}
+
+
 # ---- damaged inputs
 
 
@@ -241,6 +249,17 @@ def test_scenes_open_by_name() -> None:
     assert len(pairs) == 8 and pairs.image(0).shape == (3, 32, 32)
     assert available_splits("scenes", scenes=8) == ["train", "val", "test", "test_style", "test_concepts"]
     assert len(load_pairs("scenes", "train", scenes=8, image_size=32, limit=3)) == 3
+    assert len(load_pairs("scenes", "train", format="scenes", scenes=8, image_size=32)) == 8
+    with pytest.raises(SettingError, match="not the embedded dataset"):
+        load_pairs("pictures", format="scenes")
+
+
+def test_a_folder_named_scenes_opens_where_the_format_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "scenes", 3)
+    monkeypatch.chdir(tmp_path)
+    assert len(everything("scenes", format="folder")) == 3
 
 
 def test_pairs_work_in_a_spawned_process(tmp_path: Path) -> None:

@@ -29,7 +29,11 @@ def exported(student, tmp_path_factory):
 
 
 def without_token_embeddings(model):
-    return sum(p.numel() for name, p in model.named_parameters() if "token_embedding" not in name and "word_embeddings" not in name)
+    return sum(
+        p.numel()
+        for name, p in model.named_parameters()
+        if "token_embedding" not in name and "word_embeddings" not in name
+    )
 
 
 def test_the_demo_pair_differs_where_it_should(student):
@@ -48,7 +52,9 @@ def test_embeddings_equal_plain_open_clip_on_an_exported_folder(student, exporte
     model.eval()
     with torch.no_grad():
         text = model.encode_text(tokenizer(CAPTIONS))
-        torch.testing.assert_close(student.encode_text(student.tokenize(CAPTIONS)), text, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            student.encode_text(student.tokenize(CAPTIONS)), text, rtol=1e-5, atol=1e-6
+        )
         theirs = transform(Image.fromarray(picture))[None]
         pixels = (theirs * student.std + student.mean) * 255
         ours = student.transform(torch.from_numpy(picture).permute(2, 0, 1))[None]
@@ -104,7 +110,7 @@ def test_a_malicious_weights_file_is_refused_and_not_run(tmp_path):
         def __reduce__(self):
             return (Path.touch, (tmp_path / "executed",))
 
-    (tmp_path / "weights.pt").write_bytes(pickle.dumps({"state_dict": Evil()}))
+    (tmp_path / "weights.pt").write_bytes(pickle.dumps({"state_dict": Evil()}, protocol=2))
     with pytest.raises(SettingError, match="pretrained"):
         load_dual_encoder(str(TINY), str(tmp_path / "weights.pt"))
     assert not (tmp_path / "executed").exists()
@@ -139,7 +145,10 @@ def test_frozen_modules_neither_learn_nor_update_statistics():
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
     (model.encode_image(images).sum() + model.encode_text(model.tokenize(["a cat"] * 4)).sum()).backward()
     with_gradient = {name for name, p in model.clip.named_parameters() if p.grad is not None}
-    assert not any(name.startswith(("visual.trunk.blocks.0.", "text.")) for name in with_gradient) and with_gradient
+    assert (
+        not any(name.startswith(("visual.trunk.blocks.0.", "text.")) for name in with_gradient)
+        and with_gradient
+    )
     after = model.clip.state_dict()
     moved = {name for name in before if "running_mean" in name and not torch.equal(before[name], after[name])}
     assert moved and not any("blocks.0." in name for name in moved)
@@ -156,7 +165,9 @@ def test_padding_that_no_row_uses_changes_nothing():
     full = teacher.tokenizer(CAPTIONS)
     assert short.shape[1] < full.shape[1] == 40
     with torch.no_grad():
-        torch.testing.assert_close(teacher.encode_text(short), teacher.clip.encode_text(full), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            teacher.encode_text(short), teacher.clip.encode_text(full), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_shipped_weights_leave_out_what_a_package_carries(tmp_path):

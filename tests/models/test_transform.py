@@ -24,7 +24,12 @@ def test_equal_to_open_clip(size, resize_mode, interpolation):
     pil, tensor = picture(*size)
     config = {"size": 32, "interpolation": interpolation, "resize_mode": resize_mode, "fill_color": 0}
     theirs = open_clip.image_transform(
-        32, is_train=False, mean=(0, 0, 0), std=(1, 1, 1), resize_mode=resize_mode, interpolation=interpolation
+        32,
+        is_train=False,
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+        resize_mode=resize_mode,
+        interpolation=interpolation,
     )(pil)
     ours = ImageTransform.from_preprocess(config)(tensor)
     assert ours.dtype == torch.uint8 and ours.shape == (3, 32, 32)

@@ -1,4 +1,4 @@
-"""A little store of known contents, and commands on it for processes of their own: `fill` a part of it, `kill` its filling."""
+"""A little store of known contents; as a program, `fill` fills it and `kill` kills its filling."""
 
 import json
 import os
@@ -52,7 +52,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def _fill(folder: str, rank: str, world: str, seconds: str) -> None:
     computed: list = []
-    fill(folder, FINGERPRINT, columns(float(seconds), computed), batch=BATCH, rank=int(rank), world=int(world)).verify()
+    fill(
+        folder, FINGERPRINT, columns(float(seconds), computed), batch=BATCH, rank=int(rank), world=int(world)
+    ).verify()
     print(json.dumps(computed))
 
 

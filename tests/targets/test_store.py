@@ -86,14 +86,18 @@ def test_holds_what_was_computed(whole):
 
 
 def test_columns_are_plain_npy_files(whole):
-    np.testing.assert_array_equal(np.load(whole / "text.npy", allow_pickle=False), TargetStore.open(whole).column("text"))
+    np.testing.assert_array_equal(
+        np.load(whole / "text.npy", allow_pickle=False), TargetStore.open(whole).column("text")
+    )
 
 
 def test_rows_are_gathered_from_the_view_asked_for(whole):
     store = TargetStore.open(whole)
     index = np.array([16, 0, 3, 3])
     np.testing.assert_array_equal(store.rows("image", index), np.array(store.column("image"))[0, index])
-    np.testing.assert_array_equal(store.rows("image", index, view=1), np.array(store.column("image"))[1, index])
+    np.testing.assert_array_equal(
+        store.rows("image", index, view=1), np.array(store.column("image"))[1, index]
+    )
     np.testing.assert_array_equal(store.rows("text", [39, 1]), np.array(store.column("text"))[[39, 1]])
     copy = store.rows("text", [0])
     copy += 1  # a copy of one's own
@@ -111,11 +115,15 @@ def test_values_that_are_not_finite_are_bad_rows(tmp_path):
     values = np.ones((6, 2))
     values[1, 1] = 1e6  # beyond float16
     values[4, 0] = np.nan
-    wide = Column((6, 2), "float16", lambda rows: (values[rows], {2: "unreadable"} if rows.start == 0 else {}))
+    wide = Column(
+        (6, 2), "float16", lambda rows: (values[rows], {2: "unreadable"} if rows.start == 0 else {})
+    )
     store = fill(tmp_path / "store", {}, {"wide": wide}, batch=3)
     assert store.bad_rows["wide"] == {1: "not finite in float16", 2: "unreadable", 4: "not finite in float16"}
     assert list(store.bad_rows["wide"]) == [1, 2, 4]
-    np.testing.assert_array_equal(np.isnan(store.column("wide")).all(axis=1), [False, True, True, False, True, False])
+    np.testing.assert_array_equal(
+        np.isnan(store.column("wide")).all(axis=1), [False, True, True, False, True, False]
+    )
 
 
 @pytest.mark.parametrize(
@@ -222,7 +230,12 @@ def test_a_chunk_finished_by_another_process_meanwhile_is_left_alone(tmp_path):
 
 def test_a_row_that_was_bad_before_the_kill_and_no_longer_is(tmp_path):
     folder = tmp_path / "store"
-    fill(folder, {}, {"text": Column((2, 1), "float32", lambda rows: (np.ones((2, 1)), {1: "disk error"}))}, batch=2)
+    fill(
+        folder,
+        {},
+        {"text": Column((2, 1), "float32", lambda rows: (np.ones((2, 1)), {1: "disk error"}))},
+        batch=2,
+    )
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**manifest, "complete": False}))
     (folder / "progress" / "text.done").write_bytes(b"\0")  # killed just before the mark
@@ -233,7 +246,7 @@ def test_a_row_that_was_bad_before_the_kill_and_no_longer_is(tmp_path):
 
 def test_writes_that_take_only_a_part(tmp_path, whole, monkeypatch):
     real = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda handle, data, offset: real(handle, data[:200], offset))
+    monkeypatch.setattr(os, "pwrite", lambda handle, data, offset: real(handle, data[:7], offset))
     filled(tmp_path / "store")
     assert contents(tmp_path / "store") == contents(whole)
 
@@ -251,19 +264,23 @@ def test_complete_store_is_not_computed_again(whole):
 def test_rates_count_the_rows_of_this_session_only(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         filled(tmp_path / "store", columns=stop_after(2, []))
-    clock = iter(range(1000))
-    monkeypatch.setattr(filling.time, "monotonic", lambda: float(next(clock)))
+    now = 0.0
+
+    class TwoSecondsEach(list):
+        def append(self, chunk):
+            nonlocal now
+            now += 2.0
+
+    monkeypatch.setattr(filling.time, "monotonic", lambda: now)
     reports: list = []
-    filled(tmp_path / "store", report=reports.append)
+    filled(tmp_path / "store", columns=columns(computed=TwoSecondsEach()), report=reports.append)
     image = [report for report in reports if report.column == "image"]
     assert [report.done for report in image] == [8, 12, 16, 17]  # 8 of 17 rows were there
     assert all(report.total == IMAGES for report in image)
-    assert image[0].rows_per_second == 0 and image[0].seconds_left is None
-    # The injected clock ticks at every look: 4 rows by its fourth tick, say. Eight old rows would triple that.
-    assert 0 < image[1].rows_per_second <= 4
-    assert image[1].seconds_left == pytest.approx(5 / image[1].rows_per_second)
-    assert image[-1].seconds_left == 0
-    assert [report.done for report in reports if report.column == "text"][-1] == TEXTS
+    assert [report.rows_per_second for report in image] == [0, 4 / 2, 8 / 4, 9 / 6]
+    assert [report.seconds_left for report in image] == [None, 5 / 2, 1 / 2, 0]
+    text = [report for report in reports if report.column == "text"]
+    assert (text[0].done, text[-1].done, text[-1].rows_per_second) == (0, TEXTS, 2)
 
 
 # ---- refused
@@ -273,7 +290,10 @@ def test_another_fingerprint_is_refused_with_both_and_what_differs(tmp_path):
     other = {**FINGERPRINT, "teacher": {"config": "c0ffee", "weights": "other"}, "dtype": "float16"}
     filled(tmp_path / "store")
     before = contents(tmp_path / "store")
-    for use in (lambda: TargetStore.open(tmp_path / "store", other), lambda: filled(tmp_path / "store", fingerprint=other)):
+    for use in (
+        lambda: TargetStore.open(tmp_path / "store", other),
+        lambda: filled(tmp_path / "store", fingerprint=other),
+    ):
         with pytest.raises(SettingError) as caught:
             use()
         message = str(caught.value)
@@ -376,7 +396,9 @@ def test_nothing_is_unpickled(tmp_path, whole):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "executed"),)
 
-    np.save(tmp_path / "store" / "text.npy", np.full((TEXTS, DIM), Malicious(), dtype=object), allow_pickle=True)
+    np.save(
+        tmp_path / "store" / "text.npy", np.full((TEXTS, DIM), Malicious(), dtype=object), allow_pickle=True
+    )
     with pytest.raises(SettingError, match="damaged"):
         TargetStore.open(tmp_path / "store")
     assert not (tmp_path / "executed").exists()
@@ -404,9 +426,19 @@ def test_empty_folder_is_used(tmp_path, whole):
 
 def test_mistakes_in_a_computation_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"column text, rows 0 to 2: computed \(2, 3\), not \(2, 4\)"):
-        fill(tmp_path / "a", {}, {"text": Column((4, 4), "float16", lambda rows: (np.zeros((2, 3)), {}))}, batch=2)
+        fill(
+            tmp_path / "a",
+            {},
+            {"text": Column((4, 4), "float16", lambda rows: (np.zeros((2, 3)), {}))},
+            batch=2,
+        )
     with pytest.raises(ValueError, match="reasons for rows"):
-        fill(tmp_path / "b", {}, {"text": Column((4, 4), "float16", lambda rows: (np.zeros((2, 4)), {3: "?"}))}, batch=2)
+        fill(
+            tmp_path / "b",
+            {},
+            {"text": Column((4, 4), "float16", lambda rows: (np.zeros((2, 4)), {3: "?"}))},
+            batch=2,
+        )
     with pytest.raises(SettingError, match=r"targets\.batch"):
         filled(tmp_path / "c", batch=0)
 
@@ -447,7 +479,9 @@ def test_too_small_a_disk_is_told_at_once(tmp_path, monkeypatch):
 
 def test_a_disk_that_really_fills_up(small_disk, monkeypatch):
     rows = 64
-    wide = {"text": Column((rows, 2048), "float32", lambda rows: (np.ones((rows.stop - rows.start, 2048)), {}))}
+    wide = {
+        "text": Column((rows, 2048), "float32", lambda rows: (np.ones((rows.stop - rows.start, 2048)), {}))
+    }
     (small_disk / "ballast").write_bytes(bytes(600_000))
     with pytest.raises(OSError, match="MB free"):
         fill(small_disk / "store", {}, wide, batch=4)

@@ -19,7 +19,8 @@ def teacher_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def settings(teacher_folder):
-    """Settings of a distillation of nine steps that takes a second or two; `workbench.recipe.Recipe.from_settings` takes them."""
+    """Settings of a distillation of nine steps that takes a second or two;
+    `workbench.recipe.Recipe.from_settings` takes them."""
     return {
         "name": "tiny",
         "data": {"scenes": 27, "image_size": 32, "max_failed": 0.0},
@@ -44,4 +45,6 @@ def recipe(settings):
     """Makes the tiny experiment's recipe, with changes."""
     from workbench.recipe import Recipe
 
-    return lambda **changes: Recipe.from_settings(settings, {name.replace("__", "."): value for name, value in changes.items()})
+    return lambda **changes: Recipe.from_settings(
+        settings, {name.replace("__", "."): value for name, value in changes.items()}
+    )

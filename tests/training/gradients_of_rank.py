@@ -1,4 +1,4 @@
-"""Run by test_optimisation: the loss and gradients of one batch, by one process or by several that share it."""
+"""Run by test_optimisation: loss and gradients of one batch, by one process or several."""
 
 import os
 import sys
@@ -17,7 +17,8 @@ WEIGHTS = {"task": 1.0, "crd": 0.7, "fd": 4.0, "icl": 0.5}
 
 
 def main(model: str, inputs: Path, out: Path, cases: list[tuple[int, int]]) -> None:
-    """Write, for every case (rows of the first process, micro-batch or 0), the gradients and terms of this process."""
+    """Write, for every case (rows of the first process, micro-batch or 0), the gradients and terms of this
+    process."""
     several = "RANK" in os.environ
     if several:
         dist.init_process_group("gloo")
@@ -35,8 +36,12 @@ def main(model: str, inputs: Path, out: Path, cases: list[tuple[int, int]]) -> N
         mine = slice(bounds[rank], bounds[rank + 1])
         targets = Targets(data["teacher_image"][mine], data["teacher_text"][mine], 20.0)
         wrapped = DistributedDataParallel(learner) if world > 1 else learner
-        terms, _ = backward(wrapped, mixture, data["images"][mine], data["tokens"][mine], targets, micro_batch or None, seed=5)
-        result = {f"gradient/{name}": parameter.grad.contiguous() for name, parameter in learner.named_parameters()}
+        terms, _ = backward(
+            wrapped, mixture, data["images"][mine], data["tokens"][mine], targets, micro_batch or None, seed=5
+        )
+        result = {
+            f"gradient/{name}": parameter.grad.contiguous() for name, parameter in learner.named_parameters()
+        }
         result |= {f"term/{name}": value.double().reshape(1) for name, value in terms.items()}
         save_file(result, out.with_name(f"{out.name}-{cut}-{micro_batch}-{rank}"))
     if several:
@@ -44,4 +49,9 @@ def main(model: str, inputs: Path, out: Path, cases: list[tuple[int, int]]) -> N
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), [tuple(map(int, case.split(":"))) for case in sys.argv[4:]])
+    main(
+        sys.argv[1],
+        Path(sys.argv[2]),
+        Path(sys.argv[3]),
+        [tuple(map(int, case.split(":"))) for case in sys.argv[4:]],
+    )

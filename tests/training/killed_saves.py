@@ -17,14 +17,19 @@ from workbench.training import checkpoint
 
 def save(folder: Path, step: int, value: float) -> None:
     tensors = {"weight": torch.full((200,), value)}
-    optimiser = {"state": {0: {"exp_avg": torch.full((200,), value)}}, "param_groups": [{"lr": value, "params": [0]}]}
+    optimiser = {
+        "state": {0: {"exp_avg": torch.full((200,), value)}},
+        "param_groups": [{"lr": value, "params": [0]}],
+    }
     checkpoint.save(folder, step, tensors, optimiser, {"value": value})
 
 
 def value_of(saved: checkpoint.Checkpoint) -> float:
     """The one value that the whole checkpoint must hold."""
     value = saved.state["value"]
-    assert (saved.tensors["weight"] == value).all() and (saved.optimiser["state"][0]["exp_avg"] == value).all()
+    assert (saved.tensors["weight"] == value).all() and (
+        saved.optimiser["state"][0]["exp_avg"] == value
+    ).all()
     assert saved.optimiser["param_groups"] == [{"lr": value, "params": [0]}]
     return value
 

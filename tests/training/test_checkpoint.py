@@ -25,7 +25,14 @@ ROOT = Path(__file__).parents[2]
 
 def save_value(folder, step, value=None, **options):
     value = float(step) if value is None else value
-    return save(folder, step, {"weight": torch.full((50,), value)}, {"moment": torch.full((50,), value)}, {}, **options)
+    return save(
+        folder,
+        step,
+        {"weight": torch.full((50,), value)},
+        {"moment": torch.full((50,), value)},
+        {},
+        **options,
+    )
 
 
 def steps_in(folder):
@@ -88,7 +95,13 @@ def test_training_goes_on_exactly(tmp_path):
     straight = trained(range(6), *fresh())
     model, optimiser = fresh()
     trained(range(3), model, optimiser)
-    save(tmp_path, 3, model.state_dict(), optimiser.state_dict(), {"epoch": 1, "skipped": {"NaN": 2}, "rate": 0.1})
+    save(
+        tmp_path,
+        3,
+        model.state_dict(),
+        optimiser.state_dict(),
+        {"epoch": 1, "skipped": {"NaN": 2}, "rate": 0.1},
+    )
     saved = load_latest(tmp_path)
     assert (saved.step, saved.state) == (3, {"epoch": 1, "skipped": {"NaN": 2}, "rate": 0.1})
     model, optimiser = fresh()
@@ -377,7 +390,9 @@ def test_full_disk_keeps_the_one_before(tmp_path, monkeypatch, room):
     save_value(tmp_path, 1)
     real = checkpoint._Digested.__init__
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint._Digested, "__init__", lambda self, stream: real(self, FullDisk(stream, room)))
+        patch.setattr(
+            checkpoint._Digested, "__init__", lambda self, stream: real(self, FullDisk(stream, room))
+        )
         with pytest.raises(CheckpointError, match=r"step 2 could not be written.*") as caught:
             save_value(tmp_path, 2)
     assert caught.value.reason == str(caught.value)
@@ -389,7 +404,9 @@ def test_full_disk_keeps_the_one_before(tmp_path, monkeypatch, room):
 
 def test_a_disk_that_really_fills_up(small_disk):
     def save_zeros(step, kilobytes):
-        return save(small_disk, step, {"x": torch.zeros(kilobytes * 256)}, {"x": torch.zeros(kilobytes * 256)}, {})
+        return save(
+            small_disk, step, {"x": torch.zeros(kilobytes * 256)}, {"x": torch.zeros(kilobytes * 256)}, {}
+        )
 
     save_zeros(1, 100)
     for kilobytes in (400, 900):  # the optimiser does not fit, the weights do not fit

@@ -35,8 +35,20 @@ def straight(settings, tmp_path_factory):
 def test_a_run_records_everything(straight):
     metrics = straight.metrics
     assert straight.status["state"] == "finished" and list(metrics["step"]) == list(range(1, 10))
-    for column in ("loss", "task", "crd", "fd", "icl", "weighted/fd", "gradient_norm", "scale", "lr", "samples_per_second",
-                   "cosine_to_teacher_image", "cosine_to_teacher_text"):
+    for column in (
+        "loss",
+        "task",
+        "crd",
+        "fd",
+        "icl",
+        "weighted/fd",
+        "gradient_norm",
+        "scale",
+        "lr",
+        "samples_per_second",
+        "cosine_to_teacher_image",
+        "cosine_to_teacher_text",
+    ):
         assert metrics[column].notna().all(), column
     assert metrics["weighted/fd"].to_numpy() == pytest.approx(4 * metrics["fd"].to_numpy())
     total = metrics[[f"weighted/{name}" for name in ("task", "crd", "fd", "icl")]].sum(axis=1)
@@ -51,7 +63,10 @@ def test_heads_are_saved_with_the_student_and_dropped_at_export(straight, tmp_pa
     exported = straight.export(tmp_path / "student")
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{exported}")
     assert model.state_dict().keys() == straight.model().clip.state_dict().keys()
-    assert all(torch.equal(value, straight.model().clip.state_dict()[name]) for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(value, straight.model().clip.state_dict()[name])
+        for name, value in model.state_dict().items()
+    )
 
 
 def test_the_same_recipe_gives_the_same_weights_also_with_workers(straight, recipe, tmp_path):
@@ -96,7 +111,15 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(straight, recipe, tmp_pa
 def test_killed_at_any_moment_it_resumes_to_the_same_weights(straight, recipe, tmp_path):
     recipe().save(tmp_path / "recipe.yaml")
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "workbench", "train", str(tmp_path / "recipe.yaml"), "--run-dir", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "workbench",
+        "train",
+        str(tmp_path / "recipe.yaml"),
+        "--run-dir",
+        str(folder),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     metrics = folder / "metrics.jsonl"
     deadline = time.monotonic() + 240

@@ -80,7 +80,7 @@ def decode_image(data: bytes, max_pixels: int = 50_000_000) -> torch.Tensor:
 
 
 def clean_caption(caption: object) -> str:
-    """A caption (bytes or str) in Unicode NFC with single spaces; raises `BadSample` where nothing is left."""
+    """A caption, bytes or str, in Unicode NFC with single spaces; raises `BadSample` where none is left."""
     try:
         text = caption.decode("utf-8-sig") if isinstance(caption, bytes) else caption
         if not isinstance(text, str):

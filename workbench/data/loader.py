@@ -67,12 +67,29 @@ class _Collate:
 
     def __call__(self, samples: Sequence[tuple[int, Tensor | str, int]]) -> Batch:
         good = [(row, image, caption) for row, image, caption in samples if isinstance(image, Tensor)]
-        failed = [(self.pairs.table["id"][row].as_py(), str(reason)) for row, reason, _ in samples if not isinstance(reason, Tensor)]
+        failed = [
+            (self.pairs.table["id"][row].as_py(), str(reason))
+            for row, reason, _ in samples
+            if not isinstance(reason, Tensor)
+        ]
         rows = np.array([row for row, _, _ in good], dtype=np.int64)
         caption = np.array([caption for _, _, caption in good], dtype=np.int64)
-        texts = [self.pairs.captions(int(row))[int(position - self.pairs.first_caption[row])] for row, _, position in good]
-        images = torch.stack([image for _, image, _ in good]) if good else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
-        return Batch(images, self.tokenize(texts) if good else torch.empty(0, 1, dtype=torch.int64), rows, caption, failed)
+        texts = [
+            self.pairs.captions(int(row))[int(position - self.pairs.first_caption[row])]
+            for row, _, position in good
+        ]
+        images = (
+            torch.stack([image for _, image, _ in good])
+            if good
+            else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
+        )
+        return Batch(
+            images,
+            self.tokenize(texts) if good else torch.empty(0, 1, dtype=torch.int64),
+            rows,
+            caption,
+            failed,
+        )
 
 
 def batches(
@@ -91,8 +108,9 @@ def batches(
 ) -> Iterator[Batch]:
     """One process's share of an epoch's batches, from global batch number `start` on.
 
-    `view(image, epoch, row)` prepares a picture; `batch` counts the pairs of all `world` processes together; the last,
-    incomplete batch is dropped, so every step sees the same number. `exclude` lists rows known to be unreadable.
+    `view(image, epoch, row)` prepares a picture; `batch` counts the pairs of all `world` processes together;
+    the last, incomplete batch is dropped, so every step sees the same number. `exclude` lists rows known to
+    be unreadable.
     """
     order = epoch_order(len(pairs), seed, epoch)
     if exclude is not None and len(exclude):

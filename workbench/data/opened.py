@@ -64,8 +64,10 @@ class Rows:
 
     def add(self, identity: str, captions: list[str], split: str | None, path: str) -> None:
         """Append one pair; raises `BadSample` for names that are not UTF-8."""
-        for name in (identity, path):
-            check_utf8(name)
+        try:
+            f"{identity}{path}".encode()
+        except UnicodeError as error:
+            raise BadSample("unsafe name") from error
         self._rows.append((identity, captions, split, path))
         if len(self._rows) == _BATCH:
             self._flush()
@@ -80,14 +82,6 @@ class Rows:
         arrays = [pa.array(column, type=kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
         self._batches.append(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
         self._rows = []
-
-
-def check_utf8(name: str) -> None:
-    """Raise `BadSample` for a file name that is no Unicode text."""
-    try:
-        name.encode("utf-8")
-    except UnicodeError as error:
-        raise BadSample("unsafe name") from error
 
 
 def check_file(path: str | Path) -> int:

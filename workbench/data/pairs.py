@@ -103,14 +103,11 @@ class Pairs:
         chosen = np.asarray(rows, dtype=np.int64).reshape(-1)
         if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self)):
             raise IndexError(f"rows must lie in [0, {len(self)})")
-        subset = Pairs(
-            self.table.take(pa.array(chosen)),
-            self._read,
-            name=self.name,
-            split=self.split,
-            rejected=self.rejected,
-            max_failed=self.max_failed,
-        )
+        if len(chosen) and np.bincount(chosen).max() > 1:
+            raise ValueError("rows must not repeat, since ids are unique")
+        subset = Pairs(self.table.slice(0, 0), self._read, name=self.name, split=self.split)
+        subset.table = self.table.take(pa.array(chosen))  # whose ids need no second check
+        subset.rejected, subset.max_failed = self.rejected.copy(), self.max_failed
         subset._reader_rows = chosen if self._reader_rows is None else self._reader_rows[chosen]
         return subset
 

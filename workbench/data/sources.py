@@ -43,6 +43,8 @@ def load_pairs(
 ) -> Pairs:
     """Open one split of a source: `scenes` (the embedded dataset), or a file, folder, glob or brace pattern.
 
+    `format` is found from what is there unless given: shards, karpathy, table, folder or scenes.
+
     Splits are the source's own: a Karpathy JSON's, a table's column `split`, sub-folders train, val, test. A
     source without any is split by a hash of each pair's id, `val_share` and `test_share` of it, so that a
     pair stays where it is when others come and go. `limit` takes that many pairs of the split by `seed`, in
@@ -53,7 +55,7 @@ def load_pairs(
     it is read. Raises `SettingError` where nothing usable is found or more than `max_failed` of the pairs are
     left out.
     """
-    if source == "scenes" or format == "scenes":
+    if _is_embedded(source, format):
         count = scenes if split == "train" else None
         return _limited(embedded_scenes(split, count, image_size, seed), limit, seed)
     opened = _open(source, format, image_folder, image_column, caption_column, max_failed, max_pixels)
@@ -87,10 +89,17 @@ def available_splits(
     **_: Any,
 ) -> list[str]:
     """The splits that a source has, train, val and test first; takes the options of `load_pairs`."""
-    if source == "scenes" or format == "scenes":
+    if _is_embedded(source, format):
         return list(SCENE_SPLITS)
     opened = _open(source, format, image_folder, image_column, caption_column, max_failed, max_pixels)
     return _in_order(_splits(opened.table, val_share, test_share))
+
+
+def _is_embedded(source: Source, format: str) -> bool:
+    if format == "scenes" and source != "scenes":
+        remedy = "Set data.source to scenes as well, or data.format to auto."
+        raise SettingError("data.source", os.fspath(source), "not the embedded dataset", remedy)
+    return source == "scenes" and format in ("auto", "scenes")
 
 
 def _limited(pairs: Pairs, limit: int | None, seed: int) -> Pairs:

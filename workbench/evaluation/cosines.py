@@ -52,7 +52,11 @@ def pair_cosines(
         left.rows(left_rows[part]).mul_(right.rows(right_rows[part])).sum(dim=1)
         for part in slices(len(left_rows), ROWS)
     ]
-    return torch.cat(products) * left.inverse_norm[left_rows] * right.inverse_norm[right_rows]
+    return (
+        torch.cat([*products, left.inverse_norm.new_empty(0)])
+        * left.inverse_norm[left_rows]
+        * right.inverse_norm[right_rows]
+    )
 
 
 def all_cosines(

@@ -18,8 +18,8 @@ from workbench.models.dual_encoder import DualEncoder
 class Embedded:
     """Unit embeddings of a split, without the pictures that could not be read.
 
-    `image` [I, D], `text` [T, D] in the pairs' caption order, `image_of_text` [T] position in `image`, `rows` [I] row of
-    each picture in the pairs, `failed` reason -> count.
+    `image` [I, D], `text` [T, D] in the pairs' caption order, `image_of_text` [T] position in `image`, `rows`
+    [I] row of each picture in the pairs, `failed` reason -> count.
     """
 
     image: Tensor
@@ -42,7 +42,9 @@ def encode_texts(model: DualEncoder, captions: Sequence[str], batch: int = 256) 
 
 
 @torch.no_grad()
-def encode_images(model: DualEncoder, pairs: Pairs, batch: int = 256) -> tuple[Tensor, np.ndarray, Counter[str]]:
+def encode_images(
+    model: DualEncoder, pairs: Pairs, batch: int = 256
+) -> tuple[Tensor, np.ndarray, Counter[str]]:
     """Unit embeddings [I, D] of a split's pictures, their rows [I], and what could not be read by reason."""
     model.eval()
     device = model.mean.device
@@ -57,12 +59,18 @@ def encode_images(model: DualEncoder, pairs: Pairs, batch: int = 256) -> tuple[T
             parts.append(model.encode_image(torch.stack(waiting).to(device)).float().cpu())
             waiting = []
     if not parts:
-        raise SettingError("data", f"{pairs.name}:{pairs.split}", f"no picture could be read: {dict(failed)}", "mend the files")
+        raise SettingError(
+            "data",
+            f"{pairs.name}:{pairs.split}",
+            f"no picture could be read: {dict(failed)}",
+            "mend the files",
+        )
     return torch.nn.functional.normalize(torch.cat(parts), dim=-1), np.array(rows, dtype=np.int64), failed
 
 
 def encode_pairs(model: DualEncoder, pairs: Pairs, batch: int = 256) -> Embedded:
-    """Embed every picture and every caption of a split; captions of unreadable pictures are left out with them."""
+    """Embed every picture and every caption of a split; captions of unreadable pictures are left out with
+    them."""
     image, rows, failed = encode_images(model, pairs, batch)
     position = np.full(len(pairs), -1, dtype=np.int64)
     position[rows] = np.arange(len(rows))

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from workbench.evaluation.cosines import TIE, Side, all_cosines, pair_cosines, slices
 
-# Scores are made in tiles, large enough for the matrix product, and counted in strips of their rows, small enough
-# for a core's cache. Close pairs are looked for by segments of a row, or by strips of a column.
+# Scores are made in tiles, large enough for the matrix product, and counted in strips of their rows, small
+# enough for a core's cache. Close pairs are looked for by segments of a row, or by strips of a column.
 TILE, STRIP, SEGMENT = 1024, 128, 256
 DENSE = 1 / 128  # share of close pairs beyond which a float64 matrix product is cheaper than pair by pair
 
@@ -26,28 +26,30 @@ def count_ahead(
     ladder: Int[Tensor, "images rounds"],
     chunk: int,
 ) -> tuple[Int[Tensor, " captions"], Int[Tensor, "images rounds"]]:
-    """For each caption the images that stand before its own; for images, the captions that stand before theirs.
+    """For each caption the images that stand before its own; for images, the captions before theirs.
 
-    `owner` is each caption's image and `own_score` their float64 cosine. `ladder` names captions of each
-    image (-1: none); for each of them the second result counts the captions of other images that score at
-    least as high. A score that is NaN stands before nothing; where `own_score` is NaN, everything stands
-    before it.
+    `owner` is each caption's image and `own_score` their float64 cosine. `ladder` names captions of each image
+    (-1: none); for each of them the second result counts the captions of other images that score at least as
+    high. A score of NaN stands before nothing; where `own_score` is NaN, everything stands before it.
     """
     strip, segment = min(STRIP, chunk), min(SEGMENT, chunk)
     image_unit, text_unit = image.unit(multiple=strip), text.unit(multiple=segment)
-    captions = _Question(text, image, own_score[:, None], len(text_unit))
-    images = _Question(image, text, torch.where(ladder < 0, torch.nan, own_score[ladder]), len(image_unit))
+    captions = Question(text, image, own_score[:, None], len(text_unit))
+    images = Question(image, text, torch.where(ladder < 0, torch.nan, own_score[ladder]), len(image_unit))
     height = min(TILE, chunk, len(image_unit)) // strip * strip
     width = min(chunk, len(text_unit)) // segment * segment
     # One piece of memory for all tiles: asking for megabytes each time would cost as much as comparing.
     memory, flags = torch.empty(height * width), torch.empty(strip * width)
     for rows in slices(len(image_unit), height):
         for columns in slices(len(text_unit), width):
-            shape = rows.stop - rows.start, columns.stop - columns.start scores = memory[: shape[0] *
-            shape[1]].view(shape) torch.mm(image_unit[rows], text_unit[columns].T, out=scores) local =
-            owner[columns] - rows.start own = ((local >= 0) & (local < shape[0])).nonzero()[:, 0]
-            scores[local[own], own] = torch.nan _count_tile(scores, rows, columns, images, captions,
-            flags.view(strip, width)[:, : shape[1]], segment)
+            shape = (rows.stop - rows.start, columns.stop - columns.start)
+            scores = memory[: shape[0] * shape[1]].view(shape)
+            torch.mm(image_unit[rows], text_unit[columns].T, out=scores)
+            local = owner[columns] - rows.start
+            own = ((local >= 0) & (local < shape[0])).nonzero()[:, 0]
+            scores[local[own], own] = torch.nan
+            strip_flags = flags[: strip * shape[1]].view(strip, shape[1])
+            _count_tile(scores, rows, columns, images, captions, strip_flags, segment)
 
     foreign = len(text) - torch.bincount(owner, minlength=len(image))[:, None]
     return (
@@ -56,11 +58,12 @@ def count_ahead(
     )
 
 
-class _Question:
+class Question:
     """How many rows of one side score at least `threshold` [rows, rounds] with each row of another: `ahead`."""
 
-    def __init__(self, asking: Side, asked: Side, threshold: Float[Tensor, "rows rounds"], padded: int) ->
-    None:
+    def __init__(
+        self, asking: Side, asked: Side, threshold: Float[Tensor, "_rows _rounds"], padded: int
+    ) -> None:
         # What float32 can be wrong by: half an ulp below 1 for each term of the sum, and rounding the rows.
         margin = asking.source.shape[1] * 2.0**-25 + 2.0**-22
         self.asking, self.asked = asking, asked
@@ -69,45 +72,54 @@ class _Question:
         self.above, self.below = (self.threshold + margin).float(), (self.threshold - margin).float()
         self.ahead = torch.zeros(self.threshold.shape, dtype=torch.int64)
 
-    def settle(self, scores: Tensor, row: Tensor, nth: Tensor, first: Tensor) -> None:
-        """Count the close ones among `scores` [n, w]: of row[n] in round nth[n] with the w rows from first[n]."""
+    def settle(
+        self,
+        scores: Float[Tensor, "some candidates"],
+        row: Int[Tensor, " some"],
+        nth: Int[Tensor, " some"],
+        first: Int[Tensor, " some"],
+    ) -> None:
+        """Count the close ones among scores of `row` in round `nth` with the candidates from `first` on."""
         near = (scores >= self.below[row, nth][:, None]) & (scores <= self.above[row, nth][:, None])
-        n, offset = near.nonzero(as_tuple=True)
-        row, nth = row[n], nth[n]
-        exact = pair_cosines(self.asking, row, self.asked, first[n] + offset)
+        place, offset = near.nonzero(as_tuple=True)
+        row, nth = row[place], nth[place]
+        exact = pair_cosines(self.asking, row, self.asked, first[place] + offset)
         self.ahead.index_put_((row, nth), (exact >= self.threshold[row, nth] - TIE).long(), accumulate=True)
 
-    def settle_all(self, scores: Tensor, exact: Tensor, start: int) -> None:
-        """Count the close ones among `scores` [rows from start, columns], whose float64 values are `exact`."""
+    def settle_all(
+        self, scores: Float[Tensor, "rows candidates"], exact: Float[Tensor, "rows candidates"], start: int
+    ) -> None:
+        """Count the close ones among scores of the rows from `start` on, whose float64 values are `exact`."""
         rows = slice(start, start + len(exact))
         for nth in range(self.ahead.shape[1]):
-            above, below, threshold = (each[rows, nth, None] for each in (self.above, self.below,
-            self.threshold)) self.ahead[rows, nth] += ((scores >= below) & (scores <= above) & (exact >=
-            threshold - TIE)).sum(dim=1)
+            above, below, wanted = (
+                each[rows, nth, None] for each in (self.above, self.below, self.threshold)
+            )
+            close = (scores >= below) & (scores <= above) & (exact >= wanted - TIE)
+            self.ahead[rows, nth] += close.sum(dim=1)
 
 
 def _count_tile(
     scores: Float[Tensor, "rows columns"],
     rows: slice,
     columns: slice,
-    images: _Question,
-    captions: _Question,
+    images: Question,
+    captions: Question,
     flags: Float[Tensor, "strip columns"],
     segment: int,
 ) -> None:
-    """Add what one tile of scores holds to both questions."""
-    strip = len(flags)
+    """Add to both questions what one tile of scores holds; `flags` is memory to use."""
     height, width = scores.shape
-    strips, segments = height // strip, width // segment
-    rounds = images.ahead.shape[1]
-    close_to_captions = torch.zeros(strips, width)
-    close_to_images = torch.zeros(height, rounds, segments)
+    strip, segments, rounds = len(flags), width // segment, images.ahead.shape[1]
     by_segment = flags.view(strip, segments, segment)
+    close_to_captions = torch.zeros(height // strip, width)
+    close_to_images = torch.zeros(height, rounds, segments)
     for at, part in enumerate(slices(height, strip)):
         # Comparing and summing is several times faster in 0.0 and 1.0 than in booleans; exact up to 2^24.
         ahead = torch.gt(scores[part], captions.above[columns, 0], out=flags).sum(dim=0)
-        close_to_captions[at] = torch.ge(scores[part], captions.below[columns, 0], out=flags).sum(dim=0) - ahead
+        close = torch.ge(scores[part], captions.below[columns, 0], out=flags).sum(dim=0) - ahead
         captions.ahead[columns, 0] += ahead.long()
+        close_to_captions[at] = close
         asking = slice(rows.start + part.start, rows.start + part.stop)
         for nth in range(rounds):
             if images.threshold[asking, nth].isnan().all():
@@ -119,16 +131,15 @@ def _count_tile(
             images.ahead[asking, nth] += ahead.sum(dim=1).long()
 
     if close_to_captions.sum() + close_to_images.sum() > DENSE * scores.numel():
-        real = torch.arange(rows.start, min(rows.stop, len(images.asking))), torch.arange(
-            columns.start, min(columns.stop, len(captions.asking))
-        )
-        exact = all_cosines(images.asking, real[0], captions.asking, real[1])
-        scores = scores[: len(real[0]), : len(real[1])]
+        real_rows = torch.arange(rows.start, min(rows.stop, len(images.asking)))
+        real_columns = torch.arange(columns.start, min(columns.stop, len(captions.asking)))
+        exact = all_cosines(images.asking, real_rows, captions.asking, real_columns)
+        scores = scores[: len(real_rows), : len(real_columns)]
         images.settle_all(scores, exact, rows.start)
         captions.settle_all(scores.T, exact.T, columns.start)
         return
     at, row = close_to_captions.nonzero(as_tuple=True)
-    picked = scores.view(strips, strip, width)[at, :, row]
+    picked = scores.view(height // strip, strip, width)[at, :, row]
     captions.settle(picked, columns.start + row, torch.zeros_like(row), rows.start + at * strip)
     row, nth, at = close_to_images.nonzero(as_tuple=True)
     picked = scores.view(height, segments, segment)[row, at]

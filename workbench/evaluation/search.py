@@ -26,10 +26,15 @@ class PictureIndex:
 
     @torch.no_grad()
     def picture(self, data: bytes, best: int = 12) -> list[Hit]:
-        """The pictures most like one's own, given as the bytes of an image file; raises BadSample if it cannot be read."""
+        """The pictures most like one's own, given as the bytes of an image file; raises BadSample if it
+        cannot be read."""
         ready = self.model.transform(decode_image(data))[None].to(self.model.mean.device)
-        return self._nearest(torch.nn.functional.normalize(self.model.encode_image(ready).float().cpu(), dim=-1)[0], best)
+        return self._nearest(
+            torch.nn.functional.normalize(self.model.encode_image(ready).float().cpu(), dim=-1)[0], best
+        )
 
     def _nearest(self, query: Tensor, best: int) -> list[Hit]:
         scores, order = (self.image @ query).topk(min(best, len(self.image)))
-        return [(int(self.rows[at]), float(score)) for score, at in zip(scores, np.asarray(order), strict=True)]
+        return [
+            (int(self.rows[at]), float(score)) for score, at in zip(scores, np.asarray(order), strict=True)
+        ]

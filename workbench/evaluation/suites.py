@@ -1,4 +1,4 @@
-"""Which evaluations a recipe asks for: every split embedded once, every number taken from those embeddings."""
+"""Which evaluations a recipe asks for; every split is embedded once for all of them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,16 +18,22 @@ from workbench.models.dual_encoder import DualEncoder
 from workbench.recipe import Recipe
 
 Scores = dict[str, float]
-Queries = dict[str, np.ndarray]  # what paired comparisons need: a result per query, and the picture it belongs to
+Queries = dict[
+    str, np.ndarray
+]  # what paired comparisons need: a result per query, and the picture it belongs to
 
-TEMPLATES = ("a picture of {}", "a drawing of {}", "{}")  # for the embedded dataset; `{}` is the name with its article
+TEMPLATES = (
+    "a picture of {}",
+    "a drawing of {}",
+    "{}",
+)  # for the embedded dataset; `{}` is the name with its article
 
 
 def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> dict[str, Scores]:
     """Numbers by split for the recipe's evaluation splits and suites.
 
-    With a `folder`, `<split>.json` (numbers, data fingerprint, pictures that could not be read) and `<split>.npz` (one
-    result per query, for paired intervals) are written there.
+    With a `folder`, `<split>.json` (numbers, data fingerprint, pictures that could not be read) and
+    `<split>.npz` (one result per query, for paired intervals) are written there.
     """
     results = {}
     for split in evaluation_splits(recipe):
@@ -37,7 +43,11 @@ def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> 
         results[split] = scores
         if folder is not None:
             report: dict[str, Any] = {"split": split, "data": pairs.fingerprint, "scores": scores}
-            report |= {"images": len(embedded.rows), "captions": len(embedded.text), "failed": dict(embedded.failed + pairs.rejected)}
+            report |= {
+                "images": len(embedded.rows),
+                "captions": len(embedded.text),
+                "failed": dict(embedded.failed + pairs.rejected),
+            }
             write_json(folder / f"{split}.json", report)
             with atomic_write(folder / f"{split}.npz") as stream:
                 np.savez_compressed(stream, **queries)  # type: ignore[arg-type]
@@ -45,20 +55,29 @@ def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> 
 
 
 def evaluation_splits(recipe: Recipe) -> list[str]:
-    """The splits a recipe is judged on: those it names, else all of its source but those for training and validation."""
+    """The splits a recipe is judged on: those it names, else all of its source but those for training and
+    validation."""
     there = available_splits(recipe.data.source, **recipe.data.options(train=False))
     used = (recipe.data.train_split, recipe.data.validation_split)
     wanted = recipe.evaluation.splits or [split for split in there if split not in used] or [used[1]]
     for split in wanted:
         if split not in there:
-            raise SettingError("evaluation.splits", split, f"{recipe.data.source} has no such split", f"one of {', '.join(there)}")
+            raise SettingError(
+                "evaluation.splits",
+                split,
+                f"{recipe.data.source} has no such split",
+                f"one of {', '.join(there)}",
+            )
     return list(wanted)
 
 
-def evaluate_embedded(model: DualEncoder, pairs: Pairs, embedded: Embedded, suites: Sequence[str]) -> tuple[Scores, Queries]:
+def evaluate_embedded(
+    model: DualEncoder, pairs: Pairs, embedded: Embedded, suites: Sequence[str]
+) -> tuple[Scores, Queries]:
     """One split's numbers, and the results of its single queries, from its embeddings.
 
-    Suites that need what the data does not have (names and swapped captions of the embedded dataset) give nothing.
+    Suites that need what the data does not have (names and swapped captions of the embedded dataset) give
+    nothing.
     """
     scores: Scores = {}
     queries: Queries = {"image_of_text": embedded.image_of_text}
@@ -77,8 +96,11 @@ def evaluate_embedded(model: DualEncoder, pairs: Pairs, embedded: Embedded, suit
     return scores, queries
 
 
-def _zero_shot(model: DualEncoder, pairs: Pairs, embedded: Embedded, column: str, scores: Scores, queries: Queries) -> None:
-    """Name the one object of one-object scenes, among the names (or categories) that the split's scenes show."""
+def _zero_shot(
+    model: DualEncoder, pairs: Pairs, embedded: Embedded, column: str, scores: Scores, queries: Queries
+) -> None:
+    """Name the one object of one-object scenes, among the names (or categories) that the split's scenes
+    show."""
     labels = pairs.table[column].to_pylist()
     classes = sorted({name for names in labels for name in names})
     chosen = np.array([at for at, row in enumerate(embedded.rows) if len(labels[row]) == 1], dtype=np.int64)
@@ -94,7 +116,9 @@ def _zero_shot(model: DualEncoder, pairs: Pairs, embedded: Embedded, column: str
     queries[f"zero_shot_{key}_correct_image"] = chosen
 
 
-def _composition(model: DualEncoder, pairs: Pairs, embedded: Embedded, scores: Scores, queries: Queries) -> None:
+def _composition(
+    model: DualEncoder, pairs: Pairs, embedded: Embedded, scores: Scores, queries: Queries
+) -> None:
     """Which of two captions is true: the relation as it is, or with its objects exchanged."""
     swapped = pairs.table["swapped_caption"].to_pylist()
     chosen = [at for at, row in enumerate(embedded.rows) if swapped[row]]

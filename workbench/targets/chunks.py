@@ -160,7 +160,7 @@ def _extend(path: Path, header: bytes, size: int) -> None:
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if os.fstat(handle).st_size < size:
-            os.pwrite(handle, header, 0)
+            _write_all(handle, header, 0)
             os.ftruncate(handle, size)
     finally:
         os.close(handle)
@@ -174,10 +174,13 @@ def _write_at(path: Path, offsets: Sequence[int], parts: Sequence[np.ndarray] | 
     handle = os.open(path, os.O_RDWR)
     try:
         for offset, part in zip(offsets, parts, strict=True):
-            data = part.tobytes()
-            while data:  # a disk that is nearly full takes a part of it
-                written = os.pwrite(handle, data, offset)
-                data, offset = data[written:], offset + written
+            _write_all(handle, part.tobytes(), offset)
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _write_all(handle: int, data: bytes, offset: int) -> None:
+    while data:  # a disk that is nearly full takes a part of it
+        written = os.pwrite(handle, data, offset)
+        data, offset = data[written:], offset + written

@@ -22,10 +22,12 @@ LINE_EVERY = 20.0  # seconds between two progress lines
 
 
 class Teacher:
-    """A frozen model in evaluation mode, with what its targets are called by: width, scale and fingerprint."""
+    """A frozen model in evaluation mode, with what its targets are called by: width, scale and
+    fingerprint."""
 
     def __init__(self, model: DualEncoder) -> None:
-        # Parameters keep requires_grad and run under no_grad: without it CPU autocast takes a path twelve times slower.
+        # Parameters keep requires_grad and run under no_grad: without it CPU autocast takes a path twelve
+        # times slower.
         self.model = model.eval()
         self.dim = model.dim
         self.scale = float(model.scale.detach())
@@ -57,11 +59,13 @@ def compute_targets(
     world: int = 1,
     say: Callable[[str], object] | None = print,
 ) -> TargetStore:
-    """The teacher's unit embeddings of every picture (every view of it) and every caption of the training split.
+    """The teacher's unit embeddings of every picture (every view of it) and every caption of the training
+    split.
 
-    Returns a store with columns `image` [views, N, D] and `text` [T, D], float16: computed now, continued where a killed
-    process stopped, or opened when all is there. `world` processes fill it together. Pictures that cannot be read are listed
-    in `bad_rows["image"]`. Raises SettingError for a folder with another teacher's or other data's targets.
+    Returns a store with columns `image` [views, N, D] and `text` [T, D], float16: computed now, continued
+    where a killed process stopped, or opened when all is there. `world` processes fill it together. Pictures
+    that cannot be read are listed in `bad_rows["image"]`. Raises SettingError for a folder with another
+    teacher's or other data's targets.
     """
     pairs = pairs or load_pairs(recipe.data.source, recipe.data.train_split, **recipe.data.options())
     teacher = teacher or load_teacher(recipe)
@@ -74,7 +78,10 @@ def compute_targets(
         values = np.full((views, rows.stop - rows.start, teacher.dim), np.nan, dtype=np.float32)
         pictures, bad = _readable(pairs, rows)
         for view in range(views):
-            ready = [model.transform(picture, random_crop(recipe.seed, view, row, crops)) for row, picture in pictures.items()]
+            ready = [
+                model.transform(picture, random_crop(recipe.seed, view, row, crops))
+                for row, picture in pictures.items()
+            ]
             if ready:
                 good = np.fromiter(pictures, dtype=np.int64) - rows.start
                 values[view, good] = _unit(model.encode_image(torch.stack(ready).to(device)))
@@ -84,16 +91,26 @@ def compute_targets(
     def texts(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
         return _unit(model.encode_text(model.tokenize(captions[rows]).to(device))), {}
 
-    fingerprint: dict[str, Any] = {"teacher": teacher.fingerprint, "data": pairs.fingerprint, "dtype": "float16"}
+    fingerprint: dict[str, Any] = {
+        "teacher": teacher.fingerprint,
+        "data": pairs.fingerprint,
+        "dtype": "float16",
+    }
     # Only crops depend on how they are drawn.
-    fingerprint["views"] = {"count": views, "seed": recipe.seed, "crop_scale": list(crops)} if recipe.targets.views else "whole picture"
+    fingerprint["views"] = (
+        {"count": views, "seed": recipe.seed, "crop_scale": list(crops)}
+        if recipe.targets.views
+        else "whole picture"
+    )
     folder = recipe.targets.folder or store_folder(fingerprint, f"{pairs.name}-{pairs.split}")
     columns = {
         "image": Column((views, len(pairs), teacher.dim), "float16", images, row_axis=1),
         "text": Column((len(captions), teacher.dim), "float16", texts),
     }
     report = _Lines(say) if say and rank == 0 else None
-    return fill(folder, fingerprint, columns, batch=recipe.targets.batch, rank=rank, world=world, report=report)
+    return fill(
+        folder, fingerprint, columns, batch=recipe.targets.batch, rank=rank, world=world, report=report
+    )
 
 
 def _readable(pairs: Pairs, rows: slice) -> tuple[dict[int, Tensor], dict[int, str]]:
@@ -124,7 +141,11 @@ class _Lines:
             return  # it was there already
         if finished or time.monotonic() - self.last > LINE_EVERY:
             self.last = time.monotonic()
-            left = "" if progress.seconds_left is None or finished else f", {progress.seconds_left / 60:.1f} min left"
+            left = (
+                ""
+                if progress.seconds_left is None or finished
+                else f", {progress.seconds_left / 60:.1f} min left"
+            )
             self.say(
                 f"teacher's {progress.column} targets: {progress.done} of {progress.total}, "
                 f"{progress.rows_per_second:.0f} a second{left}"

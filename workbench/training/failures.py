@@ -11,15 +11,19 @@ from workbench.files import write_json
 
 
 class MemoryShortage(RuntimeError):
-    """A step did not fit into memory; says what would."""
+    """A step did not fit into memory; says what would: `fits` pairs at a time, as was tried, or none at all."""
 
-    def __init__(self, batch: int, micro_batch: int | None, fits: int | None) -> None:
-        asked = f"training.batch = {batch}" + (f", training.micro_batch = {micro_batch}" if micro_batch else "")
-        advice = (
-            f"the same batch with training.micro_batch={fits} fits (tried just now) and gives the same gradient"
-            if fits
-            else "not even one pair fits: choose a smaller model or picture"
+    def __init__(self, batch: int, micro_batch: int | None, fits: int | None, batch_statistics: bool) -> None:
+        asked = f"training.batch = {batch}" + (
+            f", training.micro_batch = {micro_batch}" if micro_batch else ""
         )
+        if not fits:
+            advice = "not even one pair fits: choose a smaller model or picture"
+        elif batch_statistics:
+            # Micro-batches would change what BatchNorm computes, so the batch itself has to be smaller.
+            advice = f"training.batch={fits} fits (tried just now), with fewer negatives for every pair"
+        else:
+            advice = f"training.micro_batch={fits} fits (tried just now) and gives the same gradient"
         super().__init__(f"out of memory with {asked}; {advice}")
 
 
@@ -27,13 +31,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on a GPU or in the CPU's allocator."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in ("not enough memory", "can't allocate memory"))
+    return isinstance(error, RuntimeError) and any(
+        text in str(error) for text in ("not enough memory", "can't allocate memory")
+    )
 
 
 def largest_fitting(
-    learner: nn.Module, mixture: nn.Module, images: Tensor, tokens: Tensor, targets: Any, micro_batch: int | None
+    learner: nn.Module,
+    mixture: nn.Module,
+    images: Tensor,
+    tokens: Tensor,
+    targets: Any,
+    micro_batch: int | None,
 ) -> int | None:
-    """The largest power-of-two share of the batch whose forward and backward pass fit, by trying; None if not one does."""
+    """The largest power-of-two share of the batch whose forward and backward pass fit, by trying; None if not
+    one does."""
     size = micro_batch or len(images)
     while size > 1:
         size = 1 << ((size - 1).bit_length() - 1)
@@ -50,14 +62,32 @@ def largest_fitting(
     return None
 
 
-def save_replay(folder: Path, learner: nn.Module, batch: Any, targets: Any, recipe: Any, step: int, values: dict[str, float]) -> Path:
-    """Write weights, inputs, targets and settings of a step: `learner(images, tokens)` on them gives the bad value again."""
+def save_replay(
+    folder: Path,
+    learner: nn.Module,
+    batch: Any,
+    targets: Any,
+    recipe: Any,
+    step: int,
+    values: dict[str, float],
+) -> Path:
+    """Write all that a step depended on: weights, inputs, targets, recipe, and the values that came out."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.detach().cpu().contiguous().clone() for name, value in learner.state_dict().items()}, folder / "weights.safetensors")
-    inputs = {"images": batch.images, "tokens": batch.tokens, "rows": torch.from_numpy(batch.rows), "caption": torch.from_numpy(batch.caption)}
+    save_file(
+        {name: value.detach().cpu().contiguous().clone() for name, value in learner.state_dict().items()},
+        folder / "weights.safetensors",
+    )
+    inputs = {
+        "images": batch.images,
+        "tokens": batch.tokens,
+        "rows": torch.from_numpy(batch.rows),
+        "caption": torch.from_numpy(batch.caption),
+    }
     if targets is not None:
         inputs |= {"teacher_image": targets.image.cpu(), "teacher_text": targets.text.cpu()}
     save_file({name: value.contiguous() for name, value in inputs.items()}, folder / "batch.safetensors")
     recipe.save(folder / "recipe.yaml")
-    write_json(folder / "step.json", {"step": step, "values": {name: repr(value) for name, value in values.items()}})
+    write_json(
+        folder / "step.json", {"step": step, "values": {name: repr(value) for name, value in values.items()}}
+    )
     return folder

@@ -1,4 +1,4 @@
-"""What a step is given besides its batch: the epoch's view of a picture, the teacher's targets, the step's random numbers."""
+"""What a step is given besides its batch: a view, the teacher's targets, a seed."""
 
 from typing import Any
 
@@ -18,7 +18,8 @@ from workbench.training.optimisation import Targets
 
 
 class View:
-    """Makes a picture ready for the student: the view that an epoch has of it. Picklable, for loader workers."""
+    """Makes a picture ready for the student: the view that an epoch has of it. Picklable, for loader
+    workers."""
 
     def __init__(self, recipe: Recipe, student: DualEncoder) -> None:
         self.seed = recipe.seed
@@ -28,25 +29,37 @@ class View:
 
     def __call__(self, image: Tensor, epoch: int, row: int) -> Tensor:
         # With K cached views the student sees, in turn, the very crops that the teacher saw.
-        return self.transform(image, random_crop(self.seed, epoch % self.views if self.views else epoch, row, self.scale))
+        return self.transform(
+            image, random_crop(self.seed, epoch % self.views if self.views else epoch, row, self.scale)
+        )
 
 
-def targets_of(store: TargetStore | None, scale: float, batch: Batch, epoch: int, recipe: Recipe, device: Any) -> Targets | None:
+def targets_of(
+    store: TargetStore | None, scale: float, batch: Batch, epoch: int, recipe: Recipe, device: Any
+) -> Targets | None:
     """What the teacher says about a batch; None without a teacher."""
     if store is None:
         return None
     view = epoch % recipe.targets.views if recipe.targets.views else 0
     image, text = store.rows("image", batch.rows, view), store.rows("text", batch.caption)
-    return Targets(torch.from_numpy(image).float().to(device), torch.from_numpy(text).float().to(device), scale)
+    return Targets(
+        torch.from_numpy(image).float().to(device), torch.from_numpy(text).float().to(device), scale
+    )
 
 
 def count_failures(batch: Batch, journal: Journal, pairs: int, recipe: Recipe) -> None:
-    """Count the pairs that a batch lost by reason; SettingError when they are more than the recipe puts up with."""
+    """Count the pairs that a batch lost by reason; SettingError when they are more than the recipe puts up
+    with."""
     for _, reason in batch.failed:
         journal.rejected[reason] += 1
     failed = journal.rejected.total()
     if batch.failed and failed > recipe.data.max_failed * pairs:
-        raise SettingError("data.max_failed", recipe.data.max_failed, f"{failed} pairs could not be read: {dict(journal.rejected)}", "mend them, or raise it")
+        raise SettingError(
+            "data.max_failed",
+            recipe.data.max_failed,
+            f"{failed} pairs could not be read: {dict(journal.rejected)}",
+            "mend them, or raise it",
+        )
 
 
 def cosines_to_teacher(image: Tensor, text: Tensor, targets: Targets | None) -> dict[str, float]:

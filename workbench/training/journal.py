@@ -38,7 +38,8 @@ class Journal:
         self._bar: Any = None
 
     def begin(self, step: int) -> None:
-        """Start at `step`: records beyond it, of a session that died after its last checkpoint, are cut off."""
+        """Start at `step`: records beyond it, of a session that died after its last checkpoint, are cut
+        off."""
         self.step = self._first_step = step
         self._clock = time.monotonic()
         if not self.writes:
@@ -58,7 +59,10 @@ class Journal:
         self.step = step
         if not self.writes:
             return
-        clean = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()}
+        clean = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in values.items()
+        }
         try:
             with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"kind": kind, "step": step, **clean}) + "\n")
@@ -117,7 +121,9 @@ class Journal:
             self._last_line = time.monotonic()
             done = self.step - (self._first_step or 0)
             left = (self._total - self.step) * (time.monotonic() - self._clock) / max(1, done)
-            self.say(f"step {self.step} of {self._total}: loss {values['loss']:.3f}, {left / 60:.1f} min left")
+            self.say(
+                f"step {self.step} of {self._total}: loss {values['loss']:.3f}, {left / 60:.1f} min left"
+            )
 
     def _unwritten(self, error: OSError) -> None:
         self.unwritten += 1

@@ -1,4 +1,4 @@
-"""Starts a run in processes of its own, watches it, stops it; the run outlives the kernel that asked for it."""
+"""Starts a run in processes of its own, watches it, stops it; the run outlives the kernel."""
 
 import os
 import signal
@@ -12,7 +12,9 @@ from workbench.recipe import Recipe
 from workbench.training.run import Run, claim_folder, default_folder, is_locked, trained_by
 
 POLL = 0.2  # seconds
-_children: list["subprocess.Popen[bytes]"] = []  # kept, so that dropping a Job neither warns nor leaves a zombie
+_children: list[
+    "subprocess.Popen[bytes]"
+] = []  # kept, so that dropping a Job neither warns nor leaves a zombie
 
 
 class Job:
@@ -44,8 +46,8 @@ class Job:
     def wait(self) -> Run:
         """Wait for the end and return the run; raises RuntimeError with the end of the log if it failed.
 
-        An interrupted wait leaves the run going, except without anybody watching (`WORKBENCH_HEADLESS=1`), where it is stopped
-        and saves first.
+        An interrupted wait leaves the run going, except without anybody watching (`WORKBENCH_HEADLESS=1`),
+        where it is stopped and saves first.
         """
         try:
             while self.running:
@@ -73,8 +75,8 @@ class Job:
 def launch(recipe: Recipe, processes: int = 1, run_dir: str | Path | None = None) -> Job:
     """Start (or resume, or find still running) a recipe's run in `processes` processes of this machine.
 
-    More than one are started with torchrun and train together, one GPU each where there are GPUs. Their output goes to
-    `train.log` in the run folder.
+    More than one are started with torchrun and train together, one GPU each where there are GPUs. Their
+    output goes to `train.log` in the run folder.
     """
     if processes < 1:
         raise SettingError("processes", processes, "at least one is needed", "1, or the number of GPUs")
@@ -82,10 +84,25 @@ def launch(recipe: Recipe, processes: int = 1, run_dir: str | Path | None = None
     claim_folder(folder, recipe)
     if is_locked(folder):
         return Job(folder)
-    several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
-    command = [sys.executable, *several, "-m", "workbench", "train", str(folder / "recipe.yaml"), "--run-dir", str(folder)]
+    several = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        if processes > 1
+        else []
+    )
+    command = [
+        sys.executable,
+        *several,
+        "-m",
+        "workbench",
+        "train",
+        str(folder / "recipe.yaml"),
+        "--run-dir",
+        str(folder),
+    ]
     with open(folder / "train.log", "ab") as log:
         # A session of its own: an interrupt or the end of the kernel does not reach the run.
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+        )
     _children.append(process)
     return Job(folder, process)

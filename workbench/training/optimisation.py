@@ -1,4 +1,4 @@
-"""One optimisation step: parameter groups, schedule, negatives gathered over processes, the gradient cache."""
+"""One optimisation step: parameter groups, schedule, gathered negatives, gradient cache."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,8 @@ from workbench.objectives import Mixture
 
 
 class Outputs(NamedTuple):
-    """What a learner gives for a batch: the student's embeddings, as they are and in the teacher's width, and its scale."""
+    """What a learner gives for a batch: the student's embeddings, as they are and in the teacher's width, and
+    its scale."""
 
     image: Tensor
     text: Tensor
@@ -33,7 +34,8 @@ class Targets(NamedTuple):
 
 
 class Learner(nn.Module):
-    """All that learns, in one module for optimiser, process group and checkpoint: the student and the mixture's heads."""
+    """All that learns, in one module for optimiser, process group and checkpoint: the student and the
+    mixture's heads."""
 
     def __init__(self, student: DualEncoder, mixture: Mixture) -> None:
         super().__init__()
@@ -45,10 +47,14 @@ class Learner(nn.Module):
         return Outputs(image, text, *self.mixture.project(image, text), self.student.scale)
 
 
-def parameter_groups(module: nn.Module, weight_decay: float, multipliers: Mapping[str, float]) -> list[dict[str, Any]]:
-    """AdamW groups: no decay for biases, norms and scales (fewer than two dims); a learning-rate factor by module.
+def parameter_groups(
+    module: nn.Module, weight_decay: float, multipliers: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """AdamW groups: no decay for biases, norms and scales (fewer than two dims); a learning-rate factor by
+    module.
 
-    `multipliers` maps a module of the student (`visual.trunk`) to a factor of the learning rate; the longest match counts.
+    `multipliers` maps a module of the student (`visual.trunk`) to a factor of the learning rate; the longest
+    match counts.
     """
     groups: dict[tuple[bool, float], list[Tensor]] = {}
     unused = set(multipliers)
@@ -60,7 +66,9 @@ def parameter_groups(module: nn.Module, weight_decay: float, multipliers: Mappin
         if parameter.requires_grad:
             groups.setdefault((parameter.ndim >= 2, factor), []).append(parameter)
     if unused:
-        raise SettingError("training.lr_multipliers", sorted(unused), "the student has no such modules", "e.g. visual, text")
+        raise SettingError(
+            "training.lr_multipliers", sorted(unused), "the student has no such modules", "e.g. visual, text"
+        )
     return [
         {"params": parameters, "weight_decay": weight_decay if decays else 0.0, "factor": factor}
         for (decays, factor), parameters in groups.items()
@@ -75,7 +83,8 @@ def schedule(step: int, total: int, warmup: int) -> float:
 
 
 class _Gather(torch.autograd.Function):
-    """All processes' rows, in rank order; the gradient of every process's loss comes back to the rows' owner."""
+    """All processes' rows, in rank order; the gradient of every process's loss comes back to the rows'
+    owner."""
 
     @staticmethod
     def forward(context: Any, local: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -115,11 +124,14 @@ def _sizes(local: int, device: torch.device) -> list[int]:
     return [int(size) for size in everyone]
 
 
-def batch_loss(mixture: Mixture, outputs: Outputs, targets: Targets | None) -> tuple[Tensor, dict[str, Tensor]]:
+def batch_loss(
+    mixture: Mixture, outputs: Outputs, targets: Targets | None
+) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss over the global batch, of which every process computes its own rows.
 
-    Returns (what to call backward on, every term over the global batch, without gradient). With several processes
-    the first is multiplied by their number, because DistributedDataParallel averages gradients where the sum is exact.
+    Returns (what to call backward on, every term over the global batch, without gradient). With several
+    processes the first is multiplied by their number, because DistributedDataParallel averages gradients
+    where the sum is exact.
     """
     teacher = [targets.image, targets.text] if targets else []
     rows, world = None, processes()
@@ -142,15 +154,25 @@ def batch_loss(mixture: Mixture, outputs: Outputs, targets: Targets | None) -> t
 
 
 def backward(
-    learner: nn.Module, mixture: Mixture, images: Tensor, tokens: Tensor, targets: Targets | None, micro_batch: int | None, seed: int
+    learner: nn.Module,
+    mixture: Mixture,
+    images: Tensor,
+    tokens: Tensor,
+    targets: Targets | None,
+    micro_batch: int | None,
+    seed: int,
 ) -> tuple[dict[str, Tensor], Outputs]:
     """Put the full batch's gradient into `.grad`; returns the terms and the (detached) outputs.
 
-    With a `micro_batch` (pairs per process) below the batch this is the gradient cache (Gao et al. 2021, arXiv 2101.06983): embed all
-    micro-batches without a graph, take the loss and its gradient with respect to the embeddings, then embed each
-    micro-batch again with the same random numbers and pass that gradient on. Exact, in micro-batch memory.
+    With a `micro_batch` (pairs per process) below the batch this is the gradient cache (Gao et al. 2021,
+    arXiv 2101.06983): embed all micro-batches without a graph, take the loss and its gradient with respect to
+    the embeddings, then embed each micro-batch again with the same random numbers and pass that gradient on.
+    Exact, in micro-batch memory.
     """
-    parts = [slice(start, start + (micro_batch or len(images))) for start in range(0, len(images), micro_batch or len(images))]
+    parts = [
+        slice(start, start + (micro_batch or len(images)))
+        for start in range(0, len(images), micro_batch or len(images))
+    ]
     if len(parts) == 1:
         torch.manual_seed(seed)
         outputs = learner(images, tokens)
@@ -164,7 +186,9 @@ def backward(
             pieces.append(learner(images[part], tokens[part]))
     whole = [torch.cat([piece[side] for piece in pieces]) for side in range(4)]
     leaves = Outputs(*(tensor.detach().requires_grad_() for tensor in (*whole, pieces[0].scale)))
-    silent = getattr(learner, "no_sync", nullcontext)  # gradients stay on this process until the last backward
+    silent = getattr(
+        learner, "no_sync", nullcontext
+    )  # gradients stay on this process until the last backward
     with silent():
         loss, terms = batch_loss(mixture, leaves, targets)
         loss.backward()
@@ -173,10 +197,19 @@ def backward(
         last = part is parts[-1]
         with nullcontext() if last else silent():
             outputs = learner(images[part], tokens[part])
-            shares = [None if leaf.grad is None else leaf.grad[part] for leaf in leaves[:4]] + [leaves.scale.grad if last else None]
-            used = [(output, share) for output, share in zip(outputs, shares, strict=True) if share is not None and output.requires_grad]
+            shares = [None if leaf.grad is None else leaf.grad[part] for leaf in leaves[:4]] + [
+                leaves.scale.grad if last else None
+            ]
+            used = [
+                (output, share)
+                for output, share in zip(outputs, shares, strict=True)
+                if share is not None and output.requires_grad
+            ]
             if last:
                 # The process group waits for every parameter, also for those that only the loss has used.
-                used += [(parameter.sum() * 0, parameter.new_zeros(())) for parameter in mixture.parameters(recurse=False)]
+                used += [
+                    (parameter.sum() * 0, parameter.new_zeros(()))
+                    for parameter in mixture.parameters(recurse=False)
+                ]
             torch.autograd.backward([output for output, _ in used], [share for _, share in used])
     return terms, Outputs(*(leaf.detach() for leaf in leaves))

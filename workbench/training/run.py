@@ -29,20 +29,30 @@ def claim_folder(folder: Path, recipe: Recipe) -> None:
     if (folder / "recipe.yaml").is_file():
         before = Run(folder).recipe
         if before.fingerprint != recipe.fingerprint:
-            changed = "; ".join(f"{key}: {old} there, {new} now" for key, (old, new) in differences(before, recipe).items())
-            raise SettingError("run_dir", str(folder), f"it holds a run of another recipe ({changed})", "choose another folder")
+            changed = "; ".join(
+                f"{key}: {old} there, {new} now" for key, (old, new) in differences(before, recipe).items()
+            )
+            raise SettingError(
+                "run_dir",
+                str(folder),
+                f"it holds a run of another recipe ({changed})",
+                "choose another folder",
+            )
     else:
         recipe.save(folder / "recipe.yaml")
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in `folder` meanwhile; the lock goes with the process, however it ends."""
+    """Keep other processes from training in `folder` meanwhile; the lock goes with the process, however it
+    ends."""
     with open(folder / "lock", "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise SettingError("run_dir", str(folder), "another process trains in it", "wait for it, or choose another") from None
+            raise SettingError(
+                "run_dir", str(folder), "another process trains in it", "wait for it, or choose another"
+            ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))  # whom to ask to stop
         lock.flush()
@@ -72,11 +82,17 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not (self.path / "recipe.yaml").is_file():
-            raise SettingError("run", str(path), "there is no recipe.yaml in this folder", "the folder that `workbench train` printed")
+            raise SettingError(
+                "run",
+                str(path),
+                "there is no recipe.yaml in this folder",
+                "the folder that `workbench train` printed",
+            )
 
     def __repr__(self) -> str:
         status = self.status
-        return f"Run({str(self.path)!r}, {status.get('state')}, step {status.get('step')} of {status.get('total_steps')})"
+        steps = f"step {status.get('step')} of {status.get('total_steps')}"
+        return f"Run({str(self.path)!r}, {status.get('state')}, {steps})"
 
     @property
     def recipe(self) -> Recipe:
@@ -116,16 +132,24 @@ class Run:
         saved = checkpoint.load_latest(self.path / "checkpoints")
         if saved is None:
             raise SettingError("run", str(self.path), "this run has no checkpoint yet", "train it further")
-        model = load_dual_encoder(recipe.student.model, setting="student", allow_download=recipe.allow_download)
+        model = load_dual_encoder(
+            recipe.student.model, setting="student", allow_download=recipe.allow_download
+        )
         prefix = "student.clip."
-        weights = {name.removeprefix(prefix): value for name, value in saved.tensors.items() if name.startswith(prefix)}
+        weights = {
+            name.removeprefix(prefix): value
+            for name, value in saved.tensors.items()
+            if name.startswith(prefix)
+        }
         model.clip.load_state_dict(weights)
         return model.eval()
 
     def evaluate(self, suite: str | None = None, **data: Any) -> dict[str, dict[str, float]]:
-        """Numbers of the last checkpoint, by split, for all suites of the recipe or just one; also written to evaluation/.
+        """Numbers of the last checkpoint, by split, for all suites of the recipe or just one; also written to
+        evaluation/.
 
-        `data` overrides the recipe's data settings (`source="folder"`). Raises SettingError for an unknown suite.
+        `data` overrides the recipe's data settings (`source="folder"`). Raises SettingError for an unknown
+        suite.
         """
         from workbench.evaluation.suites import evaluate
 

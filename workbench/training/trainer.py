@@ -36,9 +36,10 @@ MAX_BAD_STEPS = 3
 def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
     """Train a student as the recipe says, in this process; the same call again goes on where it stopped.
 
-    Returns the Run, whose status is "finished", or "interrupted" after Ctrl-C or SIGTERM (what was learned is saved). Under
-    `torchrun` every process calls this and they train together. Two runs of one recipe on one machine give identical weights on
-    a CPU, interrupted or not. Raises SettingError for a setting that cannot work.
+    Returns the Run, whose status is "finished", or "interrupted" after Ctrl-C or SIGTERM (what was learned is
+    saved). Under `torchrun` every process calls this and they train together. Two runs of one recipe on one
+    machine give identical weights on a CPU, interrupted or not. Raises SettingError for a setting that cannot
+    work.
     """
     folder = Path(run_dir) if run_dir is not None else default_folder(recipe)
     if recipe.training.threads:
@@ -46,7 +47,12 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
     accelerator = _accelerator(recipe)
     main, world, rank = accelerator.is_main_process, accelerator.num_processes, accelerator.process_index
     if recipe.training.batch % world:
-        raise SettingError("training.batch", recipe.training.batch, f"{world} processes cannot share it", f"a multiple of {world}")
+        raise SettingError(
+            "training.batch",
+            recipe.training.batch,
+            f"{world} processes cannot share it",
+            f"a multiple of {world}",
+        )
 
     if main:
         claim_folder(folder, recipe)
@@ -57,8 +63,12 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
 
         # ---- data, models, targets
         pairs = load_pairs(recipe.data.source, recipe.data.train_split, **recipe.data.options())
-        validation = load_pairs(recipe.data.source, recipe.data.validation_split, **recipe.data.options(train=False))
-        torch.manual_seed(recipe.seed)  # every process starts from the same weights, heads of the losses included
+        validation = load_pairs(
+            recipe.data.source, recipe.data.validation_split, **recipe.data.options(train=False)
+        )
+        torch.manual_seed(
+            recipe.seed
+        )  # every process starts from the same weights, heads of the losses included
         student = load_dual_encoder(
             recipe.student.model,
             recipe.student.pretrained,
@@ -70,11 +80,16 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         teacher = load_teacher(recipe) if recipe.teacher else None
         mixture = Mixture(recipe.objectives.weights(), student.dim, teacher.dim if teacher else None)
         teacher_scale = teacher.scale if teacher else 1.0
-        store = compute_targets(recipe, pairs, teacher, device=accelerator.device, rank=rank, world=world) if teacher else None
+        store = (
+            compute_targets(recipe, pairs, teacher, device=accelerator.device, rank=rank, world=world)
+            if teacher
+            else None
+        )
         del teacher  # its targets stay, its weights need not
         unreadable = np.array(sorted(store.bad_rows["image"]) if store else [], dtype=np.int64)
         micro_batch = recipe.training.micro_batch
-        if micro_batch and micro_batch < recipe.training.batch and student.trains_batch_statistics:
+        batch_statistics = student.trains_batch_statistics
+        if micro_batch and micro_batch < recipe.training.batch and batch_statistics:
             raise SettingError(
                 "training.micro_batch",
                 micro_batch,
@@ -85,11 +100,16 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         # ---- optimiser and length
         learner = Learner(student, mixture)
         groups = parameter_groups(learner, recipe.training.weight_decay, recipe.training.lr_multipliers)
-        optimiser = torch.optim.AdamW(groups, lr=recipe.training.lr, betas=recipe.training.betas, eps=recipe.training.eps)
+        optimiser = torch.optim.AdamW(
+            groups, lr=recipe.training.lr, betas=recipe.training.betas, eps=recipe.training.eps
+        )
         steps_per_epoch = (len(pairs) - len(unreadable)) // recipe.training.batch
         if not steps_per_epoch:
             raise SettingError(
-                "training.batch", recipe.training.batch, f"there are only {len(pairs)} training pairs", f"at most {len(pairs)}"
+                "training.batch",
+                recipe.training.batch,
+                f"there are only {len(pairs)} training pairs",
+                f"at most {len(pairs)}",
             )
         total = recipe.training.steps or math.ceil(recipe.training.epochs * steps_per_epoch)
 
@@ -107,22 +127,33 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         journal.begin(step)
         if main:
             write_json(folder / "versions.json", versions(str(accelerator.device)))
-            journal.say(
-                f"{'resuming' if step else 'training'} {recipe.name} in {folder}: {len(pairs)} pairs, {total} steps of {recipe.training.batch}"
-            )
+            verb = "resuming" if step else "training"
+            size = f"{len(pairs)} pairs, {total} steps of {recipe.training.batch}"
+            journal.say(f"{verb} {recipe.name} in {folder}: {size}")
 
         def save() -> None:
             if main:
-                state = {"epoch": step // steps_per_epoch, "skipped_steps": journal.skipped_steps, "rejected": dict(journal.rejected)}
+                state = {
+                    "epoch": step // steps_per_epoch,
+                    "skipped_steps": journal.skipped_steps,
+                    "rejected": dict(journal.rejected),
+                }
                 checkpoint.save(
-                    folder / "checkpoints", step, learner.state_dict(), optimiser.state_dict(), state, keep=recipe.training.keep
+                    folder / "checkpoints",
+                    step,
+                    learner.state_dict(),
+                    optimiser.state_dict(),
+                    state,
+                    keep=recipe.training.keep,
                 )
 
         def validate() -> None:
             if main:
                 wrapped.eval()
                 embedded = encode_pairs(student, validation, recipe.evaluation.batch)
-                scores = retrieval_metrics(embedded.image, embedded.text, embedded.image_of_text, average_precision=False)
+                scores = retrieval_metrics(
+                    embedded.image, embedded.text, embedded.image_of_text, average_precision=False
+                )
                 recalls = {f"text_to_image_r{k}": value for k, value in scores.text_to_image.recall.items()}
                 recalls |= {f"image_to_text_r{k}": value for k, value in scores.image_to_text.recall.items()}
                 journal.record("validation", step, epoch=step / steps_per_epoch, **recalls)
@@ -172,18 +203,29 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                         if not is_out_of_memory(error):
                             raise
                         fits = largest_fitting(learner, mixture, images, tokens, targets, share)
-                        raise MemoryShortage(recipe.training.batch, micro_batch, fits and fits * world) from error
+                        raise MemoryShortage(
+                            recipe.training.batch, micro_batch, fits and fits * world, batch_statistics
+                        ) from error
                     limit = recipe.training.clip_norm or math.inf
-                    norm = float(torch.nn.utils.clip_grad_norm_([p for p in learner.parameters() if p.grad is not None], limit))
+                    norm = float(
+                        torch.nn.utils.clip_grad_norm_(
+                            [p for p in learner.parameters() if p.grad is not None], limit
+                        )
+                    )
                     values = {name: float(value) for name, value in terms.items()}
-                    bad, stopping = agree(not math.isfinite(values["loss"] + norm), bool(request), accelerator.device)
+                    bad, stopping = agree(
+                        not math.isfinite(values["loss"] + norm), bool(request), accelerator.device
+                    )
                     if bad:
                         bad_in_a_row += 1
                         journal.skipped_steps += 1
                         if bad_in_a_row == MAX_BAD_STEPS:
-                            where = save_replay(folder / f"non-finite-step-{step}", learner, batch, targets, recipe, step, values)
-                            message = f"loss or gradient was not finite in {MAX_BAD_STEPS} steps in a row; all that is needed to replay the last is in {where}"
-                            raise FloatingPointError(message)
+                            where = folder / f"non-finite-step-{step}"
+                            save_replay(where, learner, batch, targets, recipe, step, values)
+                            raise FloatingPointError(
+                                f"loss or gradient was not finite in {MAX_BAD_STEPS} steps in a row; "
+                                f"all that is needed to replay the last is in {where}"
+                            )
                     else:
                         bad_in_a_row = 0
                         optimiser.step()
@@ -196,7 +238,11 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                         step,
                         epoch=step / steps_per_epoch,
                         **values,
-                        **{f"weighted/{name}": recipe.objectives.weights()[name] * values[name] for name in values if name != "loss"},
+                        **{
+                            f"weighted/{name}": recipe.objectives.weights()[name] * values[name]
+                            for name in values
+                            if name != "loss"
+                        },
                         gradient_norm=norm,
                         scale=float(outputs.scale),
                         **cosines_to_teacher(outputs.projected_image, outputs.projected_text, targets),
@@ -238,11 +284,17 @@ def _accelerator(recipe: Recipe) -> Any:
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     precision = "bf16" if recipe.training.precision == "bfloat16" else "no"
     if recipe.training.device not in ("auto", "cpu", "cuda", "mps"):
-        raise SettingError("training.device", recipe.training.device, "no such device", "auto, cpu, cuda or mps")
+        raise SettingError(
+            "training.device", recipe.training.device, "no such device", "auto, cpu, cuda or mps"
+        )
     if recipe.training.device == "cuda" and not torch.cuda.is_available():
         raise SettingError("training.device", "cuda", "this machine has no usable CUDA device", "auto or cpu")
     return Accelerator(cpu=recipe.training.device == "cpu", mixed_precision=precision)
 
 
 def _interruption(request: StopRequest) -> str:
-    return f"stopped by {signal.Signals(request.signal).name}; the same call goes on from here" if request.signal else ""
+    return (
+        f"stopped by {signal.Signals(request.signal).name}; the same call goes on from here"
+        if request.signal
+        else ""
+    )

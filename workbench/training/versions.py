@@ -3,7 +3,16 @@
 import platform
 from importlib import metadata
 
-PACKAGES = ("workbench", "torch", "torchvision", "open_clip_torch", "timm", "transformers", "accelerate", "numpy")
+PACKAGES = (
+    "workbench",
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "timm",
+    "transformers",
+    "accelerate",
+    "numpy",
+)
 
 
 def versions(device: str) -> dict[str, str]:

@@ -45,28 +45,34 @@ class Records:
         """One row a validation."""
         return self._tables["validation"].frame()
 
-    def read(self) -> bool:
-        """Read what is new; whether there was anything."""
+    @property
+    def steps(self) -> int:
+        """How many training steps are known."""
+        return len(self._tables["step"])
+
+    def read(self) -> None:
+        """Take in what was written since the last time."""
         try:
             stream = open(self.path, "rb")
         except FileNotFoundError:
-            return self._forget()
+            self._forget()
+            return
         with stream:
             found = os.fstat(stream.fileno())
             stream.seek(max(0, self._place - len(self._tail)))
             same = (found.st_dev, found.st_ino) == self._file and stream.read(len(self._tail)) == self._tail
-            changed = False if same else self._forget()
+            if not same:
+                self._forget()
             self._file = (found.st_dev, found.st_ino)
             stream.seek(self._place)
             new = stream.read()
         whole = new[: new.rfind(b"\n") + 1]
         if not whole:
-            return changed
+            return
         self._place += len(whole)
         self._tail = (self._tail + whole)[-TAIL:]
         for line in whole.splitlines():
             self._add(line)
-        return True
 
     def _add(self, line: bytes) -> None:
         try:
@@ -80,11 +86,9 @@ class Records:
         if kind in self._tables:
             self._tables[kind].add(record)
 
-    def _forget(self) -> bool:
-        had = self._place > 0
+    def _forget(self) -> None:
         self._place, self._tail, self._file = 0, b"", None
         self._tables = {kind: _Table() for kind in self._tables}
-        return had
 
 
 class _Table:
@@ -93,9 +97,12 @@ class _Table:
     def __init__(self) -> None:
         self._columns: dict[str, array[float]] = {"step": array("d")}
 
+    def __len__(self) -> int:
+        return len(self._columns["step"])
+
     def add(self, record: dict[str, Any]) -> None:
         self.cut(record["step"])
-        rows = len(self._columns["step"])
+        rows = len(self)
         for name, value in record.items():
             if name not in self._columns:
                 self._columns[name] = array("d", [nan]) * rows

@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from workbench.figures.gallery import Gallery, Picture, gallery
 
 Hit = tuple[int, float]  # row of the picture, score
 
 
+@runtime_checkable
 class HasPictures(Protocol):
     """`workbench.data.Pairs`, or anything else that knows a row's picture and captions."""
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 REFRESH = 0.5  # seconds between two pictures, at least
+WORTH = 1 / 500  # of the steps drawn: fewer new ones would not be seen
+LATEST = 5.0  # seconds after which new steps are drawn however few
 SHARE = 0.05  # of one core's time that drawing may take from a training in the same kernel
 SILENCE = 15.0  # seconds without a sign of life after which a run is asked whether it still lives
 PATIENCE = 60.0  # seconds that a run may take to write its first status
@@ -147,7 +149,9 @@ class _View:
         self._monitor = monitor
         self._records = Records(monitor.path / "metrics.jsonl")
         self._live: LiveFigure | None = None
-        self._drawn: list[tuple[str, str, str]] | None = None
+        self._structure: list[tuple[str, str, str]] = []
+        self._steps = 0
+        self._moved = 0.0
 
     def open(self, live: bool) -> None:
         """Show it; not `live`: not before `close`."""
@@ -166,25 +170,33 @@ class _View:
         from workbench.figures.training import training_figure, training_panels
 
         self._records.read()
-        self._drawn = _structure(training_panels(self._records))
+        self._structure = _structure(training_panels(self._records))
+        self._steps, self._moved = self._records.steps, time.monotonic()
         return training_figure(self._records, *self._words())
 
     def refresh(self) -> float:
         """Bring the live figure up to date; how many seconds to wait until the next time."""
         if self._live is None:
             return REFRESH
-        from workbench.figures.training import training_panels
-
         began = time.thread_time()
-        if self._records.read():
-            panels = training_panels(self._records)
-            if _structure(panels) == self._drawn:
-                self._live.move(panels, *self._words())
-            else:
-                self._live.rebuild(self.figure())
+        self._records.read()
+        new = self._records.steps - self._steps
+        # A slow browser, or one far away, falls behind when it is sent pictures that differ by less than a pixel.
+        if new < 0 or new > WORTH * self._steps or (new and time.monotonic() - self._moved > LATEST):
+            self._draw(self._live)
         else:
             self._live.say(*self._words())
         return max(REFRESH, (time.thread_time() - began) / SHARE)
+
+    def _draw(self, live: LiveFigure) -> None:
+        from workbench.figures.training import training_panels
+
+        panels = training_panels(self._records)
+        if _structure(panels) == self._structure:
+            live.move(panels, *self._words())
+            self._steps, self._moved = self._records.steps, time.monotonic()
+        else:
+            live.rebuild(self.figure())
 
     def _words(self) -> tuple[str, str]:
         path, status = self._monitor.path, _read_status(self._monitor.path)

@@ -1,6 +1,6 @@
 """Makes the shipped teacher's file from a run of teacher_demo.
 
-    python -m workbench.models.make_demo_teacher RUN
+    python -m workbench.training.make_demo_teacher RUN
 
 Float16, without the parts of MiniLM that training left as the package carries them.
 """
