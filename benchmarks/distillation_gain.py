@@ -73,7 +73,7 @@ def _parsed(text: str) -> dict:
 
 def markdown(table, teacher: dict[str, dict[str, float]]) -> str:
     """The README's table, in percent: both students, the difference with its interval, the teacher."""
-    alone, distilled = RECIPES
+    distilled = RECIPES[1]
     lines = [
         "| split | measure | alone | distilled | difference, 95 % interval | teacher |",
         "|---|---|---|---|---|---|",

@@ -141,7 +141,8 @@ class Page:
         """Look again and again until the condition holds; AssertionError, naming `what`, after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while not condition(self):
-            assert time.monotonic() < deadline, f"not seen within {timeout:.0f} s: {what}"
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not seen within {timeout:.0f} s: {what}; wrong in the page: {self.errors() or 'nothing'}")
             self.tab.wait_for_timeout(200)
 
     def screenshot(self, path: Path) -> None:

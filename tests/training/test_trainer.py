@@ -254,9 +254,10 @@ def test_a_folder_in_use_is_refused(recipe, tmp_path):
         workbench.train(recipe(), tmp_path)
 
 
-def test_a_batch_larger_than_the_data_is_refused(recipe, tmp_path):
-    with pytest.raises(SettingError, match=r"training\.batch = 64.*27 training pairs"):
-        workbench.train(recipe(training__batch=64), tmp_path)
+def test_data_smaller_than_a_batch_are_one_batch_and_said_to_be(recipe, tmp_path, capsys):
+    run = workbench.train(recipe(training__batch=64, training__steps=2), tmp_path)
+    assert run.status["state"] == "finished" and run.metrics["epoch"].tolist() == [1, 2]
+    assert "fewer pairs than training.batch = 64" in capsys.readouterr().out
 
 
 def test_frozen_modules_stay_as_they_were(recipe, tmp_path):

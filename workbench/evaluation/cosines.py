@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 TIE = 1e-13  # cosines closer than this are equal; float64 rounds them by less than width x 1e-16
-ROWS = 2048  # taken to float64 at once
+ROWS = 256  # taken to float64 at once: few enough to stay in a core's cache
 
 Matrix = Tensor | np.ndarray
 Indices = Tensor | np.ndarray | Sequence[int]
@@ -28,19 +28,20 @@ class Side:
         return len(self.source)
 
     def rows(self, index: slice | Int[Tensor, " rows"]) -> Float[Tensor, "rows _dim"]:
-        """A copy of these rows in float64 on the CPU."""
+        """These rows in float64 on the CPU; not to be written to, they may be the source's own."""
         if isinstance(self.source, np.ndarray):
             picked = self.source[index if isinstance(index, slice) else index.numpy()]
             return torch.from_numpy(picked.astype(np.float64))
-        chosen = self.source.detach()[index if isinstance(index, slice) else index.to(self.source.device)]
-        return chosen.to("cpu", torch.float64, copy=True)
+        source = self.source.detach()
+        chosen = source[index] if isinstance(index, slice) else source.index_select(0, index.to(source.device))
+        return chosen.to("cpu", torch.float64)
 
     def unit(self, multiple: int = 1) -> Float[Tensor, "rows _dim"]:
         """All rows with length one, in float32, and rows of NaN up to a `multiple`."""
         padded = len(self) + -len(self) % multiple
         unit = torch.full((padded, self.source.shape[1]), torch.nan)
         for part in slices(len(self), ROWS):
-            unit[part] = self.rows(part).mul_(self.inverse_norm[part, None])
+            unit[part] = self.rows(part) * self.inverse_norm[part, None]
         return unit
 
 
@@ -49,7 +50,7 @@ def pair_cosines(
 ) -> Float[Tensor, " pairs"]:
     """Cosine of row `left_rows[n]` with row `right_rows[n]`."""
     products = [
-        left.rows(left_rows[part]).mul_(right.rows(right_rows[part])).sum(dim=1)
+        (left.rows(left_rows[part]) * right.rows(right_rows[part])).sum(dim=1)
         for part in slices(len(left_rows), ROWS)
     ]
     return (

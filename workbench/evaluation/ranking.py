@@ -28,9 +28,9 @@ def count_ahead(
 ) -> tuple[Int[Tensor, " captions"], Int[Tensor, "images rounds"]]:
     """For each caption the images that stand before its own; for images, the captions before theirs.
 
-    `owner` is each caption's image and `own_score` their float64 cosine. `ladder` names captions of each image
-    (-1: none); for each of them the second result counts the captions of other images that score at least as
-    high. A score of NaN stands before nothing; where `own_score` is NaN, everything stands before it.
+    `owner` is each caption's image and `own_score` their float64 cosine. `ladder` names captions of each
+    image (-1: none); for each of them the second result counts the captions of other images that score at
+    least as high. A score of NaN stands before nothing; where `own_score` is NaN, everything stands before it.
     """
     strip, segment = min(STRIP, chunk), min(SEGMENT, chunk)
     image_unit, text_unit = image.unit(multiple=strip), text.unit(multiple=segment)
@@ -59,7 +59,7 @@ def count_ahead(
 
 
 class Question:
-    """How many rows of one side score at least `threshold` [rows, rounds] with each row of another: `ahead`."""
+    """How many rows of another side score at least `threshold` [rows, rounds] with each row: `ahead`."""
 
     def __init__(
         self, asking: Side, asked: Side, threshold: Float[Tensor, "_rows _rounds"], padded: int

@@ -11,7 +11,7 @@ from workbench.files import write_json
 
 
 class MemoryShortage(RuntimeError):
-    """A step did not fit into memory; says what would: `fits` pairs at a time, as was tried, or none at all."""
+    """A step did not fit into memory; says what would: `fits` pairs, as was tried, or none."""
 
     def __init__(self, batch: int, micro_batch: int | None, fits: int | None, batch_statistics: bool) -> None:
         asked = f"training.batch = {batch}" + (

@@ -1,6 +1,7 @@
 """What a step is given besides its batch: a view, the teacher's targets, a seed."""
 
-from typing import Any
+from collections import Counter
+from collections.abc import Collection
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from workbench.models.dual_encoder import DualEncoder
 from workbench.models.transform import random_crop
 from workbench.recipe import Recipe
 from workbench.targets.store import TargetStore
-from workbench.training.journal import Journal
 from workbench.training.optimisation import Targets
 
 
@@ -35,7 +35,7 @@ class View:
 
 
 def targets_of(
-    store: TargetStore | None, scale: float, batch: Batch, epoch: int, recipe: Recipe, device: Any
+    store: TargetStore | None, scale: float, batch: Batch, epoch: int, recipe: Recipe, device: torch.device
 ) -> Targets | None:
     """What the teacher says about a batch; None without a teacher."""
     if store is None:
@@ -47,18 +47,14 @@ def targets_of(
     )
 
 
-def count_failures(batch: Batch, journal: Journal, pairs: int, recipe: Recipe) -> None:
-    """Count the pairs that a batch lost by reason; SettingError when they are more than the recipe puts up
-    with."""
-    for _, reason in batch.failed:
-        journal.rejected[reason] += 1
-    failed = journal.rejected.total()
-    if batch.failed and failed > recipe.data.max_failed * pairs:
+def check_failures(reasons: Collection[str], pairs: int, recipe: Recipe) -> None:
+    """SettingError when more pairs could not be read, for these reasons, than the recipe puts up with."""
+    if len(reasons) > recipe.data.max_failed * pairs:
         raise SettingError(
             "data.max_failed",
             recipe.data.max_failed,
-            f"{failed} pairs could not be read: {dict(journal.rejected)}",
-            "mend them, or raise it",
+            f"{len(reasons)} of {pairs} pairs could not be read: {dict(Counter(reasons))}",
+            "Mend them, or raise it",
         )
 
 

@@ -25,7 +25,8 @@ class Journal:
     def __init__(self, folder: Path, total_steps: int, writes: bool = True) -> None:
         self.folder = folder
         self.writes = writes
-        self.rejected: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()  # reason -> pairs that were no use from the start
+        self.failed: dict[str, str] = {}  # id -> reason, of pairs that could not be read when their turn came
         self.skipped_steps = 0
         self.unwritten = 0
         self.step = 0
@@ -36,6 +37,11 @@ class Journal:
         self._last_line = time.monotonic()
         self._clock = time.monotonic()
         self._bar: Any = None
+
+    @property
+    def rejected(self) -> Counter[str]:
+        """All pairs that are not trained on, by reason."""
+        return self.left_out + Counter(self.failed.values())
 
     def begin(self, step: int) -> None:
         """Start at `step`: records beyond it, of a session that died after its last checkpoint, are cut

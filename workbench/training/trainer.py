@@ -4,9 +4,9 @@ import contextlib
 import math
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,12 +23,12 @@ from workbench.recipe import Recipe
 from workbench.targets.compute import compute_targets, load_teacher
 from workbench.training import checkpoint
 from workbench.training.failures import MemoryShortage, is_out_of_memory, largest_fitting, save_replay
-from workbench.training.inputs import View, cosines_to_teacher, count_failures, step_seed, targets_of
+from workbench.training.inputs import View, check_failures, cosines_to_teacher, step_seed, targets_of
 from workbench.training.interrupt import StopRequest, stop_on_signal
 from workbench.training.journal import Journal
+from workbench.training.machine import accelerate_on, versions
 from workbench.training.optimisation import Learner, agree, backward, parameter_groups, schedule
 from workbench.training.run import Run, claim_folder, default_folder, locked
-from workbench.training.versions import versions
 
 MAX_BAD_STEPS = 3
 
@@ -44,7 +44,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
     folder = Path(run_dir) if run_dir is not None else default_folder(recipe)
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
-    accelerator = _accelerator(recipe)
+    accelerator = accelerate_on(recipe)
     main, world, rank = accelerator.is_main_process, accelerator.num_processes, accelerator.process_index
     if recipe.training.batch % world:
         raise SettingError(
@@ -66,9 +66,8 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         validation = load_pairs(
             recipe.data.source, recipe.data.validation_split, **recipe.data.options(train=False)
         )
-        torch.manual_seed(
-            recipe.seed
-        )  # every process starts from the same weights, heads of the losses included
+        # Every process starts from the same weights, heads of the losses included.
+        torch.manual_seed(recipe.seed)
         student = load_dual_encoder(
             recipe.student.model,
             recipe.student.pretrained,
@@ -80,13 +79,12 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         teacher = load_teacher(recipe) if recipe.teacher else None
         mixture = Mixture(recipe.objectives.weights(), student.dim, teacher.dim if teacher else None)
         teacher_scale = teacher.scale if teacher else 1.0
-        store = (
-            compute_targets(recipe, pairs, teacher, device=accelerator.device, rank=rank, world=world)
-            if teacher
-            else None
-        )
+        store, unreadable = None, {}
+        if teacher:
+            store = compute_targets(recipe, pairs, teacher, device=accelerator.device, rank=rank, world=world)
+            unreadable = store.bad_rows["image"]
+            check_failures(unreadable.values(), len(pairs), recipe)
         del teacher  # its targets stay, its weights need not
-        unreadable = np.array(sorted(store.bad_rows["image"]) if store else [], dtype=np.int64)
         micro_batch = recipe.training.micro_batch
         batch_statistics = student.trains_batch_statistics
         if micro_batch and micro_batch < recipe.training.batch and batch_statistics:
@@ -103,40 +101,42 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         optimiser = torch.optim.AdamW(
             groups, lr=recipe.training.lr, betas=recipe.training.betas, eps=recipe.training.eps
         )
-        steps_per_epoch = (len(pairs) - len(unreadable)) // recipe.training.batch
-        if not steps_per_epoch:
+        readable = len(pairs) - len(unreadable)
+        batch_size = min(recipe.training.batch, readable - readable % world)
+        if batch_size < 2:
             raise SettingError(
-                "training.batch",
-                recipe.training.batch,
-                f"there are only {len(pairs)} training pairs",
-                f"at most {len(pairs)}",
+                "data.source", recipe.data.source, f"it has {readable} training pairs", "Give two or more"
             )
+        steps_per_epoch = readable // batch_size
         total = recipe.training.steps or math.ceil(recipe.training.epochs * steps_per_epoch)
 
         # ---- resume: 1. this run's own last checkpoint, 2. else the weights the recipe starts from
+        wrapped, optimiser = accelerator.prepare(learner, optimiser)
         step = 0
         saved = checkpoint.load_latest(folder / "checkpoints")
         if saved is not None:
             learner.load_state_dict(saved.tensors)
             optimiser.load_state_dict(saved.optimiser)
             step = saved.step
-        wrapped, optimiser = accelerator.prepare(learner, optimiser)
         journal = Journal(folder, total, writes=main)
         journal.skipped_steps = saved.state["skipped_steps"] if saved else 0
-        journal.rejected.update(saved.state["rejected"] if saved else pairs.rejected)
+        journal.left_out = pairs.rejected + Counter(unreadable.values())
+        journal.failed = dict(saved.state["failed"]) if saved else {}
         journal.begin(step)
         if main:
             write_json(folder / "versions.json", versions(str(accelerator.device)))
             verb = "resuming" if step else "training"
-            size = f"{len(pairs)} pairs, {total} steps of {recipe.training.batch}"
+            size = f"{len(pairs)} pairs, {total} steps of {batch_size}"
             journal.say(f"{verb} {recipe.name} in {folder}: {size}")
+            if batch_size < recipe.training.batch:
+                journal.say(f"note: there are fewer pairs than training.batch = {recipe.training.batch}")
 
         def save() -> None:
             if main:
                 state = {
                     "epoch": step // steps_per_epoch,
                     "skipped_steps": journal.skipped_steps,
-                    "rejected": dict(journal.rejected),
+                    "failed": journal.failed,
                 }
                 checkpoint.save(
                     folder / "checkpoints",
@@ -175,18 +175,23 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                             pairs,
                             view,
                             student.tokenize,
-                            batch=recipe.training.batch,
+                            batch=batch_size,
                             seed=recipe.seed,
                             epoch=epoch,
                             start=position,
                             rank=rank,
                             world=world,
                             workers=recipe.data.workers,
-                            exclude=unreadable,
+                            exclude=np.array(sorted(unreadable), dtype=np.int64),
                         )
                         continue
                     began = time.perf_counter()
-                    count_failures(batch, journal, len(pairs), recipe)
+                    journal.failed.update(batch.failed)  # by id: a pair fails again in every epoch
+                    check_failures(journal.failed.values(), len(pairs), recipe)
+                    if not len(batch) and world == 1:
+                        step += 1
+                        journal.skipped_steps += 1
+                        continue
                     wrapped.train()
                     rate = schedule(step, total, recipe.training.warmup_steps)
                     for group in optimiser.param_groups:
@@ -194,7 +199,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                     optimiser.zero_grad()
                     targets = targets_of(store, teacher_scale, batch, epoch, recipe, accelerator.device)
                     images, tokens = batch.images.to(accelerator.device), batch.tokens.to(accelerator.device)
-                    share = micro_batch // world if micro_batch else None
+                    share = max(1, micro_batch // world) if micro_batch else None
                     try:
                         noise = step_seed(recipe.seed, step, rank)
                         with accelerator.autocast():
@@ -204,7 +209,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                             raise
                         fits = largest_fitting(learner, mixture, images, tokens, targets, share)
                         raise MemoryShortage(
-                            recipe.training.batch, micro_batch, fits and fits * world, batch_statistics
+                            batch_size, micro_batch, fits and fits * world, batch_statistics
                         ) from error
                     limit = recipe.training.clip_norm or math.inf
                     norm = float(
@@ -274,22 +279,6 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
             journal.close()
         accelerator.wait_for_everyone()
     return Run(folder)
-
-
-def _accelerator(recipe: Recipe) -> Any:
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    # A notebook trains several recipes in one process; accelerate would refuse a second precision.
-    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    precision = "bf16" if recipe.training.precision == "bfloat16" else "no"
-    if recipe.training.device not in ("auto", "cpu", "cuda", "mps"):
-        raise SettingError(
-            "training.device", recipe.training.device, "no such device", "auto, cpu, cuda or mps"
-        )
-    if recipe.training.device == "cuda" and not torch.cuda.is_available():
-        raise SettingError("training.device", "cuda", "this machine has no usable CUDA device", "auto or cpu")
-    return Accelerator(cpu=recipe.training.device == "cpu", mixed_precision=precision)
 
 
 def _interruption(request: StopRequest) -> str:

@@ -9,7 +9,7 @@ from html import escape
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import SettingError
 from workbench.files import read_json
@@ -85,7 +85,7 @@ class TrainingMonitor:
                 self._job.stop()
             raise
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "TrainingMonitor":
         self._within, self._since = True, time.time()
         self._leave.clear()
         self._view = _View(self)

@@ -1,0 +1,92 @@
+"""Batches: order, captions and shares are pure functions of (seed, epoch, index); failed pairs are left out."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from workbench.data.decode import BadSample
+from workbench.data.loader import batches, caption_choice, epoch_order
+from workbench.data.pairs import Pairs
+
+CAPTIONS = [[f"{row} a", f"{row} b", f"{row} c"][: 1 + row % 3] for row in range(20)]
+
+
+def read(row):
+    if row in (4, 11):
+        raise BadSample("empty file")
+    return torch.full((3, 2, 2), row, dtype=torch.uint8)
+
+
+def tokenize(captions):
+    return torch.tensor([[int(caption.split()[0]), ord(caption[-1])] for caption in captions])
+
+
+def view(image, epoch, row):
+    return image + 100 * (epoch % 2)
+
+
+@pytest.fixture
+def pairs():
+    table = pa.table({"id": [f"p{row}" for row in range(20)], "captions": CAPTIONS})
+    return Pairs(table, read, name="numbers", split="train")
+
+
+def epoch_of(pairs, **changes):
+    return list(batches(pairs, view, tokenize, **{"batch": 6, "seed": 1, "epoch": 0, **changes}))
+
+
+def test_a_batch_holds_together(pairs):
+    for batch in epoch_of(pairs, epoch=1):
+        for image, tokens, row, caption in zip(
+            batch.images, batch.tokens, batch.rows, batch.caption, strict=True
+        ):
+            assert image.unique().tolist() == [row + 100]
+            text = pairs.all_captions[caption]
+            assert pairs.image_of_caption[caption] == row and tokens.tolist() == [row, ord(text[-1])]
+
+
+def test_an_epoch_visits_everything_once_and_drops_what_does_not_fill_a_batch(pairs):
+    found = epoch_of(pairs)
+    assert len(found) == 3
+    rows = [row for batch in found for row in batch.rows]
+    failed = [name for batch in found for name, _ in batch.failed]
+    assert len(set(rows)) == len(rows) and len(rows) + len(failed) == 18
+    assert set(failed) <= {"p4", "p11"}
+    assert all(reason == "empty file" for batch in found for _, reason in batch.failed)
+    assert sorted(epoch_order(20, 1, 0)) == list(range(20))
+
+
+def test_excluded_rows_are_not_visited(pairs):
+    found = epoch_of(pairs, exclude=np.array([4, 11]))
+    assert len(found) == 3 and all(len(batch) == 6 and not batch.failed for batch in found)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_starting_in_the_middle_gives_the_rest_of_the_epoch(pairs, workers):
+    whole, rest = epoch_of(pairs), epoch_of(pairs, start=1, workers=workers)
+    assert len(rest) == 2
+    for expected, batch in zip(whole[1:], rest, strict=True):
+        assert torch.equal(expected.images, batch.images) and torch.equal(expected.tokens, batch.tokens)
+        assert expected.failed == batch.failed
+
+
+def test_two_processes_share_each_batch(pairs):
+    whole = epoch_of(pairs, exclude=np.array([4, 11]))
+    shares = [epoch_of(pairs, exclude=np.array([4, 11]), rank=rank, world=2) for rank in range(2)]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert batch.rows.tolist() == [*parts[0].rows, *parts[1].rows]
+
+
+def test_order_depends_on_seed_and_epoch():
+    orders = {tuple(epoch_order(50, seed, epoch)) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+
+
+def test_every_caption_has_its_turn():
+    first = np.array([0, 3, 4, 9])
+    for row, count in ((0, 3), (1, 1), (2, 5)):
+        turns = [caption_choice(first, row, 7, epoch) for epoch in range(count)]
+        assert sorted(turns) == list(range(first[row], first[row + 1]))
+    starts = {caption_choice(np.arange(0, 505, 5), row, 0, 0) % 5 for row in range(100)}
+    assert starts == set(range(5))
