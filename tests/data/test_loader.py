@@ -1,4 +1,4 @@
-"""Batches: order, captions and shares are pure functions of (seed, epoch, index); failed pairs are left out."""
+"""Batches: order, captions and shares depend on seed, epoch and row alone; failed pairs are left out."""
 
 import numpy as np
 import pyarrow as pa

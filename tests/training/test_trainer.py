@@ -238,6 +238,7 @@ def test_a_job_outlives_its_handle_and_can_be_stopped_and_resumed(straight, reci
     again = workbench.launch(recipe(), run_dir=tmp_path)
     assert again.path == job.path
     again.stop()
+    job.wait()
     assert_identical(workbench.launch(recipe(), run_dir=tmp_path).wait(), straight)
 
 

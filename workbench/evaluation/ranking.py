@@ -53,8 +53,8 @@ def count_ahead(
 
     foreign = len(text) - torch.bincount(owner, minlength=len(image))[:, None]
     return (
-        torch.where(own_score.isnan(), len(image) - 1, captions.ahead[: len(text), 0]),
-        torch.where(own_score[ladder].isnan(), foreign, images.ahead[: len(image)]),
+        torch.where(own_score.isnan(), len(image) - 1, captions.ahead[: len(text), 0].long()),
+        torch.where(own_score[ladder].isnan(), foreign, images.ahead[: len(image)].long()),
     )
 
 
@@ -70,7 +70,11 @@ class Question:
         self.threshold = torch.full((padded, threshold.shape[1]), torch.nan, dtype=torch.float64)
         self.threshold[: len(threshold)] = threshold
         self.above, self.below = (self.threshold + margin).float(), (self.threshold - margin).float()
-        self.ahead = torch.zeros(self.threshold.shape, dtype=torch.int64)
+        self.ahead = torch.zeros_like(self.threshold)
+
+    def rounds_of(self, rows: slice) -> list[int]:
+        """The rounds in which any of these rows asks at all."""
+        return (self.threshold[rows] == self.threshold[rows]).any(dim=0).nonzero()[:, 0].tolist()
 
     def settle(
         self,
@@ -84,7 +88,7 @@ class Question:
         place, offset = near.nonzero(as_tuple=True)
         row, nth = row[place], nth[place]
         exact = pair_cosines(self.asking, row, self.asked, first[place] + offset)
-        self.ahead.index_put_((row, nth), (exact >= self.threshold[row, nth] - TIE).long(), accumulate=True)
+        self.ahead.index_put_((row, nth), (exact >= self.threshold[row, nth] - TIE).double(), accumulate=True)
 
     def settle_all(
         self, scores: Float[Tensor, "rows candidates"], exact: Float[Tensor, "rows candidates"], start: int
@@ -118,17 +122,15 @@ def _count_tile(
         # Comparing and summing is several times faster in 0.0 and 1.0 than in booleans; exact up to 2^24.
         ahead = torch.gt(scores[part], captions.above[columns, 0], out=flags).sum(dim=0)
         close = torch.ge(scores[part], captions.below[columns, 0], out=flags).sum(dim=0) - ahead
-        captions.ahead[columns, 0] += ahead.long()
+        captions.ahead[columns, 0] += ahead
         close_to_captions[at] = close
         asking = slice(rows.start + part.start, rows.start + part.stop)
-        for nth in range(rounds):
-            if images.threshold[asking, nth].isnan().all():
-                continue
+        for nth in images.rounds_of(asking):
             torch.gt(scores[part], images.above[asking, nth, None], out=flags)
             ahead = by_segment.sum(dim=2)
             torch.ge(scores[part], images.below[asking, nth, None], out=flags)
             close_to_images[part, nth] = by_segment.sum(dim=2) - ahead
-            images.ahead[asking, nth] += ahead.sum(dim=1).long()
+            images.ahead[asking, nth] += ahead.sum(dim=1)
 
     if close_to_captions.sum() + close_to_images.sum() > DENSE * scores.numel():
         real_rows = torch.arange(rows.start, min(rows.stop, len(images.asking)))

@@ -77,17 +77,20 @@ class Panel:
     axis: dict[str, Any] = field(default_factory=dict)
 
 
-SKIPPED = "skipped step"
+SKIPPED, VALIDATION = "skipped step", "Validation recall@1"
 
 
-def training_figure(runs: Runs, title: str = "", subtitle: str = "", columns: int = 3) -> go.Figure:
+def training_figure(
+    runs: Runs, title: str = "", subtitle: str = "", columns: int = 3, *, live: bool = False
+) -> go.Figure:
     """How one run trained, or several beside each other, in small panels.
 
     `runs` is one run (anything with the tables `.metrics` and `.validations`), or a mapping from a label to a run or to
     several (the seeds of one recipe share a colour). One run shows its loss terms, several their totals. Columns that are
-    missing, or hold no finite number, leave their panel out; steps that were skipped are marked.
+    missing, or hold no finite number, leave their panel out; steps that were skipped are marked. With `live` there is room
+    for the validations that are still to come.
     """
-    panels = training_panels(runs)
+    panels = training_panels(runs, live=live)
     if not panels:
         return _nothing_yet(title, subtitle)
     columns = min(columns, len(panels))
@@ -114,9 +117,10 @@ def training_figure(runs: Runs, title: str = "", subtitle: str = "", columns: in
     for number, panel in enumerate(panels):
         row, column = number // columns + 1, number % columns + 1
         for curve in panel.curves:
-            new = not curve.behind and curve.legend not in named
+            new = bool(curve.legend) and not curve.behind and curve.legend not in named
+            new = new and (live or len(curve.x) > 0) and (curve.name != SKIPPED or len(curve.x) > 0)
             named |= {curve.legend} if new else set()
-            figure.add_trace(curve.trace(showlegend=new and bool(curve.legend)), row=row, col=column)
+            figure.add_trace(curve.trace(showlegend=new), row=row, col=column)
         figure.update_yaxes(panel.axis, row=row, col=column)
         lowest = number + columns >= len(panels)
         # All panels zoom together.
@@ -125,7 +129,7 @@ def training_figure(runs: Runs, title: str = "", subtitle: str = "", columns: in
     return figure
 
 
-def training_panels(runs: Runs) -> list[Panel]:
+def training_panels(runs: Runs, *, live: bool = False) -> list[Panel]:
     """The panels of `training_figure`, those left out that have nothing to show."""
     if isinstance(runs, Mapping):
         groups = {name: list(each) if isinstance(each, list | tuple) and not isinstance(each, Curves) else [each] for name, each in runs.items()}
@@ -135,7 +139,10 @@ def training_panels(runs: Runs) -> list[Panel]:
         panels = _one_run(next(iter(groups.values()))[0])
     else:
         panels = _several_runs(groups)
-    return [panel for panel in panels if any(len(curve.x) for curve in panel.curves)]
+    shown = [panel for panel in panels if any(len(curve.x) for curve in panel.curves)]
+    if live and shown:
+        shown = [panel for panel in panels if panel in shown or panel.title == VALIDATION]
+    return shown
 
 
 def _one_run(run: Recorded) -> list[Panel]:
@@ -145,10 +152,10 @@ def _one_run(run: Recorded) -> list[Panel]:
     # Alone and with weight 1, a term is the loss: its line would hide the total's.
     weighted = [curve for term in terms for curve in _noisy(metrics, f"weighted/{term}", term_colour(term), term)] if len(terms) > 1 else []
     return [
-        Panel("Loss and weighted terms", [*total, *weighted, *_skipped(metrics)]),
+        Panel("Loss and weighted terms", [*total, *weighted, _skipped(metrics)]),
         Panel("Loss terms, unweighted", [curve for term in terms for curve in _noisy(metrics, term, term_colour(term))]),
         Panel(
-            "Validation recall@1",
+            VALIDATION,
             [
                 _curve(validations, column, colour, metric_label(column), points=True)
                 for column, colour in (("text_to_image_r1", TEXT), ("image_to_text_r1", IMAGE))
@@ -193,23 +200,21 @@ def _several_runs(groups: Mapping[str, list[Recorded]]) -> list[Panel]:
 def _noisy(table: DataFrame, column: str, colour: str, name: str = "", nameless: bool = False) -> list[Curve]:
     """The running mean of a column that jumps from step to step, the steps themselves pale behind it."""
     mean = _curve(table, column, colour, name, smooth=True, nameless=nameless)
-    if "markers" in mean.mode:
-        return [mean]
     steps = _curve(table, column, colour, name, nameless=nameless)
+    if "markers" in mean.mode:  # so few that the mean is of single steps
+        steps = replace(steps, x=steps.x[:0], y=steps.y[:0])
     return [replace(steps, behind=True), mean]
 
 
-def _skipped(metrics: DataFrame) -> list[Curve]:
+def _skipped(metrics: DataFrame) -> Curve:
     """Marks at the steps whose loss or gradient was not finite and which changed nothing."""
-    if "loss" not in metrics or "gradient_norm" not in metrics:
-        return []
-    loss = metrics["loss"].to_numpy(dtype=np.float64)
-    bad = ~np.isfinite(loss + metrics["gradient_norm"].to_numpy(dtype=np.float64))
-    if not bad.any():
-        return []
-    shown = metrics["loss"].astype(float).where(np.isfinite(loss)).ffill().bfill().fillna(0).to_numpy()
-    x, y = shorten(metrics["step"].to_numpy()[bad], shown[bad])
-    return [Curve(SKIPPED, x, y, term_colour("gd"), legend=SKIPPED, mode="markers")]
+    x = y = np.zeros(0, dtype=np.float32)
+    if "loss" in metrics and "gradient_norm" in metrics:
+        loss = metrics["loss"].astype(float)
+        bad = ~np.isfinite(loss + metrics["gradient_norm"].astype(float)).to_numpy()
+        beside = loss.where(np.isfinite(loss)).ffill().bfill().fillna(0).to_numpy()
+        x, y = shorten(metrics["step"].to_numpy()[bad], beside[bad])
+    return Curve(SKIPPED, x, y, term_colour("gd"), legend=SKIPPED, mode="markers")
 
 
 def _curve(

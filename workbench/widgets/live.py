@@ -110,7 +110,7 @@ class _Table:
             value = record.get(name)
             column.append(float(value) if isinstance(value, int | float) else nan)
 
-    def cut(self, step: float) -> None:
+    def cut(self, step: int) -> None:
         """Drop the rows of `step` and later."""
         steps = self._columns["step"]
         if steps and step <= steps[-1]:
@@ -133,25 +133,31 @@ class LiveFigure:
     """
 
     def __init__(self, figure: "go.Figure") -> None:
-        import plotly.graph_objects as go
+        import ipywidgets
         from IPython.display import display
 
-        self._widget = go.FigureWidget(figure)
-        self._handle = display(self._widget, display_id=True)
+        self._box = ipywidgets.VBox()
+        self._widget: Any = None
+        self.rebuild(figure)
+        self._handle = display(self._box, display_id=True)
+
+    def rebuild(self, figure: "go.Figure") -> None:
+        """Show other curves or panels than before."""
+        import plotly.graph_objects as go
+
+        before, self._widget = self._widget, go.FigureWidget(figure)
+        # Taking the curves out of a FigureWidget and putting others in leaves an empty one in the browser.
+        self._box.children = [self._widget]
+        if before is not None:
+            before.close()
 
     def move(self, panels: Sequence["Panel"], title: str, subtitle: str) -> None:
         """Give the curves that are there new points."""
         curves = [curve for panel in panels for curve in panel.curves]
         with self._widget.batch_update():
             for trace, curve in zip(self._widget.data, curves, strict=True):
-                trace.x, trace.y = curve.x, curve.y
+                trace.x, trace.y, trace.mode = curve.x, curve.y, curve.mode
             self._write(title, subtitle)
-
-    def rebuild(self, figure: "go.Figure") -> None:
-        """Show other curves or panels than before."""
-        self._widget.data = ()
-        self._widget.layout = figure.layout
-        self._widget.add_traces(figure.data)
 
     def say(self, title: str, subtitle: str) -> None:
         """Change the words above the figure."""
@@ -167,6 +173,7 @@ class LiveFigure:
         if self._handle is not None:  # None outside of IPython
             self._handle.update(plain_bundle(figure), raw=True)
         self._widget.close()
+        self._box.close()
 
 
 def show_plain(figure: "go.Figure") -> None:

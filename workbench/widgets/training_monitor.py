@@ -20,6 +20,8 @@ from workbench.widgets.live import LiveFigure, Records, show_plain
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from workbench.figures.training import Panel
+
 REFRESH = 0.5  # seconds between two pictures, at least
 WORTH = 1 / 500  # of the steps drawn: fewer new ones would not be seen
 LATEST = 5.0  # seconds after which new steps are drawn however few
@@ -149,14 +151,14 @@ class _View:
         self._monitor = monitor
         self._records = Records(monitor.path / "metrics.jsonl")
         self._live: LiveFigure | None = None
-        self._structure: list[tuple[str, str, str]] = []
+        self._structure: list[tuple[str, str]] = []
         self._steps = 0
         self._moved = 0.0
 
     def open(self, live: bool) -> None:
         """Show it; not `live`: not before `close`."""
         if live:
-            self._live = LiveFigure(self.figure())
+            self._live = LiveFigure(self.figure(live=True))
 
     def close(self) -> None:
         """Leave a plain figure of how things stand."""
@@ -165,14 +167,14 @@ class _View:
         else:
             self._live.close(self.figure())
 
-    def figure(self) -> "go.Figure":
-        """The plain figure of how things stand."""
+    def figure(self, live: bool = False) -> "go.Figure":
+        """How things stand; `live`: with room for what is still to come."""
         from workbench.figures.training import training_figure, training_panels
 
         self._records.read()
-        self._structure = _structure(training_panels(self._records))
+        self._structure = _structure(training_panels(self._records, live=live))
         self._steps, self._moved = self._records.steps, time.monotonic()
-        return training_figure(self._records, *self._words())
+        return training_figure(self._records, *self._words(), live=live)
 
     def refresh(self) -> float:
         """Bring the live figure up to date; how many seconds to wait until the next time."""
@@ -191,12 +193,12 @@ class _View:
     def _draw(self, live: LiveFigure) -> None:
         from workbench.figures.training import training_panels
 
-        panels = training_panels(self._records)
+        panels = training_panels(self._records, live=True)
         if _structure(panels) == self._structure:
             live.move(panels, *self._words())
             self._steps, self._moved = self._records.steps, time.monotonic()
         else:
-            live.rebuild(self.figure())
+            live.rebuild(self.figure(live=True))
 
     def _words(self) -> tuple[str, str]:
         path, status = self._monitor.path, _read_status(self._monitor.path)
@@ -243,6 +245,6 @@ def _read_status(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _structure(panels: list[Any]) -> list[tuple[str, str, str]]:
+def _structure(panels: list["Panel"]) -> list[tuple[str, str]]:
     """What a figure of these panels is made of, points aside."""
-    return [(panel.title, curve.name, curve.mode) for panel in panels for curve in panel.curves]
+    return [(panel.title, curve.name) for panel in panels for curve in panel.curves]
