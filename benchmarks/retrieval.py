@@ -1,17 +1,18 @@
-"""What retrieval_metrics costs, in time against the bare matrix product and in memory.
+"""What retrieval_metrics costs: time against the bare matrix product, and memory.
 
-    python benchmarks/retrieval.py [--images 5000 --captions 25000 --dim 512 --rounds 5 --threads 1 --out
-    FILE]
+    python benchmarks/retrieval.py [--images N --captions N --dim N --rounds N --threads N --out FILE]
 
 Every round times the product and the metrics one after the other, so that a busy machine slows all of them,
 and the ratios are taken within a round. The product is that of unit embeddings in the same chunks, its blocks
-thrown away. Time is CPU seconds of the process (all threads) and wall seconds; memory is the peak beyond what
-the embeddings take, from Linux' own high-water mark (left out elsewhere).
+thrown away. Time is CPU seconds of the process (all threads) and wall seconds. Memory is the peak beyond what
+was in use before the call, in a fresh process, from Linux' own high-water mark (left out elsewhere).
+
+`middling` embeddings find half of their images, `untrained` ones none: these have the most close calls.
 """
 
 import argparse
 import json
-import platform
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
@@ -22,8 +23,11 @@ from torch import Tensor
 
 from workbench.evaluation import retrieval_metrics
 
-LIMITS = {"recall, MRR, median rank": 2.0, "with average precision": 3.0}
 CHUNK = 2048
+LIMITS = {"recall, MRR, median rank": 2.0, "with average precision": 3.0}
+MEMORY_LIMIT = 150  # MB
+
+Program = Callable[[], object]
 
 
 def main() -> None:
@@ -39,55 +43,72 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
 
-    image, text, owner = embeddings(chosen.images, chosen.captions, chosen.dim)
+    sizes = chosen.images, chosen.captions, chosen.dim
+    rows = [row for kind in ("middling", "untrained") for row in measure(kind, sizes, chosen.rounds)]
+    show(rows)
+    if chosen.out:
+        setting = {name: value for name, value in vars(chosen).items() if name != "out"}
+        setting |= {"torch": torch.__version__, "memory_limit": MEMORY_LIMIT}
+        chosen.out.write_text(json.dumps({"setting": setting, "rows": rows}, indent=2) + "\n")
+
+
+def measure(kind: str, sizes: tuple[int, int, int], rounds: int) -> list[dict]:
+    programs = make_programs(kind, sizes)
+    for program in programs.values():
+        program()  # first calls set up threads and kernels
+    seconds = [{name: clock(program) for name, program in programs.items()} for _ in range(rounds)]
+    floor = [each["matrix product"] for each in seconds]
+    rows = []
+    for name in programs:
+        with multiprocessing.get_context("spawn").Pool(1) as fresh:
+            memory = fresh.apply(extra_memory, (kind, sizes, name))
+        rows.append(
+            {
+                "embeddings": kind,
+                "program": name,
+                "cpu_seconds": [each[name][0] for each in seconds],
+                "cpu_ratios": [each[name][0] / cpu for each, (cpu, _) in zip(seconds, floor, strict=True)],
+                "wall_ratios": [each[name][1] / wall for each, (_, wall) in zip(seconds, floor, strict=True)],
+                "limit": LIMITS.get(name),
+                "extra_megabytes": memory,
+            }
+        )
+    return rows
+
+
+def make_programs(kind: str, sizes: tuple[int, int, int]) -> dict[str, Program]:
+    images, captions, dim = sizes
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(images, dim, generator=generator)
+    owner = torch.arange(captions) * images // captions
+    text = torch.randn(captions, dim, generator=generator)
+    if kind == "middling":
+        text += image[owner] / 6
     unit_image, unit_text = (torch.nn.functional.normalize(each) for each in (image, text))
-    programs: dict[str, Callable[[], object]] = {
+    return {
         "matrix product": lambda: product(unit_image, unit_text),
         "recall, MRR, median rank": lambda: retrieval_metrics(image, text, owner, average_precision=False),
         "with average precision": lambda: retrieval_metrics(image, text, owner),
     }
-    for program in programs.values():
-        program()  # first calls set up threads and kernels
-    seconds = [{name: clock(program) for name, program in programs.items()} for _ in range(chosen.rounds)]
-    rows = {}
-    for name, program in programs.items():
-        rows[name] = {
-            "cpu_seconds": statistics.median(each[name][0] for each in seconds),
-            "cpu_ratios": [each[name][0] / each["matrix product"][0] for each in seconds],
-            "wall_ratios": [each[name][1] / each["matrix product"][1] for each in seconds],
-            "limit": LIMITS.get(name),
-            "extra_megabytes": extra_memory(program),
-        }
-    show(rows)
-    if chosen.out:
-        machine = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__}
-        sizes = {key: value for key, value in vars(chosen).items() if key != "out"}
-        chosen.out.write_text(json.dumps({"sizes": sizes, "machine": machine, "rows": rows}, indent=2) + "\n")
-
-
-def embeddings(images: int, captions: int, dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Embeddings that a middling model could have made: half of the captions find their image."""
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(images, dim, generator=generator)
-    owner = torch.arange(captions) * images // captions
-    return image, image[owner] + 6 * torch.randn(captions, dim, generator=generator), owner
 
 
 def product(image: Tensor, text: Tensor) -> None:
     for rows in image.split(CHUNK):
         for columns in text.split(CHUNK):
-            rows @ columns.T
+            _ = rows @ columns.T
 
 
-def clock(program: Callable[[], object]) -> tuple[float, float]:
+def clock(program: Program) -> tuple[float, float]:
     """CPU and wall seconds."""
     cpu, wall = time.process_time(), time.perf_counter()
     program()
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def extra_memory(program: Callable[[], object]) -> float | None:
-    """Megabytes (10^6 bytes) that the process grows by at most while `program` runs."""
+def extra_memory(kind: str, sizes: tuple[int, int, int], name: str) -> float | None:
+    """Megabytes (10^6 bytes) that this process grows by at most while a program runs for the first time."""
+    make_programs(kind, (100, 500, sizes[2]))[name]()  # what torch needs for itself, once
+    program = make_programs(kind, sizes)[name]
     try:
         Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark back to what is in use now
     except OSError:
@@ -102,13 +123,17 @@ def high_water_mark() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def show(rows: dict[str, dict]) -> None:
-    print(f"{'':26}{'cpu s':>8}{'x product (median, worst)':>28}{'wall x':>9}{'limit':>7}{'extra MB':>10}")
-    for name, row in rows.items():
-        ratios = f"{statistics.median(row['cpu_ratios']):.2f}, {max(row['cpu_ratios']):.2f}"
-        wall, limit = statistics.median(row["wall_ratios"]), row["limit"] or ""
-        memory = "" if row["extra_megabytes"] is None else f"{row['extra_megabytes']:.0f}"
-        print(f"{name:26}{row['cpu_seconds']:8.2f}{ratios:>28}{wall:9.2f}{limit:>7}{memory:>10}")
+def show(rows: list[dict]) -> None:
+    numbers = f"{'cpu s':>8}{'x product':>11}{'wall x':>8}{'limit':>7}{'extra MB':>10}"
+    print(f"{'embeddings':12}{'program':26}{numbers}")
+    for row in rows:
+        cpu, ratio, wall = (
+            statistics.median(row[key]) for key in ("cpu_seconds", "cpu_ratios", "wall_ratios")
+        )
+        memory = "?" if row["extra_megabytes"] is None else f"{row['extra_megabytes']:.0f}"
+        line = f"{row['embeddings']:12}{row['program']:26}{cpu:8.2f}{ratio:11.2f}{wall:8.2f}"
+        print(f"{line}{row['limit'] or '':>7}{memory:>10}")
+    print(f"medians of {len(rows[0]['cpu_seconds'])} rounds; limit of memory {MEMORY_LIMIT} MB")
 
 
 if __name__ == "__main__":

@@ -130,12 +130,24 @@ class Page:
         found += [f"page: {text}" for text in self.tab.locator(".jupyter-widgets-error").all_inner_texts()]
         return found
 
-    def points(self) -> list[int]:
-        """For every plotly plot in the page, the number of points drawn in all of its curves together."""
+    def figures(self) -> int:
+        """How many plotly figures are to be seen; in a notebook just opened they are pictures until the mouse is over them."""
+        return self.tab.evaluate(
+            """() => document.querySelectorAll('.js-plotly-plot .main-svg:first-child').length
+                + [...document.querySelectorAll('img.plot-img')].filter(image => image.naturalWidth > 0).length"""
+        )
+
+    def reach(self) -> list[float]:
+        """For every plotly plot in the page, the largest x that any of its curves has come to."""
         return self.tab.evaluate(
             """() => [...document.querySelectorAll('.js-plotly-plot')].map(
-                plot => (plot._fullData ?? []).reduce((sum, curve) => sum + (curve.x?.length ?? 0), 0))"""
+                plot => (plot._fullData ?? []).reduce((most, curve) => Math.max(most, ...(curve.x ?? [])), 0))"""
         )
+
+    def wake(self) -> None:
+        """Hold the mouse over every figure that is still a picture, which makes it a plot."""
+        for image in self.tab.locator("img.plot-img").all():
+            image.hover()
 
     def wait_for(self, condition: Callable[["Page"], object], timeout: float, what: str) -> None:
         """Look again and again until the condition holds; AssertionError, naming `what`, after `timeout` seconds."""
@@ -170,7 +182,7 @@ class Page:
         self._load()
         outputs = [output for cell in self.saved()["cells"] for output in cell.get("outputs", [])]
         plots = sum(PLOTLY in output.get("data", {}) for output in outputs)
-        self.wait_for(lambda page: len(page.points()) >= plots, 120, f"{plots} plots of the notebook that was opened again")
+        self.wait_for(lambda page: page.figures() >= plots, START, f"{plots} figures of the notebook that was opened again")
 
     def saved(self) -> dict[str, Any]:
         """The notebook as it lies on disk."""

@@ -142,7 +142,7 @@ def test_frozen_modules_neither_learn_nor_update_statistics():
     model = load_dual_encoder("demo_student", frozen=["visual.trunk.blocks.0", "text"])
     model.train()
     before = {name: value.clone() for name, value in model.clip.state_dict().items()}
-    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    images = torch.randint(0, 256, (4, 3, 96, 96), dtype=torch.uint8)
     (model.encode_image(images).sum() + model.encode_text(model.tokenize(["a cat"] * 4)).sum()).backward()
     with_gradient = {name for name, p in model.clip.named_parameters() if p.grad is not None}
     assert (

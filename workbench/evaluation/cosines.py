@@ -33,8 +33,9 @@ class Side:
             picked = self.source[index if isinstance(index, slice) else index.numpy()]
             return torch.from_numpy(picked.astype(np.float64))
         source = self.source.detach()
-        chosen = source[index] if isinstance(index, slice) else source.index_select(0, index.to(source.device))
-        return chosen.to("cpu", torch.float64)
+        if isinstance(index, slice):
+            return source[index].to("cpu", torch.float64)
+        return source.index_select(0, index.to(source.device)).to("cpu", torch.float64)
 
     def unit(self, multiple: int = 1) -> Float[Tensor, "rows _dim"]:
         """All rows with length one, in float32, and rows of NaN up to a `multiple`."""

@@ -14,7 +14,7 @@ from workbench.evaluation.cosines import TIE, Side, all_cosines, pair_cosines, s
 
 # Scores are made in tiles, large enough for the matrix product, and counted in strips of their rows, small
 # enough for a core's cache. Close pairs are looked for by segments of a row, or by strips of a column.
-TILE, STRIP, SEGMENT = 1024, 128, 256
+TILE, STRIP, SEGMENT = 1024, 64, 128
 DENSE = 1 / 128  # share of close pairs beyond which a float64 matrix product is cheaper than pair by pair
 
 
@@ -30,7 +30,7 @@ def count_ahead(
 
     `owner` is each caption's image and `own_score` their float64 cosine. `ladder` names captions of each
     image (-1: none); for each of them the second result counts the captions of other images that score at
-    least as high. A score of NaN stands before nothing; where `own_score` is NaN, everything stands before it.
+    least as high. A score of NaN stands before nothing, and everything stands before an `own_score` of NaN.
     """
     strip, segment = min(STRIP, chunk), min(SEGMENT, chunk)
     image_unit, text_unit = image.unit(multiple=strip), text.unit(multiple=segment)
@@ -74,7 +74,7 @@ class Question:
 
     def rounds_of(self, rows: slice) -> list[int]:
         """The rounds in which any of these rows asks at all."""
-        return (self.threshold[rows] == self.threshold[rows]).any(dim=0).nonzero()[:, 0].tolist()
+        return (~self.threshold[rows].isnan()).any(dim=0).nonzero()[:, 0].tolist()
 
     def settle(
         self,
@@ -118,12 +118,12 @@ def _count_tile(
     by_segment = flags.view(strip, segments, segment)
     close_to_captions = torch.zeros(height // strip, width)
     close_to_images = torch.zeros(height, rounds, segments)
-    for at, part in enumerate(slices(height, strip)):
+    for number, part in enumerate(slices(height, strip)):
         # Comparing and summing is several times faster in 0.0 and 1.0 than in booleans; exact up to 2^24.
         ahead = torch.gt(scores[part], captions.above[columns, 0], out=flags).sum(dim=0)
         close = torch.ge(scores[part], captions.below[columns, 0], out=flags).sum(dim=0) - ahead
         captions.ahead[columns, 0] += ahead
-        close_to_captions[at] = close
+        close_to_captions[number] = close
         asking = slice(rows.start + part.start, rows.start + part.stop)
         for nth in images.rounds_of(asking):
             torch.gt(scores[part], images.above[asking, nth, None], out=flags)

@@ -136,44 +136,51 @@ class LiveFigure:
         import ipywidgets
         from IPython.display import display
 
+        self._widgets: list[Any] = []
         self._box = ipywidgets.VBox()
-        self._widget: Any = None
         self.rebuild(figure)
         self._handle = display(self._box, display_id=True)
 
     def rebuild(self, figure: "go.Figure") -> None:
         """Show other curves or panels than before."""
+        import ipywidgets
         import plotly.graph_objects as go
 
-        before, self._widget = self._widget, go.FigureWidget(figure)
-        # Taking the curves out of a FigureWidget and putting others in leaves an empty one in the browser.
-        self._box.children = [self._widget]
-        if before is not None:
-            before.close()
+        # A figure without curves is words only. Curves put into a FigureWidget that had none, or taken out and replaced,
+        # never show in the browser, and closing one that a slow browser is still loading takes its successor along: so a
+        # new one takes the old one's place, and all are closed at the end.
+        if figure.data:
+            widget = go.FigureWidget(figure)
+        else:
+            widget = ipywidgets.HTML()
+        self._widgets.append(widget)
+        self.say(figure.layout.title.text, figure.layout.title.subtitle.text)
+        self._box.children = [widget]
 
     def move(self, panels: Sequence["Panel"], title: str, subtitle: str) -> None:
         """Give the curves that are there new points."""
         curves = [curve for panel in panels for curve in panel.curves]
-        with self._widget.batch_update():
-            for trace, curve in zip(self._widget.data, curves, strict=True):
+        widget = self._widgets[-1]
+        with widget.batch_update():
+            for trace, curve in zip(widget.data, curves, strict=True):
                 trace.x, trace.y, trace.mode = curve.x, curve.y, curve.mode
-            self._write(title, subtitle)
+            widget.layout.title.update(text=title, subtitle={"text": subtitle})
 
     def say(self, title: str, subtitle: str) -> None:
         """Change the words above the figure."""
-        with self._widget.batch_update():
-            self._write(title, subtitle)
-
-    def _write(self, title: str, subtitle: str) -> None:
-        self._widget.layout.title.text = title
-        self._widget.layout.title.subtitle.text = subtitle
+        widget = self._widgets[-1]
+        if not hasattr(widget, "batch_update"):
+            widget.value = f'<div style="padding:12px"><b style="font-size:16px">{title}</b><br>{subtitle}</div>'
+            return
+        with widget.batch_update():
+            widget.layout.title.update(text=title, subtitle={"text": subtitle})
 
     def close(self, figure: "go.Figure") -> None:
         """Leave a plain figure in the widget's place."""
         if self._handle is not None:  # None outside of IPython
             self._handle.update(plain_bundle(figure), raw=True)
-        self._widget.close()
-        self._box.close()
+        for widget in [*self._widgets, self._box]:
+            widget.close()
 
 
 def show_plain(figure: "go.Figure") -> None:

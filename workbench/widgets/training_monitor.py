@@ -188,7 +188,7 @@ class _View:
             self._draw(self._live)
         else:
             self._live.say(*self._words())
-        return max(REFRESH, (time.thread_time() - began) / SHARE)
+        return max(REFRESH, min(LATEST, (time.thread_time() - began) / SHARE))
 
     def _draw(self, live: LiveFigure) -> None:
         from workbench.figures.training import training_panels
