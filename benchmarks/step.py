@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from workbench.files import write_json
+from workbench.files import atomic_write, read_json, write_json
 from workbench.models.dual_encoder import load_dual_encoder
 from workbench.objectives import Mixture
 from workbench.targets.filling import Column, fill
@@ -109,10 +109,25 @@ def main() -> None:
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_json(arguments.out / f"step_{arguments.size}.json", result)
+    with atomic_write(arguments.out / "step.md", "w") as stream:
+        stream.write(markdown([read_json(path) for path in sorted(arguments.out.glob("step_*.json"))]))
     print(f"{student_name}, batch {batch}, {arguments.threads} threads, median of {arguments.rounds} rounds")
     for name in seconds:
         ratio = f"{ratios[name]:.3f} x alone" if name in ratios else ""
         print(f"    {name:8} {result['seconds'][name]:8.3f} s a step  {ratio}")
+
+
+def markdown(results: list[dict]) -> str:
+    """The README's table: the median step, and the median of its ratio to the same round's step alone."""
+    lines = [
+        "| student | batch | alone | with cached targets | with the teacher online |",
+        "|---|---|---|---|---|",
+    ]
+    for result in results:
+        ratios = [f"{result['ratio_to_alone'][name]:.2f} x" for name in ("cached", "online")]
+        alone = f"{result['seconds']['alone']:.2f} s"
+        lines.append(f"| {result['student']} | {result['batch']} | {alone} | {' | '.join(ratios)} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

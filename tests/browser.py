@@ -154,7 +154,10 @@ class Page:
         deadline = time.monotonic() + timeout
         while not condition(self):
             if time.monotonic() > deadline:
-                raise AssertionError(f"not seen within {timeout:.0f} s: {what}; wrong in the page: {self.errors() or 'nothing'}")
+                picture = self.notebook.with_suffix(".png")
+                self.tab.screenshot(path=picture)
+                wrong = self.errors() or "nothing"
+                raise AssertionError(f"not seen within {timeout:.0f} s: {what} (see {picture}); wrong in the page: {wrong}")
             self.tab.wait_for_timeout(200)
 
     def screenshot(self, path: Path) -> None:

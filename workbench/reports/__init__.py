@@ -1,0 +1,1 @@
+"""Run folders in, comparison tables and self-contained pages out."""

@@ -1,0 +1,1 @@
+"""Training: makes run folders."""
