@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from workbench.recipe import Recipe
 
 # What fits into ten minutes on two cores, on a machine that has drawn nothing yet.
-DEMO = {"scenes": 6000, "steps": 200, "batch": 128, "splits": ["test", "test_style", "test_concepts"]}
+DEMO = {"scenes": 6000, "steps": 300, "batch": 128, "splits": ["test", "test_style", "test_concepts"]}
 
 app = typer.Typer(
     help="Understand and improve CLIP by distillation.",
