@@ -69,6 +69,14 @@ def test_heads_are_saved_with_the_student_and_dropped_at_export(straight, tmp_pa
     )
 
 
+def test_the_model_of_an_epoch(straight, recipe, tmp_path):
+    run = workbench.train(recipe(training__keep="all"), tmp_path)
+    states = {epoch: run.model(epoch).clip.state_dict()["logit_scale"] for epoch in (None, 1, 2, 3)}
+    assert states[None] == states[3] and len({float(value) for value in states.values()}) == 3
+    with pytest.raises(SettingError, match=r"epoch = 4.*1, 2, 3"):
+        run.model(4)
+
+
 def test_the_same_recipe_gives_the_same_weights_also_with_workers(straight, recipe, tmp_path):
     assert_identical(workbench.train(recipe(data__workers=2), tmp_path), straight)
 

@@ -140,9 +140,9 @@ def _count_tile(
         images.settle_all(scores, exact, rows.start)
         captions.settle_all(scores.T, exact.T, columns.start)
         return
-    at, row = close_to_captions.nonzero(as_tuple=True)
-    picked = scores.view(height // strip, strip, width)[at, :, row]
-    captions.settle(picked, columns.start + row, torch.zeros_like(row), rows.start + at * strip)
-    row, nth, at = close_to_images.nonzero(as_tuple=True)
-    picked = scores.view(height, segments, segment)[row, at]
-    images.settle(picked, rows.start + row, nth, columns.start + at * segment)
+    at, caption = close_to_captions.nonzero(as_tuple=True)
+    picked = scores.view(height // strip, strip, width)[at, :, caption]
+    captions.settle(picked, columns.start + caption, torch.zeros_like(at), rows.start + at * strip)
+    image, nth, at = close_to_images.nonzero(as_tuple=True)
+    picked = scores.view(height, segments, segment)[image, at]
+    images.settle(picked, rows.start + image, nth, columns.start + at * segment)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 from html import escape
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def write_report(
     """
     from plotly.offline import get_plotlyjs
 
-    opened = [run if isinstance(run, Run) else Run(getattr(run, "path", run)) for run in runs]
+    opened = [run if isinstance(run, Run) else Run(run if isinstance(run, str | PathLike) else run.path) for run in runs]
     sections: list[tuple[str, str]] = []
     if all(any((run.path / "evaluation").glob("*.json")) for run in opened):
         comparison = compare(opened)

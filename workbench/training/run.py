@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas
 
     from workbench.models.dual_encoder import DualEncoder
+    from workbench.training.checkpoint import Checkpoint
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -123,15 +124,15 @@ class Run:
         records = [record for record in map(json.loads, lines) if record["kind"] == kind]
         return pandas.DataFrame(records).drop(columns="kind", errors="ignore")
 
-    def model(self) -> "DualEncoder":
-        """The student as of the last checkpoint, without the heads of the losses, in evaluation mode."""
+    def model(self, epoch: int | None = None) -> "DualEncoder":
+        """The student without the heads of the losses, in evaluation mode: as last saved, or after `epoch`.
+
+        Raises SettingError where there is no such checkpoint; `training.keep: all` keeps every epoch.
+        """
         from workbench.models.dual_encoder import load_dual_encoder
-        from workbench.training import checkpoint
 
         recipe = self.recipe
-        saved = checkpoint.load_latest(self.path / "checkpoints")
-        if saved is None:
-            raise SettingError("run", str(self.path), "this run has no checkpoint yet", "train it further")
+        saved = self._checkpoint(epoch)
         model = load_dual_encoder(
             recipe.student.model, setting="student", allow_download=recipe.allow_download
         )
@@ -143,6 +144,23 @@ class Run:
         }
         model.clip.load_state_dict(weights)
         return model.eval()
+
+    def _checkpoint(self, epoch: int | None) -> "Checkpoint":
+        from workbench.training import checkpoint
+
+        folder = self.path / "checkpoints"
+        if epoch is None:
+            saved = checkpoint.load_latest(folder, optimiser=False)
+            if saved is None:
+                raise SettingError("run", str(self.path), "it has no checkpoint yet", "Train it further")
+            return saved
+        kept = checkpoint.list_checkpoints(folder)
+        ends = {read_json(path / checkpoint.STATE)["epochs_done"]: step for step, path in kept.items()}
+        ends.pop(None, None)
+        if epoch not in ends:
+            there = ", ".join(map(str, ends)) or "none"
+            raise SettingError("epoch", epoch, "no checkpoint of its end is kept", f"There are: {there}")
+        return checkpoint.load(folder, ends[epoch], optimiser=False)
 
     def evaluate(self, suite: str | None = None, **data: Any) -> dict[str, dict[str, float]]:
         """Numbers of the last checkpoint, by split, for all suites of the recipe or just one; also written to

@@ -134,7 +134,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         def save() -> None:
             if main:
                 state = {
-                    "epoch": step // steps_per_epoch,
+                    "epochs_done": None if step % steps_per_epoch else step // steps_per_epoch,
                     "skipped_steps": journal.skipped_steps,
                     "failed": journal.failed,
                 }
@@ -257,7 +257,8 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                     )
                     if step % validate_every == 0 or step == total:
                         validate()
-                    if stopping or step % recipe.training.checkpoint_every == 0 or step == total:
+                    due = step % recipe.training.checkpoint_every == 0 or step % steps_per_epoch == 0
+                    if due or stopping or step == total:
                         try:
                             save()
                             unsaved = 0
