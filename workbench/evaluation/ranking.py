@@ -143,6 +143,6 @@ def _count_tile(
     at, caption = close_to_captions.nonzero(as_tuple=True)
     picked = scores.view(height // strip, strip, width)[at, :, caption]
     captions.settle(picked, columns.start + caption, torch.zeros_like(at), rows.start + at * strip)
-    image, nth, at = close_to_images.nonzero(as_tuple=True)
+    image, turn, at = close_to_images.nonzero(as_tuple=True)
     picked = scores.view(height, segments, segment)[image, at]
-    images.settle(picked, rows.start + image, nth, columns.start + at * segment)
+    images.settle(picked, rows.start + image, turn, columns.start + at * segment)

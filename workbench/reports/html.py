@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 STYLE = """
-body { font: 15px/1.5 Inter, system-ui, sans-serif; color: #1f2933; background: #fff; margin: 0 auto; padding: 1.5em;
-       max-width: 1100px; }
+body { font: 15px/1.5 Inter, system-ui, sans-serif; color: #1f2933; background: #fff;
+       margin: 0 auto; padding: 1.5em; max-width: 1100px; }
 h1 { font-size: 1.6em; margin: 0 0 .3em; } h2 { font-size: 1.2em; margin: 2em 0 .5em; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2em .8em .2em 0; text-align: left; vertical-align: top; }
@@ -38,7 +38,7 @@ def write_report(
     """
     from plotly.offline import get_plotlyjs
 
-    opened = [run if isinstance(run, Run) else Run(run if isinstance(run, str | PathLike) else run.path) for run in runs]
+    opened = [Run(run if isinstance(run, str | PathLike) else run.path) for run in runs]
     sections: list[tuple[str, str]] = []
     if all(any((run.path / "evaluation").glob("*.json")) for run in opened):
         comparison = compare(opened)
@@ -57,7 +57,8 @@ def write_report(
     path = Path(path).absolute()
     with atomic_write(path, "w") as stream:
         stream.write(
-            f"<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n<meta name=viewport content='width=device-width'>\n"
+            "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n"
+            "<meta name=viewport content='width=device-width'>\n"
             f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n<script>{get_plotlyjs()}</script>\n"
             f"<h1>{escape(title)}</h1>\n{body}</html>\n"
         )
@@ -77,8 +78,8 @@ def _recipes(runs: Sequence[Run]) -> str:
             f"<tr><td>{escape(name)}<td>{escape(str(before))}<td>{escape(str(now))}"
             for name, (before, now) in differences(first, run.recipe).items()
         )
-        heads = f"<tr><th>setting<th>{escape(first.name)}, seed {first.seed}<th>{escape(run.recipe.name)}, seed {run.recipe.seed}"
-        parts.append(f"<table>{heads}{rows}</table>")
+        names = "".join(f"<th>{escape(each.name)}, seed {each.seed}" for each in (first, run.recipe))
+        parts.append(f"<table><tr><th>setting{names}{rows}</table>")
     for run in runs:
         # The folder's name only: a page that is passed on should not tell where somebody keeps their files.
         parts.append(
