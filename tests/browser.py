@@ -65,7 +65,9 @@ class Page:
         self.notebook = notebook
         self._url = url
         self.console: list[str] = []
-        tab.on("console", lambda message: self.console.append(message.text) if message.type == "error" else None)
+        tab.on(
+            "console", lambda message: self.console.append(message.text) if message.type == "error" else None
+        )
         self._load()
 
     def _load(self) -> None:
@@ -131,7 +133,8 @@ class Page:
         return found
 
     def figures(self) -> int:
-        """How many plotly figures are to be seen; in a notebook just opened they are pictures until the mouse is over them."""
+        """How many plotly figures are to be seen; in a notebook just opened they are pictures until the mouse
+        is over them."""
         return self.tab.evaluate(
             """() => document.querySelectorAll('.js-plotly-plot .main-svg:first-child').length
                 + [...document.querySelectorAll('img.plot-img')].filter(image => image.naturalWidth > 0).length"""
@@ -150,14 +153,17 @@ class Page:
             image.hover()
 
     def wait_for(self, condition: Callable[["Page"], object], timeout: float, what: str) -> None:
-        """Look again and again until the condition holds; AssertionError, naming `what`, after `timeout` seconds."""
+        """Look again and again until the condition holds; AssertionError, naming `what`, after `timeout`
+        seconds."""
         deadline = time.monotonic() + timeout
         while not condition(self):
             if time.monotonic() > deadline:
                 picture = self.notebook.with_suffix(".png")
                 self.tab.screenshot(path=picture)
                 wrong = self.errors() or "nothing"
-                raise AssertionError(f"not seen within {timeout:.0f} s: {what} (see {picture}); wrong in the page: {wrong}")
+                raise AssertionError(
+                    f"not seen within {timeout:.0f} s: {what} (see {picture}); wrong in the page: {wrong}"
+                )
             self.tab.wait_for_timeout(200)
 
     def screenshot(self, path: Path) -> None:
@@ -170,7 +176,9 @@ class Page:
                 return outer ? outer.scrollHeight : 0;
             }"""
         )
-        self.tab.set_viewport_size({"width": size["width"], "height": min(max(size["height"], height + 160), 12_000)})
+        self.tab.set_viewport_size(
+            {"width": size["width"], "height": min(max(size["height"], height + 160), 12_000)}
+        )
         self.tab.wait_for_timeout(700)
         self.tab.screenshot(path=path)
         self.tab.set_viewport_size(size)
@@ -185,7 +193,11 @@ class Page:
         self._load()
         outputs = [output for cell in self.saved()["cells"] for output in cell.get("outputs", [])]
         plots = sum(PLOTLY in output.get("data", {}) for output in outputs)
-        self.wait_for(lambda page: page.figures() >= plots, START, f"{plots} figures of the notebook that was opened again")
+        self.wait_for(
+            lambda page: page.figures() >= plots,
+            START,
+            f"{plots} figures of the notebook that was opened again",
+        )
 
     def saved(self) -> dict[str, Any]:
         """The notebook as it lies on disk."""
@@ -213,17 +225,22 @@ class Lab:
 
 @contextlib.contextmanager
 def jupyter_lab(folder: Path, environment: dict[str, str] | None = None) -> Iterator[Lab]:
-    """Serve `folder` with a JupyterLab that reads and writes no settings of the user's, on a free port with a token."""
+    """Serve `folder` with a JupyterLab that reads and writes no settings of the user's, on a free port with a
+    token."""
     from playwright.sync_api import sync_playwright
 
     with contextlib.ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lab-", ignore_cleanup_errors=True)))
+        home = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="lab-", ignore_cleanup_errors=True))
+        )
         token, port = secrets.token_hex(16), _free_port()
         server = stack.enter_context(_server(folder, home, token, port, environment or {}))
         url = f"http://127.0.0.1:{port}"
         _wait_for(server, f"{url}/api/status?token={token}", home / "server.log")
         playwright = stack.enter_context(sync_playwright())
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"]
+        )
         stack.callback(browser.close)
         yield Lab(url, token, Path(folder), browser)
 
@@ -252,7 +269,11 @@ def _server(
     command = [
         *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--expose-app-in-browser"),
         *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
-        *(f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={token}", "--LabApp.collaborative=False"),
+        *(
+            f"--ServerApp.root_dir={folder}",
+            f"--IdentityProvider.token={token}",
+            "--LabApp.collaborative=False",
+        ),
     ]
     with open(home / "server.log", "wb") as log:
         process = subprocess.Popen(

@@ -1,4 +1,5 @@
-"""Run folders without any training: the files of a run, with curves and query results that look like real ones.
+"""Run folders without any training: the files of a run, with curves and query results that look like real
+ones.
 
 `python -m tests.fake_runs FOLDER STEPS` trains for show: it appends records as a run in another process does.
 """
@@ -33,7 +34,8 @@ def write_run(
     data: str = "d" * 64,
     overrides: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A run folder after `steps` steps; `splits` maps evaluated splits to how good the student is (log-rank shift)."""
+    """A run folder after `steps` steps; `splits` maps evaluated splits to how good the student is (log-rank
+    shift)."""
     loaded = Recipe.load(recipe, {"seed": seed, **(overrides or {})})
     folder.mkdir(parents=True, exist_ok=True)
     loaded.save(folder / "recipe.yaml")
@@ -44,7 +46,10 @@ def write_run(
             for record in records(step, steps, random, weights, bad=step in skipped):
                 stream.write(json.dumps(record) + "\n")
     write_status(folder, state, steps, steps, skipped_steps=len(skipped))
-    write_json(folder / "versions.json", {"python": "3.12.1", "device": "cpu", "torch": "2.14.1", "open_clip_torch": "3.3.0"})
+    write_json(
+        folder / "versions.json",
+        {"python": "3.12.1", "device": "cpu", "torch": "2.14.1", "open_clip_torch": "3.3.0"},
+    )
     for split, shift in (splits or {}).items():
         write_evaluation(folder, split, shift, seed=seed, images=images, data=data)
     return folder
@@ -56,7 +61,10 @@ def records(
     """What a run writes at one step: the step, and every tenth of the way a validation."""
     way = step / total
     scale, start = np.exp(-4 * way), {"task": 4.6, "crd": 2.1, "fd": 1.6, "icl": 4.2}
-    terms = {name: float(start[name] * (0.25 + 0.75 * scale) + random.normal(0, 0.05 * start[name])) for name in weights}
+    terms = {
+        name: float(start[name] * (0.25 + 0.75 * scale) + random.normal(0, 0.05 * start[name]))
+        for name in weights
+    }
     weighted = {f"weighted/{name}": weights[name] * value for name, value in terms.items()}
     found: dict[str, Any] = {
         "kind": "step",
@@ -87,15 +95,25 @@ def write_status(folder: Path, state: str, step: int, total: int, **more: Any) -
     now = time.time()
     write_json(
         folder / "status.json",
-        {"state": state, "step": step, "total_steps": total, "message": "", "pid": os.getpid(), "host": socket.gethostname()}
+        {
+            "state": state,
+            "step": step,
+            "total_steps": total,
+            "message": "",
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+        }
         | {"started": now - 0.14 * step, "updated": now, "rejected": {}, "skipped_steps": 0}
         | left
         | more,
     )
 
 
-def write_evaluation(folder: Path, split: str, shift: float, *, seed: int = 0, images: int = 60, data: str = "d" * 64) -> None:
-    """evaluation/<split>.json and .npz: the same queries are hard for every student, a larger `shift` helps with all."""
+def write_evaluation(
+    folder: Path, split: str, shift: float, *, seed: int = 0, images: int = 60, data: str = "d" * 64
+) -> None:
+    """evaluation/<split>.json and .npz: the same queries are hard for every student, a larger `shift` helps
+    with all."""
     hardness = np.random.default_rng([images, sum(split.encode())])
     luck = np.random.default_rng([seed, int(1000 * (shift + 10))])
     image_of_text = np.repeat(np.arange(images), 5)
@@ -116,17 +134,28 @@ def write_evaluation(folder: Path, split: str, shift: float, *, seed: int = 0, i
     for direction, short in (("text_to_image", "t2i"), ("image_to_text", "i2t")):
         rank = queries[f"{short}_ranks"]
         scores |= {f"{direction}_r{k}": float((rank <= k).mean()) for k in (1, 5, 10)}
-        scores |= {f"{direction}_mrr": float((1 / rank).mean()), f"{direction}_median_rank": float(np.median(rank))}
+        scores |= {
+            f"{direction}_mrr": float((1 / rank).mean()),
+            f"{direction}_median_rank": float(np.median(rank)),
+        }
     for key in ("names", "categories"):
         scores[f"zero_shot_{key}_top1"] = float(queries[f"zero_shot_{key}_correct"].mean())
     scores["swap_accuracy"] = float(queries["swap_correct"].mean())
-    report = {"split": split, "data": data, "scores": scores, "images": images, "captions": len(image_of_text), "failed": {}}
+    report = {
+        "split": split,
+        "data": data,
+        "scores": scores,
+        "images": images,
+        "captions": len(image_of_text),
+        "failed": {},
+    }
     write_json(folder / "evaluation" / f"{split}.json", report)
     np.savez_compressed(folder / "evaluation" / f"{split}.npz", **queries)
 
 
 def train_for_show(folder: Path, steps: int, pace: float = 0.05) -> None:
-    """Append the records of a run, a step every `pace` seconds, until `steps` are done or the folder holds a file `stop`."""
+    """Append the records of a run, a step every `pace` seconds, until `steps` are done or the folder holds a
+    file `stop`."""
     random = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     Recipe.load("clip_kd_demo").save(folder / "recipe.yaml")

@@ -178,6 +178,15 @@ def test_broken_embeddings_find_nothing_and_are_found_by_nobody(broken: float) -
     assert result.image_to_text.map == pytest.approx((4 * 1 + (1 / 11 + 2 / 12) / 2 + (1 + lost) / 2) / 6)
 
 
+def test_zero_rows_score_zero() -> None:
+    """Unlike broken ones they are found, before what points the other way."""
+    result = retrieval_metrics(np.array([[1.0, 0], [0, 0]]), np.array([[-1.0, 0], [1, 0]]), [0, 1])
+    np.testing.assert_array_equal(result.text_to_image.ranks, [2, 2])
+    np.testing.assert_array_equal(result.image_to_text.ranks, [2, 2])
+    check_zero = retrieval_metrics(np.array([[1.0, 0], [0, 0]]), np.array([[1.0, 0], [-1, 0]]), [0, 1])
+    np.testing.assert_array_equal(check_zero.text_to_image.ranks, [1, 1])
+
+
 def test_images_without_captions_are_candidates_only() -> None:
     image = np.array([[1.0, 0], [0, 1], [1, 0.1]])
     text = np.array([[1.0, 0.1], [0, 1]])

@@ -1,4 +1,5 @@
-"""In a real JupyterLab: curves move while a run trains, wherever it trains, and are there when the notebook is opened again."""
+"""In a real JupyterLab: curves move while a run trains, wherever it trains, and are there when the notebook
+is opened again."""
 
 import sys
 from collections.abc import Iterator
@@ -75,7 +76,9 @@ def test_monitor_moves_and_stays(lab: Lab, tmp_path: Path) -> None:
             wait_until_it_moved(page, plot)
             (tmp_path / run / "stop").touch()
         page.wait_idle(PATIENCE)
-        page.wait_for(lambda page: PLOTLY in kinds(page)[3][0], PATIENCE, "a plain figure where the live one was")
+        page.wait_for(
+            lambda page: PLOTLY in kinds(page)[3][0], PATIENCE, "a plain figure where the live one was"
+        )
         page.wait_for(lambda page: page.figures() == 4, PATIENCE, "four figures")
         assert page.errors() == []
         assert [len(outputs) for outputs in kinds(page)] == [0, 1, 1, 1, 0, 1]
@@ -109,13 +112,17 @@ while not __import__("os").path.exists({str(run / "status.json")!r}): pass""",
         wait_until_it_moved(page, 0)
         page.interrupt()
         page.wait_idle(PATIENCE)
-        page.wait_for(lambda page: len(page.outputs()[1]) == 3, PATIENCE, "figure, words and KeyboardInterrupt")
+        page.wait_for(
+            lambda page: len(page.outputs()[1]) == 3, PATIENCE, "figure, words and KeyboardInterrupt"
+        )
         figure, words, error = page.outputs()[1]
         assert PLOTLY in figure["data"]
         assert "goes on" in "".join(words["text"])
         assert error["ename"] == "KeyboardInterrupt"
         steps = len((run / "metrics.jsonl").read_bytes().splitlines())
-        page.wait_for(lambda _: len((run / "metrics.jsonl").read_bytes().splitlines()) > steps, 30, "a run that goes on")
+        page.wait_for(
+            lambda _: len((run / "metrics.jsonl").read_bytes().splitlines()) > steps, 30, "a run that goes on"
+        )
         (run / "stop").touch()
 
 
@@ -144,7 +151,9 @@ PictureSearch(Colours(), words, lambda data, best: [(2, 1.0)], query="green")"""
     with lab.open(name) as page:
         page.run_all(PATIENCE)
         first = page.tab.locator(".widget-html-content img").first
-        page.wait_for(lambda page: page.tab.locator(".widget-html-content img").count() == 3, PATIENCE, "three pictures")
+        page.wait_for(
+            lambda page: page.tab.locator(".widget-html-content img").count() == 3, PATIENCE, "three pictures"
+        )
         before = first.get_attribute("src")
         box = page.tab.locator(".widget-text input")
         box.fill("something blue")
@@ -153,5 +162,9 @@ PictureSearch(Colours(), words, lambda data, best: [(2, 1.0)], query="green")"""
         assert "all blue <script>" in page.tab.locator(".widget-html-content").last.inner_text()
         page.save()
         page.reopen()
-        page.wait_for(lambda page: page.tab.locator(".jp-OutputArea-output img").count() == 3, PATIENCE, "the first answer")
+        page.wait_for(
+            lambda page: page.tab.locator(".jp-OutputArea-output img").count() == 3,
+            PATIENCE,
+            "the first answer",
+        )
         assert page.errors() == []

@@ -53,7 +53,10 @@ def test_a_line_in_pieces_is_left_out(path: Path) -> None:
 
 def test_missing_columns_and_null_are_nan(path: Path) -> None:
     records = Records(path)
-    append(path, line("step", 1, loss=1.0) + line("step", 2, loss=None, crd=3.0) + line("step", 3, loss=float("nan")))
+    append(
+        path,
+        line("step", 1, loss=1.0) + line("step", 2, loss=None, crd=3.0) + line("step", 3, loss=float("nan")),
+    )
     records.read()
     np.testing.assert_array_equal(records.metrics["loss"], [1.0, np.nan, np.nan])
     np.testing.assert_array_equal(records.metrics["crd"], [np.nan, 3.0, np.nan])
@@ -92,7 +95,9 @@ def test_a_file_cut_in_place_and_grown_again(path: Path, grown_to: int) -> None:
 
 
 def test_a_step_that_comes_again_replaces_what_followed_it(path: Path) -> None:
-    append(path, "".join(line("step", step, loss=1.0) + line("validation", step, r=1.0) for step in (1, 2, 3, 4)))
+    append(
+        path, "".join(line("step", step, loss=1.0) + line("validation", step, r=1.0) for step in (1, 2, 3, 4))
+    )
     append(path, line("step", 3, loss=9.0))
     records = Records(path)
     records.read()

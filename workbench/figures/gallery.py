@@ -19,8 +19,8 @@ THUMBNAIL = 160  # pixels, the longer side
 class Picture:
     """A picture with its captions and, for search results, its score.
 
-    `image` is uint8 [3, H, W] (torch or NumPy) or [H, W, 3], or a PIL image. `marked` puts a frame around it (a right
-    answer); `note` stands below the captions in small letters.
+    `image` is uint8 [3, H, W] (torch or NumPy) or [H, W, 3], or a PIL image. `marked` puts a frame around it
+    (a right answer); `note` stands below the captions in small letters.
     """
 
     image: Any
@@ -40,15 +40,22 @@ class Gallery(str):
 
 
 def gallery(pictures: Iterable[Picture], title: str = "", size: int = THUMBNAIL) -> Gallery:
-    """The pictures side by side in as many columns as the page is wide, thumbnails and all in one piece of HTML.
+    """The pictures side by side in as many columns as the page is wide, thumbnails and all in one piece of
+    HTML.
 
-    `size` is the width of a picture's place in pixels. Captions are shown as the text they are, whatever they hold. The styles
-    stand in the elements, since notebooks drop style sheets of outputs they do not trust.
+    `size` is the width of a picture's place in pixels. Captions are shown as the text they are, whatever they
+    hold. The styles stand in the elements, since notebooks drop style sheets of outputs they do not trust.
     """
     cards = [_card(picture, size) for picture in pictures]
-    heading = f'<div style="font-weight:600;font-size:14px;margin:2px 0 8px 2px">{escape(title)}</div>' if title else ""
+    heading = (
+        f'<div style="font-weight:600;font-size:14px;margin:2px 0 8px 2px">{escape(title)}</div>'
+        if title
+        else ""
+    )
     inside = "".join(cards) or f'<div style="color:{QUIET}">no pictures</div>'
-    return Gallery(f'<div style="font-family:{escape(FONT)};color:{INK};background:#fff;padding:6px">{heading}<div>{inside}</div></div>')
+    return Gallery(
+        f'<div style="font-family:{escape(FONT)};color:{INK};background:#fff;padding:6px">{heading}<div>{inside}</div></div>'
+    )
 
 
 def _card(picture: Picture, size: int) -> str:
@@ -59,7 +66,9 @@ def _card(picture: Picture, size: int) -> str:
     )
     lines = []
     if picture.score is not None:
-        lines.append(f'<div style="font-weight:600;font-variant-numeric:tabular-nums">{picture.score:.3f}</div>')
+        lines.append(
+            f'<div style="font-weight:600;font-variant-numeric:tabular-nums">{picture.score:.3f}</div>'
+        )
     lines += [f"<div>{escape(caption)}</div>" for caption in picture.captions]
     if picture.note:
         lines.append(f'<div style="color:{QUIET};font-size:11px">{escape(picture.note)}</div>')
@@ -84,7 +93,9 @@ def _as_pil(image: Any) -> Image.Image:
         return image.convert("RGB")  # a copy, so that `thumbnail` leaves the caller's alone
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or 3 not in (pixels.shape[0], pixels.shape[2]):
-        raise ValueError(f"gallery: wants uint8 pixels [3, H, W] or [H, W, 3], got {pixels.dtype} {pixels.shape}")
+        raise ValueError(
+            f"gallery: wants uint8 pixels [3, H, W] or [H, W, 3], got {pixels.dtype} {pixels.shape}"
+        )
     if pixels.shape[2] != 3:
         pixels = pixels.transpose(1, 2, 0)
     return Image.fromarray(np.ascontiguousarray(pixels))

@@ -1,4 +1,5 @@
-"""The house style: one template, one colour-blind-safe palette, the names people read, and curves short enough to draw."""
+"""The house style: one template, one colour-blind-safe palette, the names people read, and curves short
+enough to draw."""
 
 import re
 from collections.abc import Iterable
@@ -9,8 +10,8 @@ import plotly.graph_objects as go
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK, QUIET, GRID, PAPER = "#1f2933", "#66727f", "#e4e7eb", "#ffffff"
 
-# Paul Tol's "vibrant" set with three of his "muted" one: told apart by all common kinds of colour blindness, and dark
-# enough for thin lines on white.
+# Paul Tol's "vibrant" set with three of his "muted" one: told apart by all common kinds of colour blindness,
+# and dark enough for thin lines on white.
 PALETTE = ("#0077bb", "#ee7733", "#009988", "#ee3377", "#33a6dd", "#882255", "#999933", "#cc3311")
 BASELINE = "#59636e"  # what everything else is compared with stays grey
 IMAGE, TEXT = "#009988", "#882255"
@@ -50,7 +51,13 @@ def template() -> go.layout.Template:
                 "font": {"size": 16, "weight": 600},
                 "subtitle": {"font": {"size": 12.5, "color": QUIET}},
             },
-            "legend": {"orientation": "h", "x": 0, "xanchor": "left", "font": {"size": 12}, "bgcolor": "rgba(0,0,0,0)"},
+            "legend": {
+                "orientation": "h",
+                "x": 0,
+                "xanchor": "left",
+                "font": {"size": 12},
+                "bgcolor": "rgba(0,0,0,0)",
+            },
             "margin": {"l": 48, "r": 16, "t": 84, "b": 40},
             "hoverlabel": {"font": {"family": FONT, "size": 12}, "bgcolor": PAPER, "bordercolor": GRID},
         }
@@ -58,7 +65,8 @@ def template() -> go.layout.Template:
 
 
 def term_colour(term: str) -> str:
-    """The colour of an objective's term; the total is ink, a term nobody knows takes its name's place in the palette."""
+    """The colour of an objective's term; the total is ink, a term nobody knows takes its name's place in the
+    palette."""
     if term == "loss":
         return INK
     place = TERMS.index(term) if term in TERMS else sum(term.encode())
@@ -75,8 +83,8 @@ def run_colours(names: Iterable[str]) -> dict[str, str]:
 def shorten(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
     """At most `most` (at least 4) points of the curve y(x) [N], x ascending, as float32, extremes kept.
 
-    Points whose y is not finite are left out. Of each stretch of the curve its lowest and its highest point stay, and so
-    do the ends: a spike of one step is seen however long the run.
+    Points whose y is not finite are left out. Of each stretch of the curve its lowest and its highest point
+    stay, and so do the ends: a spike of one step is seen however long the run.
     """
     finite = np.isfinite(y)
     x, y = np.asarray(x)[finite], np.asarray(y, dtype=np.float64)[finite]

@@ -1,4 +1,5 @@
-"""How runs trained: loss terms, scale, gradient norm, cosine to the teacher, learning rate, speed and validation."""
+"""How runs trained: loss terms, scale, gradient norm, cosine to the teacher, learning rate, speed and
+validation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,12 +10,26 @@ import plotly.graph_objects as go
 from pandas import DataFrame
 from plotly.subplots import make_subplots
 
-from workbench.figures.style import BASELINE, IMAGE, INK, MOST_POINTS, TEXT, metric_label, run_colours, shorten, template, term_colour
+from workbench.figures.style import (
+    BASELINE,
+    IMAGE,
+    INK,
+    MOST_POINTS,
+    TEXT,
+    metric_label,
+    run_colours,
+    shorten,
+    template,
+    term_colour,
+)
 
 ROW_HEIGHT, GAP, TOP, BOTTOM = 200, 64, 100, 86  # pixels; a row's height includes the gap to the next
 FEW = 40  # points; a curve of fewer shows each of them
 SMOOTH_POINTS = 500  # of a running mean over 2 % of the steps: more would draw the same line
-LOGARITHMIC = {"type": "log", "tickvals": [digit * 10.0**power for power in range(-9, 10) for digit in (1, 3)]}
+LOGARITHMIC = {
+    "type": "log",
+    "tickvals": [digit * 10.0**power for power in range(-9, 10) for digit in (1, 3)],
+}
 
 
 @runtime_checkable
@@ -85,10 +100,10 @@ def training_figure(
 ) -> go.Figure:
     """How one run trained, or several beside each other, in small panels.
 
-    `runs` is one run (anything with the tables `.metrics` and `.validations`), or a mapping from a label to a run or to
-    several (the seeds of one recipe share a colour). One run shows its loss terms, several their totals. Columns that are
-    missing, or hold no finite number, leave their panel out; steps that were skipped are marked. With `live` there is room
-    for the validations that are still to come.
+    `runs` is one run (anything with the tables `.metrics` and `.validations`), or a mapping from a label to a
+    run or to several (the seeds of one recipe share a colour). One run shows its loss terms, several their
+    totals. Columns that are missing, or hold no finite number, leave their panel out; steps that were skipped
+    are marked. With `live` there is room for the validations that are still to come.
     """
     panels = training_panels(runs, live=live)
     if not panels:
@@ -132,7 +147,10 @@ def training_figure(
 def training_panels(runs: Runs, *, live: bool = False) -> list[Panel]:
     """The panels of `training_figure`, those left out that have nothing to show."""
     if isinstance(runs, Mapping):
-        groups = {name: list(each) if isinstance(each, list | tuple) and not isinstance(each, Curves) else [each] for name, each in runs.items()}
+        groups: dict[str, list[Any]] = {
+            name: list(each) if isinstance(each, list | tuple) and not isinstance(each, Curves) else [each]
+            for name, each in runs.items()
+        }
     else:
         groups = {"": [runs]}
     if sum(map(len, groups.values())) == 1:
@@ -150,10 +168,17 @@ def _one_run(run: Recorded) -> list[Panel]:
     terms = [name.removeprefix("weighted/") for name in metrics.columns if name.startswith("weighted/")]
     total = _noisy(metrics, "loss", INK)
     # Alone and with weight 1, a term is the loss: its line would hide the total's.
-    weighted = [curve for term in terms for curve in _noisy(metrics, f"weighted/{term}", term_colour(term), term)] if len(terms) > 1 else []
+    weighted = (
+        [curve for term in terms for curve in _noisy(metrics, f"weighted/{term}", term_colour(term), term)]
+        if len(terms) > 1
+        else []
+    )
     return [
         Panel("Loss and weighted terms", [*total, *weighted, _skipped(metrics)]),
-        Panel("Loss terms, unweighted", [curve for term in terms for curve in _noisy(metrics, term, term_colour(term))]),
+        Panel(
+            "Loss terms, unweighted",
+            [curve for term in terms for curve in _noisy(metrics, term, term_colour(term))],
+        ),
         Panel(
             VALIDATION,
             [
@@ -164,12 +189,19 @@ def _one_run(run: Recorded) -> list[Panel]:
         ),
         Panel(
             "Cosine to teacher",
-            [_curve(metrics, f"cosine_to_teacher_{side}", colour, side) for side, colour in (("image", IMAGE), ("text", TEXT))],
+            [
+                _curve(metrics, f"cosine_to_teacher_{side}", colour, side)
+                for side, colour in (("image", IMAGE), ("text", TEXT))
+            ],
         ),
         Panel("Logit scale", [_curve(metrics, "scale", BASELINE, nameless=True)]),
         Panel("Gradient norm", _noisy(metrics, "gradient_norm", BASELINE, nameless=True), LOGARITHMIC),
         Panel("Learning rate", [_curve(metrics, "lr", BASELINE, nameless=True)], {"rangemode": "tozero"}),
-        Panel("Samples per second", _noisy(metrics, "samples_per_second", BASELINE, nameless=True), {"rangemode": "tozero"}),
+        Panel(
+            "Samples per second",
+            _noisy(metrics, "samples_per_second", BASELINE, nameless=True),
+            {"rangemode": "tozero"},
+        ),
     ]
 
 
@@ -178,7 +210,9 @@ def _several_runs(groups: Mapping[str, list[Recorded]]) -> list[Panel]:
     each = [(name, colours[name], run) for name, runs in groups.items() for run in runs]
 
     def lines(column: str, smooth: bool = False, dash: str = "solid") -> list[Curve]:
-        return [_curve(run.metrics, column, colour, name, dash=dash, smooth=smooth) for name, colour, run in each]
+        return [
+            _curve(run.metrics, column, colour, name, dash=dash, smooth=smooth) for name, colour, run in each
+        ]
 
     recalls = [
         _curve(run.validations, column, colour, name, dash=dash, points=True)
@@ -189,7 +223,10 @@ def _several_runs(groups: Mapping[str, list[Recorded]]) -> list[Panel]:
         Panel("Loss, running mean", lines("loss", smooth=True)),
         Panel("Task term, running mean", lines("task", smooth=True)),
         Panel("Recall@1 (image to text dotted)", recalls, {"tickformat": ".0%"}),
-        Panel("Cosine to teacher (text dotted)", [*lines("cosine_to_teacher_image"), *lines("cosine_to_teacher_text", dash="dot")]),
+        Panel(
+            "Cosine to teacher (text dotted)",
+            [*lines("cosine_to_teacher_image"), *lines("cosine_to_teacher_text", dash="dot")],
+        ),
         Panel("Logit scale", lines("scale")),
         Panel("Gradient norm, running mean", lines("gradient_norm", smooth=True), LOGARITHMIC),
         Panel("Learning rate", lines("lr"), {"rangemode": "tozero"}),
@@ -228,12 +265,17 @@ def _curve(
     smooth: bool = False,
     nameless: bool = False,
 ) -> Curve:
-    """A column against the step; empty where the table lacks it. `smooth` takes the mean over 2 % of the steps around."""
+    """A column against the step; empty where the table lacks it. `smooth` takes the mean over 2 % of the
+    steps around."""
     x = y = np.zeros(0, dtype=np.float32)
     if column in table and "step" in table:
         values = table[column].astype(float)
         if smooth and len(values) > FEW:
-            values = values.rolling(max(5, len(values) // 50), center=True, min_periods=1).mean().where(values.notna())
+            values = (
+                values.rolling(max(5, len(values) // 50), center=True, min_periods=1)
+                .mean()
+                .where(values.notna())
+            )
         x, y = shorten(table["step"].to_numpy(), values.to_numpy(), SMOOTH_POINTS if smooth else MOST_POINTS)
     # A line through one point is nothing to see.
     mode = "lines+markers" if points or len(x) <= FEW else "lines"
@@ -243,8 +285,12 @@ def _curve(
 
 def _nothing_yet(title: str, subtitle: str) -> go.Figure:
     figure = go.Figure()
-    figure.update_layout(template=template(), height=220, title={"text": title, "subtitle": {"text": subtitle}, "y": 0.88})
+    figure.update_layout(
+        template=template(), height=220, title={"text": title, "subtitle": {"text": subtitle}, "y": 0.88}
+    )
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    figure.add_annotation(text="no step recorded yet", showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
+    figure.add_annotation(
+        text="no step recorded yet", showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper"
+    )
     return figure

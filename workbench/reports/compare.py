@@ -48,10 +48,10 @@ class Evaluated:
 class Comparison:
     """What `compare` found: a table, its figure, and what they rest on.
 
-    `table` has a row for each (split, metric) and columns (group, field): `value` is the mean over the group's seeds,
-    `spread` their standard deviation, `seeds` and `queries` how many; groups but the first have `difference` to the first,
-    its 95 % interval `low` to `high`, and `verdict`: "higher", "lower", "within noise", or "" where single queries have no
-    result to resample. Shares are in [0, 1].
+    `table` has a row for each (split, metric) and columns (group, field): `value` is the mean over the
+    group's seeds, `spread` their standard deviation, `seeds` and `queries` how many; groups but the first
+    have `difference` to the first, its 95 % interval `low` to `high`, and `verdict`: "higher", "lower",
+    "within noise", or "" where single queries have no result to resample. Shares are in [0, 1].
     """
 
     table: "DataFrame"
@@ -70,7 +70,8 @@ class Comparison:
         first = next(iter(self.groups.values()))[0]
         splits = dict.fromkeys(self.table.index.get_level_values(0))
         return {
-            split: f"{first.reports[split]['images']:,} images, {first.reports[split]['captions']:,} captions" for split in splits
+            split: f"{first.reports[split]['images']:,} images, {first.reports[split]['captions']:,} captions"
+            for split in splits
         }
 
     @cached_property
@@ -86,25 +87,34 @@ class Comparison:
         for (split, metric), row in self.table.iterrows():
             values = {name: {key: _plain(row[name, key]) for key in row[name].index} for name in self.groups}
             rows.append({"split": split, "metric": metric, "groups": values})
-        runs = {name: [{"run": str(run.path), "seed": run.recipe.seed} for run in runs] for name, runs in self.groups.items()}
+        runs = {
+            name: [{"run": str(run.path), "seed": run.recipe.seed} for run in runs]
+            for name, runs in self.groups.items()
+        }
         return json.dumps({"groups": runs, "rows": rows, "note": self.note}, indent=2)
 
 
 def compare(runs: Sequence[RunLike]) -> Comparison:
-    """Evaluated runs side by side: seeds of one recipe pooled, the first run's group the baseline of all others.
+    """Evaluated runs side by side: seeds of one recipe pooled, the first run's group the baseline of all
+    others.
 
-    Runs whose recipes share a name but differ in a setting are groups of their own, named by what differs. The interval of a
-    difference is a paired bootstrap over images: results of single queries are averaged over a group's seeds, and all
-    captions of an image are drawn together. Raises SettingError where a run has not been evaluated, or where two were
-    evaluated on different data.
+    Runs whose recipes share a name but differ in a setting are groups of their own, named by what differs.
+    The interval of a difference is a paired bootstrap over images: results of single queries are averaged
+    over a group's seeds, and all captions of an image are drawn together. Raises SettingError where a run has
+    not been evaluated, or where two were evaluated on different data.
     """
     if isinstance(runs, str | PathLike) or hasattr(runs, "path"):
-        runs = [runs]  # type: ignore[list-item]
+        runs = [runs]
     groups = _grouped([_evaluated(run) for run in runs])
     everyone = [run for members in groups.values() for run in members]
     splits, left_out = _common([run.reports for run in everyone])
     if not splits:
-        raise SettingError("runs", [str(run.path) for run in everyone], "they share no evaluated split", "Evaluate them alike.")
+        raise SettingError(
+            "runs",
+            [str(run.path) for run in everyone],
+            "they share no evaluated split",
+            "Evaluate them alike.",
+        )
     rows: dict[tuple[str, str], dict[tuple[str, str], Any]] = {}
     for split in splits:
         _check_same_data(split, everyone)
@@ -122,10 +132,14 @@ def compare(runs: Sequence[RunLike]) -> Comparison:
 def _evaluated(run: RunLike) -> Evaluated:
     path = Path(run) if isinstance(run, str | PathLike) else Path(run.path)
     if not (path / "recipe.yaml").is_file():
-        raise SettingError("runs", str(path), "there is no recipe.yaml in this folder", "Give the folder of a run.")
+        raise SettingError(
+            "runs", str(path), "there is no recipe.yaml in this folder", "Give the folder of a run."
+        )
     reports = {report.stem: read_json(report) for report in sorted((path / "evaluation").glob("*.json"))}
     if not reports:
-        raise SettingError("runs", str(path), "this run has not been evaluated", f"Run `workbench evaluate {path}` first.")
+        raise SettingError(
+            "runs", str(path), "this run has not been evaluated", f"Run `workbench evaluate {path}` first."
+        )
     queries = {}
     for split in reports:
         stored = path / "evaluation" / f"{split}.npz"
@@ -147,20 +161,29 @@ def _grouped(runs: Sequence[Evaluated]) -> dict[str, list[Evaluated]]:
                 twin = next((other for other in group if other.recipe.seed == run.recipe.seed), None)
                 if twin is not None:
                     problem = f"both are seed {run.recipe.seed} of {first.name}"
-                    raise SettingError("runs", [str(twin.path), str(run.path)], problem, "Give each seed of a recipe once.")
+                    raise SettingError(
+                        "runs", [str(twin.path), str(run.path)], problem, "Give each seed of a recipe once."
+                    )
                 group.append(run)
                 break
         else:
             members.append([run])
     names = [group[0].recipe.name for group in members]
-    return {_group_name(group, [other for other, name in zip(members, names, strict=True) if name == group[0].recipe.name]): group for group in members}
+    return {
+        _group_name(
+            group, [other for other, name in zip(members, names, strict=True) if name == group[0].recipe.name]
+        ): group
+        for group in members
+    }
 
 
 def _group_name(group: list[Evaluated], namesakes: list[list[Evaluated]]) -> str:
     own = group[0].recipe
     told_apart: dict[str, Any] = {}
     for other in namesakes:
-        told_apart |= {key: mine for key, (mine, _) in differences(own, other[0].recipe).items() if key != "seed"}
+        told_apart |= {
+            key: mine for key, (mine, _) in differences(own, other[0].recipe).items() if key != "seed"
+        }
     settings = ", ".join(f"{key} {value}" for key, value in told_apart.items())
     return f"{own.name} ({settings})" if settings else own.name
 
@@ -196,7 +219,9 @@ def _row(split: str, metric: str, groups: Mapping[str, list[Evaluated]]) -> dict
         results, images = _seeds_averaged(split, metric, runs)
         if results is not None and abs(results.mean() - values.mean()) > 1e-6:
             paths = [str(run.path) for run in runs]
-            raise SettingError("runs", paths, f"{split}.json and {split}.npz disagree on {metric}", "Evaluate them again.")
+            raise SettingError(
+                "runs", paths, f"{split}.json and {split}.npz disagree on {metric}", "Evaluate them again."
+            )
         row[name, "value"] = values.mean()
         row[name, "spread"] = values.std(ddof=1) if len(values) > 1 else np.nan
         row[name, "seeds"] = len(values)
@@ -210,11 +235,15 @@ def _row(split: str, metric: str, groups: Mapping[str, list[Evaluated]]) -> dict
             low, high = interval.low, interval.high
         row[name, "difference"] = values.mean() - row[baseline, "value"]
         row |= {(name, "low"): low, (name, "high"): high}
-        row[name, "verdict"] = "" if np.isnan(low) else "higher" if low > 0 else "lower" if high < 0 else "within noise"
+        row[name, "verdict"] = (
+            "" if np.isnan(low) else "higher" if low > 0 else "lower" if high < 0 else "within noise"
+        )
     return row
 
 
-def _seeds_averaged(split: str, metric: str, runs: Sequence[Evaluated]) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _seeds_averaged(
+    split: str, metric: str, runs: Sequence[Evaluated]
+) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Each query's result, averaged over runs, and its image; None where a run has kept none."""
     found = [results_of_queries(metric, run.queries.get(split, {})) for run in runs]
     known = [each for each in found if each is not None]
@@ -223,8 +252,11 @@ def _seeds_averaged(split: str, metric: str, runs: Sequence[Evaluated]) -> tuple
     return np.mean([results for results, _ in known], axis=0), known[0][1]
 
 
-def results_of_queries(metric: str, queries: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-    """The result of every single query whose mean is the metric, and the image each query belongs to; None if not kept."""
+def results_of_queries(
+    metric: str, queries: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The result of every single query whose mean is the metric, and the image each query belongs to; None if
+    not kept."""
     direction, _, measure = metric.rpartition("_")
     short = {"text_to_image": "t2i", "image_to_text": "i2t"}.get(direction)
     if short and f"{short}_ranks" in queries:
@@ -241,15 +273,19 @@ def results_of_queries(metric: str, queries: Mapping[str, np.ndarray]) -> tuple[
 
 
 def _note(groups: Mapping[str, list[Evaluated]], left_out: Sequence[str]) -> str:
-    counts = ", ".join(f"{name}: {len(runs)} seed{'s' if len(runs) > 1 else ''}" for name, runs in groups.items())
+    counts = ", ".join(
+        f"{name}: {len(runs)} seed{'s' if len(runs) > 1 else ''}" for name, runs in groups.items()
+    )
     lines = [f"{counts}; ± is the standard deviation over seeds."]
     if len(groups) > 1:
         lines.append(
-            f"[..] is the 95 % interval of the difference: paired bootstrap over images, {RESAMPLES:,} resamples, captions of an "
-            "image together, seeds averaged. Within noise: it holds zero."
+            f"[..] is the 95 % interval of the difference: paired bootstrap over images, {RESAMPLES:,} "
+            "resamples, captions of an image together, seeds averaged. Within noise: it holds zero."
         )
         if min(map(len, groups.values())) < 3:
-            lines.append("It does not cover the luck of the seed: a claim wants three seeds or more on either side.")
+            lines.append(
+                "It does not cover the luck of the seed: a claim wants three seeds or more on either side."
+            )
     if left_out:
         lines.append(f"Not in every run, so left out: {', '.join(left_out)}.")
     return "\n".join(lines)

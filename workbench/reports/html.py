@@ -38,7 +38,7 @@ def write_report(
     """
     from plotly.offline import get_plotlyjs
 
-    opened = [Run(run if isinstance(run, str | PathLike) else run.path) for run in runs]
+    opened = [Run(Path(run if isinstance(run, str | PathLike) else run.path)) for run in runs]
     sections: list[tuple[str, str]] = []
     if all(any((run.path / "evaluation").glob("*.json")) for run in opened):
         comparison = compare(opened)

@@ -1,4 +1,5 @@
-"""Comparison tables for people: aligned text for a terminal, HTML that keeps its looks wherever it is pasted."""
+"""Comparison tables for people: aligned text for a terminal, HTML that keeps its looks wherever it is
+pasted."""
 
 from collections.abc import Mapping
 from html import escape
@@ -68,9 +69,13 @@ def comparison_html(table: DataFrame, sizes: Mapping[str, str], note: str) -> st
         for metric, row in rows.loc[split].iterrows():
             line = [f'<td style="{cell};border-bottom:1px solid {GRID}">{escape(metric_label(metric))}</td>']
             for group in groups:
-                line.append(f'<td style="{cell};border-bottom:1px solid {GRID}">{value_text(row[group], metric)}</td>')
+                line.append(
+                    f'<td style="{cell};border-bottom:1px solid {GRID}">{value_text(row[group], metric)}</td>'
+                )
                 if group != groups[0]:
-                    line.append(f'<td style="{cell};border-bottom:1px solid {GRID}">{_difference_html(row[group], metric)}</td>')
+                    line.append(
+                        f'<td style="{cell};border-bottom:1px solid {GRID}">{_difference_html(row[group], metric)}</td>'
+                    )
             lines.append(f"<tr>{''.join(line)}</tr>")
     notes = "".join(f"<div>{escape(line)}</div>" for line in note.split("\n"))
     return (

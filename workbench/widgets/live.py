@@ -3,6 +3,7 @@
 import json
 import os
 from array import array
+from base64 import b64encode
 from bisect import bisect_left
 from collections.abc import Sequence
 from math import nan
@@ -23,9 +24,9 @@ TAIL = 64  # bytes before the reading position that must still be what they were
 class Records:
     """metrics.jsonl, read piece by piece while another process writes it.
 
-    A last line without its end is left for the next time. A file that was rewritten, or cut and grown again (a run that
-    resumes cuts off what came after its checkpoint), is read anew; where a step comes a second time, the first one and all
-    that followed it are forgotten.
+    A last line without its end is left for the next time. A file that was rewritten, or cut and grown again
+    (a run that resumes cuts off what came after its checkpoint), is read anew; where a step comes a second
+    time, the first one and all that followed it are forgotten.
     """
 
     def __init__(self, path: Path) -> None:
@@ -81,7 +82,8 @@ class Records:
         except (ValueError, KeyError, TypeError, AttributeError):
             return  # a line that a full disk or a kill left in pieces
         if kind == "step":
-            # A validation comes after the step of its number, so one of this step or later belongs to an earlier try.
+            # A validation comes after the step of its number, so one of this step or later belongs to an
+            # earlier try.
             self._tables["validation"].cut(step)
         if kind in self._tables:
             self._tables[kind].add(record)
@@ -125,62 +127,66 @@ class _Table:
 
 
 class LiveFigure:
-    """A training figure in a notebook that moves while it is open, and is a plain plotly figure once closed.
+    """A figure in a notebook that moves while it is open, and is a plain plotly figure once closed.
 
-    Measured in JupyterLab 4.6 with ipykernel 7.4: only a FigureWidget moves, and only a plain figure is still there when a
-    saved notebook is opened again. So the one takes the other's place under the same display id. Messages to a widget,
-    and that replacement, may come from any thread, and arrive while a cell runs.
+    Only a widget moves, and only a plain figure is still there when a saved notebook is opened again: the one takes the
+    other's place under the same display id. Messages to a widget, and that replacement, may come from any thread and arrive
+    while a cell runs (measured: JupyterLab 4.6, ipykernel 7.4). The widget is not plotly's own FigureWidget: that one reads
+    5 MB of plotly.js within the two seconds which anywidget gives a widget to get ready, and where training leaves the
+    browser little time it misses them and stays empty; ours reads it afterwards, and leaves out pictures it is too slow for.
     """
 
     def __init__(self, figure: "go.Figure") -> None:
-        import ipywidgets
         from IPython.display import display
 
-        self._widgets: list[Any] = []
-        self._box = ipywidgets.VBox()
+        self._picture: dict[str, Any] = {}
+        self._widget = _widget()
         self.rebuild(figure)
-        self._handle = display(self._box, display_id=True)
+        self._handle = display(self._widget, display_id=True)
 
     def rebuild(self, figure: "go.Figure") -> None:
-        """Show other curves or panels than before."""
-        import ipywidgets
-        import plotly.graph_objects as go
+        """Show another figure."""
+        self._picture = plain(figure)
+        # A view that somebody has zoomed stays zoomed.
+        self._picture["layout"]["uirevision"] = "live"
+        self._widget.figure = json.dumps(self._picture)
 
-        # A figure without curves is words only. Curves put into a FigureWidget that had none, or taken out and replaced,
-        # never show in the browser, and closing one that a slow browser is still loading takes its successor along: so a
-        # new one takes the old one's place, and all are closed at the end.
-        if figure.data:
-            widget = go.FigureWidget(figure)
-        else:
-            widget = ipywidgets.HTML()
-        self._widgets.append(widget)
-        self.say(figure.layout.title.text, figure.layout.title.subtitle.text)
-        self._box.children = [widget]
-
-    def move(self, panels: Sequence["Panel"], title: str, subtitle: str) -> None:
+    def move(self, panels: Sequence["Panel"], subtitle: str) -> None:
         """Give the curves that are there new points."""
         curves = [curve for panel in panels for curve in panel.curves]
-        widget = self._widgets[-1]
-        with widget.batch_update():
-            for trace, curve in zip(widget.data, curves, strict=True):
-                trace.x, trace.y, trace.mode = curve.x, curve.y, curve.mode
-            widget.layout.title.update(text=title, subtitle={"text": subtitle})
+        for trace, curve in zip(self._picture["data"], curves, strict=True):
+            trace |= {"x": _array(curve.x), "y": _array(curve.y), "mode": curve.mode}
+        self._picture["layout"]["title"]["subtitle"]["text"] = subtitle
+        self._widget.figure = json.dumps(self._picture)
 
-    def say(self, title: str, subtitle: str) -> None:
-        """Change the words above the figure."""
-        widget = self._widgets[-1]
-        if not hasattr(widget, "batch_update"):
-            widget.value = f'<div style="padding:12px"><b style="font-size:16px">{title}</b><br>{subtitle}</div>'
-            return
-        with widget.batch_update():
-            widget.layout.title.update(text=title, subtitle={"text": subtitle})
+    def say(self, subtitle: str) -> None:
+        """Change the line below the title."""
+        self._widget.words = subtitle
 
     def close(self, figure: "go.Figure") -> None:
         """Leave a plain figure in the widget's place."""
         if self._handle is not None:  # None outside of IPython
             self._handle.update(plain_bundle(figure), raw=True)
-        for widget in [*self._widgets, self._box]:
-            widget.close()
+        self._widget.close()
+
+
+def _widget() -> Any:
+    import anywidget
+    import traitlets
+    from plotly.offline import get_plotlyjs
+
+    class _LiveFigure(anywidget.AnyWidget):
+        _esm = (Path(__file__).parent / "live_figure.js").read_text(encoding="utf-8")
+        library = traitlets.Unicode(get_plotlyjs()).tag(sync=True)
+        figure = traitlets.Unicode().tag(sync=True)  # a plotly figure as JSON
+        words = traitlets.Unicode().tag(sync=True)
+
+    return _LiveFigure()
+
+
+def _array(values: np.ndarray) -> dict[str, str]:
+    """float32 values as plotly.js reads them from JSON."""
+    return {"dtype": "f4", "bdata": b64encode(values.astype("<f4").tobytes()).decode()}
 
 
 def show_plain(figure: "go.Figure") -> None:
@@ -192,7 +198,12 @@ def show_plain(figure: "go.Figure") -> None:
 
 def plain_bundle(figure: "go.Figure") -> dict[str, Any]:
     """The figure as JupyterLab, papermill and nbconvert store it, with a word for readers without plotly."""
+    words = figure.layout.title.text or "figure"
+    return {"application/vnd.plotly.v1+json": plain(figure), "text/plain": f"<{words}>"}
+
+
+def plain(figure: "go.Figure") -> dict[str, Any]:
+    """The figure as JSON, read back."""
     from plotly.io import to_json
 
-    words = figure.layout.title.text or "figure"
-    return {"application/vnd.plotly.v1+json": json.loads(to_json(figure)), "text/plain": f"<{words}>"}
+    return dict(json.loads(to_json(figure)))

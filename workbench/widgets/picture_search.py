@@ -19,14 +19,15 @@ class HasPictures(Protocol):
 
 
 class PictureSearch:
-    """A box to type in and a button to give a picture; below, the pictures that fit best, with scores and captions.
+    """A box to type in and a button to give a picture; below, the pictures that fit best, with scores and
+    captions.
 
         index = PictureIndex(run.model(), pairs)
         PictureSearch(pairs, index.words, index.picture, query="a red apple above a dog")
 
-    `words(text, best)` and `picture(bytes of an image file, best)` return the best rows with their scores, best first;
-    without the latter there is no button. The first query is answered at once. Under `WORKBENCH_HEADLESS=1` there is no
-    widget, only that first answer, as `show` gives it.
+    `words(text, best)` and `picture(bytes of an image file, best)` return the best rows with their scores,
+    best first; without the latter there is no button. The first query is answered at once. Under
+    `WORKBENCH_HEADLESS=1` there is no widget, only that first answer, as `show` gives it.
     """
 
     def __init__(
@@ -43,11 +44,14 @@ class PictureSearch:
         self._live = os.environ.get("WORKBENCH_HEADLESS") != "1" if live is None else live
 
     def show(self, query: str | bytes) -> Gallery:
-        """The answer as HTML: to words, or to a picture given as the bytes of its file; raises BadSample for no picture."""
+        """The answer as HTML: to words, or to a picture given as the bytes of its file; raises BadSample for
+        no picture."""
         if isinstance(query, str):
             hits, title = self.words(query, self.best), f"“{query}”"
         elif self.picture is None:
-            raise ValueError("PictureSearch: this search knows words only; give it `picture` to search by pictures")
+            raise ValueError(
+                "PictureSearch: this search knows words only; give it `picture` to search by pictures"
+            )
         else:
             hits, title = self.picture(query, self.best), "Most like your picture"
         found = [Picture(self.pairs.image(row), self.pairs.captions(row)[:1], score) for row, score in hits]
@@ -69,7 +73,12 @@ class PictureSearch:
 
         wide = ipywidgets.Layout(width="420px")
         # Not at every letter: when Enter is pressed or the box is left.
-        box = ipywidgets.Text(value=self.query, placeholder="words to search for, then Enter", continuous_update=False, layout=wide)
+        box = ipywidgets.Text(
+            value=self.query,
+            placeholder="words to search for, then Enter",
+            continuous_update=False,
+            layout=wide,
+        )
         answer = ipywidgets.HTML(value=str(first))
         parts: list[Any] = [box]
 
@@ -95,4 +104,6 @@ class PictureSearch:
         try:
             return str(self.show(query))
         except BadSample as error:
-            return f'<div style="color:#cc3311">This cannot be read as a picture: {escape(error.reason)}</div>'
+            return (
+                f'<div style="color:#cc3311">This cannot be read as a picture: {escape(error.reason)}</div>'
+            )

@@ -29,7 +29,13 @@ SHARE = 0.05  # of one core's time that drawing may take from a training in the 
 SILENCE = 15.0  # seconds without a sign of life after which a run is asked whether it still lives
 PATIENCE = 60.0  # seconds that a run may take to write its first status
 ENDED = ("finished", "interrupted", "failed", "gone")
-COLOURS = {"running": "#0077bb", "finished": "#00796b", "interrupted": "#b3541e", "failed": "#cc3311", "gone": "#cc3311"}
+COLOURS = {
+    "running": "#0077bb",
+    "finished": "#00796b",
+    "interrupted": "#b3541e",
+    "failed": "#cc3311",
+    "gone": "#cc3311",
+}
 
 
 class TrainingMonitor:
@@ -40,8 +46,9 @@ class TrainingMonitor:
         with TrainingMonitor(folder):         # around a training in this kernel
             run = workbench.train(recipe, run_dir=folder)
 
-    `source` is a Job, a Run or a run folder. A run that has ended is shown as a plain figure. With `live=False`, the default
-    under `WORKBENCH_HEADLESS=1`, there is no widget, only the figure at the end. The picture changes at most twice a second.
+    `source` is a Job, a Run or a run folder. A run that has ended is shown as a plain figure. With
+    `live=False`, the default under `WORKBENCH_HEADLESS=1`, there is no widget, only the figure at the end.
+    The picture changes at most twice a second.
     """
 
     def __init__(self, source: Any, live: bool | None = None) -> None:
@@ -56,7 +63,8 @@ class TrainingMonitor:
 
     @property
     def state(self) -> str:
-        """starting, running, finished, interrupted, failed, or gone: it says that it is running, but nothing is."""
+        """starting, running, finished, interrupted, failed, or gone: it says that it is running, but nothing
+        is."""
         return self._state(_read_status(self.path))
 
     @property
@@ -67,17 +75,22 @@ class TrainingMonitor:
     def watch(self, timeout: float | None = None) -> None:
         """Follow the run until it ends, or for `timeout` seconds; the figure stays.
 
-        An interrupt stops the watching and not the run, except headless, where nobody is left to stop a Job later: there the
-        Job is asked to save and stop. Raises SettingError where there is no run.
+        An interrupt stops the watching and not the run, except headless, where nobody is left to stop a Job
+        later: there the Job is asked to save and stop. Raises SettingError where there is no run.
         """
         if self._job is None and not (self.path / "recipe.yaml").is_file():
-            raise SettingError("run", str(self.path), "there is no run in this folder", "Give the folder of a run, or a Job.")
+            raise SettingError(
+                "run", str(self.path), "there is no run in this folder", "Give the folder of a run, or a Job."
+            )
         deadline = None if timeout is None else time.monotonic() + timeout
         view = _View(self)
         try:
             try:
                 view.open(self._live)
-                self._follow(view, lambda: self.state in ENDED or (deadline is not None and time.monotonic() > deadline))
+                self._follow(
+                    view,
+                    lambda: self.state in ENDED or (deadline is not None and time.monotonic() > deadline),
+                )
             finally:
                 view.close()
         except KeyboardInterrupt:
@@ -93,11 +106,15 @@ class TrainingMonitor:
         self._view = _View(self)
         self._view.open(self._live)
         if self._live:
-            self._thread = threading.Thread(target=self._follow, args=(self._view, self._leave.is_set), daemon=True)
+            self._thread = threading.Thread(
+                target=self._follow, args=(self._view, self._leave.is_set), daemon=True
+            )
             self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._leave.set()
         if self._thread is not None:
             self._thread.join()
@@ -130,7 +147,11 @@ class TrainingMonitor:
         said = status.get("state")
         if self._within or (self._job is not None and self._job.running):
             # Before the first step of a run that resumes, its status is still that of the last time.
-            return said if said == "running" or (said and status.get("updated", 0) >= self._since) else "starting"
+            return (
+                said
+                if said == "running" or (said and status.get("updated", 0) >= self._since)
+                else "starting"
+            )
         if said is None:
             waiting = self._job is None and time.time() - self._since < PATIENCE
             return "starting" if waiting or (self._job is None and is_locked(self.path)) else "gone"
@@ -139,7 +160,8 @@ class TrainingMonitor:
         return said
 
     def _is_silent(self, status: dict[str, Any]) -> bool:
-        """Whether a run that says it is running on this machine has died; of other machines only their files can tell."""
+        """Whether a run that says it is running on this machine has died; of other machines only their files
+        can tell."""
         quiet = time.time() - status.get("updated", 0) > SILENCE
         return quiet and status.get("host") == socket.gethostname() and not is_locked(self.path)
 
@@ -183,7 +205,8 @@ class _View:
         began = time.thread_time()
         self._records.read()
         new = self._records.steps - self._steps
-        # A slow browser, or one far away, falls behind when it is sent pictures that differ by less than a pixel.
+        # A slow browser, or one far away, falls behind when it is sent pictures that differ by less than a
+        # pixel.
         if new < 0 or new > WORTH * self._steps or (new and time.monotonic() - self._moved > LATEST):
             self._draw(self._live)
         else:

@@ -1,0 +1,27 @@
+"""The report page: whole in itself, plotly once, users' text escaped, nobody's folders in it."""
+
+import re
+
+from tests.fake_runs import write_run
+from workbench.reports.html import write_report
+
+
+def test_a_page_stands_alone_and_escapes_what_users_wrote(tmp_path):
+    runs = [
+        write_run(tmp_path / "alone", "task_only_demo", splits={"test": 0.0}),
+        write_run(tmp_path / "distilled", splits={"test": 0.5}),
+    ]
+    page = write_report(runs, tmp_path / "out" / "report.html", [("A <b> heading", "<p>section</p>")])
+    text = page.read_text(encoding="utf-8")
+    assert page == tmp_path / "out" / "report.html"
+    # plotly.js itself holds addresses as text; what the page would load is what matters.
+    assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=[\"']?https?:", text)
+    assert text.count("plotly.js v") == 1
+    assert "A &lt;b&gt; heading" in text and "<p>section</p>" in text
+    assert text.count("plotly-graph-div") == 3  # the comparison and both runs' curves
+    assert "objectives.fd" in text and str(tmp_path) not in text
+
+
+def test_runs_that_were_not_evaluated_have_a_page_too(tmp_path):
+    page = write_report([write_run(tmp_path / "run")], tmp_path / "report.html")
+    assert page.read_text(encoding="utf-8").count("plotly-graph-div") == 1

@@ -1,0 +1,50 @@
+// The browser's side of LiveFigure: draws the newest figure, and leaves out those it has no time for.
+
+function plotly(source) {
+  if (!globalThis.workbenchPlotly) {
+    // plotly.js hands itself to a module loader where there is one; here it shall come back to us and nowhere else.
+    const module = { exports: {} };
+    new Function("module", "exports", "define", source)(module, module.exports, undefined);
+    globalThis.workbenchPlotly = module.exports;
+  }
+  return globalThis.workbenchPlotly;
+}
+
+function render({ model, el }) {
+  const place = document.createElement("div");
+  el.append(place);
+  let busy = false;
+  let wanted = "";
+  let closed = false;
+
+  async function draw(what) {
+    wanted = wanted === "figure" ? "figure" : what;
+    if (busy) return;
+    busy = true;
+    while (wanted && !closed) {
+      const now = wanted;
+      wanted = "";
+      const library = plotly(model.get("library"));
+      if (now === "figure") {
+        const { data, layout } = JSON.parse(model.get("figure"));
+        await library.react(place, data, layout, { responsive: true, displaylogo: false });
+      } else {
+        await library.relayout(place, { "title.subtitle.text": model.get("words") });
+      }
+      // Let the page breathe, and messages come in, between two pictures.
+      await new Promise((done) => setTimeout(done, 50));
+    }
+    busy = false;
+  }
+
+  model.on("change:figure", () => draw("figure"));
+  model.on("change:words", () => draw("words"));
+  // Not within the two seconds that a widget has to get ready.
+  setTimeout(() => draw("figure"));
+  return () => {
+    closed = true;
+    if (globalThis.workbenchPlotly) globalThis.workbenchPlotly.purge(place);
+  };
+}
+
+export default { render };
