@@ -8,7 +8,10 @@ like.
 """
 
 import argparse
+import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import workbench
 from workbench.evaluation.suites import evaluate
@@ -53,6 +56,7 @@ def main() -> None:
     )
     with atomic_write(arguments.out / "distillation_gain.md", "w") as stream:
         stream.write(markdown(comparison.table, teacher))
+    draw(comparison.figure, arguments.out / "distillation_gain.png")
     print(comparison)
     print(write_report(runs, arguments.runs / "distillation_gain.html"))
 
@@ -86,6 +90,25 @@ def markdown(table, teacher: dict[str, dict[str, float]]) -> str:
             cells = [split, SHOWN[metric], *values, interval, f"{100 * teacher[split][metric]:.1f}"]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def draw(figure: Any, path: Path) -> None:
+    """Photograph a figure in Chromium, where there is one."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        print(f"no Chromium here: {path.name} stays as it is")
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as browsers, tempfile.TemporaryDirectory() as folder:
+        page_file = Path(folder) / "figure.html"
+        figure.write_html(page_file, config={"displayModeBar": False})
+        browser = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1100, "height": 700})
+        page.goto(page_file.as_uri())
+        page.wait_for_selector(".main-svg")
+        page.locator(".js-plotly-plot").screenshot(path=path)
+        browser.close()
 
 
 if __name__ == "__main__":

@@ -183,8 +183,8 @@ def test_zero_rows_score_zero() -> None:
     result = retrieval_metrics(np.array([[1.0, 0], [0, 0]]), np.array([[-1.0, 0], [1, 0]]), [0, 1])
     np.testing.assert_array_equal(result.text_to_image.ranks, [2, 2])
     np.testing.assert_array_equal(result.image_to_text.ranks, [2, 2])
-    check_zero = retrieval_metrics(np.array([[1.0, 0], [0, 0]]), np.array([[1.0, 0], [-1, 0]]), [0, 1])
-    np.testing.assert_array_equal(check_zero.text_to_image.ranks, [1, 1])
+    other = retrieval_metrics(np.array([[1.0, 0], [0, 0]]), np.array([[1.0, 0], [-1, 0]]), [0, 1])
+    np.testing.assert_array_equal(other.text_to_image.ranks, [1, 1])
 
 
 def test_images_without_captions_are_candidates_only() -> None:

@@ -210,7 +210,7 @@ class _View:
         if new < 0 or new > WORTH * self._steps or (new and time.monotonic() - self._moved > LATEST):
             self._draw(self._live)
         else:
-            self._live.say(*self._words())
+            self._live.say(self._words()[1])
         return max(REFRESH, min(LATEST, (time.thread_time() - began) / SHARE))
 
     def _draw(self, live: LiveFigure) -> None:
@@ -218,7 +218,7 @@ class _View:
 
         panels = training_panels(self._records, live=True)
         if _structure(panels) == self._structure:
-            live.move(panels, *self._words())
+            live.move(panels, self._words()[1])
             self._steps, self._moved = self._records.steps, time.monotonic()
         else:
             live.rebuild(self.figure(live=True))
