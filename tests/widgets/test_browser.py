@@ -13,7 +13,7 @@ from tests.browser import PLOTLY, Lab, Page, jupyter_lab
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 100  # seconds; a machine with nothing else to do needs a tenth
+PATIENCE = 240  # seconds; a machine with nothing else to do needs a tenth
 
 
 @pytest.fixture(scope="module")

@@ -53,12 +53,10 @@ class Records:
 
     def read(self) -> None:
         """Take in what was written since the last time."""
-        try:
-            stream = open(self.path, "rb")
-        except FileNotFoundError:
+        if not self.path.is_file():
             self._forget()
             return
-        with stream:
+        with open(self.path, "rb") as stream:
             found = os.fstat(stream.fileno())
             stream.seek(max(0, self._place - len(self._tail)))
             same = (found.st_dev, found.st_ino) == self._file and stream.read(len(self._tail)) == self._tail
@@ -105,7 +103,7 @@ class _Table:
     def add(self, record: dict[str, Any]) -> None:
         self.cut(record["step"])
         rows = len(self)
-        for name, value in record.items():
+        for name in record:
             if name not in self._columns:
                 self._columns[name] = array("d", [nan]) * rows
         for name, column in self._columns.items():
@@ -129,11 +127,12 @@ class _Table:
 class LiveFigure:
     """A figure in a notebook that moves while it is open, and is a plain plotly figure once closed.
 
-    Only a widget moves, and only a plain figure is still there when a saved notebook is opened again: the one takes the
-    other's place under the same display id. Messages to a widget, and that replacement, may come from any thread and arrive
-    while a cell runs (measured: JupyterLab 4.6, ipykernel 7.4). The widget is not plotly's own FigureWidget: that one reads
-    5 MB of plotly.js within the two seconds which anywidget gives a widget to get ready, and where training leaves the
-    browser little time it misses them and stays empty; ours reads it afterwards, and leaves out pictures it is too slow for.
+    Only a widget moves, and only a plain figure is still there when a saved notebook is opened again: the
+    one takes the other's place under the same display id. Messages to a widget, and that replacement, may
+    come from any thread and arrive while a cell runs (measured: JupyterLab 4.6, ipykernel 7.4). The widget is
+    not plotly's own FigureWidget: that one reads 5 MB of plotly.js within the two seconds which anywidget
+    gives a widget to get ready, and where training leaves the browser little time it misses them and stays
+    empty. Ours reads it afterwards, and leaves out pictures it is too slow for.
     """
 
     def __init__(self, figure: "go.Figure") -> None:

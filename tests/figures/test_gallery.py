@@ -1,0 +1,51 @@
+"""Pictures as HTML: small, whole, and harmless whatever a caption holds."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from workbench.figures.gallery import Gallery, Picture, data_uri, gallery
+
+
+def opened(uri: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
+
+
+def test_pixels_arrive_as_they_were() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 20, 30), dtype=np.uint8)
+    for image in (pixels, torch.from_numpy(pixels), pixels.transpose(1, 2, 0)):
+        np.testing.assert_array_equal(np.asarray(opened(data_uri(image))), pixels.transpose(1, 2, 0))
+
+
+def test_large_pictures_become_thumbnails_and_stay_themselves() -> None:
+    original = Image.new("RGB", (900, 300))
+    assert opened(data_uri(original, 90)).size == (90, 30)
+    assert original.size == (900, 300)
+
+
+def test_words_are_shown_as_words() -> None:
+    evil = '<script>alert("x")</script>'
+    page = gallery([Picture(Image.new("RGB", (8, 8)), [evil], 0.5, note=evil, marked=True)], title=evil)
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") == 3
+    assert "0.500" in page
+    assert isinstance(page, Gallery) and page._repr_html_() == page
+
+
+def test_nothing_but_data_is_loaded() -> None:
+    page = gallery([Picture(Image.new("RGB", (8, 8)))] * 3)
+    sources = re.findall(r'src="([^"]{0,30})', page)
+    assert len(sources) == 3 and all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "no pictures" in gallery([])
+
+
+def test_what_is_no_picture_is_refused() -> None:
+    with pytest.raises(ValueError, match="uint8 pixels"):
+        data_uri(np.zeros((3, 4, 4)))
+    with pytest.raises(ValueError, match="uint8 pixels"):
+        data_uri(np.zeros((4, 4), dtype=np.uint8))

@@ -1,0 +1,103 @@
+"""Training figures of one run and of several, whatever is missing."""
+
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from pandas import DataFrame
+
+from tests.fake_runs import write_run
+from workbench.figures.training import SKIPPED, VALIDATION, Curves, training_figure, training_panels
+from workbench.training.run import Run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(write_run(tmp_path_factory.mktemp("run"), steps=150, skipped=(20, 21, 90)))
+
+
+def titles(figure: go.Figure) -> list[str]:
+    return [annotation.text for annotation in figure.layout.annotations]
+
+
+def test_one_run_shows_everything(run: Run) -> None:
+    figure = training_figure(run, "a title", "and what it says")
+    text = " ".join(titles(figure))
+    for word in (
+        "weighted",
+        "unweighted",
+        "Validation",
+        "Cosine",
+        "scale",
+        "Gradient",
+        "Learning",
+        "Samples",
+    ):
+        assert word in text
+    named = [trace.name for trace in figure.data if trace.showlegend]
+    assert len(named) == len(set(named))
+    assert {"loss", "task", "crd", "fd", "icl", SKIPPED}.issubset(named)
+    assert all(trace.x.dtype == trace.y.dtype == np.float32 for trace in figure.data)
+    assert figure.layout.title.subtitle.text == "and what it says"
+    figure.to_json()
+
+
+def test_weighted_and_unweighted_terms(run: Run) -> None:
+    panels = {panel.title: panel for panel in training_panels(run)}
+    weighted = {curve.name: curve for curve in panels["Loss and weighted terms"].curves if not curve.behind}
+    plain = {curve.name: curve for curve in panels["Loss terms, unweighted"].curves if not curve.behind}
+    np.testing.assert_allclose(weighted["fd"].y, 4 * plain["fd"].y, rtol=1e-5)
+    assert weighted["fd"].colour == plain["fd"].colour
+
+
+def test_skipped_steps_are_marked(run: Run) -> None:
+    marks = next(curve for panel in training_panels(run) for curve in panel.curves if curve.name == SKIPPED)
+    assert marks.x.tolist() == [20, 21, 90]
+    assert np.isfinite(marks.y).all()
+
+
+def test_a_run_that_never_had_a_finite_step() -> None:
+    nothing = [None, None]
+    metrics = DataFrame({"step": [1, 2], "loss": nothing, "gradient_norm": nothing, "scale": [14.0, 14.0]})
+    figure = training_figure(Curves(metrics, DataFrame()))
+    assert any("scale" in title for title in titles(figure))
+
+
+def test_no_step_and_one_step(tmp_path: Path) -> None:
+    assert "no step" in titles(training_figure(Curves(DataFrame(), DataFrame())))[0]
+    one = Run(write_run(tmp_path / "one", "task_only_demo", steps=1))
+    figure = training_figure(one)
+    assert all("markers" in trace.mode for trace in figure.data if len(trace.x))
+    assert not any("Cosine" in title for title in titles(figure))
+
+
+def test_a_live_figure_keeps_its_shape_while_it_grows(run: Run) -> None:
+    def shape(steps: int, validated: int) -> list[tuple[str, str]]:
+        grown = Curves(run.metrics.iloc[:steps], run.validations.iloc[:validated])
+        return [(p.title, curve.name) for p in training_panels(grown, live=True) for curve in p.curves]
+
+    assert shape(1, 0) == shape(10, 0) == shape(60, 3) == shape(150, 10)
+    assert any(title == VALIDATION for title, _ in shape(1, 0))
+    assert not any(p.title == VALIDATION for p in training_panels(Curves(run.metrics, DataFrame())))
+
+
+def test_seeds_share_a_colour_and_a_place_in_the_legend(tmp_path: Path) -> None:
+    runs = {
+        name: [Run(write_run(tmp_path / f"{name}-{seed}", name, seed, steps=60)) for seed in range(2)]
+        for name in ("task_only_demo", "clip_kd_demo")
+    }
+    figure = training_figure(runs)
+    assert [trace.name for trace in figure.data if trace.showlegend] == list(runs)
+    colours = {name: {t.line.color for t in figure.data if t.legendgroup == name} for name in runs}
+    assert all(len(each) == 1 for each in colours.values())
+    assert colours["task_only_demo"] != colours["clip_kd_demo"]
+
+
+def test_long_runs_are_drawn_with_few_points() -> None:
+    steps = np.arange(1, 30_001)
+    loss = 1 / steps
+    loss[12_345] = 99
+    figure = training_figure(Curves(DataFrame({"step": steps, "loss": loss}), DataFrame()))
+    assert max(len(trace.x) for trace in figure.data) <= 2000
+    assert max(trace.y.max() for trace in figure.data if len(trace.y)) == 99

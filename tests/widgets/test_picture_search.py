@@ -1,0 +1,83 @@
+"""Picture search: the widget knows no models, and answers in HTML."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from workbench.data.decode import decode_image
+from workbench.widgets import PictureSearch
+
+
+class Colours:
+    names = ("red", "green", "blue")
+
+    def image(self, row: int) -> np.ndarray:
+        pixels = np.zeros((3, 16, 16), np.uint8)
+        pixels[row] = 255
+        return pixels
+
+    def captions(self, row: int) -> list[str]:
+        return [f"all {self.names[row]} <script>", "another caption"]
+
+
+def words(text: str, best: int) -> list[tuple[int, float]]:
+    scored = [(row, float(name in text)) for row, name in enumerate(Colours.names)]
+    return sorted(scored, key=lambda hit: -hit[1])[:best]
+
+
+def picture(data: bytes, best: int) -> list[tuple[int, float]]:
+    mean = decode_image(data).float().mean((1, 2))
+    return [(int(mean.argmax()), float(mean.max()))][:best]
+
+
+def png(colour: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_words_and_pictures() -> None:
+    search = PictureSearch(Colours(), words, picture, best=2)
+    found = search.show("something green & <b>")
+    assert found.count("<img") == 2
+    assert found.index("all green &lt;script&gt;") < found.index("all red")
+    assert "<b>" not in found and "<script" not in found
+    assert "all blue" in search.show(png("blue"))
+
+
+def test_headless_shows_the_first_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    import IPython.display
+
+    displayed: list[Any] = []
+    monkeypatch.setattr(IPython.display, "display", lambda value, **_: displayed.append(value))
+    PictureSearch(Colours(), words, query="blue")._ipython_display_()
+    assert len(displayed) == 1
+    assert "all blue" in displayed[0]._repr_html_()
+
+
+def test_a_file_that_is_no_picture_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = PictureSearch(Colours(), words, picture)
+    answer = search._answer(b"<html>no picture</html>")
+    assert "cannot be read" in answer and "HTML" in answer
+
+
+def test_a_search_without_pictures() -> None:
+    with pytest.raises(ValueError, match="words only"):
+        PictureSearch(Colours(), words).show(png("red"))
+
+
+def test_the_widget_answers_what_is_typed() -> None:
+    search = PictureSearch(Colours(), words, picture, query="red", live=True)
+    box, answer = search._widget(search.show("red")).children
+    before = answer.value
+    box.children[0].value = "blue"
+    assert answer.value != before
+    box.children[0].value = "  "
+    assert "all blue" in answer.value
+    box.children[1].value = (
+        {"content": memoryview(png("green")), "name": "a.png", "type": "", "size": 1, "last_modified": 0},
+    )
+    assert "Most like your picture" in answer.value
