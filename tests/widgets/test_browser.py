@@ -150,16 +150,18 @@ PictureSearch(Colours(), words, lambda data, best: [(2, 1.0)], query="green")"""
     )
     with lab.open(name) as page:
         page.run_all(PATIENCE)
-        first = page.tab.locator(".widget-html-content img").first
+        first = page.tab.locator(".jp-OutputArea-output img").first
         page.wait_for(
-            lambda page: page.tab.locator(".widget-html-content img").count() == 3, PATIENCE, "three pictures"
+            lambda page: page.tab.locator(".jp-OutputArea-output img").count() == 3,
+            PATIENCE,
+            "three pictures",
         )
         before = first.get_attribute("src")
         box = page.tab.locator(".widget-text input")
         box.fill("something blue")
         box.press("Enter")
         page.wait_for(lambda _: first.get_attribute("src") != before, PATIENCE, "another best picture")
-        assert "all blue <script>" in page.tab.locator(".widget-html-content").last.inner_text()
+        assert "all blue <script>" in page.tab.locator(".jp-OutputArea-output").last.inner_text()
         page.save()
         page.reopen()
         page.wait_for(

@@ -1,6 +1,7 @@
 """Picture search: the widget knows no models, and answers in HTML."""
 
 import io
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -70,14 +71,12 @@ def test_a_search_without_pictures() -> None:
 
 
 def test_the_widget_answers_what_is_typed() -> None:
-    search = PictureSearch(Colours(), words, picture, query="red", live=True)
-    box, answer = search._widget(search.show("red")).children
-    before = answer.value
-    box.children[0].value = "blue"
-    assert answer.value != before
-    box.children[0].value = "  "
-    assert "all blue" in answer.value
-    box.children[1].value = (
-        {"content": memoryview(png("green")), "name": "a.png", "type": "", "size": 1, "last_modified": 0},
-    )
-    assert "Most like your picture" in answer.value
+    answers: list[str] = []
+    box, button = PictureSearch(Colours(), words, picture, live=True)._widget(answers.append).children
+    box.value = "blue"
+    assert "“blue”" in answers[-1]
+    box.value = "  "
+    assert len(answers) == 1
+    file = {"content": memoryview(png("green")), "name": "a.png", "type": "", "size": 1}
+    button.value = (file | {"last_modified": datetime.now(UTC)},)
+    assert "Most like your picture" in answers[-1] and "all green" in answers[-1]

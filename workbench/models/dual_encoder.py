@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import json
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -64,7 +65,9 @@ class DualEncoder(nn.Module):
     @property
     def scale(self) -> Float[Tensor, ""]:
         """Multiplier of cosine similarities: the exponential of the learned log, within [1, 100]."""
-        return self.clip.logit_scale.exp().clamp(1.0, MAX_SCALE).reshape(())
+        log = self.clip.logit_scale
+        # A plain clamp passes no gradient at its bounds, and a scale that came to one would stay there.
+        return (log - (log - log.clamp(0.0, math.log(MAX_SCALE))).detach()).exp().reshape(())
 
     def train(self, mode: bool = True) -> "DualEncoder":
         super().train(mode)

@@ -14,27 +14,30 @@ function render({ model, el }) {
   const place = document.createElement("div");
   el.append(place);
   let busy = false;
-  let wanted = "";
+  let wanted = "figure"; // the first thing to draw is the figure, whatever changes before that
   let closed = false;
 
   async function draw(what) {
-    wanted = wanted === "figure" ? "figure" : what;
+    if (what === "figure" || !wanted) wanted = what;
     if (busy) return;
     busy = true;
-    while (wanted && !closed) {
-      const now = wanted;
-      wanted = "";
-      const library = plotly(model.get("library"));
-      if (now === "figure") {
-        const { data, layout } = JSON.parse(model.get("figure"));
-        await library.react(place, data, layout, { responsive: true, displaylogo: false });
-      } else {
-        await library.relayout(place, { "title.subtitle.text": model.get("words") });
+    try {
+      while (wanted && !closed) {
+        const now = wanted;
+        wanted = "";
+        const library = plotly(model.get("library"));
+        if (now === "figure") {
+          const { data, layout } = JSON.parse(model.get("figure"));
+          await library.react(place, data, layout, { responsive: true, displaylogo: false });
+        } else {
+          await library.relayout(place, { "title.subtitle.text": model.get("words") });
+        }
+        // Let the page breathe, and messages come in, between two pictures.
+        await new Promise((done) => setTimeout(done, 50));
       }
-      // Let the page breathe, and messages come in, between two pictures.
-      await new Promise((done) => setTimeout(done, 50));
+    } finally {
+      busy = false;
     }
-    busy = false;
   }
 
   model.on("change:figure", () => draw("figure"));

@@ -64,11 +64,12 @@ class PictureSearch:
         if not self._live:
             display(first)
             return
-        bundle = dict(self._widget(first)._repr_mimebundle_())
-        # Opened again without a kernel, the notebook shows the first answer in the widget's place.
-        display(bundle | {"text/html": str(first), "text/plain": "<PictureSearch>"}, raw=True)
+        answer: Any = None
+        display(self._widget(lambda found: answer.update(found)))
+        # An output of its own: opened again, the notebook still has the last answer, but no widget.
+        answer = display(first, display_id=True)
 
-    def _widget(self, first: Gallery) -> Any:
+    def _widget(self, answer: Callable[[Gallery], None]) -> Any:
         import ipywidgets
 
         wide = ipywidgets.Layout(width="420px")
@@ -79,12 +80,11 @@ class PictureSearch:
             continuous_update=False,
             layout=wide,
         )
-        answer = ipywidgets.HTML(value=str(first))
         parts: list[Any] = [box]
 
         def by_words(change: dict[str, Any]) -> None:
             if change["new"].strip():
-                answer.value = self._answer(change["new"].strip())
+                answer(self._answer(change["new"].strip()))
 
         box.observe(by_words, names="value")
         if self.picture is not None:
@@ -92,18 +92,17 @@ class PictureSearch:
 
             def by_picture(change: dict[str, Any]) -> None:
                 if change["new"]:
-                    answer.value = self._answer(bytes(change["new"][0]["content"]))
+                    answer(self._answer(bytes(change["new"][0]["content"])))
 
             button.observe(by_picture, names="value")
             parts.append(button)
-        return ipywidgets.VBox([ipywidgets.HBox(parts), answer])
+        return ipywidgets.HBox(parts)
 
-    def _answer(self, query: str | bytes) -> str:
+    def _answer(self, query: str | bytes) -> Gallery:
         from workbench.data.decode import BadSample  # brings torch, which the rest of this file does without
 
         try:
-            return str(self.show(query))
+            return self.show(query)
         except BadSample as error:
-            return (
-                f'<div style="color:#cc3311">This cannot be read as a picture: {escape(error.reason)}</div>'
-            )
+            reason = escape(error.reason)
+            return Gallery(f'<div style="color:#cc3311">This cannot be read as a picture: {reason}</div>')
