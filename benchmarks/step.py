@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from workbench.files import atomic_write, read_json, write_json
-from workbench.models.dual_encoder import load_dual_encoder
+from workbench.models.loading import load_dual_encoder
 from workbench.objectives import Mixture
 from workbench.targets.filling import Column, fill
 from workbench.training.optimisation import Learner, Targets, backward, parameter_groups

@@ -149,12 +149,14 @@ class Page:
 
     def wake(self) -> None:
         """Hold the mouse over every figure that is still a picture, which makes it a plot."""
-        # Elements, not locators, and a plain move: the picture is gone as soon as the mouse is over it.
+        # Elements, not locators, and a plain move: the picture is gone as soon as the mouse is over it, which
+        # scrolling to it may already have done.
         for image in self.tab.query_selector_all("img.plot-img"):
             if image.is_visible():
                 image.scroll_into_view_if_needed()
                 box = image.bounding_box()
-                self.tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+                if box is not None:
+                    self.tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
                 image.wait_for_element_state("hidden")
 
     def wait_for(self, condition: Callable[["Page"], object], timeout: float, what: str) -> None:

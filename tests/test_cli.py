@@ -210,7 +210,7 @@ def evaluation(fake: Any) -> dict[str, Any]:
         return types.SimpleNamespace(eval=lambda: "model in evaluation mode")
 
     fake("workbench.evaluation.suites", evaluate=evaluate)
-    fake("workbench.models.dual_encoder", load_dual_encoder=load)
+    fake("workbench.models.loading", load_dual_encoder=load)
     fake("workbench.training.run", Run=FakeRun)
     return calls
 

@@ -146,7 +146,7 @@ def evaluate(
 ) -> None:
     """Print the numbers of a run's student, or of any model, on every evaluation split."""
     from workbench.evaluation.suites import evaluate as evaluate_suites
-    from workbench.models.dual_encoder import load_dual_encoder
+    from workbench.models.loading import load_dual_encoder
     from workbench.recipe import Recipe
     from workbench.training.run import Run
 

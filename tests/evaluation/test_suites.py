@@ -13,7 +13,7 @@ from workbench.evaluation.encode import encode_pairs
 from workbench.evaluation.search import PictureIndex
 from workbench.evaluation.suites import evaluate, evaluate_embedded, evaluation_splits
 from workbench.files import read_json
-from workbench.models.dual_encoder import load_dual_encoder
+from workbench.models.loading import load_dual_encoder
 from workbench.recipe import Recipe
 
 SUITES = ["retrieval", "zero_shot", "composition"]

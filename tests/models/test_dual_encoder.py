@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from workbench.errors import SettingError
-from workbench.models.dual_encoder import CONFIGS, load_dual_encoder, save_trained, shipped_models
+from workbench.models.loading import CONFIGS, load_dual_encoder, save_trained, shipped_models
 
 TINY = Path(__file__).parents[1] / "tiny_vit.json"
 CAPTIONS = ["a red apple", "two dogs left of a tree, seen from above"]

@@ -12,7 +12,7 @@ import torch
 
 from workbench.data.sources import load_pairs
 from workbench.errors import SettingError
-from workbench.models.dual_encoder import load_dual_encoder
+from workbench.models.loading import load_dual_encoder
 from workbench.models.transform import random_crop
 from workbench.recipe import Recipe
 from workbench.targets.compute import compute_targets, load_teacher

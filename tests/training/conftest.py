@@ -11,7 +11,7 @@ TINY = Path(__file__).parents[1] / "tiny_vit.json"
 def teacher_folder(tmp_path_factory):
     import torch
 
-    from workbench.models.dual_encoder import load_dual_encoder
+    from workbench.models.loading import load_dual_encoder
 
     torch.manual_seed(7)
     return load_dual_encoder("demo_student").save(tmp_path_factory.mktemp("teacher"))

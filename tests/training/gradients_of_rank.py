@@ -9,7 +9,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
 
-from workbench.models.dual_encoder import load_dual_encoder
+from workbench.models.loading import load_dual_encoder
 from workbench.objectives import Mixture
 from workbench.training.optimisation import Learner, Targets, backward
 

@@ -273,7 +273,7 @@ def test_frozen_modules_stay_as_they_were(recipe, tmp_path):
     frozen = weights(workbench.train(recipe(student__frozen=["visual"], training__steps=2), tmp_path / "a"))
     learned = weights(workbench.train(recipe(training__steps=2), tmp_path / "b"))
     torch.manual_seed(0)
-    from workbench.models.dual_encoder import load_dual_encoder
+    from workbench.models.loading import load_dual_encoder
 
     start = load_dual_encoder(recipe().student.model).clip.state_dict()
     assert torch.equal(frozen["student.clip.visual.conv1.weight"], start["visual.conv1.weight"])

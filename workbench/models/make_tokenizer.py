@@ -9,7 +9,7 @@ a quarter of a million parameters, where CLIP's own 49,408 would cost six millio
 from pathlib import Path
 
 from workbench.data.scenes import scenes
-from workbench.models.dual_encoder import CONFIGS
+from workbench.models.loading import CONFIGS
 
 VOCABULARY = 2048
 SPECIAL = ("<pad>", "<start>", "<end>")  # their ids, 0 to 2, stand in the student's configuration too

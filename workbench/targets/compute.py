@@ -12,7 +12,8 @@ from workbench.data.decode import BadSample
 from workbench.data.pairs import Pairs
 from workbench.data.sources import load_pairs
 from workbench.errors import SettingError
-from workbench.models.dual_encoder import DualEncoder, load_dual_encoder
+from workbench.models.dual_encoder import DualEncoder
+from workbench.models.loading import load_dual_encoder
 from workbench.models.transform import random_crop
 from workbench.recipe import Recipe
 from workbench.targets.filling import Column, Progress, fill

@@ -129,7 +129,7 @@ class Run:
 
         Raises SettingError where there is no such checkpoint; `training.keep: all` keeps every epoch.
         """
-        from workbench.models.dual_encoder import load_dual_encoder
+        from workbench.models.loading import load_dual_encoder
 
         recipe = self.recipe
         saved = self._checkpoint(epoch)

@@ -17,7 +17,7 @@ from workbench.errors import SettingError
 from workbench.evaluation.encode import encode_pairs
 from workbench.evaluation.retrieval import retrieval_metrics
 from workbench.files import write_json
-from workbench.models.dual_encoder import load_dual_encoder
+from workbench.models.loading import load_dual_encoder
 from workbench.objectives import Mixture
 from workbench.recipe import Recipe
 from workbench.targets.compute import compute_targets, load_teacher
