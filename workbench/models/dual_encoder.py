@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -72,9 +72,16 @@ class DualEncoder(nn.Module):
             modules[name].eval()
         return self
 
-    def encode_image(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
-        """Embeddings, of any norm, of pictures that went through `transform`."""
+    def encode_image(
+        self,
+        images: UInt8[Tensor, "batch 3 height width"],
+        seen: Bool[Tensor, "batch 1 height width"] | None = None,
+    ) -> Float[Tensor, "batch dim"]:
+        """Embeddings, of any norm, of pictures that went through `transform`; the mean colour where not
+        `seen`."""
         pixels = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        if seen is not None:
+            pixels = pixels * seen
         # Convolutions are faster on CPUs and GPUs alike with the channels last.
         return self.clip.encode_image(pixels.contiguous(memory_format=torch.channels_last))
 

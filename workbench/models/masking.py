@@ -1,0 +1,98 @@
+"""Masked images: a tower sees some patches of a picture, drawn anew from (seed, epoch, row)."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+
+from workbench.models.dual_encoder import DualEncoder
+
+BLOCK = 16  # pixels: side of a masked block for towers that are no plain vision transformers
+
+
+def patch_grid(model: DualEncoder) -> tuple[int, int]:
+    """Rows and columns of patches that a masked image is cut into: the tower's own, else of 16 pixels."""
+    patches = _PlainTransformer.of(model.clip.visual)
+    if patches is not None:
+        return patches.grid
+    height, width = model.transform.size
+    return math.ceil(height / BLOCK), math.ceil(width / BLOCK)
+
+
+def kept_patches(
+    seed: int, epoch: int, rows: Sequence[int] | np.ndarray, patches: int, ratio: float
+) -> Int[Tensor, "batch kept"]:
+    """Which patches each picture keeps when a share `ratio` of them is hidden, in ascending order.
+
+    A pure function of (seed, epoch, row): neither the batch nor the number of processes changes it. At least
+    one patch stays. CLIP-KD's release keeps int(patches * (1 - ratio)) of them, as here.
+    """
+    count = max(1, int(patches * (1 - ratio) + 1e-9))
+    chosen = []
+    for row in rows:
+        # A counter of its own keeps it apart from the crop's numbers, drawn from the same key.
+        bits = np.random.Philox(key=[seed, (epoch << 40) + int(row)], counter=[0, 0, 0, 1])
+        chosen.append(np.sort(np.random.Generator(bits).permutation(patches)[:count]))
+    return torch.from_numpy(np.array(chosen, dtype=np.int64).reshape(len(chosen), count))
+
+
+def encode_masked_image(
+    model: DualEncoder, images: UInt8[Tensor, "batch 3 height width"], kept: Int[Tensor, "batch kept"]
+) -> Float[Tensor, "batch dim"]:
+    """Embeddings, of any norm, of pictures of which only the patches `kept` are seen.
+
+    Plain vision transformers (open_clip's and timm's) drop the others after the position embedding, class
+    token kept, and save their time. Any other tower is shown the mean colour in their place, in blocks of 16
+    pixels. With all patches kept this is `encode_image`. CLIP-KD (arXiv 2307.12732), eq. 12, whose code masks
+    and then overwrites the masked features.
+    """
+    plain = _PlainTransformer.of(model.clip.visual)
+    if plain is not None:
+        with plain.seeing(kept):
+            return model.encode_image(images)
+    rows, columns = patch_grid(model)
+    seen = torch.zeros(len(kept), rows * columns, device=images.device, dtype=torch.bool)
+    seen.scatter_(1, kept.to(images.device), True)
+    seen = seen.view(-1, 1, rows, columns)
+    seen = seen.repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)
+    return model.encode_image(images, seen[:, :, : images.shape[2], : images.shape[3]])
+
+
+class _PlainTransformer:
+    """Where a plain vision transformer's tokens pass once they carry their positions."""
+
+    def __init__(self, passage: nn.Module, grid: tuple[int, int], first: int) -> None:
+        self.passage = passage
+        self.grid = grid
+        self.first = first  # how many tokens come before the patches
+
+    @classmethod
+    def of(cls, visual: Any) -> "_PlainTransformer | None":
+        from open_clip.transformer import VisionTransformer as Native
+        from timm.models.vision_transformer import VisionTransformer as Timm
+
+        if type(visual) is Native:
+            return cls(visual.ln_pre, tuple(visual.grid_size), 1)
+        trunk = getattr(visual, "trunk", None)
+        if type(trunk) is Timm:
+            return cls(trunk.norm_pre, tuple(trunk.patch_embed.grid_size), trunk.num_prefix_tokens)
+        return None
+
+    @contextlib.contextmanager
+    def seeing(self, kept: Tensor) -> Iterator[None]:
+        def drop(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+            tokens = inputs[0]
+            patches = tokens[:, self.first :]
+            at = kept.to(tokens.device).unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
+            return (torch.cat([tokens[:, : self.first], patches.gather(1, at)], dim=1),)
+
+        hook = self.passage.register_forward_pre_hook(drop)
+        try:
+            yield
+        finally:
+            hook.remove()
