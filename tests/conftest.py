@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 import pytest
@@ -14,6 +15,8 @@ os.environ["WORKBENCH_RUNS"] = os.path.join(_SCRATCH, "runs")
 os.environ["WORKBENCH_HEADLESS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # else the tokenizer warns whenever a test starts a process
+# Started in the background by a shell, this process ignores Ctrl-C, and so would all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 atexit.register(shutil.rmtree, _SCRATCH, ignore_errors=True)
 
 
