@@ -1,6 +1,6 @@
 """What retrieval_metrics costs: time against the bare matrix product, and memory.
 
-    python benchmarks/retrieval.py [--images N --captions N --dim N --rounds N --threads N --out FILE]
+    python benchmarks/retrieval.py [--images N --captions N --dim N --rounds N --threads N --out FOLDER]
 
 Every round times the product and the metrics one after the other, so that a busy machine slows all of them,
 and the ratios are taken within a round. The product is that of unit embeddings in the same chunks, its blocks
@@ -11,7 +11,6 @@ was in use before the call, in a fresh process, from Linux' own high-water mark 
 """
 
 import argparse
-import json
 import multiprocessing
 import statistics
 import time
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from workbench.evaluation import retrieval_metrics
+from workbench.files import atomic_write, write_json
 
 CHUNK = 2048
 LIMITS = {"recall, MRR, median rank": 2.0, "with average precision": 3.0}
@@ -39,17 +39,19 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="write the numbers to this JSON file")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
 
     sizes = chosen.images, chosen.captions, chosen.dim
     rows = [row for kind in ("middling", "untrained") for row in measure(kind, sizes, chosen.rounds)]
     show(rows)
-    if chosen.out:
-        setting = {name: value for name, value in vars(chosen).items() if name != "out"}
-        setting |= {"torch": torch.__version__, "memory_limit": MEMORY_LIMIT}
-        chosen.out.write_text(json.dumps({"setting": setting, "rows": rows}, indent=2) + "\n")
+    setting = {name: value for name, value in vars(chosen).items() if name != "out"}
+    setting |= {"torch": torch.__version__, "memory_limit": MEMORY_LIMIT}
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    write_json(chosen.out / "retrieval.json", {"setting": setting, "rows": rows})
+    with atomic_write(chosen.out / "retrieval.md", "w") as stream:
+        stream.write(markdown(rows))
 
 
 def measure(kind: str, sizes: tuple[int, int, int], rounds: int) -> list[dict]:
@@ -134,6 +136,16 @@ def show(rows: list[dict]) -> None:
         line = f"{row['embeddings']:12}{row['program']:26}{cpu:8.2f}{ratio:11.2f}{wall:8.2f}"
         print(f"{line}{row['limit'] or '':>7}{memory:>10}")
     print(f"medians of {len(rows[0]['cpu_seconds'])} rounds; limit of memory {MEMORY_LIMIT} MB")
+
+
+def markdown(rows: list[dict]) -> str:
+    """The README's table: medians, times as multiples of the bare matrix product's."""
+    lines = ["| embeddings | program | wall time x product | extra memory |", "|---|---|---|---|"]
+    for row in rows:
+        wall = statistics.median(row["wall_ratios"])
+        memory = "not measured" if row["extra_megabytes"] is None else f"{row['extra_megabytes']:.0f} MB"
+        lines.append(f"| {row['embeddings']} | {row['program']} | {wall:.2f} x | {memory} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
