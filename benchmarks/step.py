@@ -21,7 +21,7 @@ from workbench.files import atomic_write, read_json, write_json
 from workbench.models.loading import load_dual_encoder
 from workbench.objectives import Mixture
 from workbench.targets.filling import Column, fill
-from workbench.training.optimisation import Learner, Targets, backward, parameter_groups
+from workbench.training.optimisation import Inputs, Learner, Targets, backward, parameter_groups
 
 SIZES = {
     "real": ("ViT-B-32", "ViT-B-16", None, 16),
@@ -63,9 +63,9 @@ def main() -> None:
         captions = ["a small red apple left of a large green tree on a blue background"] * batch
         tokens, their_tokens = student.tokenize(captions), teacher.tokenize(captions)
 
-        def targets(name: str) -> Targets | None:
+        def targets(name: str) -> Targets:
             if name == "alone":
-                return None
+                return Targets()
             if name == "cached":
                 rows = rng.integers(ROWS, size=batch)
                 return Targets(
@@ -82,7 +82,7 @@ def main() -> None:
                 learner.train()
                 began = time.perf_counter()
                 optimiser.zero_grad()
-                backward(learner, learner.mixture, images, tokens, targets(name), None, seed=turn)
+                backward(learner, learner.mixture, Inputs(images, tokens), targets(name), None, seed=turn)
                 optimiser.step()
                 if turn:  # the first round warms up
                     seconds[name].append(time.perf_counter() - began)

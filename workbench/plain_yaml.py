@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ _FLOAT = re.compile(rf"^({_NUMBER}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")
 class _Loader(yaml.SafeLoader):
     """`1e-4` is a number, `no` a word, `12:30` too; and no key is given twice."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -31,7 +31,8 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Quotes what either version of YAML would not read as text; lists of plain values stay on one line."""
 
-    def represent_list(self, values: list[Any]) -> Any:
+    def represent_list(self, values: Iterable[Any]) -> Any:
+        values = list(values)
         flat = not any(isinstance(value, dict | list) for value in values)
         return self.represent_sequence(_TAG + "seq", values, flow_style=flat)
 

@@ -1,148 +1,45 @@
-"""What an experiment is: every setting, its type, range and default; YAML in and out. Imports no torch."""
+"""What an experiment is: recipes, from YAML and overrides, checked as a whole. Imports no torch."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from workbench.errors import SettingError
 from workbench.files import atomic_write, sha256_of_json
 from workbench.plain_yaml import read_yaml, write_yaml
+from workbench.sections import (
+    ASIDE,
+    Concepts,
+    Data,
+    Evaluation,
+    Model,
+    Objectives,
+    Section,
+    Targets,
+    TextTeacher,
+    Training,
+)
 from workbench.settings import explained, place, suggestion
 
 RECIPES = Path(__file__).parent / "recipes"
 
-Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists; a frozen recipe holds tuples
-# Settings that change how a run is carried out and not what comes of it: they stay out of the fingerprint.
-_ASIDE: dict[str, Any] = {"aside": True}
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Data(_Section):
-    """Where the pairs of image and captions come from."""
-
-    source: str = "scenes"
-    format: Literal["auto", "scenes", "shards", "karpathy", "table", "folder"] = "auto"
-    image_folder: str | None = None
-    image_column: str = "image"
-    caption_column: str = "caption"
-    train_split: str = "train"
-    validation_split: str = "val"
-    limit: Count | None = None
-    scenes: Count = 8000
-    image_size: Annotated[int, Field(ge=16)] = 64
-    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.01
-    max_pixels: Count = 50_000_000
-    workers: Whole = Field(default=0, json_schema_extra=_ASIDE)
-
-    def options(self, train: bool = True) -> dict[str, Any]:
-        """The keyword arguments of `load_pairs`; `limit` bounds training pairs only."""
-        names = (
-            "format",
-            "image_folder",
-            "image_column",
-            "caption_column",
-            "max_failed",
-            "max_pixels",
-            "scenes",
-            "image_size",
-        )
-        return {name: getattr(self, name) for name in names} | {"limit": self.limit if train else None}
-
-
-class Model(_Section):
-    """A two-tower model: what it is, where its weights come from, what of it stays as it is."""
-
-    model: str
-    pretrained: str | None = None
-    initial_weights: dict[str, str] = {}
-    frozen: Names = ()
-
-
-class Targets(_Section):
-    """What is cached of the teacher. `views`: crops per image that it and the student see, 0: whole."""
-
-    views: Whole = 0
-    folder: str | None = Field(default=None, json_schema_extra=_ASIDE)
-    batch: Count = Field(default=256, json_schema_extra=_ASIDE)
-
-
-class Objectives(_Section):
-    """The weight of every term of the loss."""
-
-    task: NotNegative = 1.0
-    crd: NotNegative = 0.0
-    fd: NotNegative = 0.0
-    icl: NotNegative = 0.0
-    cosine: NotNegative = 0.0
-
-    def weights(self) -> dict[str, float]:
-        """Name to weight of the terms in use."""
-        return {name: weight for name, weight in self.model_dump().items() if weight}
-
-
-class Augmentation(_Section):
-    """How training pictures vary: a square crop whose share of the area lies in `crop_scale`."""
-
-    crop_scale: Annotated[tuple[Share, Share], Field(strict=False)] = (0.9, 1.0)
-
-
-class Training(_Section):
-    """The optimisation: its length, batch, rates, and how often it is looked at and saved."""
-
-    epochs: Positive = 10.0
-    steps: Count | None = None
-    batch: Count = 128
-    micro_batch: Count | None = None
-    lr: Positive = 1e-3
-    weight_decay: NotNegative = 0.1
-    betas: Annotated[
-        tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], Field(strict=False)
-    ] = (0.9, 0.98)
-    eps: Positive = 1e-6
-    warmup_steps: Whole = 50
-    clip_norm: Positive | None = 1.0
-    lr_multipliers: dict[str, NotNegative] = {}
-    precision: Literal["float32", "bfloat16"] = "float32"
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", json_schema_extra=_ASIDE)
-    augmentation: Augmentation = Augmentation()
-    validate_every: Count | None = Field(default=None, json_schema_extra=_ASIDE)
-    checkpoint_every: Count = Field(default=200, json_schema_extra=_ASIDE)
-    keep: Annotated[int, Field(ge=2)] | Literal["all"] = Field(default=2, json_schema_extra=_ASIDE)
-    threads: Count | None = Field(default=None, json_schema_extra=_ASIDE)
-
-
-class Evaluation(_Section):
-    """What is measured at the end. `splits`: null stands for every evaluation split that the source has."""
-
-    splits: Names | None = Field(default=None, json_schema_extra=_ASIDE)
-    suites: Annotated[tuple[Literal["retrieval", "zero_shot", "composition"], ...], Field(strict=False)] = (
-        Field(default=("retrieval", "zero_shot", "composition"), json_schema_extra=_ASIDE)
-    )
-    batch: Count = Field(default=256, json_schema_extra=_ASIDE)
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """One experiment, complete: data, models, targets, objectives, training and evaluation. Immutable."""
 
-    name: str = Field(json_schema_extra=_ASIDE)
-    description: str = Field(default="", json_schema_extra=_ASIDE)
+    name: str = Field(json_schema_extra=ASIDE)
+    description: str = Field(default="", json_schema_extra=ASIDE)
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    allow_download: bool = Field(default=False, json_schema_extra=_ASIDE)
+    allow_download: bool = Field(default=False, json_schema_extra=ASIDE)
     data: Data = Data()
     student: Model
     teacher: Model | None = None
+    text_teacher: TextTeacher | None = None
     targets: Targets = Targets()
+    concepts: Concepts = Concepts()
     objectives: Objectives = Objectives()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
@@ -157,14 +54,15 @@ class Recipe(_Section):
                 "there is nothing to learn from",
                 "Give one a weight, e.g. objectives.task=1",
             )
-        if taught := [name for name in weights if name != "task" and self.teacher is None]:
-            name = f"objectives.{taught[0]}"
-            raise SettingError(
-                name,
-                weights[taught[0]],
-                "it needs a teacher, and there is none",
-                f"Set teacher.model, or {name}=0",
-            )
+        for name, weight in weights.items():
+            needed = "text_teacher" if name in ("embedding", "concepts") else "teacher"
+            if name != "task" and getattr(self, needed) is None:
+                raise SettingError(
+                    f"objectives.{name}",
+                    weight,
+                    f"it needs a {needed.replace('_', ' ')}, and there is none",
+                    f"Set {needed}.model, or objectives.{name}=0",
+                )
         if training.micro_batch is not None and training.micro_batch > training.batch:
             remedy = f"At most {training.batch}, or null."
             raise SettingError(
@@ -242,7 +140,7 @@ def _flat(model: BaseModel, aside: bool, prefix: str = "") -> Iterator[tuple[str
         value = getattr(model, name)
         if isinstance(value, BaseModel):
             yield from _flat(value, aside, f"{prefix}{name}.")
-        elif aside or field.json_schema_extra != _ASIDE:
+        elif aside or field.json_schema_extra != ASIDE:
             yield prefix + name, plain[name]
 
 

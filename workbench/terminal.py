@@ -47,6 +47,14 @@ def follow(job: "Job") -> "Run":
         raise
 
 
+def exit_code(run: "Run") -> int:
+    """What a command that trained exits with: 0, 1 after a failure, or 128 and the signal that stopped it."""
+    state, message = run.status["state"], str(run.status.get("message"))
+    if state == "interrupted":
+        return 128 + (signal.SIGTERM if "SIGTERM" in message else signal.SIGINT)
+    return 1 if state == "failed" else 0
+
+
 def say_outcome(manifest: dict[str, Any]) -> None:
     """Tell how a notebook ended and where it lies, an error on standard error."""
     error = manifest["error"]

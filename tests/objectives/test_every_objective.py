@@ -1,6 +1,6 @@
 """What holds for every objective: value, gradients, any norm, any precision, any division into rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,14 +21,25 @@ class Case(NamedTuple):
     scales: tuple[float, ...]  # it takes after them
     golden: float  # for `waves`, by an independent program in numpy
     phases: tuple[float, ...]
+    targets: int = 0  # how many of the embeddings, the last ones, are taken as they are
+    maps: tuple[Tensor, ...] = ()  # of the linear maps it takes between embeddings and scales
+
+    @property
+    def students(self) -> int:
+        return len(self.widths) - self.targets if self.targets else len(self.widths) // 2
 
     @property
     def loss(self) -> Callable[..., Tensor]:
-        return getattr(objectives, self.name)
+        maps = [lambda x, weight=weight: x @ weight.T.to(x.dtype) for weight in self.maps]
+        return self._with(getattr(objectives, self.name), maps)
 
     @property
     def slow(self) -> Callable[..., float]:
-        return getattr(slow, self.name)
+        return self._with(getattr(slow, self.name), self.maps)
+
+    def _with(self, loss: Callable, maps: Sequence) -> Callable:
+        count = len(self.widths)
+        return lambda *given, **options: loss(*given[:count], *maps, *given[count:], **options)
 
 
 CASES = [
@@ -37,6 +48,17 @@ CASES = [
     Case("feature_distillation", (4, 4), (), 1.9909182830783934, (1.7, 0.1)),
     Case("cosine_distillation", (4, 4), (), 0.9954591415391967, (1.7, 0.1)),
     Case("interactive_contrastive_loss", (4, 4, 4, 4), (7.0,), 5.548238457494209, (1.7, 2.2, 0.1, 0.9)),
+    Case("gradient_distillation", (4, 4, 4, 4), (10.0, 14.0), 0.979730481485364, (1.7, 2.2, 0.1, 0.9)),
+    Case(
+        "fused_contrastive_loss",
+        (3, 3, 4, 4),
+        (7.0,),
+        0.031858379996905745,
+        (0.0, 0.4, 0.1, 0.9),
+        maps=(slow.wave(5, 7, 0.3), slow.wave(5, 7, 1.1)),
+    ),
+    Case("embedding_regression", (3, 4), (), 0.9103300297733524, (0.0, 0.4), 1, (slow.wave(4, 3, 0.6),)),
+    Case("concept_loss", (3, 3, 4), (), 1.6442010219585803, (0.0, 0.4, 0.2), 1, (slow.wave(4, 3, 0.6),)),
 ]
 
 
@@ -46,7 +68,8 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def waves(case: Case) -> list[Tensor]:
-    return [slow.wave(BATCH, width, phase) for width, phase in zip(case.widths, case.phases, strict=True)]
+    made = [slow.wave(BATCH, width, phase) for width, phase in zip(case.widths, case.phases, strict=True)]
+    return [*made[:-1], made[-1].softmax(1)] if case.name == "concept_loss" else made
 
 
 def noise(case: Case, batch: int = BATCH, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -94,19 +117,20 @@ def test_float32_gradients(case: Case) -> None:
 
 def test_teacher_without_gradient_gets_none(case: Case) -> None:
     embeddings = noise(case)
-    for teacher in embeddings[len(embeddings) // 2 :]:
+    for teacher in embeddings[case.students :]:
         teacher.requires_grad_(False)
     case.loss(*embeddings, *case.scales).backward()
-    half = len(embeddings) // 2
-    assert all(each.grad is not None for each in embeddings[:half])
-    assert all(each.grad is None for each in embeddings[half:])
+    assert all(each.grad is not None for each in embeddings[: case.students])
+    assert all(each.grad is None for each in embeddings[case.students :])
 
 
 def test_any_norm(case: Case) -> None:
     embeddings = [each.detach() for each in noise(case)]
     expected = case.loss(*embeddings, *case.scales)
     for factor in (1e-30, 3.0, 1e30):
-        stretched = [(factor * each).float() for each in embeddings]
+        free = len(embeddings) - case.targets
+        stretched = [(factor * each).float() for each in embeddings[:free]]
+        stretched += [each.float() for each in embeddings[free:]]
         torch.testing.assert_close(
             case.loss(*stretched, *case.scales), expected.float(), rtol=1e-4, atol=1e-6
         )
@@ -134,6 +158,8 @@ def test_rows_add_up(case: Case, cuts: list[int]) -> None:
 
 
 def test_rows_cost_their_share_only(case: Case) -> None:
+    if case.name == "gradient_distillation":
+        return  # the gradients of any rows take the softmax of all
     embeddings = noise(case, 64)
     largest = []
 
@@ -146,7 +172,8 @@ def test_rows_cost_their_share_only(case: Case) -> None:
 
     with Watch():
         case.loss(*embeddings, *case.scales, rows=slice(8, 12))
-    assert max(largest) <= 4 * 64  # n x batch logits, or batch x width entries
+    widest = max(4, sum(case.widths) // 2)  # student and teacher side by side
+    assert max(largest) <= widest * 64  # n x batch logits, or batch x width entries
 
 
 @pytest.mark.parametrize("scale", [1.0, 100.0, 1000.0])
@@ -209,6 +236,8 @@ def test_batch_sizes_must_agree(case: Case) -> None:
 
 
 def test_widths_must_agree(case: Case) -> None:
+    if case.name == "embedding_regression":
+        return  # the head says itself which width it takes
     first, *others = noise(case)
     wide = torch.cat([first, first], dim=1)
     with pytest.raises(ValueError, match=f"{case.name}: .*{wide.shape[1]}.*{case.widths[0]}"):

@@ -6,9 +6,13 @@ from torch import Tensor
 
 from workbench.objectives import (
     Mixture,
+    concept_loss,
     contrastive_loss,
     cosine_distillation,
+    embedding_regression,
     feature_distillation,
+    fused_contrastive_loss,
+    gradient_distillation,
     interactive_contrastive_loss,
     relational_distillation,
 )
@@ -21,26 +25,56 @@ def embeddings(*widths: int, batch: int = 6) -> list[Tensor]:
     return [torch.randn(batch, width, generator=generator, dtype=torch.float64) for width in widths]
 
 
+WEIGHTS = {"task": 0.5, "crd": 2.0, "fd": 3.0, "mfd": 1.1, "gd": 0.2, "icl": 0.7, "afd": 0.9, "cosine": 1.3,
+           "embedding": 0.8, "concepts": 0.6}  # fmt: skip
+
+
+def everything() -> tuple[Mixture, tuple, dict]:
+    """A mixture of all terms, and what to call it with."""
+    torch.manual_seed(0)
+    mixture = Mixture(WEIGHTS, 4, 6, target_dim=3, concepts=5).double()
+    image, text, masked, teacher_image, teacher_text, target, labels = embeddings(4, 4, 4, 6, 6, 3, 5)
+    inputs = (image, text, *mixture.project(image, text), 9.0, teacher_image, teacher_text, 30.0)
+    others = {
+        "masked_image": mixture.image_head(masked),
+        "text_target": target,
+        "soft_labels": labels.softmax(1),
+    }
+    return mixture, inputs, others
+
+
 def test_total_is_the_weighted_sum_of_every_term() -> None:
-    mixture = Mixture({"task": 0.5, "crd": 2.0, "fd": 3.0, "icl": 0.7, "cosine": 1.3}, 4, 6).double()
-    image, text, teacher_image, teacher_text = embeddings(4, 4, 6, 6)
-    projected = mixture.project(image, text)
-    total, terms = mixture(
-        image, text, *projected, torch.tensor(9.0), teacher_image, teacher_text, torch.tensor(30.0)
-    )
+    mixture, inputs, others = everything()
+    total, terms = mixture(*inputs, **others)
+    image, text, *projected = inputs[:4]
+    teacher = inputs[5:7]
     expected = {
         "task": contrastive_loss(image, text, 9.0),
-        "crd": relational_distillation(image, text, teacher_image, teacher_text, 9.0, 30.0),
-        "fd": feature_distillation(projected[0], teacher_image)
-        + feature_distillation(projected[1], teacher_text),
-        "icl": interactive_contrastive_loss(*projected, teacher_image, teacher_text, 1 / 0.07),
-        "cosine": cosine_distillation(projected[0], teacher_image)
-        + cosine_distillation(projected[1], teacher_text),
+        "crd": relational_distillation(image, text, *teacher, 9.0, 30.0),
+        "fd": feature_distillation(projected[0], teacher[0]) + feature_distillation(projected[1], teacher[1]),
+        "mfd": feature_distillation(others["masked_image"], teacher[0])
+        + feature_distillation(projected[1], teacher[1]),
+        "gd": gradient_distillation(*projected, *teacher, 9.0, 30.0),
+        "icl": interactive_contrastive_loss(*projected, *teacher, 1 / 0.07),
+        "afd": fused_contrastive_loss(image, text, *teacher, mixture.fuse_image, mixture.fuse_text, 1 / 0.07),
+        "cosine": cosine_distillation(projected[0], teacher[0])
+        + cosine_distillation(projected[1], teacher[1]),
+        "embedding": embedding_regression(text, others["text_target"], mixture.embedding_head),
+        "concepts": concept_loss(image, text, others["soft_labels"], mixture.concept_classifier),
     }
     assert terms.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(terms[name], value, rtol=1e-6, atol=0, msg=name)
     torch.testing.assert_close(total, sum(mixture.weights[name] * value for name, value in terms.items()))
+
+
+def test_a_chunked_mixture_is_the_same() -> None:
+    mixture, inputs, others = everything()
+    for rows in (None, slice(1, 4)):
+        expected, _ = mixture(*inputs, **others, rows=rows)
+        mixture.chunk = 2
+        torch.testing.assert_close(mixture(*inputs, **others, rows=rows)[0], expected)
+        mixture.chunk = None
 
 
 def test_gradients_reach_everything_that_learns() -> None:
@@ -51,22 +85,36 @@ def test_gradients_reach_everything_that_learns() -> None:
     total, _ = mixture(image, text, *mixture.project(image, text), scale, teacher_image, teacher_text, 30.0)
     total.backward()
     assert {name for name, _ in mixture.named_parameters()} == {
-        "image_head.weight", "image_head.bias", "text_head.weight", "text_head.bias", "interactive_log_scale",
+        "image_head.weight", "image_head.bias", "text_head.weight", "text_head.bias", "interactive_scale.log",
     }  # fmt: skip
     assert all(float(each.grad.abs().max()) > 0 for each in learners)
     assert teacher_image.grad is None
 
 
 def test_rows_add_up() -> None:
-    mixture = Mixture({"task": 1.0, "crd": 1.0, "fd": 1.0, "icl": 1.0, "cosine": 1.0}, 4, 6).double()
-    image, text, teacher_image, teacher_text = embeddings(4, 4, 6, 6)
-    inputs = (image, text, *mixture.project(image, text), 9.0, teacher_image, teacher_text, 30.0)
-    whole, terms = mixture(*inputs)
-    first, first_terms = mixture(*inputs, rows=slice(0, 2))
-    rest, rest_terms = mixture(*inputs, rows=slice(2, 6))
+    mixture, inputs, others = everything()
+    whole, terms = mixture(*inputs, **others)
+    first, first_terms = mixture(*inputs, **others, rows=slice(0, 2))
+    rest, rest_terms = mixture(*inputs, **others, rows=slice(2, 6))
     torch.testing.assert_close(first + rest, whole)
     for name, value in terms.items():
         torch.testing.assert_close(first_terms[name] + rest_terms[name], value)
+
+
+def test_gradients_reach_the_towers_they_should() -> None:
+    """Knowledge-CLIP: the regression teaches the text tower and its head, the concepts both towers."""
+    image, text, target, labels = embeddings(4, 4, 3, 5)
+    for name, reached in (("embedding", (False, True)), ("concepts", (True, True))):
+        torch.manual_seed(0)
+        mixture = Mixture({name: 1.0}, 4, None, target_dim=3, concepts=5).double()
+        towers = image.clone().requires_grad_(), text.clone().requires_grad_()
+        scale = torch.tensor(9.0, dtype=torch.float64, requires_grad=True)
+        total, _ = mixture(*towers, *towers, scale, text_target=target, soft_labels=labels.softmax(1))
+        total.backward()
+        assert tuple(each.grad is not None and bool(each.grad.any()) for each in towers) == reached
+        assert scale.grad is None
+        parameters = dict(mixture.named_parameters())
+        assert parameters and all(each.grad.any() for each in parameters.values())
 
 
 @pytest.mark.parametrize(
@@ -76,7 +124,7 @@ def test_rows_add_up() -> None:
         ({"task": 1.0, "crd": 1.0}, 6, set()),
         ({"fd": 1.0}, 4, set()),
         ({"fd": 0.0, "icl": 0.0, "task": 1.0}, 6, set()),
-        ({"icl": 1.0}, 4, {"interactive_log_scale"}),
+        ({"icl": 1.0}, 4, {"interactive_scale.log"}),
         ({"cosine": 1.0}, 6, {"image_head.weight", "image_head.bias", "text_head.weight", "text_head.bias"}),
     ],
 )
@@ -95,21 +143,20 @@ def test_weight_zero_is_not_computed() -> None:
     torch.testing.assert_close(total, terms["task"])
 
 
-def test_interactive_scale_stays_between_1_and_100() -> None:
-    mixture = Mixture({"icl": 1.0}, 4, 4)
-    assert mixture.interactive_scale.item() == pytest.approx(1 / 0.07)
-    for stored, scale, kept in ((-3.0, 1.0, 0.0), (9.0, 100.0, math.log(100)), (2.0, math.exp(2), 2.0)):
-        with torch.no_grad():
-            mixture.interactive_log_scale.fill_(stored)
-        assert mixture.interactive_scale.item() == pytest.approx(scale)
-        mixture.clamp_scales_()
-        assert mixture.interactive_log_scale.item() == pytest.approx(kept)
-        mixture.interactive_scale.backward()
-        assert float(mixture.interactive_log_scale.grad) != 0  # at its bounds it can still come back
-        mixture.interactive_log_scale.grad = None
-    without = Mixture({"task": 1.0}, 4, None)
-    without.clamp_scales_()
-    assert without.interactive_scale is None
+def test_learned_scales_stay_between_1_and_100() -> None:
+    mixture = Mixture({"icl": 1.0, "afd": 1.0, "concepts": 1.0}, 4, 4, concepts=3)
+    for scale in (mixture.interactive_scale, mixture.fused_scale, mixture.concept_classifier.scale):
+        assert scale().item() == pytest.approx(1 / 0.07)
+        for stored, value, kept in ((-3.0, 1.0, 0.0), (9.0, 100.0, math.log(100)), (2.0, math.exp(2), 2.0)):
+            with torch.no_grad():
+                scale.log.fill_(stored)
+            assert scale().item() == pytest.approx(value)
+            mixture.clamp_scales_()
+            assert scale.log.item() == pytest.approx(kept)
+            scale().backward()
+            assert float(scale.log.grad) != 0  # at its bounds it can still come back
+            scale.log.grad = None
+    Mixture({"task": 1.0}, 4, None).clamp_scales_()
 
 
 def test_same_seed_same_heads() -> None:
@@ -126,11 +173,13 @@ def test_same_seed_same_heads() -> None:
         (
             {"task": 1.0, "kd": 2.0},
             6,
-            r"objectives.kd = 2.0: no such objective. Choose from task, crd, fd, icl, cosine",
+            r"objectives.kd = 2.0: no such objective. Choose from task, crd, fd, mfd, gd, icl, afd, cosine,",
         ),
         ({"fd": -1.0}, 6, "objectives.fd = -1.0: .*0 or more"),
         ({"fd": math.nan}, 6, "objectives.fd = nan"),
         ({"crd": 1.0}, None, "objectives.crd = 1.0: learns from a teacher, and there is none"),
+        ({"embedding": 1.0}, 6, "objectives.embedding = 1.0: learns from a text teacher, and there is none"),
+        ({"concepts": 1.0}, 6, "learns from a text teacher's concepts, and there is none"),
         ({"task": 0.0}, None, "every weight is 0"),
         ({}, None, "every weight is 0"),
     ],
@@ -143,7 +192,7 @@ def test_weights_that_cannot_be_used(weights: dict, teacher_dim: int | None, mes
 def test_missing_teacher_is_named() -> None:
     image, text = embeddings(4, 4)
     mixture = Mixture({"task": 1.0, "crd": 1.0}, 4, 4)
-    with pytest.raises(ValueError, match="'crd' learns from a teacher, and teacher_scale is missing"):
+    with pytest.raises(ValueError, match="'crd' cannot do without teacher_scale"):
         mixture(image, text, image, text, 10.0, image, text)
-    with pytest.raises(ValueError, match="teacher_image, teacher_text, teacher_scale is missing"):
+    with pytest.raises(ValueError, match="without teacher_image, teacher_text, teacher_scale"):
         mixture(image, text, image, text, 10.0)

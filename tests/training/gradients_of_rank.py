@@ -11,9 +11,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from workbench.models.loading import load_dual_encoder
 from workbench.objectives import Mixture
-from workbench.training.optimisation import Learner, Targets, backward
+from workbench.training.optimisation import Inputs, Learner, Targets, backward
 
-WEIGHTS = {"task": 1.0, "crd": 0.7, "fd": 4.0, "icl": 0.5}
+WEIGHTS = {
+    "task": 1.0,
+    "crd": 0.7,
+    "fd": 4.0,
+    "mfd": 2.0,
+    "gd": 0.3,
+    "icl": 0.5,
+    "afd": 0.8,
+    "embedding": 1.1,
+    "concepts": 0.6,
+}
 
 
 def main(model: str, inputs: Path, out: Path, cases: list[tuple[int, int]]) -> None:
@@ -28,17 +38,22 @@ def main(model: str, inputs: Path, out: Path, cases: list[tuple[int, int]]) -> N
     for cut, micro_batch in cases:
         torch.manual_seed(0)
         student = load_dual_encoder(model)
-        mixture = Mixture(WEIGHTS, student.dim, 24)
+        mixture = Mixture(WEIGHTS, student.dim, 24, target_dim=10, concepts=6)
         learner = Learner(student, mixture).double()
         learner.train()
         # Shares need not be equal: a process drops the pairs it cannot read.
         bounds = [0, cut, len(data["images"])] if several else [0, len(data["images"])]
         mine = slice(bounds[rank], bounds[rank + 1])
-        targets = Targets(data["teacher_image"][mine], data["teacher_text"][mine], 20.0)
-        wrapped = DistributedDataParallel(learner) if world > 1 else learner
-        terms, _ = backward(
-            wrapped, mixture, data["images"][mine], data["tokens"][mine], targets, micro_batch or None, seed=5
+        batch = Inputs(data["images"][mine], data["tokens"][mine], data["kept"][mine])
+        targets = Targets(
+            data["teacher_image"][mine],
+            data["teacher_text"][mine],
+            20.0,
+            data["text_target"][mine],
+            data["soft_labels"][mine],
         )
+        wrapped = DistributedDataParallel(learner) if world > 1 else learner
+        terms, _ = backward(wrapped, mixture, batch, targets, micro_batch or None, seed=5)
         result = {
             f"gradient/{name}": parameter.grad.contiguous() for name, parameter in learner.named_parameters()
         }

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.training.gradients_of_rank import main
+from workbench.models.masking import kept_patches
 
 TINY = str(Path(__file__).parents[1] / "tiny_vit.json")
 SCRIPT = str(Path(__file__).with_name("gradients_of_rank.py"))
@@ -25,6 +26,9 @@ def inputs(tmp_path_factory):
             "tokens": torch.randint(1, 49000, (8, 24)),
             "teacher_image": torch.randn(8, 24, dtype=torch.float64),
             "teacher_text": torch.randn(8, 24, dtype=torch.float64),
+            "kept": kept_patches(0, 0, range(8), 4, 0.5),
+            "text_target": torch.randn(8, 10, dtype=torch.float64),
+            "soft_labels": torch.rand(8, 6, dtype=torch.float64).softmax(1),
         },
         path,
     )

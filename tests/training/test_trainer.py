@@ -57,7 +57,7 @@ def test_a_run_records_everything(straight):
 
 
 def test_heads_are_saved_with_the_student_and_dropped_at_export(straight, tmp_path):
-    assert {"mixture.image_head.weight", "mixture.interactive_log_scale"} <= weights(straight).keys()
+    assert {"mixture.image_head.weight", "mixture.interactive_scale.log"} <= weights(straight).keys()
     import open_clip
 
     exported = straight.export(tmp_path / "student")
@@ -210,10 +210,10 @@ def test_a_disk_that_stays_full_stops_the_run_and_keeps_the_last_checkpoint(reci
 def test_out_of_memory_names_a_micro_batch_that_fits(recipe, tmp_path, monkeypatch):
     original = trainer.Learner.forward
 
-    def small_memory(self, images, tokens):
+    def small_memory(self, images, tokens, kept=None):
         if len(images) > 3:
             raise torch.OutOfMemoryError("allocator says no")
-        return original(self, images, tokens)
+        return original(self, images, tokens, kept)
 
     monkeypatch.setattr(trainer.Learner, "forward", small_memory)
     with pytest.raises(MemoryShortage, match=r"training\.batch = 8.*training\.micro_batch=2 fits"):

@@ -3,19 +3,31 @@
 from workbench.evaluation.composition import Swap, swap_accuracy
 from workbench.evaluation.retrieval import Direction, Retrieval, retrieval_folds, retrieval_metrics
 from workbench.evaluation.significance import Interval, PairedDifference, bootstrap_interval, paired_bootstrap
+from workbench.evaluation.similarity import (
+    Distributions,
+    effective_rank,
+    mean_cosine,
+    pca_floor,
+    similarity_distributions,
+)
 from workbench.evaluation.zero_shot import ZeroShot, zero_shot_metrics, zero_shot_weights
 
 __all__ = [
     "Direction",
+    "Distributions",
     "Interval",
     "PairedDifference",
     "Retrieval",
     "Swap",
     "ZeroShot",
     "bootstrap_interval",
+    "effective_rank",
+    "mean_cosine",
     "paired_bootstrap",
+    "pca_floor",
     "retrieval_folds",
     "retrieval_metrics",
+    "similarity_distributions",
     "swap_accuracy",
     "zero_shot_metrics",
     "zero_shot_weights",

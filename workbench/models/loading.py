@@ -44,7 +44,7 @@ def load_dual_encoder(
 
     name = model.removeprefix("local-dir:")
     config_file = _config_file(name)
-    with tempfile.TemporaryDirectory() as scratch, _network(allow_download):
+    with tempfile.TemporaryDirectory() as scratch, hub_access(allow_download):
         if config_file is None:
             clip, config, tokenizer = _load_named(open_clip, model, pretrained, setting, allow_download)
         else:
@@ -207,7 +207,7 @@ def _submodule(clip: nn.Module, name: str, setting: str) -> nn.Module:
 
 
 @contextlib.contextmanager
-def _network(allowed: bool) -> Iterator[None]:
+def hub_access(allowed: bool) -> Iterator[None]:
     """Keep the model hub's client off the network unless the recipe allows it."""
     from huggingface_hub import constants
 

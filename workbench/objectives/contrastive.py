@@ -5,34 +5,60 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.objectives.chunked import check_chunk, chunked_matching
 from workbench.objectives.similarity import (
     Embeddings,
     Loss,
     Scale,
-    both_directions,
     check_batch,
     check_width,
+    logits,
     unit,
 )
 
 
-def contrastive_loss(image: Embeddings, text: Embeddings, scale: Scale, *, rows: slice | None = None) -> Loss:
+def contrastive_loss(
+    image: Embeddings,
+    text: Embeddings,
+    scale: Scale,
+    *,
+    rows: slice | None = None,
+    chunk: int | None = None,
+) -> Loss:
     """Symmetric InfoNCE, mean over the batch: 1/2 [CE(Z, I) + CE(Z^T, I)], Z = scale * image_hat text_hat^T.
 
     `image` and `text` are [batch, dim] of any norm, row n of one belonging to row n of the other; `scale`
     multiplies the cosine similarities. With `rows`, only these image and text queries' share of that mean is
     computed (n x batch logits): over slices that partition the batch the shares add up to the whole, and so
-    do their gradients, which is how several processes divide one loss over gathered embeddings. Raises
-    ValueError where batch sizes or widths differ. Radford et al. 2021 (CLIP), figure 3.
+    do their gradients, which is how several processes divide one loss over gathered embeddings. With `chunk`,
+    only so many queries at a time: the same value and gradients in O(chunk x batch) memory. Raises ValueError
+    where batch sizes or widths differ. Radford et al. 2021 (CLIP), figure 3.
     """
     batch = check_batch("contrastive_loss", image=image, text=text)
     check_width("contrastive_loss", image=image, text=text)
+    check_chunk("contrastive_loss", chunk)
     image, text = unit(image, text)
-    image_to_text, text_to_image = both_directions(image, text, scale, rows)
-    return (matching_loss(image_to_text, rows) + matching_loss(text_to_image, rows)) / (2 * batch)
+    if rows is not None:
+        total = matching(image, text, scale, rows, chunk) + matching(text, image, scale, rows, chunk)
+    elif chunk:
+        total = chunked_matching(image, text, scale, chunk, both=True)
+    else:  # one matrix serves both directions
+        scores = logits(image, text, scale)
+        total = matching_loss(scores, 0) + matching_loss(scores.T, 0)
+    return total / (2 * batch)
 
 
-def matching_loss(logits: Float[Tensor, "_rows _batch"], rows: slice | None) -> Loss:
-    """Sum over the queries of the cross-entropy against the key of the same number."""
-    partner = torch.arange(logits.shape[1], device=logits.device)
-    return F.cross_entropy(logits, partner if rows is None else partner[rows], reduction="sum")
+def matching(query: Embeddings, key: Embeddings, scale: Scale, rows: slice | None, chunk: int | None) -> Loss:
+    """Sum over the unit queries in `rows` (None: all) of the cross-entropy against the key of their
+    number."""
+    chosen = range(len(query))[rows or slice(None)]
+    query = query[chosen.start : chosen.stop]
+    if chunk:
+        return chunked_matching(query, key, scale, chunk, first=chosen.start)
+    return matching_loss(logits(query, key, scale), chosen.start)
+
+
+def matching_loss(scores: Float[Tensor, "_rows _batch"], first: int) -> Loss:
+    """Sum over the rows n of logits of the cross-entropy against the key of number `first` + n."""
+    partner = torch.arange(first, first + len(scores), device=scores.device)
+    return F.cross_entropy(scores, partner, reduction="sum")

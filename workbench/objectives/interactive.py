@@ -1,7 +1,8 @@
 """Interactive contrastive learning: the student's embeddings find their partners among the teacher's."""
 
-from workbench.objectives.contrastive import matching_loss
-from workbench.objectives.similarity import Embeddings, Loss, Scale, check_batch, check_width, logits, unit
+from workbench.objectives.chunked import check_chunk
+from workbench.objectives.contrastive import matching
+from workbench.objectives.similarity import Embeddings, Loss, Scale, check_batch, check_width, unit
 
 
 def interactive_contrastive_loss(
@@ -12,13 +13,14 @@ def interactive_contrastive_loss(
     scale: Scale,
     *,
     rows: slice | None = None,
+    chunk: int | None = None,
 ) -> Loss:
     """ICL, mean over the batch: 1/2 [CE(c s_v t_t^T, I) + CE(c s_t t_v^T, I)], student queries, teacher keys.
 
     Embeddings are [batch, dim] of any norm and of one width; `scale` (c) multiplies the cosine similarities
-    and is a scale of its own. With `rows`, only these student queries' share of the mean is computed, as in
-    `contrastive_loss`. Raises ValueError where batch sizes or widths differ. CLIP-KD (arXiv 2307.12732), eq.
-    14-16; its code multiplies by the logarithm of the scale.
+    and is a scale of its own. `rows` and `chunk` as in `contrastive_loss`, the queries being the student's.
+    Raises ValueError where batch sizes or widths differ. CLIP-KD (arXiv 2307.12732), eq. 14-16; its code
+    multiplies by the logarithm of the scale.
     """
     sides = {
         "student_image": student_image,
@@ -29,7 +31,7 @@ def interactive_contrastive_loss(
     batch = check_batch("interactive_contrastive_loss", **sides)
     check_width("interactive_contrastive_loss", "; project the student with the head first", **sides)
     student_image, student_text, teacher_image, teacher_text = unit(*sides.values())
-    queries = rows or slice(None)
-    image_to_text = matching_loss(logits(student_image[queries], teacher_text, scale), rows)
-    text_to_image = matching_loss(logits(student_text[queries], teacher_image, scale), rows)
+    check_chunk("interactive_contrastive_loss", chunk)
+    image_to_text = matching(student_image, teacher_text, scale, rows, chunk)
+    text_to_image = matching(student_text, teacher_image, scale, rows, chunk)
     return (image_to_text + text_to_image) / (2 * batch)

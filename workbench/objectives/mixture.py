@@ -1,24 +1,27 @@
 """A weighted sum of objectives, with the learned parts that some of them need."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from workbench.errors import SettingError
+from workbench.objectives.concepts import ConceptClassifier, concept_loss
 from workbench.objectives.contrastive import contrastive_loss
 from workbench.objectives.feature import cosine_distillation, feature_distillation
+from workbench.objectives.fused import fused_contrastive_loss
+from workbench.objectives.gradient import gradient_distillation
 from workbench.objectives.interactive import interactive_contrastive_loss
+from workbench.objectives.learned_scale import LearnedScale
+from workbench.objectives.regression import embedding_regression
 from workbench.objectives.relational import relational_distillation
 from workbench.objectives.similarity import Embeddings, Loss, Scale
 
-MAX_LOG_SCALE = math.log(100)
-
 
 class Batch(NamedTuple):
-    """What a term may read: embeddings of one (global) batch, the scales, this process's own rows."""
+    """What a term may read: embeddings of one (global) batch, scales, targets, this process's own rows."""
 
     student_image: Tensor
     student_text: Tensor
@@ -28,104 +31,153 @@ class Batch(NamedTuple):
     teacher_image: Tensor
     teacher_text: Tensor
     teacher_scale: Scale
-    interactive_scale: Scale
+    masked_image: Tensor
+    text_target: Tensor
+    soft_labels: Tensor
     rows: slice | None
+    chunk: int | None
+
+    @property
+    def student(self) -> tuple[Tensor, Tensor]:
+        """The student's own embeddings, image and text."""
+        return self.student_image, self.student_text
+
+    @property
+    def projected(self) -> tuple[Tensor, Tensor]:
+        """The student's embeddings in the teacher's width, image and text."""
+        return self.projected_image, self.projected_text
+
+    @property
+    def teacher(self) -> tuple[Tensor, Tensor]:
+        """The teacher's embeddings, image and text."""
+        return self.teacher_image, self.teacher_text
 
 
 class Term(NamedTuple):
     """How one name in a recipe's `objectives` is computed, and what it needs besides the student."""
 
-    value: Callable[[Batch], Tensor]
+    value: Callable[["Mixture", Batch], Tensor]
     reads: tuple[str, ...] = ()  # optional arguments of Mixture.forward it cannot do without
     projected: bool = False  # compares student with teacher entry by entry, so wants the teacher's width
+
+
+def _task(parts: "Mixture", b: Batch) -> Tensor:
+    return contrastive_loss(*b.student, b.student_scale, rows=b.rows, chunk=b.chunk)
+
+
+def _crd(parts: "Mixture", b: Batch) -> Tensor:
+    scales = b.student_scale, b.teacher_scale
+    return relational_distillation(*b.student, *b.teacher, *scales, rows=b.rows, chunk=b.chunk)
+
+
+def _fd(parts: "Mixture", b: Batch) -> Tensor:
+    image, text = zip(b.projected, b.teacher, strict=True)
+    return feature_distillation(*image, rows=b.rows) + feature_distillation(*text, rows=b.rows)
+
+
+def _mfd(parts: "Mixture", b: Batch) -> Tensor:
+    image = feature_distillation(b.masked_image, b.teacher_image, rows=b.rows)
+    return image + feature_distillation(b.projected_text, b.teacher_text, rows=b.rows)
+
+
+def _gd(parts: "Mixture", b: Batch) -> Tensor:
+    scales = b.student_scale, b.teacher_scale
+    return gradient_distillation(*b.projected, *b.teacher, *scales, rows=b.rows)
+
+
+def _icl(parts: "Mixture", b: Batch) -> Tensor:
+    scale = parts.interactive_scale()
+    return interactive_contrastive_loss(*b.projected, *b.teacher, scale, rows=b.rows, chunk=b.chunk)
+
+
+def _afd(parts: "Mixture", b: Batch) -> Tensor:
+    fusing = parts.fuse_image, parts.fuse_text
+    return fused_contrastive_loss(*b.student, *b.teacher, *fusing, parts.fused_scale(), rows=b.rows)
+
+
+def _cosine(parts: "Mixture", b: Batch) -> Tensor:
+    image, text = zip(b.projected, b.teacher, strict=True)
+    return cosine_distillation(*image, rows=b.rows) + cosine_distillation(*text, rows=b.rows)
+
+
+def _embedding(parts: "Mixture", b: Batch) -> Tensor:
+    return embedding_regression(b.student_text, b.text_target, parts.embedding_head, rows=b.rows)
+
+
+def _concepts(parts: "Mixture", b: Batch) -> Tensor:
+    return concept_loss(*b.student, b.soft_labels, parts.concept_classifier, rows=b.rows)
 
 
 _TEACHER = ("teacher_image", "teacher_text")
 
 TERMS: dict[str, Term] = {
-    "task": Term(lambda b: contrastive_loss(b.student_image, b.student_text, b.student_scale, rows=b.rows)),
-    "crd": Term(
-        lambda b: relational_distillation(
-            b.student_image,
-            b.student_text,
-            b.teacher_image,
-            b.teacher_text,
-            b.student_scale,
-            b.teacher_scale,
-            rows=b.rows,
-        ),
-        reads=(*_TEACHER, "teacher_scale"),
-    ),
-    "fd": Term(
-        lambda b: (
-            feature_distillation(b.projected_image, b.teacher_image, rows=b.rows)
-            + feature_distillation(b.projected_text, b.teacher_text, rows=b.rows)
-        ),
-        reads=_TEACHER,
-        projected=True,
-    ),
-    "icl": Term(
-        lambda b: interactive_contrastive_loss(
-            b.projected_image,
-            b.projected_text,
-            b.teacher_image,
-            b.teacher_text,
-            b.interactive_scale,
-            rows=b.rows,
-        ),
-        reads=_TEACHER,
-        projected=True,
-    ),
-    "cosine": Term(
-        lambda b: (
-            cosine_distillation(b.projected_image, b.teacher_image, rows=b.rows)
-            + cosine_distillation(b.projected_text, b.teacher_text, rows=b.rows)
-        ),
-        reads=_TEACHER,
-        projected=True,
-    ),
+    "task": Term(_task),
+    "crd": Term(_crd, reads=(*_TEACHER, "teacher_scale")),
+    "fd": Term(_fd, reads=_TEACHER, projected=True),
+    "mfd": Term(_mfd, reads=(*_TEACHER, "masked_image"), projected=True),
+    "gd": Term(_gd, reads=(*_TEACHER, "teacher_scale"), projected=True),
+    "icl": Term(_icl, reads=_TEACHER, projected=True),
+    "afd": Term(_afd, reads=_TEACHER),
+    "cosine": Term(_cosine, reads=_TEACHER, projected=True),
+    "embedding": Term(_embedding, reads=("text_target",)),
+    "concepts": Term(_concepts, reads=("soft_labels",)),
 }
 
 
 class Mixture(nn.Module):
     """The weighted sum of the objectives in `weights`; those of weight 0 cost nothing and learn nothing.
 
-    `weights` maps names of `TERMS` to numbers >= 0; SettingError names the one that cannot be used.
-    `teacher_dim` is None where there is no teacher. Where the widths differ and a term compares entry by
-    entry, `image_head` and `text_head` are learned linear maps from student to teacher width (else the
-    identity). ICL learns a scale of its own. Initial values come from torch's global generator: seed it alike
-    on every rank.
+    `weights` maps names of `TERMS` to numbers >= 0; SettingError names the one that cannot be used. The
+    widths and counts that follow are None where there is no such teacher: `teacher_dim` of the image-text
+    teacher, `target_dim` of the language model's embeddings, `concepts`. Learned parts, each where a term
+    wants it: `image_head` and `text_head`, linear maps from student to teacher width, the identity where
+    these agree; `fuse_image` and `fuse_text`; `embedding_head`; `concept_classifier`; scales of ICL, AFD and
+    concepts. Initial values come from torch's global generator: seed it alike on every rank. `chunk`: rows at
+    a time in losses that compare all with all, None: the whole batch at once.
     """
 
-    def __init__(self, weights: Mapping[str, int | float], student_dim: int, teacher_dim: int | None) -> None:
+    def __init__(
+        self,
+        weights: Mapping[str, int | float],
+        student_dim: int,
+        teacher_dim: int | None,
+        *,
+        target_dim: int | None = None,
+        concepts: int | None = None,
+        chunk: int | None = None,
+    ) -> None:
         super().__init__()
-        _check(weights, teacher_dim)
+        _check(weights, {"teacher_image": teacher_dim, "text_target": target_dim, "soft_labels": concepts})
         self.weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
+        self.chunk = chunk
         self.image_head: nn.Module = nn.Identity()
         self.text_head: nn.Module = nn.Identity()
         projects = any(TERMS[name].projected for name in self.weights)
         if projects and teacher_dim is not None and teacher_dim != student_dim:
             self.image_head = nn.Linear(student_dim, teacher_dim)
             self.text_head = nn.Linear(student_dim, teacher_dim)
-        self.interactive_log_scale: nn.Parameter | None = None
         if "icl" in self.weights:
-            self.interactive_log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+            self.interactive_scale = LearnedScale()
+        if "afd" in self.weights and teacher_dim is not None:
+            self.fuse_image = nn.Linear(student_dim + teacher_dim, teacher_dim)
+            self.fuse_text = nn.Linear(student_dim + teacher_dim, teacher_dim)
+            self.fused_scale = LearnedScale()
+        if "embedding" in self.weights and target_dim is not None:
+            self.embedding_head = nn.Linear(student_dim, target_dim)
+        if "concepts" in self.weights and concepts is not None:
+            self.concept_classifier = ConceptClassifier(student_dim, concepts)
 
-    @property
-    def interactive_scale(self) -> Scale | None:
-        """ICL's multiplier of cosine similarities, in [1, 100]; None without ICL."""
-        if self.interactive_log_scale is None:
-            return None
-        log_scale = self.interactive_log_scale
-        # clamp() has no gradient at its bounds, where `clamp_scales_` puts a scale: it could never leave.
-        beyond = (log_scale - log_scale.clamp(0, MAX_LOG_SCALE)).detach()
-        return (log_scale - beyond).exp()
-
-    @torch.no_grad()
     def clamp_scales_(self) -> None:
-        """Bring learned log-scales back into [0, ln 100]; for after each optimiser step."""
-        if self.interactive_log_scale is not None:
-            self.interactive_log_scale.clamp_(0, MAX_LOG_SCALE)
+        """Bring learned scales back into [1, 100]; for after each optimiser step."""
+        for module in self.modules():
+            if isinstance(module, LearnedScale):
+                module.clamp_()
+
+    def used_by_the_loss(self) -> Iterator[nn.Parameter]:
+        """Parameters that `forward` reads and `project` does not."""
+        for name, parameter in self.named_parameters():
+            if not name.startswith(("image_head.", "text_head.")):
+                yield parameter
 
     def project(self, image: Embeddings, text: Embeddings) -> tuple[Embeddings, Embeddings]:
         """Student embeddings in the teacher's width: through the heads, or as they are without heads."""
@@ -141,26 +193,32 @@ class Mixture(nn.Module):
         teacher_image: Embeddings | None = None,
         teacher_text: Embeddings | None = None,
         teacher_scale: Scale | None = None,
+        *,
+        masked_image: Embeddings | None = None,
+        text_target: Embeddings | None = None,
+        soft_labels: Embeddings | None = None,
         rows: slice | None = None,
     ) -> tuple[Loss, dict[str, Loss]]:
         """The weighted sum, and every active term's unweighted value.
 
         Embeddings are [batch, dim], gathered from all processes where there are several; `rows` is then this
-        process's slice of them, and the values are its share of the batch mean. ValueError where a term lacks
-        a teacher.
+        process's slice of them, and the values are its share of the batch mean. `masked_image` are the
+        student's embeddings of masked images in the teacher's width, `text_target` standardised caption
+        embeddings of a language model, `soft_labels` distributions over concepts. ValueError where a term
+        lacks what it reads.
         """
-        given = {
+        optional = {
             "teacher_image": teacher_image,
             "teacher_text": teacher_text,
             "teacher_scale": teacher_scale,
-            "interactive_scale": self.interactive_scale,
+            "masked_image": masked_image,
+            "text_target": text_target,
+            "soft_labels": soft_labels,
         }
         for name in self.weights:
-            missing = [argument for argument in TERMS[name].reads if given[argument] is None]
+            missing = [argument for argument in TERMS[name].reads if optional[argument] is None]
             if missing:
-                raise ValueError(
-                    f"objective {name!r} learns from a teacher, and {', '.join(missing)} is missing"
-                )
+                raise ValueError(f"objective {name!r} cannot do without {', '.join(missing)}")
         batch = Batch(
             student_image,
             student_text,
@@ -168,24 +226,35 @@ class Mixture(nn.Module):
             projected_text,
             student_scale,
             rows=rows,
-            **given,  # type: ignore[arg-type]  # the check above: whatever an active term reads is there
+            chunk=self.chunk,
+            **optional,  # type: ignore[arg-type]  # the check above: whatever an active term reads is there
         )
-        terms = {name: TERMS[name].value(batch) for name in self.weights}
+        terms = {name: TERMS[name].value(self, batch) for name in self.weights}
         total = torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
         return total, terms
 
 
-def _check(weights: Mapping[str, int | float], teacher_dim: int | None) -> None:
+def _check(weights: Mapping[str, int | float], widths: Mapping[str, int | None]) -> None:
+    """SettingError for a weight that cannot be used; `widths` of what a term may read, None: it is absent."""
+    teachers = {
+        "teacher_image": "a teacher",
+        "text_target": "a text teacher",
+        "soft_labels": "a text teacher's concepts",
+    }
     for name, weight in weights.items():
         setting = f"objectives.{name}"
         if name not in TERMS:
             raise SettingError(setting, weight, "no such objective", f"Choose from {', '.join(TERMS)}")
         if not (math.isfinite(weight) and weight >= 0):
             raise SettingError(setting, weight, "not a usable weight", "Give a finite number, 0 or more")
-        if weight > 0 and TERMS[name].reads and teacher_dim is None:
-            raise SettingError(
-                setting, weight, "learns from a teacher, and there is none", "Name a teacher, or give 0"
-            )
+        for argument, teacher in teachers.items():
+            if weight > 0 and argument in TERMS[name].reads and widths[argument] is None:
+                raise SettingError(
+                    setting,
+                    weight,
+                    f"learns from {teacher}, and there is none",
+                    f"Name {teacher}, or give 0",
+                )
     if not any(weight > 0 for weight in weights.values()):
         raise SettingError(
             "objectives", dict(weights), "every weight is 0", "Give at least one objective a weight"

@@ -4,15 +4,18 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.objectives.chunked import check_chunk, chunked_divergence
 from workbench.objectives.similarity import (
     Embeddings,
     Loss,
     Scale,
-    both_directions,
     check_batch,
     check_width,
+    logits,
     unit,
 )
+
+_Side = tuple[Embeddings, Embeddings, Scale]  # unit queries, unit keys, what multiplies their cosines
 
 
 def relational_distillation(
@@ -24,14 +27,14 @@ def relational_distillation(
     teacher_scale: Scale,
     *,
     rows: slice | None = None,
+    chunk: int | None = None,
 ) -> Loss:
     """CRD: 1/2 [KL(softmax Z_t || softmax Z_s) + the same on the transposes], mean over the batch.
 
     Embeddings are [batch, dim] of any norm; the student's width may differ from the teacher's. Each side's
     cosine similarities are multiplied by its own scale. Nothing is detached: what requires a gradient gets
-    one. With `rows`, only these image and text queries' share of the mean is computed, as in
-    `contrastive_loss`. Raises ValueError where batch sizes differ, or image and text widths of one side.
-    CLIP-KD (arXiv 2307.12732), eq. 8-10.
+    one. `rows` and `chunk` as in `contrastive_loss`. Raises ValueError where batch sizes differ, or image and
+    text widths of one side. CLIP-KD (arXiv 2307.12732), eq. 8-10.
     """
     batch = check_batch(
         "relational_distillation",
@@ -44,9 +47,32 @@ def relational_distillation(
     check_width("relational_distillation", teacher_image=teacher_image, teacher_text=teacher_text)
     student_image, student_text = unit(student_image, student_text)
     teacher_image, teacher_text = unit(teacher_image, teacher_text)
-    student = both_directions(student_image, student_text, student_scale, rows)
-    teacher = both_directions(teacher_image, teacher_text, teacher_scale, rows)
-    return (divergence(teacher[0], student[0]) + divergence(teacher[1], student[1])) / (2 * batch)
+    check_chunk("relational_distillation", chunk)
+    student = (student_image, student_text, student_scale)
+    teacher = (teacher_image, teacher_text, teacher_scale)
+    if rows is not None:
+        total = _directed(student, teacher, rows, chunk) + _directed(
+            _turned(student), _turned(teacher), rows, chunk
+        )
+    elif chunk:
+        total = chunked_divergence(student, teacher, chunk, both=True)
+    else:  # one matrix serves both directions
+        ours, theirs = logits(*student), logits(*teacher)
+        total = divergence(theirs, ours) + divergence(theirs.T, ours.T)
+    return total / (2 * batch)
+
+
+def _directed(student: _Side, teacher: _Side, rows: slice, chunk: int | None) -> Loss:
+    """Sum over the queries in `rows`."""
+    student = (student[0][rows], *student[1:])
+    teacher = (teacher[0][rows], *teacher[1:])
+    if chunk:
+        return chunked_divergence(student, teacher, chunk)
+    return divergence(logits(*teacher), logits(*student))
+
+
+def _turned(side: _Side) -> _Side:
+    return side[1], side[0], side[2]
 
 
 def divergence(

@@ -37,16 +37,6 @@ def logits(query: Embeddings, key: Embeddings, scale: Scale) -> Float[Tensor, "_
         return (scale * query) @ key.T
 
 
-def both_directions(
-    image: Embeddings, text: Embeddings, scale: Scale, rows: slice | None
-) -> tuple[Float[Tensor, "_rows _batch"], Float[Tensor, "_rows _batch"]]:
-    """Logits image -> text and text -> image of unit embeddings, for the queries in `rows` (None: all)."""
-    if rows is None:
-        forward = logits(image, text, scale)
-        return forward, forward.T
-    return logits(image[rows], text, scale), logits(text[rows], image, scale)
-
-
 def check_batch(objective: str, **embeddings: Embeddings) -> int:
     """The batch size that all `embeddings` share; ValueError naming the sizes if they differ or are 0."""
     sizes = {name: len(each) for name, each in embeddings.items()}

@@ -1,7 +1,21 @@
 """What teachers say about data, computed once and looked up ever after."""
 
+from workbench.targets.captions import caption_embeddings
 from workbench.targets.chunks import Column
+from workbench.targets.concepts import Concepts, fit_concepts, soft_labels
 from workbench.targets.filling import Progress, fill
+from workbench.targets.standardise import Standardiser
 from workbench.targets.store import TargetStore, store_folder
 
-__all__ = ["Column", "Progress", "TargetStore", "fill", "store_folder"]
+__all__ = [
+    "Column",
+    "Concepts",
+    "Progress",
+    "Standardiser",
+    "TargetStore",
+    "caption_embeddings",
+    "fill",
+    "fit_concepts",
+    "soft_labels",
+    "store_folder",
+]

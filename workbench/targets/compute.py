@@ -108,7 +108,7 @@ def compute_targets(
         "image": Column((views, len(pairs), teacher.dim), "float16", images, row_axis=1),
         "text": Column((len(captions), teacher.dim), "float16", texts),
     }
-    report = _Lines(say) if say and rank == 0 else None
+    report = ProgressLines(say) if say and rank == 0 else None
     return fill(
         folder, fingerprint, columns, batch=recipe.targets.batch, rank=rank, world=world, report=report
     )
@@ -129,11 +129,12 @@ def _unit(embeddings: Tensor) -> np.ndarray:
     return torch.nn.functional.normalize(embeddings.float(), dim=-1).cpu().numpy()
 
 
-class _Lines:
+class ProgressLines:
     """Says now and then how far the filling is."""
 
-    def __init__(self, say: Callable[[str], object]) -> None:
+    def __init__(self, say: Callable[[str], object], whose: str = "teacher's") -> None:
         self.say = say
+        self.whose = whose
         self.last = time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
@@ -148,6 +149,6 @@ class _Lines:
                 else f", {progress.seconds_left / 60:.1f} min left"
             )
             self.say(
-                f"teacher's {progress.column} targets: {progress.done} of {progress.total}, "
+                f"{self.whose} {progress.column} targets: {progress.done} of {progress.total}, "
                 f"{progress.rows_per_second:.0f} a second{left}"
             )

@@ -38,23 +38,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def largest_fitting(
     learner: nn.Module,
-    mixture: nn.Module,
-    images: Tensor,
-    tokens: Tensor,
-    targets: Any,
+    inputs: Any,
     micro_batch: int | None,
 ) -> int | None:
     """The largest power-of-two share of the batch whose forward and backward pass fit, by trying; None if not
     one does."""
-    size = micro_batch or len(images)
+    size = micro_batch or len(inputs.images)
     while size > 1:
         size = 1 << ((size - 1).bit_length() - 1)
         learner.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         try:
-            outputs = learner(images[:size], tokens[:size])
-            sum(side.float().sum() for side in outputs[:4]).backward()
+            outputs = learner(*inputs.part(slice(size)))
+            sum(side.float().sum() for side in outputs if side is not None).backward()
             return size
         except Exception as error:
             if not is_out_of_memory(error):
@@ -66,6 +63,7 @@ def save_replay(
     folder: Path,
     learner: nn.Module,
     batch: Any,
+    inputs: Any,
     targets: Any,
     recipe: Any,
     step: int,
@@ -77,15 +75,14 @@ def save_replay(
         {name: value.detach().cpu().contiguous().clone() for name, value in learner.state_dict().items()},
         folder / "weights.safetensors",
     )
-    inputs = {
-        "images": batch.images,
-        "tokens": batch.tokens,
+    written = {
+        **inputs._asdict(),
+        **targets._asdict(),
         "rows": torch.from_numpy(batch.rows),
         "caption": torch.from_numpy(batch.caption),
     }
-    if targets is not None:
-        inputs |= {"teacher_image": targets.image.cpu(), "teacher_text": targets.text.cpu()}
-    save_file({name: value.contiguous() for name, value in inputs.items()}, folder / "batch.safetensors")
+    tensors = {name: each.cpu().contiguous() for name, each in written.items() if isinstance(each, Tensor)}
+    save_file(tensors, folder / "batch.safetensors")
     recipe.save(folder / "recipe.yaml")
     write_json(
         folder / "step.json", {"step": step, "values": {name: repr(value) for name, value in values.items()}}

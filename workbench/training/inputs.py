@@ -1,5 +1,6 @@
 """What a step is given besides its batch: a view, the teacher's targets, a seed."""
 
+import math
 from collections import Counter
 from collections.abc import Collection
 
@@ -10,11 +11,16 @@ from torch.nn import functional as F
 
 from workbench.data.loader import Batch
 from workbench.errors import SettingError
+from workbench.evaluation.similarity import pca_floor
 from workbench.models.dual_encoder import DualEncoder
+from workbench.models.masking import kept_patches, patch_grid
 from workbench.models.transform import random_crop
 from workbench.recipe import Recipe
+from workbench.targets.knowledge import KnowledgeTargets
 from workbench.targets.store import TargetStore
-from workbench.training.optimisation import Targets
+from workbench.training.optimisation import Inputs, Outputs, Targets
+
+R2_SAMPLE = 20_000  # captions from which the best R^2 is estimated
 
 
 class View:
@@ -34,17 +40,85 @@ class View:
         )
 
 
-def targets_of(
-    store: TargetStore | None, scale: float, batch: Batch, epoch: int, recipe: Recipe, device: torch.device
-) -> Targets | None:
-    """What the teacher says about a batch; None without a teacher."""
-    if store is None:
-        return None
-    view = epoch % recipe.targets.views if recipe.targets.views else 0
-    image, text = store.rows("image", batch.rows, view), store.rows("text", batch.caption)
-    return Targets(
-        torch.from_numpy(image).float().to(device), torch.from_numpy(text).float().to(device), scale
-    )
+class Lookup:
+    """What a step is given for a batch: pictures, tokens, masks, and what the teachers say, from their
+    stores."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        student: DualEncoder,
+        device: torch.device,
+        store: TargetStore | None,
+        scale: float | None,
+        knowledge: KnowledgeTargets | None,
+    ) -> None:
+        self.recipe = recipe
+        self.device = device
+        self.store = store
+        self.scale = scale
+        self.knowledge = knowledge
+        self.best_r2 = None
+        if knowledge is not None and recipe.objectives.embedding:
+            some = np.random.default_rng(recipe.seed).permutation(len(knowledge.raw))[:R2_SAMPLE]
+            self.best_r2 = pca_floor(knowledge.embedding(np.sort(some)), student.dim)
+        self.patches = math.prod(patch_grid(student)) if recipe.objectives.mfd else 0
+
+    def inputs(self, batch: Batch, epoch: int) -> Inputs:
+        """The batch on the device; with masked features also which patches a picture keeps in this epoch."""
+        kept = None
+        if self.patches:
+            ratio = self.recipe.training.masking.ratio
+            kept = kept_patches(self.recipe.seed, epoch, batch.rows, self.patches, ratio).to(self.device)
+        return Inputs(batch.images.to(self.device), batch.tokens.to(self.device), kept)
+
+    def targets(self, batch: Batch, epoch: int) -> Targets:
+        """What the teachers say about a batch; what the recipe does not need stays None."""
+        found = Targets()
+        if self.store is not None:
+            views = self.recipe.targets.views
+            image = self.store.rows("image", batch.rows, epoch % views if views else 0)
+            text = self.store.rows("text", batch.caption)
+            found = Targets(self._tensor(image), self._tensor(text), self.scale)
+        if self.knowledge is not None:
+            weights = self.recipe.objectives
+            if weights.embedding:
+                found = found._replace(text_target=self._tensor(self.knowledge.embedding(batch.caption)))
+            if weights.concepts:
+                found = found._replace(soft_labels=self._tensor(self.knowledge.soft_labels(batch.caption)))
+        return found
+
+    def progress(self, terms: dict[str, float], outputs: Outputs, targets: Targets) -> dict[str, float]:
+        """How near the student is to its teachers.
+
+        Mean cosines where the widths agree; for a regression on a language model's embeddings its R^2 and the
+        best that any linear map from the student's width can reach.
+        """
+        found = {}
+        for side, theirs in (("image", targets.teacher_image), ("text", targets.teacher_text)):
+            ours = getattr(outputs, f"projected_{side}").float()
+            if theirs is not None and ours.shape == theirs.shape:
+                found[f"cosine_to_teacher_{side}"] = float(F.cosine_similarity(ours, theirs).mean())
+        if targets.text_target is not None and self.best_r2 is not None:
+            # The targets' mean over the training captions is 0: R^2 is measured against predicting that.
+            variance = float(targets.text_target.square().mean())
+            found |= {"embedding_r2": 1 - terms["embedding"] / variance, "embedding_r2_best": self.best_r2}
+        return found
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).float().to(self.device)
+
+
+def check_micro_batch(recipe: Recipe, student: DualEncoder) -> None:
+    """SettingError when micro-batches would not give the batch's gradient."""
+    size = recipe.training.micro_batch
+    if size and size < recipe.training.batch and student.trains_batch_statistics:
+        raise SettingError(
+            "training.micro_batch",
+            size,
+            "the student has BatchNorm, whose statistics would be those of a micro-batch",
+            "null, or freeze those modules (student.frozen)",
+        )
 
 
 def check_failures(reasons: Collection[str], pairs: int, recipe: Recipe) -> None:
@@ -56,16 +130,6 @@ def check_failures(reasons: Collection[str], pairs: int, recipe: Recipe) -> None
             f"{len(reasons)} of {pairs} pairs could not be read: {dict(Counter(reasons))}",
             "Mend them, or raise it",
         )
-
-
-def cosines_to_teacher(image: Tensor, text: Tensor, targets: Targets | None) -> dict[str, float]:
-    """Mean cosine to the teacher's embeddings, where there is a teacher and the widths agree."""
-    if targets is None or image.shape[1] != targets.image.shape[1]:
-        return {}
-    return {
-        "cosine_to_teacher_image": float(F.cosine_similarity(image.float(), targets.image).mean()),
-        "cosine_to_teacher_text": float(F.cosine_similarity(text.float(), targets.text).mean()),
-    }
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:

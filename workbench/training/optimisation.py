@@ -11,26 +11,43 @@ from torch import Tensor, nn
 
 from workbench.errors import SettingError
 from workbench.models.dual_encoder import DualEncoder
+from workbench.models.masking import encode_masked_image
 from workbench.objectives import Mixture
 
 
+class Inputs(NamedTuple):
+    """What a learner is given of a batch: uint8 pictures, tokens, and the patches that a masked one keeps."""
+
+    images: Tensor
+    tokens: Tensor
+    kept: Tensor | None = None
+
+    def part(self, rows: slice) -> "Inputs":
+        """The same of some of its pairs."""
+        return Inputs._make([None if each is None else each[rows] for each in self])
+
+
 class Outputs(NamedTuple):
-    """What a learner gives for a batch: the student's embeddings, as they are and in the teacher's width, and
-    its scale."""
+    """What a learner gives for a batch: the student's embeddings, as they are and in the teacher's width
+    (`masked_image` too), and its scale."""
 
     image: Tensor
     text: Tensor
     projected_image: Tensor
     projected_text: Tensor
+    masked_image: Tensor | None
     scale: Tensor
 
 
 class Targets(NamedTuple):
-    """What the teacher says about a batch."""
+    """What teachers say about a batch: an image-text teacher's embeddings and scale, a language model's
+    embeddings of the captions, and the captions' concepts."""
 
-    image: Tensor
-    text: Tensor
-    scale: float
+    teacher_image: Tensor | None = None
+    teacher_text: Tensor | None = None
+    teacher_scale: float | None = None
+    text_target: Tensor | None = None
+    soft_labels: Tensor | None = None
 
 
 class Learner(nn.Module):
@@ -42,9 +59,12 @@ class Learner(nn.Module):
         self.student = student
         self.mixture = mixture
 
-    def forward(self, images: Tensor, tokens: Tensor) -> Outputs:
+    def forward(self, images: Tensor, tokens: Tensor, kept: Tensor | None = None) -> Outputs:
         image, text = self.student.encode_image(images), self.student.encode_text(tokens)
-        return Outputs(image, text, *self.mixture.project(image, text), self.student.scale)
+        masked = None
+        if kept is not None:
+            masked = self.mixture.image_head(encode_masked_image(self.student, images, kept))
+        return Outputs(image, text, *self.mixture.project(image, text), masked, self.student.scale)
 
 
 def parameter_groups(
@@ -124,26 +144,30 @@ def _sizes(local: int, device: torch.device) -> list[int]:
     return [int(size) for size in everyone]
 
 
-def batch_loss(
-    mixture: Mixture, outputs: Outputs, targets: Targets | None
-) -> tuple[Tensor, dict[str, Tensor]]:
+def batch_loss(mixture: Mixture, outputs: Outputs, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss over the global batch, of which every process computes its own rows.
 
     Returns (what to call backward on, every term over the global batch, without gradient). With several
     processes the first is multiplied by their number, because DistributedDataParallel averages gradients
     where the sum is exact.
     """
-    teacher = [targets.image, targets.text] if targets else []
     rows, world = None, processes()
     if world > 1:
         # A process that dropped an unreadable pair has fewer rows than the others.
         sizes = _sizes(len(outputs.image), outputs.image.device)
         start = sum(sizes[: dist.get_rank()])
         rows = slice(start, start + sizes[dist.get_rank()])
-        teacher = [_Gather.apply(side, sizes) for side in teacher]
-        outputs = Outputs(*[_Gather.apply(side, sizes) for side in outputs[:4]], outputs.scale)  # type: ignore[call-arg]
+        outputs = Outputs._make([*(_gathered(side, sizes) for side in outputs[:5]), outputs.scale])
+        targets = Targets._make([_gathered(side, sizes) for side in targets])
     total, terms = mixture(
-        *outputs, *(teacher or (None, None)), teacher_scale=targets.scale if targets else None, rows=rows
+        outputs.image,
+        outputs.text,
+        outputs.projected_image,
+        outputs.projected_text,
+        outputs.scale,
+        masked_image=outputs.masked_image,
+        rows=rows,
+        **targets._asdict(),
     )
     shown = {"loss": total.detach(), **{name: value.detach() for name, value in terms.items()}}
     if world > 1:
@@ -153,12 +177,16 @@ def batch_loss(
     return total * world, shown
 
 
+def _gathered(side: Any, sizes: Sequence[int]) -> Any:
+    """All processes' rows of an embedding or target; what is no tensor is the same everywhere."""
+    return _Gather.apply(side, sizes) if isinstance(side, Tensor) else side
+
+
 def backward(
     learner: nn.Module,
     mixture: Mixture,
-    images: Tensor,
-    tokens: Tensor,
-    targets: Targets | None,
+    inputs: Inputs,
+    targets: Targets,
     micro_batch: int | None,
     seed: int,
 ) -> tuple[dict[str, Tensor], Outputs]:
@@ -169,26 +197,26 @@ def backward(
     the embeddings, then embed each micro-batch again with the same random numbers and pass that gradient on.
     Exact, in micro-batch memory.
     """
-    parts = [
-        slice(start, start + (micro_batch or len(images)))
-        for start in range(0, len(images), micro_batch or len(images))
-    ]
+    size = len(inputs.images)
+    parts = [slice(start, start + (micro_batch or size)) for start in range(0, size, micro_batch or size)]
     if len(parts) == 1:
         torch.manual_seed(seed)
-        outputs = learner(images, tokens)
+        outputs = learner(*inputs)
         loss, terms = batch_loss(mixture, outputs, targets)
         loss.backward()
-        return terms, Outputs(*(side.detach() for side in outputs))
+        return terms, _detached(outputs)
     pieces = []
     for number, part in enumerate(parts):
         torch.manual_seed(seed + number)
         with torch.no_grad():
-            pieces.append(learner(images[part], tokens[part]))
-    whole = [torch.cat([piece[side] for piece in pieces]) for side in range(4)]
-    leaves = Outputs(*(tensor.detach().requires_grad_() for tensor in (*whole, pieces[0].scale)))
-    silent = getattr(
-        learner, "no_sync", nullcontext
-    )  # gradients stay on this process until the last backward
+            pieces.append(learner(*inputs.part(part)))
+    sides = [
+        None if side[0] is None else torch.cat(side).requires_grad_()
+        for side in zip(*(piece[:5] for piece in pieces), strict=True)
+    ]
+    leaves = Outputs._make([*sides, pieces[0].scale.detach().requires_grad_()])
+    # Gradients stay on this process until the last backward.
+    silent = getattr(learner, "no_sync", nullcontext)
     with silent():
         loss, terms = batch_loss(mixture, leaves, targets)
         loss.backward()
@@ -196,10 +224,9 @@ def backward(
         torch.manual_seed(seed + number)
         last = part is parts[-1]
         with nullcontext() if last else silent():
-            outputs = learner(images[part], tokens[part])
-            shares = [None if leaf.grad is None else leaf.grad[part] for leaf in leaves[:4]] + [
-                leaves.scale.grad if last else None
-            ]
+            outputs = learner(*inputs.part(part))
+            shares = [None if leaf is None or leaf.grad is None else leaf.grad[part] for leaf in leaves[:5]]
+            shares.append(leaves.scale.grad if last else None)
             used = [
                 (output, share)
                 for output, share in zip(outputs, shares, strict=True)
@@ -208,8 +235,11 @@ def backward(
             if last:
                 # The process group waits for every parameter, also for those that only the loss has used.
                 used += [
-                    (parameter.sum() * 0, parameter.new_zeros(()))
-                    for parameter in mixture.parameters(recurse=False)
+                    (parameter.sum() * 0, parameter.new_zeros(())) for parameter in mixture.used_by_the_loss()
                 ]
             torch.autograd.backward([output for output, _ in used], [share for _, share in used])
-    return terms, Outputs(*(leaf.detach() for leaf in leaves))
+    return terms, _detached(leaves)
+
+
+def _detached(outputs: Outputs) -> Outputs:
+    return Outputs._make([None if side is None else side.detach() for side in outputs])

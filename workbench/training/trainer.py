@@ -21,9 +21,10 @@ from workbench.models.loading import load_dual_encoder
 from workbench.objectives import Mixture
 from workbench.recipe import Recipe
 from workbench.targets.compute import compute_targets, load_teacher
+from workbench.targets.knowledge import knowledge_targets
 from workbench.training import checkpoint
 from workbench.training.failures import MemoryShortage, is_out_of_memory, largest_fitting, save_replay
-from workbench.training.inputs import View, check_failures, cosines_to_teacher, step_seed, targets_of
+from workbench.training.inputs import Lookup, View, check_failures, check_micro_batch, step_seed
 from workbench.training.interrupt import StopRequest, stop_on_signal
 from workbench.training.journal import Journal
 from workbench.training.machine import accelerate_on, versions
@@ -77,23 +78,27 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
             setting="student",
         )
         teacher = load_teacher(recipe) if recipe.teacher else None
-        mixture = Mixture(recipe.objectives.weights(), student.dim, teacher.dim if teacher else None)
-        teacher_scale = teacher.scale if teacher else 1.0
         store, unreadable = None, {}
         if teacher:
             store = compute_targets(recipe, pairs, teacher, device=accelerator.device, rank=rank, world=world)
             unreadable = store.bad_rows["image"]
             check_failures(unreadable.values(), len(pairs), recipe)
+        if main:
+            knowledge_targets(recipe, pairs, folder / "knowledge")
+        accelerator.wait_for_everyone()
+        knowledge = knowledge_targets(recipe, pairs, folder / "knowledge")
+        mixture = Mixture(
+            recipe.objectives.weights(),
+            student.dim,
+            teacher.dim if teacher else None,
+            target_dim=knowledge.dim if knowledge else None,
+            concepts=knowledge.clusters if knowledge else None,
+            chunk=recipe.training.loss_chunk,
+        )
+        scale = teacher.scale if teacher else None
+        lookup = Lookup(recipe, student, accelerator.device, store, scale, knowledge)
         del teacher  # its targets stay, its weights need not
-        micro_batch = recipe.training.micro_batch
-        batch_statistics = student.trains_batch_statistics
-        if micro_batch and micro_batch < recipe.training.batch and batch_statistics:
-            raise SettingError(
-                "training.micro_batch",
-                micro_batch,
-                "the student has BatchNorm, whose statistics would be those of a micro-batch",
-                "null, or freeze those modules (student.frozen)",
-            )
+        check_micro_batch(recipe, student)
 
         # ---- optimiser and length
         learner = Learner(student, mixture)
@@ -197,19 +202,22 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                     for group in optimiser.param_groups:
                         group["lr"] = recipe.training.lr * group["factor"] * rate
                     optimiser.zero_grad()
-                    targets = targets_of(store, teacher_scale, batch, epoch, recipe, accelerator.device)
-                    images, tokens = batch.images.to(accelerator.device), batch.tokens.to(accelerator.device)
+                    inputs, targets = lookup.inputs(batch, epoch), lookup.targets(batch, epoch)
+                    micro_batch = recipe.training.micro_batch
                     share = max(1, micro_batch // world) if micro_batch else None
                     try:
                         noise = step_seed(recipe.seed, step, rank)
                         with accelerator.autocast():
-                            terms, outputs = backward(wrapped, mixture, images, tokens, targets, share, noise)
+                            terms, outputs = backward(wrapped, mixture, inputs, targets, share, noise)
                     except Exception as error:
                         if not is_out_of_memory(error):
                             raise
-                        fits = largest_fitting(learner, mixture, images, tokens, targets, share)
+                        fits = largest_fitting(learner, inputs, share)
                         raise MemoryShortage(
-                            batch_size, micro_batch, fits and fits * world, batch_statistics
+                            batch_size,
+                            micro_batch,
+                            fits and fits * world,
+                            student.trains_batch_statistics,
                         ) from error
                     limit = recipe.training.clip_norm or math.inf
                     norm = float(
@@ -226,7 +234,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                         journal.skipped_steps += 1
                         if bad_in_a_row == MAX_BAD_STEPS:
                             where = folder / f"non-finite-step-{step}"
-                            save_replay(where, learner, batch, targets, recipe, step, values)
+                            save_replay(where, learner, batch, inputs, targets, recipe, step, values)
                             raise FloatingPointError(
                                 f"loss or gradient was not finite in {MAX_BAD_STEPS} steps in a row; "
                                 f"all that is needed to replay the last is in {where}"
@@ -250,7 +258,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                         },
                         gradient_norm=norm,
                         scale=float(outputs.scale),
-                        **cosines_to_teacher(outputs.projected_image, outputs.projected_text, targets),
+                        **lookup.progress(values, outputs, targets),
                         samples_per_second=len(batch) * world / seconds,
                         lr=recipe.training.lr * rate,
                         seconds=seconds,

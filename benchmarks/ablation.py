@@ -1,0 +1,102 @@
+"""What does each objective add? Every recipe of an ablation, several seeds, against the same student alone.
+
+    python benchmarks/ablation.py {knowledge_clip,clip_kd} [--seeds 0 1 2] [--set NAME=VALUE ...]
+                                  [--runs runs] [--out benchmarks/results]
+
+Trains what is not trained yet, evaluates it, and writes ablation_NAME.json, .md (the README's table) and the
+runs' .html report. Hours on two CPU cores at the recipes' own length; stop and start it as you like.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import workbench
+from workbench.files import atomic_write, write_json
+from workbench.reports.html import write_report
+
+# The first of each is the baseline that the others are compared with.
+ABLATIONS = {
+    "knowledge_clip": [
+        "knowledge_clip_contrastive_demo",
+        "knowledge_clip_embedding_demo",
+        "knowledge_clip_concepts_demo",
+        "knowledge_clip_demo",
+        "knowledge_clip_placebo_demo",
+    ],
+    "clip_kd": [
+        "task_only_demo",
+        "crd_demo",
+        "fd_demo",
+        "mfd_demo",
+        "gd_demo",
+        "icl_demo",
+        "afd_demo",
+        "clip_kd_demo",
+    ],
+}
+COLUMNS = {  # (split, metric) -> the README's words
+    ("test", "text_to_image_r1"): "text to image R@1",
+    ("test", "image_to_text_r1"): "image to text R@1",
+    ("test", "zero_shot_categories_top1"): "category, top-1",
+    ("test", "exact_match"): "exact match",
+    ("test_style", "text_to_image_r1"): "new artwork, text to image R@1",
+    ("test_concepts", "text_to_image_r1"): "unseen names, text to image R@1",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("ablation", choices=ABLATIONS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--set", dest="settings", nargs="*", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    chosen = parser.parse_args()
+
+    overrides = dict(setting.split("=", 1) for setting in chosen.settings)
+    runs = []
+    # Seed by seed, so that a stop on the way leaves whole rows.
+    for seed in chosen.seeds:
+        for name in ABLATIONS[chosen.ablation]:
+            recipe = workbench.Recipe.load(name, {**overrides, "seed": seed})
+            run = workbench.train(recipe, chosen.runs / f"{name}-seed{seed}-{recipe.fingerprint[:8]}")
+            if not (run.path / "evaluation").is_dir():
+                run.evaluate()
+            runs.append(run)
+    runs.sort(key=lambda run: ABLATIONS[chosen.ablation].index(run.recipe.name))
+    comparison = workbench.compare(runs)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    written = json.loads(comparison.to_json())
+    result = {"seeds": chosen.seeds, "settings": overrides, "rows": written["rows"], "note": written["note"]}
+    write_json(chosen.out / f"ablation_{chosen.ablation}.json", result)
+    with atomic_write(chosen.out / f"ablation_{chosen.ablation}.md", "w") as stream:
+        stream.write(markdown(comparison.table, ABLATIONS[chosen.ablation]))
+    print(comparison)
+    print(write_report(runs, chosen.runs / f"ablation_{chosen.ablation}.html"))
+
+
+def markdown(table, names: list[str]) -> str:
+    """The README's table in percent: the baseline's values, then differences to it with 95 % intervals."""
+    columns = {key: words for key, words in COLUMNS.items() if key in table.index}
+    lines = [
+        f"| recipe | {' | '.join(columns.values())} |",
+        f"|---|{'---|' * len(columns)}",
+    ]
+    for name in names:
+        cells = []
+        for key in columns:
+            row = table.loc[key]
+            cell = f"{100 * row[name, 'value']:.1f}"
+            if name != names[0]:
+                low, difference, high = (100 * row[name, part] for part in ("low", "difference", "high"))
+                cell += f", {difference:+.1f} ({low:+.1f} to {high:+.1f})"
+            cells.append(cell)
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

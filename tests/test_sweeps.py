@@ -1,0 +1,147 @@
+"""Sweeps: planned from a file, run as notebooks, killed and run again without repeating anything."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from workbench.errors import SettingError
+from workbench.sweep_plan import Sweep, load_sweep, plan
+from workbench.sweeps import outcome_of, run_sweep
+
+ROOT = Path(__file__).parents[1]
+PARAMETERS = 'recipe: str = "task_only_demo"\noverrides: dict = {}\nseed: int = 0\nrun_dir: str = ""\n'
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """A notebook with notebook 05's parameters that notes each start in a file; the first setting says how it
+    ends."""
+
+    def write(body: str) -> Path:
+        cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
+        cells.append(nbformat.v4.new_code_cell(body))
+        path = tmp_path / "little.ipynb"
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+        return path
+
+    return write
+
+
+def note(starts: Path) -> str:
+    return f"open({str(starts)!r}, 'a').write(f\"{{overrides.get('training.lr')}} {{seed}}\\n\")\n"
+
+
+def write_sweep(folder: Path, **settings: object) -> Path:
+    path = folder / "sweep.yaml"
+    path.write_text(json.dumps(settings))
+    return path
+
+
+def test_a_grid_times_seeds(tmp_path):
+    sweep = Sweep(
+        recipe="task_only_demo",
+        overrides={"training.steps": 60},
+        grid={"training.lr": [1e-3, 1e-4], "training.batch": [16, 32]},
+        runs=[{"recipe": "clip_kd_demo"}],
+        seeds=[0, 1],
+    )
+    planned = plan(sweep, tmp_path)
+    assert [each.name for each in planned[:2]] == [
+        "task_only_demo-training.lr=0.001-training.batch=16-seed0",
+        "task_only_demo-training.lr=0.001-training.batch=32-seed0",
+    ]
+    assert len(planned) == 2 * (4 + 1) and [each.seed for each in planned] == [0] * 5 + [1] * 5
+    assert planned[4].recipe == "clip_kd_demo" and planned[4].overrides == {"training.steps": 60}
+    assert planned[0].parameters()["overrides"] == {
+        "training.steps": 60, "training.lr": 1e-3, "training.batch": 16,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"recip": "task_only_demo"}, "recipe"),
+        ({"seeds": [0]}, "names no recipe"),
+        ({"recipe": "task_only_demo", "grid": {"training.lrr": [1]}}, "training.lr"),
+        ({"recipe": "task_only_demo", "grid": {"training.lr": []}}, "grid"),
+        ({"recipe": "task_only_demo", "runs": [{}, {}]}, "same run"),
+        ({"recipe": "task_only_demo", "seeds": [-1]}, "seeds"),
+    ],
+)
+def test_what_cannot_be_run_is_told_before_anything_runs(settings, words, tmp_path):
+    with pytest.raises(SettingError, match=words):
+        plan(load_sweep(write_sweep(tmp_path, **settings)), tmp_path)
+
+
+def test_finished_runs_are_not_repeated_and_failed_ones_on_demand(notebook, tmp_path):
+    starts, mended = tmp_path / "starts", tmp_path / "mended"
+    body = note(starts) + (
+        "import pathlib\n"
+        f"if overrides['training.lr'] == 0.5 and not pathlib.Path({str(mended)!r}).exists():\n"
+        "    raise ValueError('the reason')"
+    )
+    path = write_sweep(
+        tmp_path,
+        recipe="task_only_demo",
+        grid={"training.lr": [0.1, 0.5]},
+        notebook=str(notebook(body)),
+    )
+    said: list[str] = []
+    first = run_sweep(path, tmp_path / "out", at_once=2, say=said.append)
+    assert [each.state for each in first] == ["finished", "failed"] and "the reason" in first[1].reason
+    second = run_sweep(path, tmp_path / "out", say=said.append)
+    assert [each.state for each in second] == ["finished", "failed"]
+    assert any("failed before (the reason)" in line for line in said)
+    assert sorted(starts.read_text().split("\n")[:-1]) == ["0.1 0", "0.5 0"]
+    mended.touch()
+    third = run_sweep(path, tmp_path / "out", again=True, say=said.append)
+    assert [each.state for each in third] == ["finished", "finished"]
+    assert sorted(starts.read_text().split("\n")[:-1]) == ["0.1 0", "0.5 0", "0.5 0"]
+
+
+def test_another_sweep_s_folder_is_refused(notebook, tmp_path):
+    settings = {"recipe": "task_only_demo", "notebook": str(notebook("pass"))}
+    run_sweep(write_sweep(tmp_path, **settings), tmp_path / "out", say=lambda line: None)
+    changed = write_sweep(tmp_path, **settings, overrides={"training.lr": 0.3})
+    with pytest.raises(SettingError, match="other settings"):
+        run_sweep(changed, tmp_path / "out")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_sweep_goes_on_where_it_was(number, notebook, tmp_path):
+    starts = tmp_path / "starts"
+    body = note(starts) + "import time\ntime.sleep(2 if overrides['training.lr'] > 0.15 else 0)"
+    path = write_sweep(
+        tmp_path,
+        recipe="task_only_demo",
+        grid={"training.lr": [0.1, 0.2, 0.3]},
+        notebook=str(notebook(body)),
+    )
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workbench", "sweep", str(path), "--out", str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    deadline = time.monotonic() + 120
+    while not starts.exists() or "0.2 0" not in starts.read_text():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    process.wait(timeout=60)
+    planned = plan(load_sweep(path), out)
+    assert outcome_of(planned[0]).state == "finished"
+    # A notebook that outlived its sweep is not started a second time beside itself.
+    while any(each.state != "finished" for each in run_sweep(path, out, say=lambda line: None)):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert starts.read_text().count("0.1 0") == 1
+    assert starts.read_text().count("0.2 0") == (1 if number == signal.SIGKILL else 2)

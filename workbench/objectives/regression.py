@@ -1,0 +1,32 @@
+"""Regression on a language model's caption embeddings: the text tower learns to contain them."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.objectives.similarity import Embeddings, Loss, check_batch, check_width, unit
+
+
+def embedding_regression(
+    student_text: Embeddings,
+    target: Float[Tensor, "_batch _target"],
+    head: Callable[[Tensor], Tensor],
+    *,
+    rows: slice | None = None,
+) -> Loss:
+    """L_emb: mean over the batch and the target's dimensions of (head(t_hat) - z)^2.
+
+    `student_text` is [batch, dim] of any norm, `target` (z) [batch, target dim] is taken as it is:
+    standardise it first (`workbench.targets.Standardiser`), so that 1 is the loss of predicting its mean.
+    `head` maps [n, dim] to [n, target dim]. With `rows`, only these rows' share of the mean. Raises
+    ValueError where batch sizes differ, or the head's width from the target's. Knowledge-CLIP (Kuang et al.
+    2024), L_emb, which the paper does not standardise.
+    """
+    batch = check_batch("embedding_regression", student_text=student_text, target=target)
+    chosen = rows or slice(None)
+    with torch.autocast(target.device.type, enabled=False):  # in the embeddings' own precision
+        predicted = head(unit(student_text)[0][chosen])
+    check_width("embedding_regression", head_output=predicted, target=target)
+    return (predicted - target[chosen]).square().sum() / (batch * target.shape[1])

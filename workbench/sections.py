@@ -1,0 +1,163 @@
+"""The sections of a recipe: every setting, its type, range and default. Imports no torch."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists; a frozen recipe holds tuples
+# Settings that change how a run is carried out and not what comes of it: they stay out of the fingerprint.
+ASIDE: dict[str, Any] = {"aside": True}
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Data(Section):
+    """Where the pairs of image and captions come from."""
+
+    source: str = "scenes"
+    format: Literal["auto", "scenes", "shards", "karpathy", "table", "folder"] = "auto"
+    image_folder: str | None = None
+    image_column: str = "image"
+    caption_column: str = "caption"
+    train_split: str = "train"
+    validation_split: str = "val"
+    limit: Count | None = None
+    scenes: Count = 8000
+    image_size: Annotated[int, Field(ge=16)] = 64
+    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_pixels: Count = 50_000_000
+    workers: Whole = Field(default=0, json_schema_extra=ASIDE)
+
+    def options(self, train: bool = True) -> dict[str, Any]:
+        """The keyword arguments of `load_pairs`; `limit` bounds training pairs only."""
+        names = (
+            "format",
+            "image_folder",
+            "image_column",
+            "caption_column",
+            "max_failed",
+            "max_pixels",
+            "scenes",
+            "image_size",
+        )
+        return {name: getattr(self, name) for name in names} | {"limit": self.limit if train else None}
+
+
+class Model(Section):
+    """A two-tower model: what it is, where its weights come from, what of it stays as it is."""
+
+    model: str
+    pretrained: str | None = None
+    initial_weights: dict[str, str] = {}
+    frozen: Names = ()
+
+
+class Targets(Section):
+    """What is cached of the teacher. `views`: crops per image that it and the student see, 0: whole."""
+
+    views: Whole = 0
+    folder: str | None = Field(default=None, json_schema_extra=ASIDE)
+    batch: Count = Field(default=256, json_schema_extra=ASIDE)
+
+
+class TextTeacher(Section):
+    """A language model whose embeddings of the captions are targets of `objectives.embedding` and
+    `concepts`.
+
+    `pooling` and `layer` null: the model's own. `components`: PCA whitening to so many dimensions, null:
+    none.
+    """
+
+    model: str
+    pooling: Literal["mean", "last"] | None = None
+    layer: int | None = None
+    components: Count | None = None
+
+
+class Concepts(Section):
+    """Clusters of the text teacher's embeddings, and the labels that captions get from them.
+
+    `reduce`: PCA dimensions they are found in. `perplexity`: the mean over captions of their soft labels.
+    `labels`: "shuffled" deals them to the wrong captions, a placebo.
+    """
+
+    clusters: Count = 1024
+    method: Literal["kmeans", "gaussian_mixture", "agglomerative", "hdbscan"] = "kmeans"
+    reduce: Count = 64
+    perplexity: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 4.0
+    labels: Literal["soft", "hard", "shuffled"] = "soft"
+
+
+class Objectives(Section):
+    """The weight of every term of the loss."""
+
+    task: NotNegative = 1.0
+    crd: NotNegative = 0.0
+    fd: NotNegative = 0.0
+    mfd: NotNegative = 0.0
+    gd: NotNegative = 0.0
+    icl: NotNegative = 0.0
+    afd: NotNegative = 0.0
+    cosine: NotNegative = 0.0
+    embedding: NotNegative = 0.0
+    concepts: NotNegative = 0.0
+
+    def weights(self) -> dict[str, float]:
+        """Name to weight of the terms in use."""
+        return {name: weight for name, weight in self.model_dump().items() if weight}
+
+
+class Augmentation(Section):
+    """How training pictures vary: a square crop whose share of the area lies in `crop_scale`."""
+
+    crop_scale: Annotated[tuple[Share, Share], Field(strict=False)] = (0.9, 1.0)
+
+
+class Masking(Section):
+    """What `objectives.mfd` hides of the student's pictures: a share `ratio` of their patches."""
+
+    ratio: Annotated[float, Field(ge=0, lt=1)] = 0.75
+
+
+class Training(Section):
+    """The optimisation: its length, batch, rates, and how often it is looked at and saved."""
+
+    epochs: Positive = 10.0
+    steps: Count | None = None
+    batch: Count = 128
+    micro_batch: Count | None = None
+    loss_chunk: Count | None = None
+    lr: Positive = 1e-3
+    weight_decay: NotNegative = 0.1
+    betas: Annotated[
+        tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], Field(strict=False)
+    ] = (0.9, 0.98)
+    eps: Positive = 1e-6
+    warmup_steps: Whole = 50
+    clip_norm: Positive | None = 1.0
+    lr_multipliers: dict[str, NotNegative] = {}
+    precision: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", json_schema_extra=ASIDE)
+    augmentation: Augmentation = Augmentation()
+    masking: Masking = Masking()
+    validate_every: Count | None = Field(default=None, json_schema_extra=ASIDE)
+    checkpoint_every: Count = Field(default=200, json_schema_extra=ASIDE)
+    keep: Annotated[int, Field(ge=2)] | Literal["all"] = Field(default=2, json_schema_extra=ASIDE)
+    threads: Count | None = Field(default=None, json_schema_extra=ASIDE)
+
+
+class Evaluation(Section):
+    """What is measured at the end. `splits`: null stands for every evaluation split that the source has."""
+
+    splits: Names | None = Field(default=None, json_schema_extra=ASIDE)
+    suites: Annotated[tuple[Literal["retrieval", "zero_shot", "composition"], ...], Field(strict=False)] = (
+        Field(default=("retrieval", "zero_shot", "composition"), json_schema_extra=ASIDE)
+    )
+    batch: Count = Field(default=256, json_schema_extra=ASIDE)

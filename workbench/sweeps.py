@@ -1,0 +1,257 @@
+"""Runs a sweep: every run an executed notebook in a process of its own, resumable, several at a time."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from workbench.errors import SettingError
+from workbench.files import atomic_write, read_json
+from workbench.sweep_plan import Planned, load_sweep, plan
+
+POLL = 0.5  # seconds
+LINE_EVERY = 30.0  # seconds between two lines about how far everything is
+
+
+@runtime_checkable
+class Handle(Protocol):
+    """A process that was started somewhere."""
+
+    def poll(self) -> int | None: ...
+    def terminate(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How far a run of a sweep is: "finished", "failed", "interrupted" or "missing", and why."""
+
+    planned: Planned
+    state: str
+    reason: str = ""
+
+
+def run_sweep(
+    path: str | Path,
+    out: str | Path | None = None,
+    *,
+    at_once: int = 1,
+    again: bool = False,
+    ray: bool = False,
+    say: Callable[[str], None] = print,
+) -> list[Outcome]:
+    """Run what is not finished of the sweep in a YAML file; returns how every run ended.
+
+    `out` (default `sweeps/NAME`) gets a folder a run, with the executed notebook, its manifest, its log and
+    the run folder. Finished runs are not repeated, failed ones only with `again`, all others go on where they
+    stopped. `at_once` run at the same time, here or, with `ray`, on the cluster of RAY_ADDRESS (a local one
+    without it), whose machines must see `out` under the same path. Ctrl-C lets running notebooks save.
+    """
+    if at_once < 1:
+        raise SettingError("at_once", at_once, "at least one run has to go on", "1 or more.")
+    folder = Path(out) if out is not None else Path("sweeps") / Path(path).stem
+    sweep = load_sweep(path)
+    runs = plan(sweep, folder)
+    waiting = []
+    for planned in runs:
+        outcome = outcome_of(planned)
+        if outcome.state == "failed" and not again:
+            say(f"{planned.name}: failed before ({outcome.reason}); --again repeats it")
+        elif outcome.state != "finished":
+            waiting.append(planned)
+    say(f"{len(runs)} runs in {folder}: {len(runs) - len(waiting)} done, {len(waiting)} to do")
+    start = _on_ray() if ray and waiting else _start_here
+    _run(waiting, runs, sweep.notebook, start, at_once, say)
+    return [outcome_of(planned) for planned in runs]
+
+
+def outcome_of(planned: Planned) -> Outcome:
+    """What the manifest in a run's folder says; SettingError where it is that of other parameters."""
+    place = planned.folder / "manifest.json"
+    if not place.is_file():
+        return Outcome(planned, "missing")
+    manifest = read_json(place)
+    wanted = json.loads(json.dumps(planned.parameters()))
+    found = {name: manifest["parameters"].get(name) for name in wanted}
+    if {**found, "run_dir": None} != {**wanted, "run_dir": None}:
+        raise SettingError(
+            "out", str(planned.folder), "it holds a run with other settings", "Choose another folder."
+        )
+    if manifest["state"] == "running":  # and yet nobody is: whoever ran it was killed
+        return Outcome(planned, "interrupted", "killed")
+    return Outcome(planned, manifest["state"], (manifest["error"] or {}).get("message", ""))
+
+
+def _run(
+    waiting: list[Planned],
+    runs: list[Planned],
+    notebook: str,
+    start: Callable[[list[str], Planned], Handle | None],
+    at_once: int,
+    say: Callable[[str], None],
+) -> None:
+    """Keep `at_once` of the waiting runs going until none is left."""
+    todo, running = list(waiting), dict[str, tuple[Planned, Handle]]()
+    began = told = time.monotonic()
+    done_before = len(runs) - len(waiting)
+    try:
+        while todo or running:
+            for name, (planned, handle) in list(running.items()):
+                if handle.poll() is not None:
+                    del running[name]
+                    outcome = outcome_of(planned)
+                    say(f"{name}: {outcome.state}{f' ({outcome.reason})' if outcome.reason else ''}")
+            while todo and len(running) < at_once:
+                planned = todo.pop(0)
+                started = start(_command(planned, notebook), planned)
+                if started is None:
+                    say(f"{planned.name}: another process is at it")
+                else:
+                    running[planned.name] = (planned, started)
+            if time.monotonic() - told > LINE_EVERY:
+                told = time.monotonic()
+                say(_progress(len(waiting), todo, running, done_before, told - began))
+            time.sleep(POLL)
+    except BaseException:
+        for _, handle in running.values():
+            handle.terminate()
+        say(f"stopping {len(running)} running: {', '.join(running) or 'none'}")
+        while any(handle.poll() is None for _, handle in running.values()):
+            time.sleep(POLL)
+        raise
+
+
+def _command(planned: Planned, notebook: str) -> list[str]:
+    parameters = [f"{name}={_text(value)}" for name, value in planned.parameters().items()]
+    given = [part for parameter in parameters for part in ("-p", parameter)]
+    return [sys.executable, "-m", "workbench", "notebook", notebook, *given, "--out", str(planned.folder)]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _progress(
+    total: int, todo: list[Planned], running: dict[str, tuple[Planned, Handle]], before: int, seconds: float
+) -> str:
+    shares = {name: _share(planned) for name, (planned, _) in running.items()}
+    done = total - len(todo) - sum(1 - share for share in shares.values())
+    left = f", about {seconds / done * (total - done) / 60:.0f} min left" if done > 0.2 else ""
+    here = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
+    return f"{before + total - len(todo) - len(running)} of {before + total} done; {here}{left}"
+
+
+def _share(planned: Planned) -> float:
+    """How much of a run's training is done."""
+    try:
+        status = read_json(planned.run_dir / "status.json")
+        return float(status["step"]) / float(status["total_steps"])
+    except (OSError, ValueError, KeyError, ZeroDivisionError):
+        return 0.0
+
+
+def _start_here(command: list[str], planned: Planned) -> Handle | None:
+    """Start a process on this machine; None while another one, perhaps of a killed sweep, is at this run."""
+    planned.folder.mkdir(parents=True, exist_ok=True)
+    with open(planned.folder / "lock", "a") as lock, open(planned.folder / "notebook.log", "ab") as log:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return None
+        # The process inherits the lock and keeps it until it ends, whatever becomes of this one. A session of
+        # its own: Ctrl-C reaches it through us.
+        return _Process(
+            subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=[lock.fileno()],
+            )
+        )
+
+
+class _Process:
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
+
+    def poll(self) -> int | None:
+        return self.process.poll()
+
+    def terminate(self) -> None:
+        self.process.terminate()
+
+
+def _on_ray() -> Callable[[list[str], Planned], Handle | None]:
+    """Connect to Ray; returns what starts a run as a task of it."""
+    try:
+        import ray
+    except ImportError:
+        raise SettingError(
+            "ray", True, "the package ray is not installed", "pip install 'workbench[ray]'"
+        ) from None
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)  # RAY_ADDRESS says where; without it, a local one
+
+    @ray.remote(max_retries=0)
+    def task(command: list[str], log: str, environment: dict[str, str]) -> int:
+        with open(log, "ab") as stream:
+            process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
+        try:
+            return process.wait()
+        except BaseException:  # the task was cancelled: the notebook is to save
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+            raise
+
+    def start(command: list[str], planned: Planned) -> Handle:
+        planned.folder.mkdir(parents=True, exist_ok=True)
+        log = str(planned.folder / "notebook.log")
+        return _RayTask(task.remote(command, log, dict(os.environ)))
+
+    return start
+
+
+class _RayTask:
+    def __init__(self, reference: object) -> None:
+        self.reference = reference
+
+    def poll(self) -> int | None:
+        import ray
+
+        done, _ = ray.wait([self.reference], timeout=0)
+        if not done:
+            return None
+        try:
+            return int(ray.get(self.reference))
+        except ray.exceptions.RayError:
+            return 1
+
+    def terminate(self) -> None:
+        import ray
+
+        ray.cancel(self.reference)
+
+
+def write_table(outcomes: list[Outcome], folder: Path) -> Path | None:
+    """Compare the finished runs and write `comparison.txt`, `.json` and `report.html`; None where none is."""
+    from workbench.reports.compare import compare
+    from workbench.reports.html import write_report
+    from workbench.training.run import Run
+
+    runs = [Run(each.planned.run_dir) for each in outcomes if each.state == "finished"]
+    if not runs:
+        return None
+    comparison = compare(runs)
+    for name, text in (("comparison.txt", str(comparison)), ("comparison.json", comparison.to_json())):
+        with atomic_write(folder / name, "w") as stream:
+            stream.write(text + "\n")
+    write_report(runs, folder / "report.html")
+    return folder / "comparison.txt"

@@ -1,0 +1,294 @@
+"""Concepts: clusters of caption embeddings, and the soft labels that captions get from them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from workbench.errors import SettingError
+from workbench.files import atomic_write
+from workbench.targets.standardise import moments
+
+TOP = 16  # labels that are kept of each caption
+ROWS = 8192  # at a time
+SAMPLE = 20_000  # rows from which the temperature is found
+PAIRWISE = 8_000  # rows that clusterers which compare all with all are given
+Method = Literal["kmeans", "gaussian_mixture", "agglomerative", "hdbscan"]
+
+
+class Sparse(NamedTuple):
+    """Labels of n captions: the concepts [n, top] and their probabilities [n, top], which sum to 1."""
+
+    indices: Int[np.ndarray, "n top"]
+    values: Float[np.ndarray, "n top"]
+
+    def dense(self, clusters: int) -> Float[np.ndarray, "n clusters"]:
+        """The same with every concept, float32."""
+        found = np.zeros((len(self.indices), clusters), dtype=np.float32)
+        np.put_along_axis(found, self.indices.astype(np.int64), self.values.astype(np.float32), axis=1)
+        return found
+
+
+class Concepts:
+    """Centroids [clusters, dim'] in the space they were found in, and how embeddings get there.
+
+    That space: minus the training captions' mean, turned to their first principal axes, to length 1. New
+    captions get the nearest centroids; nothing is fitted again.
+    """
+
+    def __init__(self, mean: np.ndarray, axes: np.ndarray, centroids: np.ndarray, temperature: float) -> None:
+        self.mean = mean
+        self.axes = axes
+        self.centroids = centroids
+        self.temperature = temperature
+
+    def space(self, embeddings: np.ndarray) -> Float[np.ndarray, "n reduced"]:
+        """Embeddings [n, dim] in the centroids' space, float32 of length 1."""
+        return _space(embeddings, self.mean, self.axes)
+
+    def assign(self, embeddings: np.ndarray) -> Int[np.ndarray, " n"]:
+        """The nearest concept of each embedding."""
+        parts = [
+            _squared_distances(self.space(rows), self.centroids).argmin(1) for rows in _portions(embeddings)
+        ]
+        return np.concatenate([np.empty(0, dtype=np.int64), *parts])
+
+    def soft_labels(self, embeddings: np.ndarray, top: int = TOP) -> Sparse:
+        """softmax_k(-||z - mu_k||^2 / T), its `top` largest entries brought to sum 1 again."""
+        top = min(top, len(self.centroids))
+        indices, values = [np.empty((0, top), np.int32)], [np.empty((0, top), np.float32)]
+        for rows in _portions(embeddings):
+            labels = _softmax(_squared_distances(self.space(rows), self.centroids), self.temperature)
+            best = np.argsort(-labels, axis=1, kind="stable")[:, :top]
+            kept = np.take_along_axis(labels, best, 1)
+            indices.append(best.astype(np.int32))
+            values.append((kept / kept.sum(1, keepdims=True)).astype(np.float32))
+        return Sparse(np.concatenate(indices), np.concatenate(values))
+
+    def save(self, path: str | Path) -> None:
+        """Write them as .npz, whole or not at all."""
+        with atomic_write(Path(path)) as stream:
+            np.savez(
+                stream,
+                mean=self.mean,
+                axes=self.axes,
+                centroids=self.centroids,
+                temperature=np.float64(self.temperature),
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Concepts":
+        """What `save` wrote."""
+        with np.load(path, allow_pickle=False) as parts:
+            return cls(parts["mean"], parts["axes"], parts["centroids"], float(parts["temperature"]))
+
+
+def fit_concepts(
+    embeddings: np.ndarray,
+    clusters: int,
+    *,
+    method: Method = "kmeans",
+    reduce: int = 64,
+    perplexity: float = 4.0,
+    seed: int = 0,
+) -> Concepts:
+    """Find `clusters` concepts among training embeddings [n, dim]: in their first `reduce` principal axes, on
+    the unit sphere.
+
+    Every method ends in centroids, of unit length, and labels by distance from them; `perplexity` is the mean
+    number of concepts a caption belongs to. "gaussian_mixture" has diagonal covariances; "agglomerative"
+    (Ward) and "hdbscan" see 8,000 captions drawn by `seed`, and hdbscan finds its own number of clusters,
+    near `clusters` at most. Raises SettingError for numbers that the data cannot give.
+    """
+    if not 2 <= clusters <= len(embeddings):
+        problem = f"there are {len(embeddings)} captions"
+        raise SettingError("concepts.clusters", clusters, problem, f"2 to {len(embeddings)}")
+    if method not in CLUSTERERS:
+        raise SettingError("concepts.method", method, "no such clusterer", f"one of {', '.join(CLUSTERERS)}")
+    mean, covariance = moments(embeddings)
+    values, vectors = np.linalg.eigh(covariance)
+    varying = int((values > max(float(values[-1]), 1e-300) * 1e-10).sum())
+    if not values[-1] > 0:
+        raise ValueError(f"all {len(embeddings)} embeddings are equal: there are no concepts among them")
+    axes = vectors[:, : -min(reduce, varying) - 1 : -1]
+    points = _space(embeddings, mean, axes)
+    centroids = CLUSTERERS[method](points, clusters, seed)
+    if not 1 < perplexity < len(centroids):
+        problem = f"there are {len(centroids)} concepts"
+        raise SettingError("concepts.perplexity", perplexity, problem, f"above 1, below {len(centroids)}")
+    some = points[:: max(1, len(points) // SAMPLE)]
+    temperature = find_temperature(_squared_distances(some, centroids), perplexity)
+    return Concepts(mean, axes, centroids, temperature)
+
+
+def soft_labels(
+    embeddings: Any,
+    centroids: Any,
+    temperature: float | None = None,
+    perplexity: float = 4.0,
+    metric: Literal["euclidean", "cosine"] = "euclidean",
+) -> Any:
+    """softmax_k(-d(z, mu_k) / T) of `embeddings` [n, dim] against `centroids` [clusters, dim]: [n, clusters].
+
+    `metric`: d is the squared Euclidean distance, or 1 - cosine. `temperature` None: that with which the
+    rows' mean perplexity (exp of the entropy) is `perplexity`, which must lie above 1 and below the number of
+    clusters. Distances are float64 from a common origin, so far-off embeddings lose no digits. Gives a tensor
+    for tensors, else an array, in the embeddings' dtype. Raises ValueError for widths that differ or an
+    unusable number. Knowledge-CLIP (Kuang et al. 2024), which leaves the softness open.
+    """
+    z, mu = np.asarray(embeddings), np.asarray(centroids)
+    if z.ndim != 2 or mu.ndim != 2 or z.shape[1] != mu.shape[1] or not len(mu):
+        raise ValueError(f"embeddings {z.shape} and centroids {mu.shape}: give [n, dim] and [clusters, dim]")
+    if metric not in ("euclidean", "cosine"):
+        raise ValueError(f"metric = {metric!r}: euclidean or cosine")
+    if temperature is not None and not temperature > 0:
+        raise ValueError(f"temperature = {temperature}: give a number above 0, or None")
+    if metric == "cosine":
+        distances = _squared_distances(_unit(z), _unit(mu)) / 2
+    else:
+        distances = _squared_distances(z, mu)
+    if temperature is None and len(mu) > 1 and len(z):
+        if not 1 < perplexity < len(mu):
+            raise ValueError(
+                f"perplexity = {perplexity}: {len(mu)} clusters allow above 1 and below {len(mu)}"
+            )
+        temperature = find_temperature(distances, perplexity)
+    labels = _softmax(distances, temperature or 1.0)
+    if isinstance(embeddings, torch.Tensor):
+        return torch.from_numpy(labels).to(embeddings)
+    return labels.astype(z.dtype if np.issubdtype(z.dtype, np.floating) else np.float64)
+
+
+def find_temperature(distances: Float[np.ndarray, "n clusters"], perplexity: float) -> float:
+    """T with which the mean over rows of the perplexity of softmax(-distances / T) is `perplexity`.
+
+    Where no T reaches it (equal distances), the nearest that one does.
+    """
+    spread = float((distances - distances.min(1, keepdims=True)).mean()) or 1.0
+    low, high = np.log(spread) - 25, np.log(spread) + 25  # it rises with T
+    for _ in range(60):
+        middle = (low + high) / 2
+        labels = _softmax(distances, float(np.exp(middle)))
+        entropy = -(labels * np.log(np.maximum(labels, 1e-300))).sum(1)
+        low, high = (middle, high) if np.exp(entropy).mean() < perplexity else (low, middle)
+    return float(np.exp((low + high) / 2))
+
+
+def kmeans(
+    points: Float[np.ndarray, "n dim"],
+    clusters: int,
+    *,
+    iterations: int = 25,
+    spherical: bool = True,
+    seed: int = 0,
+) -> Float[np.ndarray, "clusters dim"]:
+    """Centroids by faiss, from a random start, over all points (faiss alone would draw 256 a cluster)."""
+    import faiss
+
+    points = np.ascontiguousarray(points, dtype=np.float32)
+    found = faiss.Kmeans(
+        points.shape[1],
+        clusters,
+        niter=iterations,
+        spherical=spherical,
+        seed=seed,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(points),
+    )
+    found.train(points)
+    return np.asarray(found.centroids)
+
+
+def _gaussian_mixture(points: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+    from sklearn.mixture import GaussianMixture
+
+    start = kmeans(points, clusters, iterations=5, seed=seed)
+    mixture = GaussianMixture(
+        clusters,
+        covariance_type="diag",
+        means_init=start,
+        max_iter=20,
+        tol=1e-2,
+        reg_covar=1e-4,
+        random_state=seed,
+    )
+    return _centroids(points, _quietly(mixture.fit_predict, points))
+
+
+def _agglomerative(points: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+    from sklearn.cluster import AgglomerativeClustering
+
+    some = _drawn(points, max(PAIRWISE, clusters), seed)
+    return _centroids(some, AgglomerativeClustering(clusters).fit_predict(some))
+
+
+def _hdbscan(points: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+    from sklearn.cluster import HDBSCAN
+
+    some = _drawn(points, max(PAIRWISE, clusters), seed)
+    found = HDBSCAN(min_cluster_size=max(2, len(some) // (4 * clusters)), min_samples=2, copy=True).fit(some)
+    clustered = found.labels_ >= 0  # the rest is noise to it
+    if len(np.unique(found.labels_[clustered])) < 2:
+        problem = "hdbscan finds fewer than two clusters in these captions"
+        raise SettingError("concepts.method", "hdbscan", problem, "kmeans, or more concepts.clusters")
+    return _centroids(some[clustered], found.labels_[clustered])
+
+
+CLUSTERERS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
+    "kmeans": lambda points, clusters, seed: kmeans(points, clusters, seed=seed),
+    "gaussian_mixture": _gaussian_mixture,
+    "agglomerative": _agglomerative,
+    "hdbscan": _hdbscan,
+}
+
+
+def _centroids(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    means = np.stack([points[labels == label].mean(0) for label in np.unique(labels)])
+    return _unit(means).astype(np.float32)
+
+
+def _drawn(points: np.ndarray, count: int, seed: int) -> np.ndarray:
+    return points[np.sort(np.random.default_rng(seed).permutation(len(points))[:count])]
+
+
+def _quietly(fit: Callable[[np.ndarray], Any], points: np.ndarray) -> Any:
+    """Without the warning that a mixture could have improved a little more."""
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return fit(points)
+
+
+def _portions(embeddings: np.ndarray) -> Any:
+    return (embeddings[start : start + ROWS] for start in range(0, len(embeddings), ROWS))
+
+
+def _space(embeddings: np.ndarray, mean: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    parts = [np.empty((0, axes.shape[1]), dtype=np.float32)]
+    for rows in _portions(embeddings):
+        parts.append(_unit((np.asarray(rows, dtype=np.float64) - mean) @ axes).astype(np.float32))
+    return np.concatenate(parts)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    return rows / np.where(lengths > 0, lengths, 1)
+
+
+def _squared_distances(points: np.ndarray, centroids: np.ndarray) -> Float[np.ndarray, "n clusters"]:
+    # Around the centroids' mean: |z|^2 - 2 z mu + |mu|^2 loses all digits far from the origin.
+    origin = centroids.astype(np.float64).mean(0)
+    z, mu = points.astype(np.float64) - origin, centroids.astype(np.float64) - origin
+    squared = (z**2).sum(1, keepdims=True) - 2 * z @ mu.T + (mu**2).sum(1)
+    return np.maximum(squared, 0)
+
+
+def _softmax(distances: np.ndarray, temperature: float) -> np.ndarray:
+    exponents = np.exp((distances.min(1, keepdims=True) - distances) / temperature)
+    return exponents / exponents.sum(1, keepdims=True)
