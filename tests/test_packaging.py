@@ -64,7 +64,7 @@ PACKAGES = {
     "tqdm": "transformers",
 }
 FLOORS = (
-    {"errors", "files", "plain_yaml"},
+    {"errors", "files", "plain_yaml", "sections"},
     {"settings"},
     {"data", "recipe", "figures"},
     {"objectives", "models"},
@@ -73,7 +73,8 @@ FLOORS = (
     {"reports", "widgets"},
     {"notebook_engine", "notebook_stop", "doctor"},
     {"notebook_runner"},
-    {"sweeps", "terminal"},
+    {"sweep_plan", "terminal"},
+    {"sweeps"},
     {"cli"},
     {"__init__", "__main__"},
 )
@@ -156,7 +157,7 @@ def constraints() -> dict[str, str]:
 
 def direct_dependencies(project: dict[str, Any]) -> list[str]:
     extras = project["optional-dependencies"]
-    return [*project["dependencies"], *extras["lab"], *extras["test"], *extras["track"]]
+    return [*project["dependencies"], *extras["lab"], *extras["test"], *extras["track"], *extras["cluster"]]
 
 
 def test_the_environment_brings_what_users_expect(project: dict[str, Any]) -> None:

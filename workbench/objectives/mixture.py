@@ -15,7 +15,7 @@ from workbench.objectives.fused import fused_contrastive_loss
 from workbench.objectives.gradient import gradient_distillation
 from workbench.objectives.interactive import interactive_contrastive_loss
 from workbench.objectives.learned_scale import LearnedScale
-from workbench.objectives.regression import embedding_regression
+from workbench.objectives.regression import EmbeddingHead, embedding_regression
 from workbench.objectives.relational import relational_distillation
 from workbench.objectives.similarity import Embeddings, Loss, Scale
 
@@ -163,7 +163,7 @@ class Mixture(nn.Module):
             self.fuse_text = nn.Linear(student_dim + teacher_dim, teacher_dim)
             self.fused_scale = LearnedScale()
         if "embedding" in self.weights and target_dim is not None:
-            self.embedding_head = nn.Linear(student_dim, target_dim)
+            self.embedding_head = EmbeddingHead(student_dim, target_dim)
         if "concepts" in self.weights and concepts is not None:
             self.concept_classifier = ConceptClassifier(student_dim, concepts)
 

@@ -1,12 +1,25 @@
 """Regression on a language model's caption embeddings: the text tower learns to contain them."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from workbench.objectives.similarity import Embeddings, Loss, check_batch, check_width, unit
+
+
+class EmbeddingHead(nn.Linear):
+    """A linear map of unit embeddings [batch, dim] to [batch, target dim].
+
+    It first brings their entries, some 1 / sqrt(dim), to size 1: else its weights would have to grow far beyond
+    where they start, and at the towers' learning rate the regression would hardly begin.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The regression's prediction."""
+        return super().forward(input * math.sqrt(self.in_features))
 
 
 def embedding_regression(

