@@ -33,7 +33,12 @@ def llama(tmp_path_factory) -> Path:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
-    words = ["<unk>", "<s>", "</s>", *"two red apples a small green tree left of large car word".split()]
+    words = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        *["two", "red", "apples", "a", "small", "green", "tree", "left", "of", "large", "car", "word"],
+    ]
     tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
@@ -44,7 +49,7 @@ def llama(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=4,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, bos_token_id=1, eos_token_id=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, bos_token_id=1,
     )  # fmt: skip
     LlamaModel(config).save_pretrained(folder)
     return folder
@@ -99,7 +104,7 @@ def test_a_causal_model_equals_one_caption_at_a_time(llama: Path) -> None:
 
 def test_batches_do_not_change_an_embedding(llama: Path) -> None:
     teacher = load_text_teacher(str(llama), precision="float32")
-    words = "two red apples a small green tree left of large car".split()
+    words = ["two", "red", "apples", "a", "small", "green", "tree", "left", "of", "large", "car"]
     captions = [" ".join(words[n % 7 : n % 7 + 1 + n % 5]) for n in range(40)]
     finished: list[int] = []
     whole = teacher.embed(captions, progress=finished.append)
@@ -171,7 +176,7 @@ def test_pickled_weights_are_refused(tmp_path: Path, llama: Path) -> None:
     shutil.copytree(llama, tmp_path / "pickled")
     (tmp_path / "pickled" / "model.safetensors").unlink()
     torch.save({}, tmp_path / "pickled" / "pytorch_model.bin")
-    with pytest.raises(SettingError, match="cannot be loaded.*safetensors"):
+    with pytest.raises(SettingError, match=r"cannot be loaded.*safetensors"):
         load_text_teacher(str(tmp_path / "pickled"))
 
 

@@ -13,8 +13,8 @@ from workbench.objectives.similarity import Embeddings, Loss, check_batch, check
 class EmbeddingHead(nn.Linear):
     """A linear map of unit embeddings [batch, dim] to [batch, target dim].
 
-    It first brings their entries, some 1 / sqrt(dim), to size 1: else its weights would have to grow far beyond
-    where they start, and at the towers' learning rate the regression would hardly begin.
+    It first brings their entries, some 1 / sqrt(dim), to size 1: else its weights would have to grow far
+    beyond where they start, and at the towers' learning rate the regression would hardly begin.
     """
 
     def forward(self, input: Tensor) -> Tensor:

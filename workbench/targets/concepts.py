@@ -185,7 +185,8 @@ def kmeans(
     random_start: bool = False,
     seed: int = 0,
 ) -> Float[np.ndarray, "clusters dim"]:
-    """Centroids by faiss over all points (alone it would draw 256 a cluster), from k-means++ or a random start."""
+    """Centroids by faiss over all points (alone it would draw 256 a cluster), from k-means++ or a random
+    start."""
     import faiss
 
     points = np.ascontiguousarray(points, dtype=np.float32)
