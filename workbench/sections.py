@@ -14,6 +14,9 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists; a fro
 ASIDE: dict[str, Any] = {"aside": True}
 
 
+Suite = Literal["retrieval", "zero_shot", "composition", "questions", "exact_match", "captioning"]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -154,10 +157,12 @@ class Training(Section):
 
 
 class Evaluation(Section):
-    """What is measured at the end. `splits`: null stands for every evaluation split that the source has."""
+    """What is measured at the end. `splits`: null stands for every evaluation split that the source has;
+    `decoder`: what the suites exact_match and captioning write with."""
 
     splits: Names | None = Field(default=None, json_schema_extra=ASIDE)
-    suites: Annotated[tuple[Literal["retrieval", "zero_shot", "composition"], ...], Field(strict=False)] = (
-        Field(default=("retrieval", "zero_shot", "composition"), json_schema_extra=ASIDE)
+    suites: Annotated[tuple[Suite, ...], Field(strict=False)] = Field(
+        default=("retrieval", "zero_shot", "composition"), json_schema_extra=ASIDE
     )
+    decoder: str = Field(default="demo", json_schema_extra=ASIDE)
     batch: Count = Field(default=256, json_schema_extra=ASIDE)

@@ -1,6 +1,6 @@
 """Which evaluations a recipe asks for; every split is embedded once for all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from workbench.data.sources import available_splits, load_pairs
 from workbench.errors import SettingError
 from workbench.evaluation.composition import swap_accuracy
 from workbench.evaluation.encode import Embedded, encode_pairs, encode_texts
+from workbench.evaluation.probes import fit_probes, probe_scores
+from workbench.evaluation.questions import scene_questions
 from workbench.evaluation.retrieval import retrieval_metrics
 from workbench.evaluation.zero_shot import zero_shot_metrics, zero_shot_weights
 from workbench.files import atomic_write, write_json
@@ -36,10 +38,14 @@ def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> 
     `<split>.npz` (one result per query, for paired intervals) are written there.
     """
     results = {}
+    probes = fit_probes(model, recipe)
     for split in evaluation_splits(recipe):
         pairs = load_pairs(recipe.data.source, split, **recipe.data.options(train=False))
         embedded = encode_pairs(model, pairs, recipe.evaluation.batch)
         scores, queries = evaluate_embedded(model, pairs, embedded, recipe.evaluation.suites)
+        if probes is not None:
+            more_scores, more_queries = probe_scores(probes, pairs, embedded)
+            scores, queries = scores | more_scores, queries | more_queries
         results[split] = scores
         if folder is not None:
             report: dict[str, Any] = {"split": split, "data": pairs.fingerprint, "scores": scores}
@@ -93,7 +99,31 @@ def evaluate_embedded(
             _zero_shot(model, pairs, embedded, column, scores, queries)
     if "composition" in suites and "swapped_caption" in pairs.table.column_names:
         _composition(model, pairs, embedded, scores, queries)
+    if "questions" in suites:
+        _questions(model, pairs, embedded, scores, queries)
     return scores, queries
+
+
+def results_of_queries(
+    metric: str, queries: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The result of every single query whose mean is the metric, and the image each query belongs to; None if
+    not kept."""
+    direction, _, measure = metric.rpartition("_")
+    short = {"text_to_image": "t2i", "image_to_text": "i2t"}.get(direction)
+    if short and f"{short}_ranks" in queries:
+        ranks = queries[f"{short}_ranks"]
+        images = queries["image_of_text"] if short == "t2i" else np.arange(len(ranks))
+        if measure == "mrr":
+            return 1 / ranks, images
+        if measure[:1] == "r" and measure[1:].isdigit():
+            return (ranks <= int(measure[1:])).astype(float), images
+    key = f"{direction}_correct"
+    if measure in ("top1", "accuracy") and key in queries:
+        return queries[key].astype(float), queries[f"{key}_image"]
+    if f"{metric}_result" in queries:
+        return queries[f"{metric}_result"].astype(float), queries[f"{metric}_image"]
+    return None
 
 
 def _zero_shot(
@@ -130,3 +160,22 @@ def _composition(
     found = swap_accuracy(embedded.image[chosen], true, false)
     scores["swap_accuracy"] = found.accuracy
     queries |= {"swap_correct": found.correct, "swap_correct_image": np.array(chosen)}
+
+
+def _questions(
+    model: DualEncoder, pairs: Pairs, embedded: Embedded, scores: Scores, queries: Queries
+) -> None:
+    """Yes/no questions about objects, sizes, backgrounds and relations, each a choice between two
+    captions."""
+    position = {int(row): at for at, row in enumerate(embedded.rows)}
+    for kind, asked in scene_questions(pairs).items():
+        kept = [number for number, row in enumerate(asked.rows) if int(row) in position]
+        if not kept:
+            continue
+        images = np.array([position[int(asked.rows[number])] for number in kept])
+        true, false = (
+            encode_texts(model, [side[number] for number in kept]) for side in (asked.true, asked.false)
+        )
+        found = swap_accuracy(embedded.image[images], true, false)
+        scores[f"question_{kind}_accuracy"] = found.accuracy
+        queries |= {f"question_{kind}_correct": found.correct, f"question_{kind}_correct_image": images}

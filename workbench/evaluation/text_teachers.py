@@ -42,7 +42,7 @@ def score_text_teacher(
     centred = embeddings.astype(np.float64) - embeddings.mean(0, dtype=np.float64)
     unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
     known = np.flatnonzero([category is not None for category in categories])
-    classes = np.array([categories[position] for position in known])
+    classes = np.array([category for category in categories if category is not None])
     nmi = purity = float("nan")
     if len(np.unique(classes)) > 1:
         clusterer = KMeans(len(np.unique(classes)), n_init=3, random_state=seed)

@@ -12,6 +12,7 @@ import numpy as np
 
 from workbench.errors import SettingError
 from workbench.evaluation.significance import paired_bootstrap
+from workbench.evaluation.suites import results_of_queries
 from workbench.files import read_json
 from workbench.recipe import Recipe, differences
 from workbench.reports.tables import comparison_html, comparison_text
@@ -250,26 +251,6 @@ def _seeds_averaged(
     if len(known) < len(runs):
         return None, None
     return np.mean([results for results, _ in known], axis=0), known[0][1]
-
-
-def results_of_queries(
-    metric: str, queries: Mapping[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """The result of every single query whose mean is the metric, and the image each query belongs to; None if
-    not kept."""
-    direction, _, measure = metric.rpartition("_")
-    short = {"text_to_image": "t2i", "image_to_text": "i2t"}.get(direction)
-    if short and f"{short}_ranks" in queries:
-        ranks = queries[f"{short}_ranks"]
-        images = queries["image_of_text"] if short == "t2i" else np.arange(len(ranks))
-        if measure == "mrr":
-            return 1 / ranks, images
-        if measure[:1] == "r" and measure[1:].isdigit():
-            return (ranks <= int(measure[1:])).astype(float), images
-    key = f"{direction}_correct"
-    if measure in ("top1", "accuracy") and key in queries:
-        return queries[key].astype(float), queries[f"{key}_image"]
-    return None
 
 
 def _note(groups: Mapping[str, list[Evaluated]], left_out: Sequence[str]) -> str:

@@ -1,0 +1,143 @@
+"""A decoder that writes a caption from one vector: T5 by name or folder, or a small one of our own."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from workbench.errors import SettingError
+from workbench.models.loading import hub_access
+
+SHIPPED = Path(__file__).parents[1] / "assets" / "caption_decoder"
+SETTINGS = "decoder.json"
+
+
+class CaptionDecoder(nn.Module):
+    """T5 with everything that its decoder sees of a caption squeezed through one vector.
+
+    `vectors` gives it, the mean of the encoder's last states; `loss` and `write` take any vectors of that
+    width, `dim`. `deviation` is how far trained vectors spread in a dimension.
+    """
+
+    def __init__(self, t5: Any, tokenizer: Any, deviation: float = 1.0) -> None:
+        super().__init__()
+        self.t5 = t5
+        self.tokenizer = tokenizer
+        self.deviation = deviation
+        self.dim = int(t5.config.d_model)
+
+    def vectors(self, captions: Sequence[str]) -> Float[Tensor, "n dim"]:
+        """The vector of each caption."""
+        ids, mask = self._tokens(captions)
+        states = self.t5.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        return torch.where(mask[..., None], states, 0).sum(1) / mask.sum(1, keepdim=True)
+
+    def loss(self, vectors: Float[Tensor, "n dim"], captions: Sequence[str]) -> Float[Tensor, ""]:
+        """Cross-entropy of the true captions' tokens, mean over tokens."""
+        ids, mask = self._tokens(captions)
+        return self.t5(encoder_outputs=(vectors[:, None],), labels=ids.masked_fill(~mask, -100)).loss
+
+    @torch.no_grad()
+    def write(self, vectors: Float[Tensor, "n dim"], batch: int = 500) -> list[str]:
+        """What it writes from each vector, token by token the likeliest, at most 64."""
+        self.t5.eval()
+        written: list[str] = []
+        for part in vectors.split(batch):
+            ids = torch.full((len(part), 1), self.t5.config.decoder_start_token_id, device=part.device)
+            past, done = None, torch.zeros(len(part), dtype=torch.bool, device=part.device)
+            for _ in range(64):
+                step = self.t5(
+                    encoder_outputs=(part[:, None],), decoder_input_ids=ids[:, -1:], past_key_values=past
+                )
+                past = step.past_key_values
+                following = step.logits[:, -1].argmax(1).masked_fill(done, self.t5.config.pad_token_id)
+                ids = torch.cat([ids, following[:, None]], dim=1)
+                done |= following == self.t5.config.eos_token_id
+                if done.all():
+                    break
+            written += self.tokenizer.batch_decode(
+                ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        return written
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights (float16), configuration and tokenizer as transformers does, and the deviation."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: value.to(torch.float16) for name, value in self.t5.state_dict().items()}
+        self.t5.save_pretrained(folder, state_dict=state)
+        self.tokenizer.save_pretrained(folder)
+        (folder / SETTINGS).write_text(json.dumps({"deviation": self.deviation}) + "\n", encoding="utf-8")
+
+    def _tokens(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        rows = self.tokenizer(list(captions), truncation=True, max_length=64)["input_ids"]
+        length = max(len(row) for row in rows)
+        device = self.t5.device
+        pad = self.t5.config.pad_token_id
+        ids = torch.tensor([row + [pad] * (length - len(row)) for row in rows], device=device)
+        return ids, torch.arange(length, device=device) < torch.tensor(
+            [[len(row)] for row in rows], device=device
+        )
+
+
+def load_caption_decoder(name: str = "demo", *, allow_download: bool = False) -> CaptionDecoder:
+    """The decoder shipped for the embedded dataset ("demo"), a folder that `save` wrote, or T5 by hub name.
+
+    A T5 as published has never seen captions through one vector: train it first (`evaluation.exact_match.
+    train_decoder`). Raises SettingError where it is not there; downloads only where `allow_download`.
+    """
+    from transformers import AutoTokenizer, T5ForConditionalGeneration
+
+    place = SHIPPED if name == "demo" else Path(name).expanduser()
+    source = str(place) if (place / "config.json").is_file() else name
+    try:
+        with hub_access(allow_download):
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            t5 = T5ForConditionalGeneration.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        remedy = "demo, a folder, or a T5 in the local hub cache, such as t5-large"
+        raise SettingError("decoder", name, f"it cannot be loaded ({reason})", remedy) from error
+    settings = place / SETTINGS
+    deviation = json.loads(settings.read_text(encoding="utf-8"))["deviation"] if settings.is_file() else 1.0
+    return CaptionDecoder(t5.eval(), tokenizer, deviation)
+
+
+def small_caption_decoder(
+    captions: Sequence[str], *, dim: int = 128, layers: int = 2, seed: int = 0
+) -> CaptionDecoder:
+    """An untrained decoder that knows the words of `captions`, each a token: two layers, a million
+    weights."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+    counts = Counter(word for caption in captions for word in caption.split())
+    special = ["<pad>", "</s>", "<unk>"]
+    words = special + [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    config = T5Config(
+        vocab_size=len(words),
+        d_model=dim,
+        d_kv=dim // 4,
+        d_ff=4 * dim,
+        num_layers=layers,
+        num_heads=4,
+        dropout_rate=0.0,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,  # type: ignore[call-arg]
+    )
+    torch.manual_seed(seed)
+    return CaptionDecoder(
+        T5ForConditionalGeneration(config),
+        PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+        ),
+    )
