@@ -1,7 +1,17 @@
 """Arrays and tables in, figures out; displays nothing."""
 
+from workbench.figures.cluster_map import cluster_map, distribution_figure
 from workbench.figures.comparison import comparison_figure
 from workbench.figures.gallery import Gallery, Picture, gallery
 from workbench.figures.training import Curves, training_figure
 
-__all__ = ["Curves", "Gallery", "Picture", "comparison_figure", "gallery", "training_figure"]
+__all__ = [
+    "Curves",
+    "Gallery",
+    "Picture",
+    "cluster_map",
+    "comparison_figure",
+    "distribution_figure",
+    "gallery",
+    "training_figure",
+]

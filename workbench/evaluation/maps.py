@@ -1,0 +1,58 @@
+"""UMAP: embeddings laid out in the plane, computed once, kept, and never computed again."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from workbench.files import atomic_write, cache_folder, sha256_of_json
+
+SHIPPED = Path(__file__).parents[1] / "assets" / "maps"
+
+
+def umap_map(
+    embeddings: Float[np.ndarray, "n dim"],
+    identity: Mapping[str, Any],
+    *,
+    neighbours: int = 15,
+    minimum_distance: float = 0.1,
+    seed: int = 0,
+    say: Callable[[str], object] | None = print,
+) -> Float[np.ndarray, "n 2"]:
+    """Positions of `embeddings` (cosine distances), by UMAP.
+
+    `identity` is JSON that names what the embeddings are (data, model, how many); maps are kept under it and
+    these settings, some with the workbench, the others in the cache. So a plot is of the same map every day,
+    which UMAP itself does not grant from one machine to another. A first call compiles for a minute or more.
+    """
+    key = {
+        "identity": dict(identity),
+        "count": len(embeddings),
+        "neighbours": neighbours,
+        "minimum_distance": minimum_distance,
+        "seed": seed,
+    }
+    name = f"{sha256_of_json(key)[:16]}.npy"
+    for place in (SHIPPED / name, cache_folder("maps", name)):
+        if place.is_file():
+            return np.load(place, allow_pickle=False).astype(np.float32)
+    if say:
+        say(f"laying out {len(embeddings):,} embeddings with UMAP; the first time takes a minute or more")
+    import umap
+
+    with warnings.catch_warnings():
+        # A seed forces one thread, as it says; and its own libraries' notes are not the reader's concern.
+        warnings.simplefilter("ignore")
+        layout = umap.UMAP(
+            n_neighbors=min(neighbours, len(embeddings) - 1),
+            min_dist=minimum_distance,
+            metric="cosine",
+            random_state=seed,
+        ).fit_transform(embeddings)
+    positions = np.asarray(layout, dtype=np.float32)
+    with atomic_write(cache_folder("maps", name)) as stream:
+        np.save(stream, positions)
+    return positions

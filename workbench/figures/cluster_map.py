@@ -1,0 +1,129 @@
+"""A map of embeddings: one dot each, coloured by what it belongs to."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float
+
+from workbench.figures.style import IMAGE, PALETTE, QUIET, TEXT, template
+
+MOST_NAMED = 10  # groups that get a colour of their own and a place in the legend
+MOST_DOTS = 100_000
+# Many groups want many hues; none of them is read off, the hover text names them.
+MANY = tuple(f"hsl({(137 * n) % 360},{55 + 15 * (n % 3)}%,{42 + 8 * (n % 4)}%)" for n in range(97))
+
+Positions = Float[np.ndarray, "n 2"]
+
+
+def cluster_map(
+    positions: Positions,
+    groups: Sequence[str | int],
+    words: Sequence[str] | None = None,
+    *,
+    title: str,
+    subtitle: str = "",
+    pictures: Float[np.ndarray, "m 2"] | None = None,
+    joined: Sequence[tuple[int, int]] = (),
+    seed: int = 0,
+) -> go.Figure:
+    """Dots at `positions`, coloured by `groups`; `words` of each are shown where the mouse is.
+
+    Up to ten groups are named in a legend, the commonest first. `pictures` are positions of another kind,
+    drawn as open squares; `joined` lists (dot, picture) that a line connects. Above 100,000 dots a sample
+    drawn by `seed` is shown, which the subtitle says. Every dot carries its number as `customdata`, pictures
+    theirs as -1 - number. Raises ValueError for lengths that differ.
+    """
+    if len(positions) != len(groups) or (words is not None and len(words) != len(positions)):
+        raise ValueError(f"{len(positions)} positions, {len(groups)} groups: give one of each for every dot")
+    shown = np.arange(len(positions))
+    if len(shown) > MOST_DOTS:
+        shown = np.sort(np.random.default_rng(seed).permutation(len(shown))[:MOST_DOTS])
+        subtitle = f"{subtitle} · a sample: {MOST_DOTS:,} of {len(positions):,} dots".lstrip(" ·")
+    labels = np.array([str(group) for group in groups])
+    names, counts = np.unique(labels, return_counts=True)
+    figure = go.Figure()
+    if joined:
+        ends = (
+            [(*positions[dot], *pictures[picture]) for dot, picture in joined] if pictures is not None else []
+        )
+        x = [value for left, _, right, _ in ends for value in (left, right, None)]
+        y = [value for _, left, _, right in ends for value in (left, right, None)]
+        lines = {"color": QUIET, "width": 1}
+        figure.add_scattergl(x=x, y=y, mode="lines", line=lines, name="a pair", hoverinfo="skip")
+    if len(names) <= MOST_NAMED:
+        for place, name in enumerate(names[np.argsort(-counts, kind="stable")]):
+            rows = shown[labels[shown] == name]
+            _dots(figure, positions, rows, labels, words, name, PALETTE[place % len(PALETTE)])
+    else:
+        numbers = np.searchsorted(names, labels[shown])
+        colours = [MANY[number % len(MANY)] for number in numbers]
+        _dots(figure, positions, shown, labels, words, "captions", colours)
+    if pictures is not None:
+        figure.add_scattergl(
+            x=pictures[:, 0],
+            y=pictures[:, 1],
+            mode="markers",
+            name="pictures",
+            marker={"symbol": "square-open", "size": 7, "color": IMAGE},
+            customdata=-1 - np.arange(len(pictures)),
+            hovertemplate="a picture<extra></extra>",
+        )
+    figure.update_layout(
+        template=template(),
+        title={"text": title, "subtitle": {"text": subtitle}},
+        height=560,
+        dragmode="lasso",
+        hovermode="closest",
+        showlegend=len(names) <= MOST_NAMED or pictures is not None,
+        legend={"y": -0.02, "yanchor": "top", "itemsizing": "constant"},
+        margin={"l": 10, "r": 10, "t": 84, "b": 60},
+    )
+    # The directions and units of such a map mean nothing.
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False, scaleanchor="x")
+    return figure
+
+
+def _dots(
+    figure: go.Figure,
+    positions: np.ndarray,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    words: Sequence[str] | None,
+    name: str,
+    colour: str | list[str],
+) -> None:
+    text = [f"{words[row]}<br>{labels[row]}" if words is not None else labels[row] for row in rows]
+    figure.add_scattergl(
+        x=positions[rows, 0],
+        y=positions[rows, 1],
+        mode="markers",
+        name=str(name),
+        marker={"size": 5 if len(positions) < 5000 else 3, "opacity": 0.75, "color": colour},
+        text=text,
+        customdata=rows,
+        hovertemplate="%{text}<extra></extra>",
+        selected={"marker": {"opacity": 1}},
+        unselected={"marker": {"opacity": 0.15}},
+    )
+
+
+def distribution_figure(
+    matching: np.ndarray, others: np.ndarray, *, title: str, subtitle: str = "", bins: int = 60
+) -> go.Figure:
+    """How cosines of matching pairs and of pairs that do not match are spread, as two outlines."""
+    figure = go.Figure()
+    edges = np.linspace(min(matching.min(), others.min()), max(matching.max(), others.max()), bins + 1)
+    middles = (edges[1:] + edges[:-1]) / 2
+    for values, name, colour in ((others, "not matching", TEXT), (matching, "matching", IMAGE)):
+        density, _ = np.histogram(values, edges, density=True)
+        line = {"color": colour, "shape": "hvh"}
+        figure.add_scatter(x=middles, y=density, name=name, line=line, fill="tozeroy", mode="lines")
+    figure.update_layout(
+        template=template(), title={"text": title, "subtitle": {"text": subtitle}}, height=320
+    )
+    figure.update_layout(legend={"y": 1.0, "yanchor": "bottom"})
+    figure.update_xaxes(title_text="cosine similarity")
+    figure.update_yaxes(title_text="density")
+    return figure

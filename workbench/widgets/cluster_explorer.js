@@ -1,0 +1,56 @@
+// The browser's side of ClusterExplorer: draws the map, and says which dot the mouse is on and what was lassoed.
+
+function plotly(source) {
+  if (!globalThis.workbenchPlotly) {
+    // plotly.js hands itself to a module loader where there is one; here it shall come back to us and nowhere else.
+    const module = { exports: {} };
+    new Function("module", "exports", "define", source)(module, module.exports, undefined);
+    globalThis.workbenchPlotly = module.exports;
+  }
+  return globalThis.workbenchPlotly;
+}
+
+function render({ model, el }) {
+  const place = document.createElement("div");
+  el.append(place);
+  let listening = false;
+  let waiting;
+
+  function listen() {
+    listening = true;
+    place.on("plotly_hover", ({ points }) => {
+      // A mouse that crosses a hundred dots asks for the one it stops at.
+      clearTimeout(waiting);
+      const number = points[0].customdata;
+      waiting = setTimeout(() => {
+        if (number === undefined || number === model.get("hovered")) return;
+        model.set("hovered", number);
+        model.save_changes();
+      }, 60);
+    });
+    const select = (event) => {
+      const numbers = (event?.points ?? []).map((point) => point.customdata);
+      model.set("selected", numbers.filter((number) => number !== undefined));
+      model.save_changes();
+    };
+    place.on("plotly_selected", select);
+    place.on("plotly_deselect", () => select());
+  }
+
+  async function draw() {
+    const library = plotly(model.get("library"));
+    const { data, layout } = JSON.parse(model.get("figure"));
+    await library.react(place, data, layout, { responsive: true, displaylogo: false, scrollZoom: true });
+    if (!listening) listen();
+  }
+
+  model.on("change:figure", draw);
+  // Not within the two seconds that a widget has to get ready.
+  setTimeout(draw);
+  return () => {
+    clearTimeout(waiting);
+    if (globalThis.workbenchPlotly) globalThis.workbenchPlotly.purge(place);
+  };
+}
+
+export default { render };

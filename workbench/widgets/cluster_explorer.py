@@ -1,0 +1,200 @@
+"""A map of captions to walk about in: hover shows picture and caption, lasso lists what was selected."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from workbench.figures.cluster_map import cluster_map
+from workbench.figures.gallery import Gallery, Picture, gallery
+from workbench.widgets.live import plain, show_plain
+from workbench.widgets.picture_search import HasPictures
+
+MOST_LISTED = 24
+LONGEST_PAIRS = 400  # lines at once; more are a thicket
+
+
+class Grouping(NamedTuple):
+    """What a number of clusters gives: the cluster of each caption, and numbers that tell how good it is."""
+
+    labels: Sequence[str | int]
+    scores: Mapping[str, float]
+
+
+class ClusterExplorer:
+    """A map of captions, coloured by one of `colours`; below it the picture under the mouse and the
+    selection.
+
+        ClusterExplorer(positions, pairs, rows, captions, {"concept": labels, "category": categories},
+                        regroup=lambda clusters: Grouping(...), clusters=(8, 256))
+
+    `positions` [n, 2] of the captions, `rows` [n] the row of each one's picture in `pairs`. With `regroup`
+    there is a slider for the number of clusters; what it returns becomes the colour "concept", and its scores
+    are shown. With `pictures` [m, 2], positions of the pictures of `picture_rows`, a box joins pairs by
+    lines. Under `WORKBENCH_HEADLESS=1` there is no widget, only the map.
+    """
+
+    def __init__(
+        self,
+        positions: np.ndarray,
+        pairs: HasPictures,
+        rows: np.ndarray,
+        captions: Sequence[str],
+        colours: Mapping[str, Sequence[str | int]],
+        *,
+        title: str = "Captions",
+        regroup: Callable[[int], Grouping] | None = None,
+        clusters: tuple[int, int] = (8, 256),
+        pictures: np.ndarray | None = None,
+        picture_rows: np.ndarray | None = None,
+        live: bool | None = None,
+    ) -> None:
+        if not colours or (pictures is None) != (picture_rows is None):
+            raise ValueError("give one way to colour or more, and picture_rows with pictures")
+        self.positions, self.pairs, self.rows, self.captions = positions, pairs, rows, captions
+        self.colours = dict(colours)
+        self.title = title
+        self.regroup, self.clusters = regroup, clusters
+        self.pictures, self.picture_rows = pictures, picture_rows
+        self.colour = next(iter(self.colours))
+        self.joins = False
+        self._live = os.environ.get("WORKBENCH_HEADLESS") != "1" if live is None else live
+
+    @property
+    def figure(self) -> Any:
+        """The map as it is now, a plotly figure."""
+        joined = self._pairs() if self.joins else ()
+        return cluster_map(
+            self.positions,
+            self.colours[self.colour],
+            self.captions,
+            title=self.title,
+            subtitle=f"{len(self.positions):,} captions, coloured by {self.colour}",
+            pictures=self.pictures,
+            joined=joined,
+        )
+
+    def describe(self, number: int) -> Gallery:
+        """The picture and caption of a dot; of a picture for -1 - its place."""
+        if number < 0 and self.picture_rows is not None:
+            row = int(self.picture_rows[-1 - number])
+            return gallery([Picture(self.pairs.image(row), self.pairs.captions(row))])
+        note = ", ".join(f"{name}: {values[number]}" for name, values in self.colours.items())
+        row = int(self.rows[number])
+        return gallery([Picture(self.pairs.image(row), [self.captions[number]], note=note)])
+
+    def listing(self, numbers: Sequence[int]) -> Gallery:
+        """The pictures and captions of the selected dots, the first 24."""
+        dots = [number for number in numbers if number >= 0]
+        shown = [
+            Picture(
+                self.pairs.image(int(self.rows[n])),
+                [self.captions[n]],
+                note=str(self.colours[self.colour][n]),
+            )
+            for n in dots[:MOST_LISTED]
+        ]
+        more = f", of which these are {MOST_LISTED}" if len(dots) > MOST_LISTED else ""
+        return gallery(shown, f"{len(dots)} captions selected{more}", size=110)
+
+    def group(self, clusters: int) -> str:
+        """Group anew into so many clusters and colour by them; returns the scores as a line of text."""
+        if self.regroup is None:
+            raise ValueError("this explorer was made without `regroup`")
+        found = self.regroup(clusters)
+        self.colours["concept"], self.colour = list(found.labels), "concept"
+        return " · ".join(f"{name} {value:.3g}" for name, value in found.scores.items())
+
+    def _pairs(self) -> list[tuple[int, int]]:
+        place = {
+            int(row): number
+            for number, row in enumerate(self.picture_rows if self.picture_rows is not None else ())
+        }
+        found = [(dot, place[int(row)]) for dot, row in enumerate(self.rows) if int(row) in place]
+        return found[:: max(1, len(found) // LONGEST_PAIRS)]
+
+    def _ipython_display_(self) -> None:
+        if not self._live:
+            show_plain(self.figure)
+            return
+        from IPython.display import display
+
+        display(self._widget())
+
+    def _widget(self) -> Any:
+        import ipywidgets
+
+        view = _map_view()
+        details, listed = ipywidgets.HTML(), ipywidgets.HTML("Draw a loop around dots to list them.")
+        scores = ipywidgets.HTML()
+        choice = ipywidgets.Dropdown(options=list(self.colours), value=self.colour, description="colour by")
+
+        def redraw() -> None:
+            view.figure = json.dumps(plain(self.figure))
+
+        def recolour(change: dict[str, Any]) -> None:
+            self.colour = change["new"]
+            redraw()
+
+        choice.observe(recolour, names="value")
+        controls: list[Any] = [choice]
+        if self.regroup is not None:
+            low, high = self.clusters
+            # Not at every step of the way: when the slider is let go.
+            slider = ipywidgets.IntSlider(
+                value=len(set(self.colours.get("concept", ()))) or low, min=low, max=high,
+                description="clusters", continuous_update=False,
+            )  # fmt: skip
+
+            def regroup(change: dict[str, Any]) -> None:
+                scores.value = escape(self.group(change["new"]))
+                choice.options = list(self.colours)
+                if choice.value == "concept":
+                    redraw()
+                choice.value = "concept"
+
+            slider.observe(regroup, names="value")
+            controls += [slider, scores]
+        if self.pictures is not None:
+            box = ipywidgets.Checkbox(
+                value=self.joins, description="join captions with their pictures", indent=False
+            )
+
+            def join(change: dict[str, Any]) -> None:
+                self.joins = change["new"]
+                redraw()
+
+            box.observe(join, names="value")
+            controls.append(box)
+
+        def hovered(change: dict[str, Any]) -> None:
+            details.value = str(self.describe(int(change["new"])))
+
+        def selected(change: dict[str, Any]) -> None:
+            listed.value = str(self.listing([int(number) for number in change["new"]]))
+
+        view.observe(hovered, names="hovered")
+        view.observe(selected, names="selected")
+        redraw()
+        view.layout.width = "calc(100% - 200px)"
+        details.layout.width = "190px"
+        return ipywidgets.VBox([ipywidgets.HBox(controls), ipywidgets.HBox([view, details]), listed])
+
+
+def _map_view() -> Any:
+    import anywidget
+    import traitlets
+    from plotly.offline import get_plotlyjs
+
+    class _MapView(anywidget.AnyWidget):
+        _esm = (Path(__file__).parent / "cluster_explorer.js").read_text(encoding="utf-8")
+        library = traitlets.Unicode(get_plotlyjs()).tag(sync=True)
+        figure = traitlets.Unicode().tag(sync=True)  # a plotly figure as JSON
+        hovered = traitlets.Int(0).tag(sync=True)
+        selected = traitlets.List(traitlets.Int()).tag(sync=True)
+
+    return _MapView()
