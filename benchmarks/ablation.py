@@ -1,6 +1,6 @@
 """What does each objective add? Every recipe of an ablation, several seeds, against the same student alone.
 
-    python benchmarks/ablation.py {knowledge_clip,clip_kd} [--seeds 0 1 2] [--set NAME=VALUE ...]
+    python benchmarks/ablation.py {knowledge_clip,concepts,clip_kd} [--seeds 0 1 2] [--set NAME=VALUE ...]
                                   [--runs runs] [--out benchmarks/results]
 
 Trains what is not trained yet, evaluates it, and writes ablation_NAME.json, .md (the README's table) and the
@@ -15,31 +15,49 @@ import workbench
 from workbench.files import atomic_write, write_json
 from workbench.reports.html import write_report
 
-# The first of each is the baseline that the others are compared with.
-ABLATIONS = {
-    "knowledge_clip": [
-        "knowledge_clip_contrastive_demo",
-        "knowledge_clip_embedding_demo",
-        "knowledge_clip_concepts_demo",
-        "knowledge_clip_demo",
-        "knowledge_clip_placebo_demo",
-    ],
-    "clip_kd": [
-        "task_only_demo",
-        "crd_demo",
-        "fd_demo",
-        "mfd_demo",
-        "gd_demo",
-        "icl_demo",
-        "afd_demo",
-        "clip_kd_demo",
-    ],
+CONCEPTS = "knowledge_clip_concepts_demo"
+# What a row is called: (recipe, settings). The others are compared with the first.
+ABLATIONS: dict[str, dict[str, tuple[str, dict[str, object]]]] = {
+    "knowledge_clip": {
+        "contrastive": ("knowledge_clip_contrastive_demo", {}),
+        "+ embedding": ("knowledge_clip_embedding_demo", {}),
+        "+ concepts": (CONCEPTS, {}),
+        "+ both": ("knowledge_clip_demo", {}),
+        "+ both, placebo concepts": ("knowledge_clip_placebo_demo", {}),
+    },
+    "concepts": {
+        "no concepts": ("knowledge_clip_contrastive_demo", {}),
+        "K = 32": (CONCEPTS, {"concepts.clusters": 32}),
+        "K = 256": (CONCEPTS, {}),
+        "K = 1024": (CONCEPTS, {"concepts.clusters": 1024}),
+        "K = 256, hard labels": (CONCEPTS, {"concepts.labels": "hard"}),
+        "Gaussian mixture, 256": (CONCEPTS, {"concepts.method": "gaussian_mixture"}),
+        "agglomerative, 256": (CONCEPTS, {"concepts.method": "agglomerative"}),
+        "HDBSCAN": (CONCEPTS, {"concepts.method": "hdbscan"}),
+    },
+    "clip_kd": {
+        "alone": ("task_only_demo", {}),
+        "+ CRD": ("crd_demo", {}),
+        "+ FD": ("fd_demo", {}),
+        "+ MFD": ("mfd_demo", {}),
+        "+ GD": ("gd_demo", {}),
+        "+ ICL": ("icl_demo", {}),
+        "+ AFD": ("afd_demo", {}),
+        "CLIP-KD": ("clip_kd_demo", {}),
+    },
+}
+SUITES = {  # beyond what the recipe itself asks for
+    "knowledge_clip": ["retrieval", "zero_shot", "composition", "questions", "exact_match", "captioning"],
+    "concepts": ["retrieval", "zero_shot"],
+    "clip_kd": ["retrieval", "zero_shot", "composition"],
 }
 COLUMNS = {  # (split, metric) -> the README's words
     ("test", "text_to_image_r1"): "text to image R@1",
     ("test", "image_to_text_r1"): "image to text R@1",
     ("test", "zero_shot_categories_top1"): "category, top-1",
     ("test", "exact_match"): "exact match",
+    ("test", "captioning_object_recall"): "objects in captions written from pictures",
+    ("test", "question_objects_accuracy"): "which object?",
     ("test_style", "text_to_image_r1"): "new artwork, text to image R@1",
     ("test_concepts", "text_to_image_r1"): "unseen names, text to image R@1",
 }
@@ -60,20 +78,23 @@ def main() -> None:
     runs = []
     # Seed by seed, so that a stop on the way leaves whole rows.
     for seed in chosen.seeds:
-        for name in ABLATIONS[chosen.ablation]:
-            recipe = workbench.Recipe.load(name, {**overrides, "seed": seed})
-            run = workbench.train(recipe, chosen.runs / f"{name}-seed{seed}-{recipe.fingerprint[:8]}")
+        for row, (name, settings) in ABLATIONS[chosen.ablation].items():
+            more = {"name": row, "seed": seed, "evaluation.suites": SUITES[chosen.ablation]}
+            recipe = workbench.Recipe.load(name, {**settings, **overrides, **more})
+            folder = f"{chosen.ablation}-{name}-seed{seed}-{recipe.fingerprint[:8]}"
+            run = workbench.train(recipe, chosen.runs / folder)
             if not (run.path / "evaluation").is_dir():
                 run.evaluate()
             runs.append(run)
-    runs.sort(key=lambda run: ABLATIONS[chosen.ablation].index(run.recipe.name))
+    order = list(ABLATIONS[chosen.ablation])
+    runs.sort(key=lambda run: order.index(run.recipe.name))
     comparison = workbench.compare(runs)
     chosen.out.mkdir(parents=True, exist_ok=True)
     written = json.loads(comparison.to_json())
     result = {"seeds": chosen.seeds, "settings": overrides, "rows": written["rows"], "note": written["note"]}
     write_json(chosen.out / f"ablation_{chosen.ablation}.json", result)
     with atomic_write(chosen.out / f"ablation_{chosen.ablation}.md", "w") as stream:
-        stream.write(markdown(comparison.table, ABLATIONS[chosen.ablation]))
+        stream.write(markdown(comparison.table, order))
     print(comparison)
     print(write_report(runs, chosen.runs / f"ablation_{chosen.ablation}.html"))
 
@@ -94,7 +115,7 @@ def markdown(table, names: list[str]) -> str:
                 low, difference, high = (100 * row[name, part] for part in ("low", "difference", "high"))
                 cell += f", {difference:+.1f} ({low:+.1f} to {high:+.1f})"
             cells.append(cell)
-        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

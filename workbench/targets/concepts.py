@@ -99,8 +99,8 @@ def fit_concepts(
 
     Every method ends in centroids, of unit length, and labels by distance from them; `perplexity` is the mean
     number of concepts a caption belongs to. "gaussian_mixture" has diagonal covariances; "agglomerative"
-    (Ward) and "hdbscan" see 8,000 captions drawn by `seed`, and hdbscan finds its own number of clusters,
-    near `clusters` at most. Raises SettingError for numbers that the data cannot give.
+    (Ward) and "hdbscan" see 8,000 captions drawn by `seed`, and hdbscan finds a number of its own.
+    Raises SettingError for numbers that the data cannot give.
     """
     if not 2 <= clusters <= len(embeddings):
         problem = f"there are {len(embeddings)} captions"

@@ -1,0 +1,22 @@
+"""What a benchmark has measured, as a notebook shows it."""
+
+from pathlib import Path
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+
+
+class Measured(str):
+    """Markdown that a notebook shows as a table."""
+
+    __slots__ = ()
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def measured(name: str) -> Measured:
+    """The table of benchmarks/results that is called `name`; where it is missing, words that say so."""
+    path = RESULTS / f"{name}.md"
+    if not path.is_file():
+        return Measured(f"There is no `benchmarks/results/{name}.md`: a checkout of the repository has it.")
+    return Measured(path.read_text(encoding="utf-8"))
