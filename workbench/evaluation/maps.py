@@ -41,11 +41,11 @@ def umap_map(
             return np.load(place, allow_pickle=False).astype(np.float32)
     if say:
         say(f"laying out {len(embeddings):,} embeddings with UMAP; the first time takes a minute or more")
-    import umap
-
     with warnings.catch_warnings():
         # A seed forces one thread, as it says; and its own libraries' notes are not the reader's concern.
         warnings.simplefilter("ignore")
+        import umap
+
         layout = umap.UMAP(
             n_neighbors=min(neighbours, len(embeddings) - 1),
             min_dist=minimum_distance,

@@ -1,6 +1,7 @@
 """A map of embeddings: one dot each, coloured by what it belongs to."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -18,7 +19,7 @@ Positions = Float[np.ndarray, "n 2"]
 
 def cluster_map(
     positions: Positions,
-    groups: Sequence[str | int],
+    groups: Sequence[Any] | np.ndarray,
     words: Sequence[str] | None = None,
     *,
     title: str,
@@ -81,7 +82,7 @@ def cluster_map(
     )
     # The directions and units of such a map mean nothing.
     figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False, scaleanchor="x")
+    figure.update_yaxes(visible=False)
     return figure
 
 

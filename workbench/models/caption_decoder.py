@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from workbench.errors import SettingError
-from workbench.models.loading import hub_access
+from workbench.models.loading import hub_access, quiet_loading
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "caption_decoder"
 SETTINGS = "decoder.json"
@@ -96,7 +96,7 @@ def load_caption_decoder(name: str = "demo", *, allow_download: bool = False) ->
     place = SHIPPED if name == "demo" else Path(name).expanduser()
     source = str(place) if (place / "config.json").is_file() else name
     try:
-        with hub_access(allow_download):
+        with hub_access(allow_download), quiet_loading():
             tokenizer = AutoTokenizer.from_pretrained(source)
             t5 = T5ForConditionalGeneration.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
     except Exception as error:

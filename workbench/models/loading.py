@@ -217,3 +217,19 @@ def hub_access(allowed: bool) -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Without transformers' progress bars and notes on weights that an encoder leaves out."""
+    from transformers.utils import logging as their_logging
+
+    bars, level = their_logging.is_progress_bar_enabled(), their_logging.get_verbosity()
+    their_logging.disable_progress_bar()
+    their_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        their_logging.set_verbosity(level)
+        if bars:
+            their_logging.enable_progress_bar()

@@ -8,7 +8,6 @@ anything else: a folder in transformers' format, a .gguf file, or a hub name (OR
 
 import contextlib
 import hashlib
-import logging
 import os
 import shutil
 import tempfile
@@ -24,7 +23,7 @@ from torch import Tensor
 from workbench.errors import SettingError
 from workbench.files import cache_folder, read_json, sha256_of_file
 from workbench.models.dual_encoder import nearest
-from workbench.models.loading import hub_access
+from workbench.models.loading import hub_access, quiet_loading
 from workbench.models.package_weights import fetched, package_folder
 
 NAMES = ("minilm", "smollm2", "llama-2-7b")
@@ -240,7 +239,7 @@ def _load(place: str, allow_download: bool, name: str) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     try:
-        with hub_access(allow_download), _quiet():
+        with hub_access(allow_download), quiet_loading():
             tokenizer = AutoTokenizer.from_pretrained(place)
             model = AutoModel.from_pretrained(place, use_safetensors=True)
     except Exception as error:
@@ -267,7 +266,7 @@ def _converted(file: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        with hub_access(False), _quiet():
+        with hub_access(False), quiet_loading():
             read = AutoModel.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         settings = {
@@ -300,19 +299,3 @@ def _sentence_encoder(folder: Path) -> dict[str, Any]:
     if (folder / "sentence_bert_config.json").is_file():
         found["max_seq_length"] = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
     return found
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bars and notes on weights that an encoder leaves out."""
-    from transformers.utils import logging as their_logging
-
-    bars, level = their_logging.is_progress_bar_enabled(), their_logging.get_verbosity()
-    their_logging.disable_progress_bar()
-    their_logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        their_logging.set_verbosity(level)
-        if bars:
-            their_logging.enable_progress_bar()

@@ -15,13 +15,17 @@ from workbench.widgets.live import plain, show_plain
 from workbench.widgets.picture_search import HasPictures
 
 MOST_LISTED = 24
-LONGEST_PAIRS = 400  # lines at once; more are a thicket
+MOST_LINES = 400  # more are a thicket
+HINT = "Draw a loop around dots to list them."
+
+
+Labels = Sequence[Any] | np.ndarray
 
 
 class Grouping(NamedTuple):
     """What a number of clusters gives: the cluster of each caption, and numbers that tell how good it is."""
 
-    labels: Sequence[str | int]
+    labels: Labels
     scores: Mapping[str, float]
 
 
@@ -44,7 +48,7 @@ class ClusterExplorer:
         pairs: HasPictures,
         rows: np.ndarray,
         captions: Sequence[str],
-        colours: Mapping[str, Sequence[str | int]],
+        colours: Mapping[str, Labels],
         *,
         title: str = "Captions",
         regroup: Callable[[int], Grouping] | None = None,
@@ -107,7 +111,7 @@ class ClusterExplorer:
             raise ValueError("this explorer was made without `regroup`")
         found = self.regroup(clusters)
         self.colours["concept"], self.colour = list(found.labels), "concept"
-        return " · ".join(f"{name} {value:.3g}" for name, value in found.scores.items())
+        return " · ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in found.scores.items())
 
     def _pairs(self) -> list[tuple[int, int]]:
         place = {
@@ -115,7 +119,7 @@ class ClusterExplorer:
             for number, row in enumerate(self.picture_rows if self.picture_rows is not None else ())
         }
         found = [(dot, place[int(row)]) for dot, row in enumerate(self.rows) if int(row) in place]
-        return found[:: max(1, len(found) // LONGEST_PAIRS)]
+        return found[:: max(1, len(found) // MOST_LINES)]
 
     def _ipython_display_(self) -> None:
         if not self._live:
@@ -129,7 +133,7 @@ class ClusterExplorer:
         import ipywidgets
 
         view = _map_view()
-        details, listed = ipywidgets.HTML(), ipywidgets.HTML("Draw a loop around dots to list them.")
+        details, listed = ipywidgets.HTML(), ipywidgets.HTML(HINT)
         scores = ipywidgets.HTML()
         choice = ipywidgets.Dropdown(options=list(self.colours), value=self.colour, description="colour by")
 
@@ -158,7 +162,7 @@ class ClusterExplorer:
                 choice.value = "concept"
 
             slider.observe(regroup, names="value")
-            controls += [slider, scores]
+            controls.append(slider)
         if self.pictures is not None:
             box = ipywidgets.Checkbox(
                 value=self.joins, description="join captions with their pictures", indent=False
@@ -175,14 +179,15 @@ class ClusterExplorer:
             details.value = str(self.describe(int(change["new"])))
 
         def selected(change: dict[str, Any]) -> None:
-            listed.value = str(self.listing([int(number) for number in change["new"]]))
+            numbers = [int(number) for number in change["new"]]
+            listed.value = str(self.listing(numbers)) if numbers else HINT
 
         view.observe(hovered, names="hovered")
         view.observe(selected, names="selected")
         redraw()
         view.layout.width = "calc(100% - 200px)"
         details.layout.width = "190px"
-        return ipywidgets.VBox([ipywidgets.HBox(controls), ipywidgets.HBox([view, details]), listed])
+        return ipywidgets.VBox([ipywidgets.HBox(controls), scores, ipywidgets.HBox([view, details]), listed])
 
 
 def _map_view() -> Any:

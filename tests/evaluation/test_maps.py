@@ -1,0 +1,37 @@
+import numpy as np
+
+from workbench.evaluation import maps
+
+
+def test_a_map_is_made_once_and_kept(monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.normal(size=(30, 5)) + 9 * side for side in (np.eye(5)[0], np.eye(5)[1])])
+    said: list[str] = []
+    found = maps.umap_map(points, {"test": "blobs"}, neighbours=8, say=said.append)
+    assert found.shape == (60, 2) and found.dtype == np.float32 and "60 embeddings" in said[0]
+    centres = found[:30].mean(0), found[30:].mean(0)
+    spread = max(found[:30].std(), found[30:].std())
+    assert np.linalg.norm(centres[0] - centres[1]) > spread  # blobs stay apart
+
+    import umap
+
+    def never(*_, **__):
+        raise AssertionError("laid out again")
+
+    monkeypatch.setattr(umap, "UMAP", never)
+    np.testing.assert_array_equal(maps.umap_map(points, {"test": "blobs"}, neighbours=8), found)
+    for change in ({"neighbours": 9}, {"neighbours": 8, "seed": 1}):
+        try:
+            maps.umap_map(points, {"test": "blobs"}, say=None, **change)
+        except AssertionError as error:
+            assert "laid out again" in str(error)
+        else:
+            raise AssertionError("another map was taken for this one")
+
+
+def test_shipped_maps_are_positions() -> None:
+    shipped = sorted(maps.SHIPPED.glob("*.npy"))
+    assert shipped
+    for path in shipped:
+        positions = np.load(path, allow_pickle=False)
+        assert positions.ndim == 2 and positions.shape[1] == 2 and np.isfinite(positions).all()
