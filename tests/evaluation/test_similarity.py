@@ -4,8 +4,15 @@ import torch
 from scipy.stats import mannwhitneyu, wasserstein_distance
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score
 
-from workbench.evaluation import effective_rank, mean_cosine, pca_floor, similarity_distributions
+from workbench.evaluation import (
+    effective_rank,
+    mean_cosine,
+    pca_floor,
+    readout_r2,
+    similarity_distributions,
+)
 
 
 def cloud(rows: int = 200, dim: int = 7) -> np.ndarray:
@@ -87,3 +94,18 @@ def test_mean_cosine_of_every_two_rows() -> None:
         assert mean_cosine(rows, centred) == pytest.approx(cosines.mean())
     assert mean_cosine(rows) > mean_cosine(rows, centred=True)
     assert np.isnan(mean_cosine(rows[:1]))
+
+
+def test_a_linear_map_is_read_off_and_noise_is_not() -> None:
+    rng = np.random.default_rng(0)
+    source, held_out = rng.normal(size=(400, 6)) + 3, rng.normal(size=(200, 6)) + 3
+    weights = rng.normal(size=(6, 9))
+    assert readout_r2(source, source @ weights - 5, held_out, held_out @ weights - 5) == pytest.approx(
+        1, abs=1e-4
+    )
+    noise, held_noise = rng.normal(size=(400, 9)), rng.normal(size=(200, 9))
+    model = LinearRegression().fit(source, noise)
+    expected = r2_score(held_noise, model.predict(held_out), multioutput="variance_weighted")
+    assert readout_r2(source, noise, held_out, held_noise) == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(ValueError, match="400 and 200 rows"):
+        readout_r2(source, held_noise, held_out, held_noise)

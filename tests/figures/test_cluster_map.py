@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from workbench.figures import cluster_map, distribution_figure
+from workbench.figures import cluster_map
 from workbench.figures.cluster_map import MOST_DOTS
 
 
@@ -55,12 +55,3 @@ def test_lengths_must_agree() -> None:
         cluster_map(positions(4), ["a"] * 3, title="Map")
     with pytest.raises(ValueError, match="4 positions"):
         cluster_map(positions(4), ["a"] * 4, ["one"], title="Map")
-
-
-def test_distributions_are_densities() -> None:
-    rng = np.random.default_rng(0)
-    figure = distribution_figure(rng.normal(0.8, 0.1, 500), rng.normal(0.1, 0.2, 900), title="Cosines")
-    assert [trace.name for trace in figure.data] == ["not matching", "matching"]
-    for trace in figure.data:
-        assert np.sum(trace.y) * (trace.x[1] - trace.x[0]) == pytest.approx(1)
-    assert figure.data[1].x[np.argmax(figure.data[1].y)] == pytest.approx(0.8, abs=0.1)

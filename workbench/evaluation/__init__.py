@@ -8,6 +8,7 @@ from workbench.evaluation.similarity import (
     effective_rank,
     mean_cosine,
     pca_floor,
+    readout_r2,
     similarity_distributions,
 )
 from workbench.evaluation.zero_shot import ZeroShot, zero_shot_metrics, zero_shot_weights
@@ -25,6 +26,7 @@ __all__ = [
     "mean_cosine",
     "paired_bootstrap",
     "pca_floor",
+    "readout_r2",
     "retrieval_folds",
     "retrieval_metrics",
     "similarity_distributions",

@@ -29,6 +29,30 @@ def pca_floor(target: Array, dim: int) -> float:
     return float(variances[:dim].sum()) / total if total > 0 else 1.0
 
 
+def readout_r2(source: Array, target: Array, held_out_source: Array, held_out_target: Array) -> float:
+    """R^2 on held-out rows of the best linear map (with bias) from `source` [n, dim] to `target` [n, dim'].
+
+    Least squares, with just enough ridge (1e-6 of the mean variance) to be solvable; it is measured against
+    predicting the held-out target's mean, so it may be negative. Raises ValueError where rows do not match.
+    """
+    given, wanted, held_given, held_wanted = (
+        _float64(side) for side in (source, target, held_out_source, held_out_target)
+    )
+    if len(given) != len(wanted) or len(held_given) != len(held_wanted) or not len(given):
+        raise ValueError(
+            f"{len(given)} and {len(wanted)} rows, held out {len(held_given)} and {len(held_wanted)}: "
+            "give one target for each source"
+        )
+    mean, target_mean = given.mean(0), wanted.mean(0)
+    centred = given - mean
+    gram = centred.T @ centred
+    ridge = 1e-6 * max(float(gram.diagonal().mean()), 1e-300) * torch.eye(len(gram), dtype=gram.dtype)
+    weights = torch.linalg.solve(gram + ridge, centred.T @ (wanted - target_mean))
+    missed = held_wanted - target_mean - (held_given - mean) @ weights
+    variance = (held_wanted - held_wanted.mean(0)).square().sum()
+    return 1 - float(missed.square().sum() / variance)
+
+
 class Distributions(NamedTuple):
     """Cosine similarities of matching pairs and of pairs that do not match, and how far these lie apart."""
 

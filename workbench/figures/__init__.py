@@ -1,7 +1,8 @@
 """Arrays and tables in, figures out; displays nothing."""
 
-from workbench.figures.cluster_map import cluster_map, distribution_figure
+from workbench.figures.cluster_map import cluster_map
 from workbench.figures.comparison import comparison_figure
+from workbench.figures.distributions import distribution_figure, length_figure
 from workbench.figures.gallery import Gallery, Picture, gallery
 from workbench.figures.training import Curves, training_figure
 
@@ -13,5 +14,6 @@ __all__ = [
     "comparison_figure",
     "distribution_figure",
     "gallery",
+    "length_figure",
     "training_figure",
 ]

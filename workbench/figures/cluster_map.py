@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from workbench.figures.style import IMAGE, PALETTE, QUIET, TEXT, template
+from workbench.figures.style import IMAGE, PALETTE, QUIET, template
 
 MOST_NAMED = 10  # groups that get a colour of their own and a place in the legend
 MOST_DOTS = 100_000
@@ -108,23 +108,3 @@ def _dots(
         selected={"marker": {"opacity": 1}},
         unselected={"marker": {"opacity": 0.15}},
     )
-
-
-def distribution_figure(
-    matching: np.ndarray, others: np.ndarray, *, title: str, subtitle: str = "", bins: int = 60
-) -> go.Figure:
-    """How cosines of matching pairs and of pairs that do not match are spread, as two outlines."""
-    figure = go.Figure()
-    edges = np.linspace(min(matching.min(), others.min()), max(matching.max(), others.max()), bins + 1)
-    middles = (edges[1:] + edges[:-1]) / 2
-    for values, name, colour in ((others, "not matching", TEXT), (matching, "matching", IMAGE)):
-        density, _ = np.histogram(values, edges, density=True)
-        line = {"color": colour, "shape": "hvh"}
-        figure.add_scatter(x=middles, y=density, name=name, line=line, fill="tozeroy", mode="lines")
-    figure.update_layout(
-        template=template(), title={"text": title, "subtitle": {"text": subtitle}}, height=320
-    )
-    figure.update_layout(legend={"y": 1.0, "yanchor": "bottom"})
-    figure.update_xaxes(title_text="cosine similarity")
-    figure.update_yaxes(title_text="density")
-    return figure

@@ -194,6 +194,13 @@ def _one_run(run: Recorded) -> list[Panel]:
                 for side, colour in (("image", IMAGE), ("text", TEXT))
             ],
         ),
+        Panel(
+            "R² of the regression, and the best",
+            [
+                *_noisy(metrics, "embedding_r2", term_colour("embedding"), nameless=True),
+                _curve(metrics, "embedding_r2_best", BASELINE, dash="dash", nameless=True),
+            ],
+        ),
         Panel("Logit scale", [_curve(metrics, "scale", BASELINE, nameless=True)]),
         Panel("Gradient norm", _noisy(metrics, "gradient_norm", BASELINE, nameless=True), LOGARITHMIC),
         Panel("Learning rate", [_curve(metrics, "lr", BASELINE, nameless=True)], {"rangemode": "tozero"}),
@@ -227,6 +234,7 @@ def _several_runs(groups: Mapping[str, list[Recorded]]) -> list[Panel]:
             "Cosine to teacher (text dotted)",
             [*lines("cosine_to_teacher_image"), *lines("cosine_to_teacher_text", dash="dot")],
         ),
+        Panel("R² of the regression, running mean", lines("embedding_r2", smooth=True)),
         Panel("Logit scale", lines("scale")),
         Panel("Gradient norm, running mean", lines("gradient_norm", smooth=True), LOGARITHMIC),
         Panel("Learning rate", lines("lr"), {"rangemode": "tozero"}),

@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+
+from workbench.evaluation import similarity_distributions
+from workbench.figures import distribution_figure, length_figure
+
+
+def test_densities_on_common_axes() -> None:
+    rng = np.random.default_rng(0)
+    left = rng.normal(size=(300, 8))
+    spreads = {
+        "near": similarity_distributions(left, left + 0.1 * rng.normal(size=left.shape)),
+        "far": similarity_distributions(left, rng.normal(size=left.shape)),
+    }
+    figure = distribution_figure(spreads, title="Cosines")
+    assert [trace.name for trace in figure.data] == ["not matching", "matching"] * 2
+    assert [trace.showlegend for trace in figure.data] == [True, True, False, False]
+    for trace in figure.data:
+        assert np.sum(trace.y) * (trace.x[1] - trace.x[0]) == pytest.approx(1, rel=1e-4)
+        np.testing.assert_array_equal(trace.x, figure.data[0].x)
+    assert figure.data[1].x[np.argmax(figure.data[1].y)] > 0.9
+    areas = [f"{spread.area:.2f}" for spread in spreads.values()]
+    assert [note.text.split()[-1] for note in figure.layout.annotations] == areas
+
+
+def test_exact_match_by_length() -> None:
+    exact = {"alone": {"1-5": (0.5, 10), "6-8": (0.25, 4)}, "distilled": {"1-5": (0.75, 10)}}
+    figure = length_figure(exact, title="Exact match")
+    assert [(trace.name, trace.x, trace.y) for trace in figure.data] == [
+        ("alone", ("1-5", "6-8"), (0.5, 0.25)),
+        ("distilled", ("1-5",), (0.75,)),
+    ]
+    assert figure.data[0].line.color != figure.data[1].line.color

@@ -1,0 +1,102 @@
+"""How cosines of matching pairs and of others are spread, and exact match by the length of the caption."""
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from workbench.figures.style import IMAGE, QUIET, run_colours, template
+
+BINS = 50
+
+
+@runtime_checkable
+class Spread(Protocol):
+    """What `workbench.evaluation.similarity_distributions` gives."""
+
+    @property
+    def matching(self) -> np.ndarray: ...
+    @property
+    def others(self) -> np.ndarray: ...
+    @property
+    def area(self) -> float: ...
+
+
+def distribution_figure(spreads: Mapping[str, Spread], *, title: str, subtitle: str = "") -> go.Figure:
+    """One panel for each of `spreads`: the densities of matching pairs' cosines and of the others'.
+
+    All panels have the same axes; each heading says how far the two lie apart (`area`).
+    """
+    headings = [f"<b>{name}</b><br>area between {spread.area:.2f}" for name, spread in spreads.items()]
+    figure = make_subplots(
+        cols=len(spreads),
+        shared_xaxes=True,
+        shared_yaxes=True,
+        subplot_titles=headings,
+        horizontal_spacing=0.1 / len(spreads),
+    )
+    low = min(float(each.min()) for spread in spreads.values() for each in (spread.matching, spread.others))
+    edges = np.linspace(low, 1, BINS + 1)
+    middles = ((edges[1:] + edges[:-1]) / 2).astype(np.float32)
+    for column, spread in enumerate(spreads.values(), start=1):
+        for values, name, colour in (
+            (spread.others, "not matching", QUIET),
+            (spread.matching, "matching", IMAGE),
+        ):
+            density, _ = np.histogram(np.minimum(values, 1), edges, density=True)
+            figure.add_scatter(
+                x=middles,
+                y=density.astype(np.float32),
+                name=name,
+                legendgroup=name,
+                showlegend=column == 1,
+                mode="lines",
+                line={"color": colour, "shape": "hvh"},
+                fill="tozeroy",
+                row=1,
+                col=column,
+            )
+        figure.update_xaxes(title_text="cosine", row=1, col=column)
+    figure.update_annotations(font_size=12.5)
+    figure.update_yaxes(title_text="density", col=1)
+    figure.update_layout(
+        template=template(),
+        height=360,
+        margin={"t": 118, "b": 84},
+        title={"text": title, "subtitle": {"text": subtitle}, "y": 0.94},
+        legend={"y": -0.28, "yanchor": "top"},
+    )
+    return figure
+
+
+def length_figure(
+    exact: Mapping[str, Mapping[str, tuple[float, int]]], *, title: str, subtitle: str = ""
+) -> go.Figure:
+    """Exact match against the number of words, a line for each encoder.
+
+    `exact` holds what `ExactMatch.by_length` gives: {"6-8": (share, captions)}.
+    """
+    figure = go.Figure()
+    for (name, bins), colour in zip(exact.items(), run_colours(exact).values(), strict=True):
+        figure.add_scatter(
+            x=list(bins),
+            y=[share for share, _ in bins.values()],
+            customdata=[count for _, count in bins.values()],
+            name=name,
+            mode="lines+markers",
+            line={"color": colour},
+            hovertemplate="%{y:.1%} of %{customdata} captions",
+        )
+    figure.update_layout(
+        template=template(),
+        height=340,
+        hovermode="x unified",
+        margin={"t": 84, "b": 84},
+        title={"text": title, "subtitle": {"text": subtitle}},
+        legend={"y": -0.26, "yanchor": "top"},
+    )
+    figure.update_xaxes(title_text="words in the caption", type="category")
+    figure.update_yaxes(title_text="written back word for word", tickformat=".0%", rangemode="tozero")
+    return figure
