@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from workbench.evaluation import similarity_distributions
-from workbench.figures import distribution_figure, length_figure
+from workbench.figures import distribution_figure
 
 
 def test_densities_on_common_axes() -> None:
@@ -21,13 +21,3 @@ def test_densities_on_common_axes() -> None:
     assert figure.data[1].x[np.argmax(figure.data[1].y)] > 0.9
     areas = [f"{spread.area:.2f}" for spread in spreads.values()]
     assert [note.text.split()[-1] for note in figure.layout.annotations] == areas
-
-
-def test_exact_match_by_length() -> None:
-    exact = {"alone": {"1-5": (0.5, 10), "6-8": (0.25, 4)}, "distilled": {"1-5": (0.75, 10)}}
-    figure = length_figure(exact, title="Exact match")
-    assert [(trace.name, trace.x, trace.y) for trace in figure.data] == [
-        ("alone", ("1-5", "6-8"), (0.5, 0.25)),
-        ("distilled", ("1-5",), (0.75,)),
-    ]
-    assert figure.data[0].line.color != figure.data[1].line.color

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from workbench.models import load_dual_encoder
-from workbench.models.masking import encode_masked_image, kept_patches, patch_grid
+from workbench.models.masking import encode_masked_image, kept_patches, masked_pictures, patch_grid
 
 NATIVE = json.loads((Path(__file__).parents[1] / "tiny_vit.json").read_text())
 TIMM = {"timm_pool": "avg", "timm_proj": "linear"}
@@ -64,6 +64,10 @@ def test_a_masked_picture_shows_what_was_kept_and_nothing_else(model, images) ->
     seen = seen.repeat_interleave(side, 2).repeat_interleave(side, 3)
     scribbled = torch.where(seen, images, torch.randint_like(images, 256))
     torch.testing.assert_close(encode_masked_image(model, scribbled, kept), masked)
+    shown = masked_pictures(model, images, kept)
+    assert torch.equal(shown.where(seen, 0), images.where(seen, 0))
+    hidden = shown[:, :, ~seen[0, 0]][0]
+    torch.testing.assert_close(hidden / 255, model.mean[0, :, 0].expand_as(hidden), atol=0.5 / 255, rtol=0)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""How cosines of matching pairs and of others are spread, and exact match by the length of the caption."""
+"""How cosines of matching pairs and of others are spread."""
 
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.figures.style import IMAGE, QUIET, run_colours, template
+from workbench.figures.style import IMAGE, QUIET, template
 
 BINS = 50
 
@@ -68,35 +68,4 @@ def distribution_figure(spreads: Mapping[str, Spread], *, title: str, subtitle: 
         title={"text": title, "subtitle": {"text": subtitle}, "y": 0.94},
         legend={"y": -0.28, "yanchor": "top"},
     )
-    return figure
-
-
-def length_figure(
-    exact: Mapping[str, Mapping[str, tuple[float, int]]], *, title: str, subtitle: str = ""
-) -> go.Figure:
-    """Exact match against the number of words, a line for each encoder.
-
-    `exact` holds what `ExactMatch.by_length` gives: {"6-8": (share, captions)}.
-    """
-    figure = go.Figure()
-    for (name, bins), colour in zip(exact.items(), run_colours(exact).values(), strict=True):
-        figure.add_scatter(
-            x=list(bins),
-            y=[share for share, _ in bins.values()],
-            customdata=[count for _, count in bins.values()],
-            name=name,
-            mode="lines+markers",
-            line={"color": colour},
-            hovertemplate="%{y:.1%} of %{customdata} captions",
-        )
-    figure.update_layout(
-        template=template(),
-        height=340,
-        hovermode="x unified",
-        margin={"t": 84, "b": 84},
-        title={"text": title, "subtitle": {"text": subtitle}},
-        legend={"y": -0.26, "yanchor": "top"},
-    )
-    figure.update_xaxes(title_text="words in the caption", type="category")
-    figure.update_yaxes(title_text="written back word for word", tickformat=".0%", rangemode="tozero")
     return figure

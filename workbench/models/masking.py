@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from workbench.models.dual_encoder import DualEncoder
@@ -55,12 +55,27 @@ def encode_masked_image(
     if plain is not None:
         with plain.seeing(kept):
             return model.encode_image(images)
+    return model.encode_image(images, _seen(model, images, kept))
+
+
+def masked_pictures(
+    model: DualEncoder, images: UInt8[Tensor, "batch 3 height width"], kept: Int[Tensor, "batch kept"]
+) -> UInt8[Tensor, "batch 3 height width"]:
+    """The pictures with everything but the patches `kept` in the model's mean colour, to look at."""
+    mean = (255 * model.mean).round().to(images.dtype)
+    return torch.where(_seen(model, images, kept), images, mean.to(images.device))
+
+
+def _seen(model: DualEncoder, images: Tensor, kept: Tensor) -> Bool[Tensor, "batch 1 height width"]:
+    """Which pixels lie in the patches that are kept."""
     rows, columns = patch_grid(model)
     seen = torch.zeros(len(kept), rows * columns, device=images.device, dtype=torch.bool)
     seen.scatter_(1, kept.to(images.device), True)
-    seen = seen.view(-1, 1, rows, columns)
-    seen = seen.repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)
-    return model.encode_image(images, seen[:, :, : images.shape[2], : images.shape[3]])
+    height, width = images.shape[2:]
+    plain = _PlainTransformer.of(model.clip.visual) is not None
+    side = (height // rows, width // columns) if plain else (BLOCK, BLOCK)
+    seen = seen.view(-1, 1, rows, columns).repeat_interleave(side[0], 2).repeat_interleave(side[1], 3)
+    return seen[:, :, :height, :width]
 
 
 class _PlainTransformer:

@@ -1,0 +1,43 @@
+"""A few lines in one plot: one number against another, for each of several things."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from workbench.figures.style import PALETTE, template
+
+Values = Sequence[Any] | np.ndarray
+
+
+def line_figure(
+    lines: Mapping[str, tuple[Values, Values]],
+    *,
+    title: str,
+    subtitle: str = "",
+    x_title: str = "",
+    y_title: str = "",
+    x_axis: Mapping[str, Any] | None = None,
+    y_axis: Mapping[str, Any] | None = None,
+) -> go.Figure:
+    """One line with dots for each of `lines`, name to (x, y).
+
+    `x_axis` and `y_axis` are plotly's settings of the axes (`{"type": "log"}`).
+    """
+    figure = go.Figure()
+    for number, (name, (x, y)) in enumerate(lines.items()):
+        figure.add_scatter(
+            x=x, y=y, name=name, mode="lines+markers", line={"color": PALETTE[number % len(PALETTE)]}
+        )
+    figure.update_layout(
+        template=template(),
+        height=360,
+        margin={"t": 84, "b": 92, "l": 64},
+        title={"text": title, "subtitle": {"text": subtitle}, "y": 0.94},
+        showlegend=len(lines) > 1,
+        legend={"y": -0.25, "yanchor": "top"},
+    )
+    figure.update_xaxes(title_text=x_title, **(x_axis or {}))
+    figure.update_yaxes(title_text=y_title, **(y_axis or {}))
+    return figure

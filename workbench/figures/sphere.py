@@ -1,0 +1,180 @@
+"""Where losses pull embeddings: the unit sphere from one side, students on their way, teachers at rest."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float
+from plotly.subplots import make_subplots
+
+from workbench.figures.style import GRID, INK, PALETTE, QUIET, template
+
+PANEL, TOP, BOTTOM = 235, 110, 120  # pixels: a panel's side, above and below all of them
+GAP = 46  # pixels between two rows, for the heading of the lower
+SYMBOLS = {"image": "circle", "text": "square"}
+
+
+class Descent(NamedTuple):
+    """Unit embeddings of a student's pictures and captions, frame by frame, and the loss."""
+
+    image: Float[np.ndarray, "frames n 3"]
+    text: Float[np.ndarray, "frames n 3"]
+    values: Float[np.ndarray, " frames"]
+
+
+def sphere_figure(
+    descents: Mapping[str, Descent],
+    teacher_image: Float[np.ndarray, "n 3"],
+    teacher_text: Float[np.ndarray, "n 3"],
+    *,
+    title: str,
+    columns: int = 4,
+) -> go.Figure:
+    """One panel for each of `descents`, all moved by one slider (and a button that plays it).
+
+    A pair has a colour: circles are pictures, squares captions; open ones the teacher's, filled ones the
+    student's, with the way they have come. What lies on the far side of the sphere is pale. Raises
+    ValueError where the descents differ in their number of frames.
+    """
+    lengths = {len(descent.values) for descent in descents.values()}
+    if len(lengths) != 1:
+        raise ValueError(f"descents of {sorted(lengths)} frames: give all the same number")
+    (frames,) = lengths
+    columns = min(columns, len(descents))
+    rows = -(-len(descents) // columns)
+    plots = rows * PANEL + (rows - 1) * GAP
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        subplot_titles=[f"<b>{name}</b>" for name in descents],
+        horizontal_spacing=0.02,
+        vertical_spacing=GAP / plots if rows > 1 else 0,
+    )
+    still = _points(teacher_image, teacher_text, "-open")
+    moving = []
+    for number, (name, descent) in enumerate(descents.items()):
+        place: dict[str, Any] = {"row": number // columns + 1, "col": number % columns + 1}
+        figure.add_trace(_outline(), **place)
+        figure.add_trace(_ways(descent), **place)
+        figure.add_trace(go.Scatter(**still, name="teacher", showlegend=False), **place)
+        moving.append(len(figure.data))
+        figure.add_trace(go.Scatter(**_state(descent, 0), name=name, showlegend=False), **place)
+        axis = figure.get_subplot(**place).xaxis.plotly_name.replace("xaxis", "x")
+        figure.update_yaxes(scaleanchor=axis, **place)
+    for label, symbol in (
+        ("picture, student", "circle"),
+        ("caption, student", "square"),
+        ("picture, teacher", "circle-open"),
+        ("caption, teacher", "square-open"),
+    ):
+        marker = {"symbol": symbol, "color": QUIET, "size": 9}
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=label, row=1, col=1)
+    figure.frames = [
+        go.Frame(
+            name=str(frame),
+            data=[go.Scatter(**_state(descent, frame)) for descent in descents.values()],
+            traces=moving,
+        )
+        for frame in range(frames)
+    ]
+    height = plots + TOP + BOTTOM
+    figure.update_xaxes(visible=False, range=[-1.25, 1.25])
+    figure.update_yaxes(visible=False, range=[-1.3, 1.2])
+    figure.update_annotations(font_size=12.5)
+    figure.update_layout(
+        template=template(),
+        height=height,
+        margin={"t": TOP, "b": BOTTOM, "l": 8, "r": 8},
+        title={"text": title, "y": 1 - 24 / height},
+        legend={"y": 1 + 34 / plots, "yanchor": "bottom"},
+        sliders=[_slider(frames, plots)],
+        updatemenus=[_play(plots)],
+    )
+    return figure
+
+
+def _points(image: np.ndarray, text: np.ndarray, style: str = "") -> dict[str, Any]:
+    """Markers of pictures and captions at their places, pale where they lie behind."""
+    both = np.concatenate([image, text])
+    symbols = [f"{symbol}{style}" for symbol in SYMBOLS.values() for _ in image]
+    colours = [PALETTE[pair % len(PALETTE)] for _ in SYMBOLS for pair in range(len(image))]
+    marker = {
+        "symbol": symbols,
+        "color": colours,
+        "size": 11 if style else 9,
+        "opacity": np.where(both[:, 2] >= 0, 1.0, 0.35).tolist(),
+        "line": {"width": 1.6, "color": colours},
+    }
+    x, y = both[:, 0].astype(np.float32), both[:, 1].astype(np.float32)
+    return {"x": x, "y": y, "mode": "markers", "marker": marker, "hoverinfo": "skip"}
+
+
+def _state(descent: Descent, frame: int) -> dict[str, Any]:
+    """The student at one frame, and its loss in words under the sphere."""
+    points = _points(descent.image[frame], descent.text[frame])
+    words = ["" for _ in points["x"]] + [f"loss {descent.values[frame]:.3g}"]
+    points["x"], points["y"] = np.append(points["x"], 0), np.append(points["y"], -1.18)
+    marker = points["marker"]
+    marker["opacity"] = [*marker["opacity"], 0]
+    marker["color"] = [*marker["color"], INK]
+    marker["symbol"] = [*marker["symbol"], "circle"]
+    marker["line"] = {"width": 0}
+    return points | {"mode": "markers+text", "text": words, "textfont": {"size": 11, "color": QUIET}}
+
+
+def _ways(descent: Descent) -> go.Scatter:
+    """The ways of all points, whole, as thin lines."""
+    paths = np.concatenate([descent.image, descent.text], axis=1)[..., :2].astype(np.float32)
+    gap = np.full((1, paths.shape[1], 2), np.nan, dtype=np.float32)
+    joined = np.concatenate([paths, gap]).transpose(1, 0, 2).reshape(-1, 2)
+    line = {"color": "#c3cad1", "width": 1}
+    return go.Scatter(
+        x=joined[:, 0], y=joined[:, 1], mode="lines", line=line, hoverinfo="skip", showlegend=False
+    )
+
+
+def _outline() -> go.Scatter:
+    angle = np.linspace(0, 2 * np.pi, 73)
+    return go.Scatter(
+        x=np.cos(angle).astype(np.float32),
+        y=np.sin(angle).astype(np.float32),
+        mode="lines",
+        line={"color": GRID, "width": 1.5},
+        fill="toself",
+        fillcolor="#fafbfc",
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def _slider(frames: int, plots: int) -> dict[str, Any]:
+    at_once = {"mode": "immediate", "frame": {"duration": 0, "redraw": False}, "transition": {"duration": 0}}
+    return {
+        "steps": [
+            {"label": str(frame), "method": "animate", "args": [[str(frame)], at_once]}
+            for frame in range(frames)
+        ],
+        "currentvalue": {"prefix": "frame ", "font": {"size": 12}},
+        "x": 0.12,
+        "len": 0.86,
+        "y": -18 / plots,
+        "pad": {"t": 8},
+    }
+
+
+def _play(plots: int) -> dict[str, Any]:
+    moving = {
+        "frame": {"duration": 80, "redraw": False},
+        "transition": {"duration": 60},
+        "fromcurrent": True,
+    }
+    return {
+        "type": "buttons",
+        "buttons": [{"label": "play", "method": "animate", "args": [None, moving]}],
+        "x": 0,
+        "xanchor": "left",
+        "y": -44 / plots,
+        "yanchor": "top",
+        "showactive": False,
+    }

@@ -1,0 +1,41 @@
+"""Where the gradient comes from: how hard each term of the loss pulls at the student's embeddings."""
+
+import torch
+
+from workbench.objectives import Mixture
+from workbench.objectives.mixture import TERMS, Batch
+from workbench.training.optimisation import Outputs, Targets
+
+
+@torch.enable_grad()
+def gradient_shares(mixture: Mixture, outputs: Outputs, targets: Targets) -> dict[str, float]:
+    """Each weighted term's share in the sum of all terms' pulls, on this process's own pairs.
+
+    A pull is the norm of the gradient of weight times term with respect to the student's embeddings: of
+    pictures, of captions and, for masked features, of masked pictures. Values of `outputs` are used, not
+    their graph; nothing gets a gradient. All 0 where nothing pulls.
+    """
+    image, text = (side.detach().requires_grad_() for side in outputs[:2])
+    masked, moved = None, torch.zeros_like(image, requires_grad=True)
+    if outputs.masked_image is not None:
+        # The head is linear: what moves the embedding of a masked picture moves its projection like this.
+        masked = outputs.masked_image.detach() + mixture.project(moved, text)[0]
+        masked = masked - mixture.project(torch.zeros_like(image), text)[0]
+    batch = Batch(
+        image,
+        text,
+        *mixture.project(image, text),
+        outputs.scale.detach(),
+        masked_image=masked,
+        rows=None,
+        chunk=mixture.chunk,
+        **targets._asdict(),
+    )
+    pulls = {}
+    for name, weight in mixture.weights.items():
+        value = weight * TERMS[name].value(mixture, batch)
+        gradients = torch.autograd.grad(value, (image, text, moved), retain_graph=True, allow_unused=True)
+        squares = [each.double().square().sum() for each in gradients if each is not None]
+        pulls[name] = float(torch.stack(squares).sum().sqrt())
+    total = sum(pulls.values()) or 1.0
+    return {name: pull / total for name, pull in pulls.items()}
