@@ -81,6 +81,8 @@ def records(
     }
     if len(weights) > 1:
         found |= {"cosine_to_teacher_image": 0.9 - 0.8 * scale, "cosine_to_teacher_text": 0.8 - 0.7 * scale}
+        if step % 10 == 1:
+            found |= {f"gradient_share/{name}": 1 / len(weights) for name in weights}
     every = max(1, total // 10)
     if step % every:
         return [found]

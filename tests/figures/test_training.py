@@ -8,7 +8,8 @@ import pytest
 from pandas import DataFrame
 
 from tests.fake_runs import write_run
-from workbench.figures.training import SKIPPED, VALIDATION, Curves, training_figure, training_panels
+from workbench.figures.training import training_figure
+from workbench.figures.training_panels import SKIPPED, VALIDATION, Curves, training_panels
 from workbench.training.run import Run
 
 
@@ -49,6 +50,13 @@ def test_weighted_and_unweighted_terms(run: Run) -> None:
     plain = {curve.name: curve for curve in panels["Loss terms, unweighted"].curves if not curve.behind}
     np.testing.assert_allclose(weighted["fd"].y, 4 * plain["fd"].y, rtol=1e-5)
     assert weighted["fd"].colour == plain["fd"].colour
+
+
+def test_shares_of_the_gradient_are_drawn_where_they_were_measured(run: Run) -> None:
+    panels = {panel.title: panel for panel in training_panels(run)}
+    shares = {curve.name: curve for curve in panels["Where the gradient comes from"].curves}
+    assert set(shares) == {"task", "crd", "fd", "icl"}
+    assert shares["fd"].x[:3].tolist() == [1, 11, 21] and set(shares["fd"].y) == {0.25}
 
 
 def test_skipped_steps_are_marked(run: Run) -> None:

@@ -54,6 +54,8 @@ def test_a_run_records_everything(straight):
     total = metrics[[f"weighted/{name}" for name in ("task", "crd", "fd", "icl")]].sum(axis=1)
     assert total.to_numpy() == pytest.approx(metrics["loss"].to_numpy(), rel=1e-5)
     assert 0 <= straight.validations["text_to_image_r1"].iloc[-1] <= 1
+    shares = metrics[[f"gradient_share/{name}" for name in ("task", "crd", "fd", "icl")]].sum(axis=1)
+    assert shares.iloc[0] == pytest.approx(1)
 
 
 def test_heads_are_saved_with_the_student_and_dropped_at_export(straight, tmp_path):

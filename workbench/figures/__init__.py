@@ -6,7 +6,8 @@ from workbench.figures.distributions import distribution_figure
 from workbench.figures.gallery import Gallery, Picture, gallery
 from workbench.figures.lines import line_figure
 from workbench.figures.sphere import Descent, sphere_figure
-from workbench.figures.training import Curves, training_figure
+from workbench.figures.training import training_figure
+from workbench.figures.training_panels import Curves
 
 __all__ = [
     "Curves",

@@ -15,12 +15,15 @@ from workbench.evaluation.similarity import pca_floor
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.masking import kept_patches, patch_grid
 from workbench.models.transform import random_crop
+from workbench.objectives import Mixture
 from workbench.recipe import Recipe
 from workbench.targets.knowledge import KnowledgeTargets
 from workbench.targets.store import TargetStore
+from workbench.training.gradient_shares import gradient_shares
 from workbench.training.optimisation import Inputs, Outputs, Targets
 
 R2_SAMPLE = 20_000  # captions from which the best R^2 is estimated
+SHARES_EVERY = 10  # steps: the terms' gradients cost as much again as the loss
 
 
 class View:
@@ -88,13 +91,18 @@ class Lookup:
                 found = found._replace(soft_labels=self._tensor(self.knowledge.soft_labels(batch.caption)))
         return found
 
-    def progress(self, terms: dict[str, float], outputs: Outputs, targets: Targets) -> dict[str, float]:
-        """How near the student is to its teachers.
+    def progress(
+        self, step: int, mixture: Mixture, terms: dict[str, float], outputs: Outputs, targets: Targets
+    ) -> dict[str, float]:
+        """How near the student is to its teachers, and now and then where the gradient comes from.
 
         Mean cosines where the widths agree; for a regression on a language model's embeddings its R^2 and the
-        best that any linear map from the student's width can reach.
+        best that any linear map from the student's width can reach; each term's share of the gradient.
         """
         found = {}
+        if step % SHARES_EVERY == 1 and len(mixture.weights) > 1:
+            shares = gradient_shares(mixture, outputs, targets)
+            found |= {f"gradient_share/{name}": share for name, share in shares.items()}
         for side, theirs in (("image", targets.teacher_image), ("text", targets.teacher_text)):
             ours = getattr(outputs, f"projected_{side}").float()
             if theirs is not None and ours.shape == theirs.shape:

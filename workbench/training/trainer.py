@@ -258,7 +258,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                         },
                         gradient_norm=norm,
                         scale=float(outputs.scale),
-                        **lookup.progress(values, outputs, targets),
+                        **lookup.progress(step, mixture, values, outputs, targets),
                         samples_per_second=len(batch) * world / seconds,
                         lr=recipe.training.lr * rate,
                         seconds=seconds,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from pandas import DataFrame
 
-    from workbench.figures.training import Panel
+    from workbench.figures.training_panels import Panel
 
 TAIL = 64  # bytes before the reading position that must still be what they were
 

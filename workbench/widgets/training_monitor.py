@@ -20,7 +20,7 @@ from workbench.widgets.live import LiveFigure, Records, show_plain
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from workbench.figures.training import Panel
+    from workbench.figures.training_panels import Panel
 
 REFRESH = 0.5  # seconds between two pictures, at least
 WORTH = 1 / 500  # of the steps drawn: fewer new ones would not be seen
@@ -191,7 +191,8 @@ class _View:
 
     def figure(self, live: bool = False) -> "go.Figure":
         """How things stand; `live`: with room for what is still to come."""
-        from workbench.figures.training import training_figure, training_panels
+        from workbench.figures.training import training_figure
+        from workbench.figures.training_panels import training_panels
 
         self._records.read()
         self._structure = _structure(training_panels(self._records, live=live))
@@ -214,7 +215,7 @@ class _View:
         return max(REFRESH, min(LATEST, (time.thread_time() - began) / SHARE))
 
     def _draw(self, live: LiveFigure) -> None:
-        from workbench.figures.training import training_panels
+        from workbench.figures.training_panels import training_panels
 
         panels = training_panels(self._records, live=True)
         if _structure(panels) == self._structure:

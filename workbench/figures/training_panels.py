@@ -1,0 +1,248 @@
+"""What can be seen of how runs trained: one small panel of curves for each number that they record."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import plotly.graph_objects as go
+from pandas import DataFrame
+
+from workbench.figures.style import (
+    BASELINE,
+    IMAGE,
+    INK,
+    MOST_POINTS,
+    TEXT,
+    metric_label,
+    run_colours,
+    shorten,
+    term_colour,
+)
+
+FEW = 40  # points; a curve of fewer shows each of them
+SMOOTH_POINTS = 500  # of a running mean over 2 % of the steps: more would draw the same line
+LOGARITHMIC = {
+    "type": "log",
+    "tickvals": [digit * 10.0**power for power in range(-9, 10) for digit in (1, 3)],
+}
+SKIPPED, VALIDATION = "skipped step", "Validation recall@1"
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """What a run has recorded: a `workbench.Run`, or `Curves`."""
+
+    @property
+    def metrics(self) -> DataFrame: ...
+    @property
+    def validations(self) -> DataFrame: ...
+
+
+class Curves(NamedTuple):
+    """A run's records as plain tables: one row a training step, one row a validation."""
+
+    metrics: DataFrame
+    validations: DataFrame
+
+
+Runs = Recorded | Mapping[str, Recorded | Sequence[Recorded]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a panel."""
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+    colour: str
+    dash: str = "solid"
+    legend: str = ""  # what the legend calls it, and what a click there hides
+    mode: str = "lines"
+    behind: bool = False  # pale, without a word of its own: the single steps behind their running mean
+
+    def trace(self, **place: Any) -> go.Scatter:
+        """The plotly trace; `place` says which axes and whether it stands in the legend."""
+        marker = {"symbol": "x", "size": 8} if self.name == SKIPPED else {"size": 5}
+        return go.Scatter(
+            x=self.x,
+            y=self.y,
+            name=self.name,
+            mode=self.mode,
+            line={"color": self.colour, "dash": self.dash, "width": 1 if self.behind else 1.8},
+            marker={"color": self.colour, **marker},
+            opacity=0.3 if self.behind else 1,
+            legendgroup=self.legend,
+            hovertemplate=None if self.behind else "%{y:.4g}",
+            hoverinfo="skip" if self.behind else None,
+            **place,
+        )
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One small plot against the training step."""
+
+    title: str
+    curves: list[Curve]
+    axis: dict[str, Any] = field(default_factory=dict)
+
+
+def training_panels(runs: Runs, *, live: bool = False) -> list[Panel]:
+    """The panels of `training_figure`, those left out that have nothing to show."""
+    if isinstance(runs, Mapping):
+        groups: dict[str, list[Any]] = {
+            name: list(each) if isinstance(each, list | tuple) and not isinstance(each, Curves) else [each]
+            for name, each in runs.items()
+        }
+    else:
+        groups = {"": [runs]}
+    if sum(map(len, groups.values())) == 1:
+        panels = _one_run(next(iter(groups.values()))[0])
+    else:
+        panels = _several_runs(groups)
+    shown = [panel for panel in panels if any(len(curve.x) for curve in panel.curves)]
+    if live and shown:
+        shown = [panel for panel in panels if panel in shown or panel.title == VALIDATION]
+    return shown
+
+
+def _one_run(run: Recorded) -> list[Panel]:
+    metrics, validations = run.metrics, run.validations
+    terms = [name.removeprefix("weighted/") for name in metrics.columns if name.startswith("weighted/")]
+    total = _noisy(metrics, "loss", INK)
+    # Alone and with weight 1, a term is the loss: its line would hide the total's.
+    weighted = (
+        [curve for term in terms for curve in _noisy(metrics, f"weighted/{term}", term_colour(term), term)]
+        if len(terms) > 1
+        else []
+    )
+    return [
+        Panel("Loss and weighted terms", [*total, *weighted, _skipped(metrics)]),
+        Panel(
+            "Loss terms, unweighted",
+            [curve for term in terms for curve in _noisy(metrics, term, term_colour(term))],
+        ),
+        Panel(
+            "Where the gradient comes from",
+            [_shares(metrics, term) for term in terms],
+            {"tickformat": ".0%", "rangemode": "tozero"},
+        ),
+        Panel(
+            VALIDATION,
+            [
+                _curve(validations, column, colour, metric_label(column), points=True)
+                for column, colour in (("text_to_image_r1", TEXT), ("image_to_text_r1", IMAGE))
+            ],
+            {"tickformat": ".0%"},
+        ),
+        Panel(
+            "Cosine to teacher",
+            [
+                _curve(metrics, f"cosine_to_teacher_{side}", colour, side)
+                for side, colour in (("image", IMAGE), ("text", TEXT))
+            ],
+        ),
+        Panel(
+            "R² of the regression, and the best",
+            [
+                *_noisy(metrics, "embedding_r2", term_colour("embedding"), nameless=True),
+                _curve(metrics, "embedding_r2_best", BASELINE, dash="dash", nameless=True),
+            ],
+        ),
+        Panel("Logit scale", [_curve(metrics, "scale", BASELINE, nameless=True)]),
+        Panel("Gradient norm", _noisy(metrics, "gradient_norm", BASELINE, nameless=True), LOGARITHMIC),
+        Panel("Learning rate", [_curve(metrics, "lr", BASELINE, nameless=True)], {"rangemode": "tozero"}),
+        Panel(
+            "Samples per second",
+            _noisy(metrics, "samples_per_second", BASELINE, nameless=True),
+            {"rangemode": "tozero"},
+        ),
+    ]
+
+
+def _several_runs(groups: Mapping[str, list[Recorded]]) -> list[Panel]:
+    colours = run_colours(groups)
+    each = [(name, colours[name], run) for name, runs in groups.items() for run in runs]
+
+    def lines(column: str, smooth: bool = False, dash: str = "solid") -> list[Curve]:
+        return [
+            _curve(run.metrics, column, colour, name, dash=dash, smooth=smooth) for name, colour, run in each
+        ]
+
+    recalls = [
+        _curve(run.validations, column, colour, name, dash=dash, points=True)
+        for name, colour, run in each
+        for column, dash in (("text_to_image_r1", "solid"), ("image_to_text_r1", "dot"))
+    ]
+    return [
+        Panel("Loss, running mean", lines("loss", smooth=True)),
+        Panel("Task term, running mean", lines("task", smooth=True)),
+        Panel("Recall@1 (image to text dotted)", recalls, {"tickformat": ".0%"}),
+        Panel(
+            "Cosine to teacher (text dotted)",
+            [*lines("cosine_to_teacher_image"), *lines("cosine_to_teacher_text", dash="dot")],
+        ),
+        Panel("R² of the regression, running mean", lines("embedding_r2", smooth=True)),
+        Panel("Logit scale", lines("scale")),
+        Panel("Gradient norm, running mean", lines("gradient_norm", smooth=True), LOGARITHMIC),
+        Panel("Learning rate", lines("lr"), {"rangemode": "tozero"}),
+        Panel("Samples/s, running mean", lines("samples_per_second", smooth=True), {"rangemode": "tozero"}),
+    ]
+
+
+def _noisy(table: DataFrame, column: str, colour: str, name: str = "", nameless: bool = False) -> list[Curve]:
+    """The running mean of a column that jumps from step to step, the steps themselves pale behind it."""
+    mean = _curve(table, column, colour, name, smooth=True, nameless=nameless)
+    steps = _curve(table, column, colour, name, nameless=nameless)
+    if "markers" in mean.mode:  # so few that the mean is of single steps
+        steps = replace(steps, x=steps.x[:0], y=steps.y[:0])
+    return [replace(steps, behind=True), mean]
+
+
+def _shares(metrics: DataFrame, term: str) -> Curve:
+    """A term's share of the gradient, at the steps where it was measured."""
+    column = f"gradient_share/{term}"
+    measured = metrics.dropna(subset=column) if column in metrics else metrics.iloc[:0]
+    return _curve(measured, column, term_colour(term), term)
+
+
+def _skipped(metrics: DataFrame) -> Curve:
+    """Marks at the steps whose loss or gradient was not finite and which changed nothing."""
+    x = y = np.zeros(0, dtype=np.float32)
+    if "loss" in metrics and "gradient_norm" in metrics:
+        loss = metrics["loss"].astype(float)
+        bad = ~np.isfinite(loss + metrics["gradient_norm"].astype(float)).to_numpy()
+        beside = loss.where(np.isfinite(loss)).ffill().bfill().fillna(0).to_numpy()
+        x, y = shorten(metrics["step"].to_numpy()[bad], beside[bad])
+    return Curve(SKIPPED, x, y, term_colour("gd"), legend=SKIPPED, mode="markers")
+
+
+def _curve(
+    table: DataFrame,
+    column: str,
+    colour: str,
+    name: str = "",
+    *,
+    dash: str = "solid",
+    points: bool = False,
+    smooth: bool = False,
+    nameless: bool = False,
+) -> Curve:
+    """A column against the step; empty where the table lacks it. `smooth` takes the mean over 2 % of the
+    steps around."""
+    x = y = np.zeros(0, dtype=np.float32)
+    if column in table and "step" in table:
+        values = table[column].astype(float)
+        if smooth and len(values) > FEW:
+            values = (
+                values.rolling(max(5, len(values) // 50), center=True, min_periods=1)
+                .mean()
+                .where(values.notna())
+            )
+        x, y = shorten(table["step"].to_numpy(), values.to_numpy(), SMOOTH_POINTS if smooth else MOST_POINTS)
+    # A line through one point is nothing to see.
+    mode = "lines+markers" if points or len(x) <= FEW else "lines"
+    name = name or column
+    return Curve(name, x, y, colour, dash, "" if nameless else name, mode)
