@@ -14,7 +14,9 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists; a fro
 ASIDE: dict[str, Any] = {"aside": True}
 
 
-Suite = Literal["retrieval", "zero_shot", "composition", "questions", "exact_match", "captioning"]
+Suite = Literal[
+    "retrieval", "zero_shot", "composition", "questions", "attributes", "exact_match", "captioning"
+]
 
 
 class Section(BaseModel):
@@ -158,11 +160,13 @@ class Training(Section):
 
 class Evaluation(Section):
     """What is measured at the end. `splits`: null stands for every evaluation split that the source has;
-    `decoder`: what the suites exact_match and captioning write with."""
+    `labelled`: zero-shot sets that are measured too, as `load_labelled` takes them; `decoder`: what the
+    suites exact_match and captioning write with."""
 
     splits: Names | None = Field(default=None, json_schema_extra=ASIDE)
     suites: Annotated[tuple[Suite, ...], Field(strict=False)] = Field(
         default=("retrieval", "zero_shot", "composition"), json_schema_extra=ASIDE
     )
+    labelled: Names = Field(default=(), json_schema_extra=ASIDE)
     decoder: str = Field(default="demo", json_schema_extra=ASIDE)
     batch: Count = Field(default=256, json_schema_extra=ASIDE)

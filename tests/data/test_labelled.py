@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.data.samples import encoded, shows
+from tests.data.zero_shot_layouts import write_awa2, write_cub
 from workbench.data.decode import BadSample
 from workbench.data.labelled import load_labelled
 from workbench.data.sources import load_pairs
@@ -63,3 +64,30 @@ def test_unknown_views_are_refused() -> None:
         load_labelled("scenes:test/colours")
     with pytest.raises(SettingError, match="no such split"):
         load_labelled("scenes:nowhere/names")
+
+
+def test_prefixes_say_what_a_folder_holds(tmp_path: Path) -> None:
+    write_cub(tmp_path)
+    assert load_labelled(tmp_path).attributes is not None
+    plain = load_labelled(f"folder:{tmp_path / 'CUB_200_2011' / 'images'}")
+    assert plain.attributes is None and plain.class_names[0] == "001.Black footed Albatross"
+    for kind in ("awa2", "cifar10", "cifar100"):
+        with pytest.raises(SettingError, match=r"no such set there\. A folder of it holds"):
+            load_labelled(f"{kind}:{tmp_path}")
+    with pytest.raises(SettingError, match="no such set there"):
+        load_labelled(f"cub:{tmp_path / 'nowhere'}")
+    with pytest.raises(SettingError, match="They are for AwA2 and CUB"):
+        load_labelled(tmp_path / "CUB_200_2011" / "images", splits=tmp_path)
+
+
+def test_two_sets_in_one_folder_want_a_prefix(tmp_path: Path) -> None:
+    write_cub(tmp_path)
+    write_awa2(tmp_path)
+    with pytest.raises(SettingError, match=rf"awa2 and cub lie there\. Say which: awa2:{tmp_path}, cub:"):
+        load_labelled(tmp_path)
+    assert len(load_labelled(f"awa2:{tmp_path}")) == 6
+
+
+def test_scenes_bring_their_attributes() -> None:
+    labelled = load_labelled("scenes:test_concepts/names")
+    assert labelled.unseen.all() and labelled.attributes.of_image.shape[0] == len(labelled)

@@ -1,109 +1,117 @@
-"""Zero-shot sets: images with one label each, class names and prompt templates."""
+"""Opens zero-shot sets: class folders, ImageNet, CIFAR, AwA2, CUB, and views of the embedded dataset."""
 
 import os
-from collections import Counter
-from dataclasses import dataclass
+import re
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
-from workbench.data.concepts import article, concepts
-from workbench.data.decode import BadSample
+from workbench.data.attribute_sets import locate_awa2, locate_cub, open_awa2, open_cub
+from workbench.data.cifar import locate_cifar, open_cifar
 from workbench.data.finding import Source, find_files, fits
-from workbench.data.opened import FileReader, Rows
-from workbench.data.pairs import Pairs
+from workbench.data.imagenet import locate_imagenet, open_imagenet
+from workbench.data.labels import PHOTO_TEMPLATES, Attributes, Labelled, Listed, open_images
+from workbench.data.scene_labels import VIEWS, scene_labels
 from workbench.data.sources import load_pairs
 from workbench.errors import SettingError
 
-PHOTO_TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "{}")
-SCENE_TEMPLATES = ("a picture of {}", "a drawing of {}", "{}")  # the names bring their article
-_VIEWS = {"names": "objects", "categories": "categories"}
+__all__ = ["KINDS", "Attributes", "Labelled", "load_labelled"]
 
-
-@dataclass(frozen=True)
-class Labelled:
-    """Images with integer labels; `pairs` holds them with their class name as the caption.
-
-    `labels` [N] index `class_names`, which fit the one `{}` of each of `templates`.
-    """
-
-    pairs: Pairs
-    labels: npt.NDArray[np.int64]
-    class_names: list[str]
-    templates: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def image(self, row: int) -> torch.Tensor:
-        """The image of a row, uint8 [3, H, W]; raises `BadSample` where it cannot be read."""
-        return self.pairs.image(row)
-
-    def prompts(self) -> list[list[str]]:
-        """Every template filled with every class name, [classes][templates]."""
-        return [[template.format(name) for template in self.templates] for name in self.class_names]
+KINDS = ("awa2", "cub", "cifar10", "cifar100", "imagenet", "folder")
+Place = TypeVar("Place")
 
 
 def load_labelled(
     source: Source,
     *,
+    splits: str | os.PathLike[str] | None = None,
     max_failed: float = 0.01,
     max_pixels: int = 50_000_000,
     scenes: int = 8000,
     image_size: int = 64,
     seed: int = 0,
 ) -> Labelled:
-    """Open a zero-shot set: a folder with a sub-folder of images a class, or a view of the embedded dataset.
+    """Open a zero-shot set: a folder as its authors distribute it, or a view of the embedded dataset.
 
-    Classes are the sub-folders in alphabetical order, underscores read as spaces. `scenes:test/names` and
-    `scenes:test/categories` (any split) are its scenes of one object, labelled with the object or its
-    category; classes are all that the split shows. Raises `SettingError` where there is no such set.
+    The folder is recognised by what lies in it: AwA2 (`JPEGImages`), CUB (`CUB_200_2011`), CIFAR-10 or -100
+    (torchvision's files or the binary version), ImageNet (class folders named by WordNet id). Any other
+    folder's classes are its sub-folders with images in alphabetical order, underscores read as spaces. A
+    prefix says it outright: `awa2:PATH`, `cub:PATH`, `cifar10:PATH`, `cifar100:PATH`, `imagenet:PATH`,
+    `folder:PATH`. `splits` is where the proposed splits of AwA2 and CUB lie (`xlsa17`), by default in the
+    set's folder or beside it.
+
+    `scenes:test/names` and `scenes:test/categories` (any split) are the embedded dataset's scenes of one
+    object, labelled with the object or its category, with their attributes; classes are all that the split
+    shows. Raises `SettingError` where there is no such set, or more than `max_failed` of its images are
+    missing.
     """
     written = os.fspath(source)
     if written.startswith("scenes:"):
         return _scenes(written, scenes, image_size, seed)
-    base, found = find_files(source)
-    images = [name for name in found if fits(name) == "folder" and "/" in name]
-    if not images:
+    prefix = re.match(rf"({'|'.join(KINDS)}):", written)
+    path = Path(written[prefix.end() :] if prefix else written).expanduser()
+    kind = prefix[1] if prefix else _kind(path, written)
+    if splits is not None and kind not in ("awa2", "cub"):
+        raise SettingError("splits", os.fspath(splits), f"{written} has none", "They are for AwA2 and CUB.")
+    if kind == "folder":
+        return _folder(path, written, max_pixels, max_failed)
+    if kind == "imagenet":
+        return open_imagenet(locate_imagenet(path) or path, written, max_pixels, max_failed)
+    if kind in ("cifar10", "cifar100"):
+        return open_cifar(*_there(locate_cifar(kind, path), kind, written), written)
+    proposed = None if splits is None else Path(splits).expanduser()
+    if kind == "awa2":
+        return open_awa2(_there(locate_awa2(path), kind, written), written, proposed, max_pixels, max_failed)
+    return open_cub(_there(locate_cub(path), kind, written), written, proposed, max_pixels, max_failed)
+
+
+def _kind(folder: Path, written: str) -> str:
+    """What a folder holds, by what lies in it; raises `SettingError` where that is more than one set."""
+    found = {
+        "awa2": locate_awa2(folder),
+        "cub": locate_cub(folder),
+        "cifar10": locate_cifar("cifar10", folder),
+        "cifar100": locate_cifar("cifar100", folder),
+        "imagenet": locate_imagenet(folder),
+    }
+    kinds = [kind for kind, place in found.items() if place is not None]
+    if len(kinds) > 1:
+        remedy = f"Say which: {', '.join(f'{kind}:{written}' for kind in kinds)}."
+        raise SettingError("source", written, f"{' and '.join(kinds)} lie there", remedy)
+    return kinds[0] if kinds else "folder"
+
+
+def _there(place: Place | None, kind: str, written: str) -> Place:
+    if place is None:
+        lies = {
+            "awa2": "JPEGImages and classes.txt",
+            "cub": "images and image_class_labels.txt",
+            "cifar10": "cifar-10-batches-py or cifar-10-batches-bin",
+            "cifar100": "cifar-100-python or cifar-100-binary",
+        }
+        raise SettingError("source", written, "no such set there", f"A folder of it holds {lies[kind]}.")
+    return place
+
+
+def _folder(path: Path, written: str, max_pixels: int, max_failed: float) -> Labelled:
+    base, found = find_files(path)
+    files = [name for name in found if fits(name) == "folder" and "/" in name]
+    if not files:
         remedy = "Give a folder with a sub-folder of images for every class, or scenes:test/names."
         raise SettingError("source", written, "no sub-folders with images there", remedy)
-    folders = sorted({name.split("/")[0] for name in images})
-    rows, labels, rejected = Rows(), [], Counter[str]()
-    for name in images:
-        folder = name.split("/")[0]
-        try:
-            rows.add(name, [_class_name(folder)], None, str(base / name))
-            labels.append(folders.index(folder))
-        except BadSample as error:
-            rejected[error.reason] += 1
-    table = rows.table()
-    pairs = Pairs(
-        table.select(["id", "captions"]),
-        FileReader(table["path"], max_pixels),
-        name=written,
-        split="all",
-        rejected=rejected,
-        max_failed=max_failed,
-    )
-    return Labelled(pairs, np.array(labels), [_class_name(folder) for folder in folders], PHOTO_TEMPLATES)
-
-
-def _class_name(folder: str) -> str:
-    return " ".join(folder.replace("_", " ").split())
+    folders = sorted({name.split("/")[0] for name in files})
+    images = [Listed(name, base / name, folders.index(name.split("/")[0])) for name in files]
+    names = [" ".join(folder.replace("_", " ").split()) for folder in folders]
+    pairs, kept = open_images(written, images, names, max_pixels, max_failed)
+    labels = np.array([images[position].label for position in kept], dtype=np.int64)
+    return Labelled(pairs, labels, names, PHOTO_TEMPLATES)
 
 
 def _scenes(source: str, count: int, image_size: int, seed: int) -> Labelled:
     split, _, view = source.removeprefix("scenes:").partition("/")
-    if view not in _VIEWS:
+    if view not in VIEWS:
         raise SettingError(
-            "source", source, "no such view of the embedded dataset", f"One of {', '.join(_VIEWS)}."
+            "source", source, "no such view of the embedded dataset", f"One of {', '.join(VIEWS)}."
         )
-    pairs = load_pairs("scenes", split, scenes=count, image_size=image_size, seed=seed)
-    shown = pairs.table[_VIEWS[view]].to_pylist()
-    classes = sorted({name for names in shown for name in names})
-    single = [row for row, names in enumerate(shown) if len(names) == 1]
-    labels = np.array([classes.index(shown[row][0]) for row in single], dtype=np.int64)
-    phrases = {concept.name: concept.phrase for concept in concepts()}
-    named = [phrases.get(name) or f"{article(name)} {name}" for name in classes]
-    return Labelled(pairs.select(single), labels, named, SCENE_TEMPLATES)
+    return scene_labels(load_pairs("scenes", split, scenes=count, image_size=image_size, seed=seed), view)

@@ -1,5 +1,13 @@
 """A model and data in, numbers out."""
 
+from workbench.evaluation.attributes import (
+    AttributePrediction,
+    ByAttributes,
+    ByClassName,
+    attribute_prediction,
+    attributes_only_accuracy,
+    class_name_accuracy,
+)
 from workbench.evaluation.composition import Swap, swap_accuracy
 from workbench.evaluation.retrieval import Direction, Retrieval, retrieval_folds, retrieval_metrics
 from workbench.evaluation.significance import Interval, PairedDifference, bootstrap_interval, paired_bootstrap
@@ -14,6 +22,9 @@ from workbench.evaluation.similarity import (
 from workbench.evaluation.zero_shot import ZeroShot, zero_shot_metrics, zero_shot_weights
 
 __all__ = [
+    "AttributePrediction",
+    "ByAttributes",
+    "ByClassName",
     "Direction",
     "Distributions",
     "Interval",
@@ -21,7 +32,10 @@ __all__ = [
     "Retrieval",
     "Swap",
     "ZeroShot",
+    "attribute_prediction",
+    "attributes_only_accuracy",
     "bootstrap_interval",
+    "class_name_accuracy",
     "effective_rank",
     "mean_cosine",
     "paired_bootstrap",

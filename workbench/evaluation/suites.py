@@ -9,12 +9,14 @@ import numpy as np
 from workbench.data.pairs import Pairs
 from workbench.data.sources import available_splits, load_pairs
 from workbench.errors import SettingError
+from workbench.evaluation.attribute_suite import scene_attribute_scores
 from workbench.evaluation.composition import swap_accuracy
 from workbench.evaluation.encode import Embedded, encode_pairs, encode_texts
 from workbench.evaluation.probes import fit_probes, probe_scores
 from workbench.evaluation.questions import scene_questions
 from workbench.evaluation.retrieval import retrieval_metrics
 from workbench.evaluation.zero_shot import zero_shot_metrics, zero_shot_weights
+from workbench.evaluation.zero_shot_sets import evaluate_set, zero_shot_sets
 from workbench.files import atomic_write, write_json
 from workbench.models.dual_encoder import DualEncoder
 from workbench.recipe import Recipe
@@ -32,17 +34,22 @@ TEMPLATES = (
 
 
 def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> dict[str, Scores]:
-    """Numbers by split for the recipe's evaluation splits and suites.
+    """Numbers by split for the recipe's evaluation splits and suites, then by name for its zero-shot sets.
 
     With a `folder`, `<split>.json` (numbers, data fingerprint, pictures that could not be read) and
     `<split>.npz` (one result per query, for paired intervals) are written there.
     """
     results = {}
+    splits = evaluation_splits(recipe)
+    sets = zero_shot_sets(recipe, splits)
     probes = fit_probes(model, recipe)
-    for split in evaluation_splits(recipe):
+    for split in splits:
         pairs = load_pairs(recipe.data.source, split, **recipe.data.options(train=False))
         embedded = encode_pairs(model, pairs, recipe.evaluation.batch)
         scores, queries = evaluate_embedded(model, pairs, embedded, recipe.evaluation.suites)
+        if "attributes" in recipe.evaluation.suites:
+            more_scores, more_queries = scene_attribute_scores(model, recipe, pairs, embedded)
+            scores, queries = scores | more_scores, queries | more_queries
         if probes is not None:
             more_scores, more_queries = probe_scores(probes, pairs, embedded)
             scores, queries = scores | more_scores, queries | more_queries
@@ -54,10 +61,19 @@ def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> 
                 "captions": len(embedded.text),
                 "failed": dict(embedded.failed + pairs.rejected),
             }
-            write_json(folder / f"{split}.json", report)
-            with atomic_write(folder / f"{split}.npz") as stream:
-                np.savez_compressed(stream, **queries)  # type: ignore[arg-type]
+            _write(folder, split, report, queries)
+    for name, source in sets.items():
+        report, queries = evaluate_set(model, recipe, source)
+        results[name] = report["scores"]
+        if folder is not None:
+            _write(folder, name, {"split": name, **report}, queries)
     return results
+
+
+def _write(folder: Path, name: str, report: dict[str, Any], queries: Queries) -> None:
+    write_json(folder / f"{name}.json", report)
+    with atomic_write(folder / f"{name}.npz") as stream:
+        np.savez_compressed(stream, **queries)  # type: ignore[arg-type]
 
 
 def evaluation_splits(recipe: Recipe) -> list[str]:
@@ -83,7 +99,7 @@ def evaluate_embedded(
     """One split's numbers, and the results of its single queries, from its embeddings.
 
     Suites that need what the data does not have (names and swapped captions of the embedded dataset) give
-    nothing.
+    nothing. Those that take more than one split, attributes and the probes, are `evaluate`'s.
     """
     scores: Scores = {}
     queries: Queries = {"image_of_text": embedded.image_of_text}

@@ -114,4 +114,4 @@ def metric_label(metric: str) -> str:
 
 def is_share(metric: str) -> bool:
     """Whether a metric lies in [0, 1] and is written in per cent."""
-    return re.search(r"_(r\d+|top\d+|accuracy|mrr|map|mean_per_class)$", metric) is not None
+    return re.search(r"_(r\d+|top\d+|accuracy|mrr|map|mean_per_class|harmonic_mean|chance|f1)$", metric) is not None
