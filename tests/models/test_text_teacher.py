@@ -125,6 +125,28 @@ def test_a_batch_keeps_to_its_budget() -> None:
     assert [lengths[row] for row in np.concatenate(batches)] == sorted(lengths, reverse=True)
 
 
+def test_a_batch_is_small_on_a_cpu(llama: Path, monkeypatch) -> None:
+    teacher = load_text_teacher(str(llama), precision="float32")
+    shapes = []
+    forward = teacher.model.forward
+
+    def noted(**given):
+        shapes.append(given["input_ids"].shape)
+        return forward(**given)
+
+    monkeypatch.setattr(teacher.model, "forward", noted)
+    teacher.embed([f"two red apples left of {n}" for n in range(300)])  # seven tokens each
+    assert shapes == [(146, 7), (146, 7), (8, 7)]  # 146 x 7 are at most 1,024
+
+
+@pytest.mark.parametrize("amx, vectors", [(False, False), (True, False), (False, True), (True, True)])
+def test_bfloat16_where_the_processor_multiplies_in_it(amx, vectors, llama: Path, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: vectors)
+    expected = torch.bfloat16 if amx or vectors else torch.float32
+    assert load_text_teacher(str(llama)).model.dtype == expected
+
+
 def test_bfloat16_says_nearly_the_same(llama: Path) -> None:
     single = load_text_teacher(str(llama), precision="float32")
     half = load_text_teacher(str(llama), precision="bfloat16")

@@ -118,11 +118,9 @@ def mean_cosine(embeddings: Array, centred: bool = False) -> float:
 
 
 def _float64(values: Array) -> Tensor:
-    return (
-        torch.as_tensor(np.asarray(values) if not isinstance(values, Tensor) else values.detach())
-        .double()
-        .cpu()
-    )
+    if isinstance(values, Tensor):
+        return values.detach().double().cpu()
+    return torch.from_numpy(np.array(values, dtype=np.float64))  # a copy: memory maps cannot be written to
 
 
 def _area(one: np.ndarray, other: np.ndarray) -> float:

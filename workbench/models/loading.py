@@ -195,7 +195,7 @@ def _tokenizer(open_clip: Any, folder: Path, text: dict[str, Any]) -> Any:
     named = text.get("hf_tokenizer_name")
     if not named:
         return open_clip.tokenizer.SimpleTokenizer(context_length=text.get("context_length", 77))
-    source = folder if named == "./" else named
+    source = folder / named if named.startswith(".") else named
     return open_clip.tokenizer.HFTokenizer(str(source), context_length=text.get("context_length", 77))
 
 
