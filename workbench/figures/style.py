@@ -10,9 +10,12 @@ import plotly.graph_objects as go
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK, QUIET, GRID, PAPER = "#1f2933", "#66727f", "#e4e7eb", "#ffffff"
 
-# Paul Tol's "vibrant" set with three of his "muted" one: told apart by all common kinds of colour blindness,
-# and dark enough for thin lines on white.
-PALETTE = ("#0077bb", "#ee7733", "#009988", "#ee3377", "#33a6dd", "#882255", "#999933", "#cc3311")
+# Paul Tol's "vibrant" set with some of his "muted" one: told apart by all common kinds of colour blindness,
+# and dark enough for thin lines on white. As many as there are terms.
+PALETTE = (
+    *("#0077bb", "#ee7733", "#009988", "#ee3377", "#33a6dd", "#882255", "#999933", "#cc3311"),
+    *("#332288", "#117733"),
+)
 BASELINE = "#59636e"  # what everything else is compared with stays grey
 IMAGE, TEXT = "#009988", "#882255"
 
@@ -76,7 +79,7 @@ def term_colour(term: str) -> str:
 def run_colours(names: Iterable[str]) -> dict[str, str]:
     """A colour for each run or group of runs, in the order given: the first, the baseline, is grey."""
     colours = (BASELINE, *PALETTE)
-    # Past nine they come round again: nine are more than an eye can follow anyway.
+    # Past eleven they come round again: those are more than an eye can follow anyway.
     return {name: colours[place % len(colours)] for place, name in enumerate(names)}
 
 

@@ -135,7 +135,7 @@ def _one_run(run: Recorded) -> list[Panel]:
                 _curve(validations, column, colour, metric_label(column), points=True)
                 for column, colour in (("text_to_image_r1", TEXT), ("image_to_text_r1", IMAGE))
             ],
-            {"tickformat": ".0%"},
+            {"tickformat": ".1~%"},
         ),
         Panel(
             "Cosine to teacher",
@@ -179,7 +179,7 @@ def _several_runs(groups: Mapping[str, list[Recorded]]) -> list[Panel]:
     return [
         Panel("Loss, running mean", lines("loss", smooth=True)),
         Panel("Task term, running mean", lines("task", smooth=True)),
-        Panel("Recall@1 (image to text dotted)", recalls, {"tickformat": ".0%"}),
+        Panel("Recall@1 (image to text dotted)", recalls, {"tickformat": ".1~%"}),
         Panel(
             "Cosine to teacher (text dotted)",
             [*lines("cosine_to_teacher_image"), *lines("cosine_to_teacher_text", dash="dot")],
