@@ -20,7 +20,7 @@ BASELINE = "#59636e"  # what everything else is compared with stays grey
 IMAGE, TEXT = "#009988", "#882255"
 
 # A term keeps its colour in every figure, whichever others are in the recipe.
-TERMS = ("task", "crd", "fd", "icl", "cosine", "embedding", "concepts", "gd", "afd", "mfd")
+TERMS = ("task", "crd", "fd", "icl", "embedding", "cosine", "concepts", "gd", "afd", "mfd")
 
 MOST_POINTS = 2_000
 
