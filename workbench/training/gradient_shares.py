@@ -16,17 +16,17 @@ def gradient_shares(mixture: Mixture, outputs: Outputs, targets: Targets) -> dic
     their graph; nothing gets a gradient. All 0 where nothing pulls.
     """
     image, text = (side.detach().requires_grad_() for side in outputs[:2])
-    masked, moved = None, torch.zeros_like(image, requires_grad=True)
-    if outputs.masked_image is not None:
+    masked, moved = outputs.masked_image, torch.zeros_like(image, requires_grad=True)
+    if masked is not None:
         # The head is linear: what moves the embedding of a masked picture moves its projection like this.
-        masked = outputs.masked_image.detach() + mixture.project(moved, text)[0]
+        masked = masked.detach() + mixture.project(moved, text)[0]
         masked = masked - mixture.project(torch.zeros_like(image), text)[0]
     batch = Batch(
         image,
         text,
         *mixture.project(image, text),
         outputs.scale.detach(),
-        masked_image=masked,
+        masked_image=masked,  # type: ignore[arg-type]  # whatever an active term reads is there
         rows=None,
         chunk=mixture.chunk,
         **targets._asdict(),
