@@ -1,11 +1,13 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
-from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from workbench.targets import Concepts, fit_concepts, soft_labels
-from workbench.targets.concepts import CLUSTERERS, kmeans
+from workbench.targets import concepts as concepts_module
+from workbench.targets.concepts import CLUSTERERS
 
 
 def blobs(each: int = 60, clusters: int = 6, dim: int = 12, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -35,6 +37,30 @@ def test_soft_labels_equal_a_slow_version() -> None:
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (z, mu)]
     cosine = soft_labels(z, mu, temperature=0.8, metric="cosine")
     np.testing.assert_allclose(cosine, slow_labels(*unit, 1.6), rtol=1e-10)  # 1 - cos is half the distance
+
+
+def test_portions_do_not_change_soft_labels(monkeypatch) -> None:
+    z, mu = np.random.default_rng(0).normal(size=(50, 3)), np.random.default_rng(1).normal(size=(9, 3))
+    whole = soft_labels(z, mu, temperature=0.8), soft_labels(z, mu), soft_labels(z, mu, metric="cosine")
+    monkeypatch.setattr(concepts_module, "ROWS", 7)
+    parts = soft_labels(z, mu, temperature=0.8), soft_labels(z, mu), soft_labels(z, mu, metric="cosine")
+    for one, other in zip(parts, whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10)
+
+
+def test_soft_labels_hold_little_beyond_the_result(monkeypatch) -> None:
+    monkeypatch.setattr(concepts_module, "ROWS", 500)
+    monkeypatch.setattr(concepts_module, "SAMPLE", 500)
+    rng = np.random.default_rng(0)
+    z, mu = rng.normal(size=(20_000, 4)).astype(np.float32), rng.normal(size=(100, 4)).astype(np.float32)
+    soft_labels(z[:500], mu)  # imports and caches, once
+    tracemalloc.start()
+    labels = soft_labels(z, mu)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.4 * labels.nbytes
+    # The temperature comes from 500 of the rows.
+    assert perplexity(labels).mean() == pytest.approx(4.0, rel=0.05)
 
 
 @pytest.mark.parametrize("wanted", [1.5, 4.0, 9.0])
@@ -118,6 +144,25 @@ def test_sparse_labels_are_the_largest_of_the_dense() -> None:
     np.testing.assert_array_equal(filled.argmax(1), concepts.assign(raw))
 
 
+def test_the_temperature_comes_from_captions_drawn_anywhere(monkeypatch) -> None:
+    """Captions often come in the same order for every picture: every n-th might be all of one kind."""
+    raw = blobs(each=200)[0]
+    raw = raw[np.argsort(np.tile(np.arange(200), 6), kind="stable")]  # every sixth is of the same blob
+    monkeypatch.setattr(concepts_module, "SAMPLE", 200)
+    seen = []
+    find = concepts_module.find_temperature
+
+    def noted(distances: np.ndarray, wanted: float) -> float:
+        seen.append(distances)
+        return find(distances, wanted)
+
+    monkeypatch.setattr(concepts_module, "find_temperature", noted)
+    concepts = fit_concepts(raw, 6, reduce=5, perplexity=1.5)
+    assert seen[0].shape == (200, 6)
+    assert np.bincount(seen[0].argmin(1), minlength=6).min() > 15
+    assert perplexity(concepts.soft_labels(raw).dense(6)).mean() == pytest.approx(1.5, rel=0.1)
+
+
 def test_no_captions_have_no_labels() -> None:
     raw, _ = blobs()
     concepts = fit_concepts(raw, 6, perplexity=2.0)
@@ -141,12 +186,3 @@ def test_numbers_that_the_data_cannot_give(arguments: dict, message: str) -> Non
 def test_embeddings_that_are_all_equal_have_no_concepts() -> None:
     with pytest.raises(ValueError, match="all 9 embeddings are equal"):
         fit_concepts(np.ones((9, 4)), 2, perplexity=1.5)
-
-
-def test_kmeans_is_as_good_as_scikit_learns() -> None:
-    points = np.random.default_rng(0).normal(size=(3000, 8)).astype(np.float32)
-    ours = kmeans(points, 40, iterations=30, spherical=False, random_start=True)
-    inertia = np.square(points[:, None] - ours).sum(-1).min(1).sum()
-    theirs = KMeans(40, init="random", n_init=1, max_iter=30, tol=0, random_state=0).fit(points).inertia_
-    assert inertia == pytest.approx(theirs, rel=0.02)
-    np.testing.assert_allclose(np.linalg.norm(kmeans(points, 5), axis=1), 1, rtol=1e-5)

@@ -10,12 +10,19 @@ from jaxtyping import Float, Int
 
 from workbench.errors import SettingError
 from workbench.files import atomic_write
+from workbench.targets.clusterers import agglomerative, drawn, gaussian_mixture, hdbscan, kmeans, unit
 from workbench.targets.standardise import moments
 
 TOP = 16  # labels that are kept of each caption
 ROWS = 8192  # at a time
 SAMPLE = 20_000  # rows from which the temperature is found
-PAIRWISE = 8_000  # rows that clusterers which compare all with all are given
+
+CLUSTERERS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
+    "kmeans": lambda points, clusters, seed: kmeans(points, clusters, seed=seed),
+    "gaussian_mixture": gaussian_mixture,
+    "agglomerative": agglomerative,
+    "hdbscan": hdbscan,
+}
 
 
 class Sparse(NamedTuple):
@@ -98,8 +105,9 @@ def fit_concepts(
     the unit sphere, by "kmeans" (spherical), "gaussian_mixture", "agglomerative" or "hdbscan".
 
     Every method ends in centroids, of unit length, and labels by distance from them; `perplexity` is the mean
-    number of concepts a caption belongs to. "gaussian_mixture" has diagonal covariances; "agglomerative"
-    (Ward) and "hdbscan" see 8,000 captions drawn by `seed`, and hdbscan finds a number of its own.
+    number of concepts a caption belongs to. "gaussian_mixture" has diagonal covariances and sees at most
+    100,000 captions drawn by `seed`; "agglomerative" (Ward) and "hdbscan" see 8,000, and hdbscan finds a
+    number of its own. Embeddings may be a memory map: they are read in portions.
     Raises SettingError for numbers that the data cannot give.
     """
     if not 2 <= clusters <= len(embeddings):
@@ -118,7 +126,7 @@ def fit_concepts(
     if not 1 < perplexity < len(centroids):
         problem = f"there are {len(centroids)} concepts"
         raise SettingError("concepts.perplexity", perplexity, problem, f"above 1, below {len(centroids)}")
-    some = points[:: max(1, len(points) // SAMPLE)]
+    some = drawn(points, SAMPLE, seed)
     temperature = find_temperature(_squared_distances(some, centroids), perplexity)
     return Concepts(mean, axes, centroids, temperature)
 
@@ -134,9 +142,10 @@ def soft_labels(
 
     `metric`: d is the squared Euclidean distance, or 1 - cosine. `temperature` None: that with which the
     rows' mean perplexity (exp of the entropy) is `perplexity`, which must lie above 1 and below the number of
-    clusters. Distances are float64 from a common origin, so far-off embeddings lose no digits. Gives a tensor
-    for tensors, else an array, in the embeddings' dtype. Raises ValueError for widths that differ or an
-    unusable number. Knowledge-CLIP (Kuang et al. 2024), which leaves the softness open.
+    clusters; of more than 20,000 rows, 20,000 are drawn for it. Distances are float64 from a common origin,
+    so far-off embeddings lose no digits. Gives a tensor for tensors, else an array, in the embeddings' dtype.
+    Raises ValueError for widths that differ or an unusable number. Knowledge-CLIP (Kuang et al. 2024), which
+    leaves the softness open.
     """
     z, mu = np.asarray(embeddings), np.asarray(centroids)
     if z.ndim != 2 or mu.ndim != 2 or z.shape[1] != mu.shape[1] or not len(mu):
@@ -145,20 +154,22 @@ def soft_labels(
         raise ValueError(f"metric = {metric!r}: euclidean or cosine")
     if temperature is not None and not temperature > 0:
         raise ValueError(f"temperature = {temperature}: give a number above 0, or None")
-    if metric == "cosine":
-        distances = _squared_distances(_unit(z), _unit(mu)) / 2
-    else:
-        distances = _squared_distances(z, mu)
+
+    def distances(rows: np.ndarray) -> np.ndarray:
+        if metric == "cosine":
+            return _squared_distances(unit(rows), unit(mu)) / 2
+        return _squared_distances(rows, mu)
+
     if temperature is None and len(mu) > 1 and len(z):
         if not 1 < perplexity < len(mu):
             raise ValueError(
                 f"perplexity = {perplexity}: {len(mu)} clusters allow above 1 and below {len(mu)}"
             )
-        temperature = find_temperature(distances, perplexity)
-    labels = _softmax(distances, temperature or 1.0)
-    if isinstance(embeddings, torch.Tensor):
-        return torch.from_numpy(labels).to(embeddings)
-    return labels.astype(z.dtype if np.issubdtype(z.dtype, np.floating) else np.float64)
+        temperature = find_temperature(distances(drawn(z, SAMPLE, 0)), perplexity)
+    labels = np.empty((len(z), len(mu)), z.dtype if np.issubdtype(z.dtype, np.floating) else np.float64)
+    for start in range(0, len(z), ROWS):
+        labels[start : start + ROWS] = _softmax(distances(z[start : start + ROWS]), temperature or 1.0)
+    return torch.from_numpy(labels).to(embeddings) if isinstance(embeddings, torch.Tensor) else labels
 
 
 def find_temperature(distances: Float[np.ndarray, "n clusters"], perplexity: float) -> float:
@@ -166,106 +177,26 @@ def find_temperature(distances: Float[np.ndarray, "n clusters"], perplexity: flo
 
     Where no T reaches it (equal distances), the nearest that one does.
     """
-    spread = float((distances - distances.min(1, keepdims=True)).mean()) or 1.0
+    excess = distances - distances.min(1, keepdims=True)
+    spread = float(excess.mean()) or 1.0
     low, high = np.log(spread) - 25, np.log(spread) + 25  # it rises with T
     for _ in range(60):
         middle = (low + high) / 2
-        labels = _softmax(distances, float(np.exp(middle)))
-        entropy = -(labels * np.log(np.maximum(labels, 1e-300))).sum(1)
-        low, high = (middle, high) if np.exp(entropy).mean() < perplexity else (low, middle)
+        reached = _mean_perplexity(excess, float(np.exp(middle)))
+        low, high = (middle, high) if reached < perplexity else (low, middle)
     return float(np.exp((low + high) / 2))
 
 
-def kmeans(
-    points: Float[np.ndarray, "n dim"],
-    clusters: int,
-    *,
-    iterations: int = 25,
-    spherical: bool = True,
-    random_start: bool = False,
-    seed: int = 0,
-) -> Float[np.ndarray, "clusters dim"]:
-    """Centroids by faiss over all points (alone it would draw 256 a cluster), from k-means++ or a random
-    start."""
-    import faiss
-
-    points = np.ascontiguousarray(points, dtype=np.float32)
-    methods = faiss.ClusteringInitMethod_RANDOM, faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
-    found = faiss.Kmeans(
-        points.shape[1],
-        clusters,
-        niter=iterations,
-        init_method=methods[not random_start],
-        spherical=spherical,
-        seed=seed,
-        min_points_per_centroid=1,
-        max_points_per_centroid=len(points),
-    )
-    found.train(points)
-    return np.asarray(found.centroids)
-
-
-def _gaussian_mixture(points: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    from sklearn.mixture import GaussianMixture
-
-    start = kmeans(points, clusters, iterations=5, seed=seed)
-    mixture = GaussianMixture(
-        clusters,
-        covariance_type="diag",
-        means_init=start,
-        max_iter=20,
-        tol=1e-2,
-        reg_covar=1e-4,
-        random_state=seed,
-    )
-    return _centroids(points, _quietly(mixture.fit_predict, points))
-
-
-def _agglomerative(points: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    from sklearn.cluster import AgglomerativeClustering
-
-    some = _drawn(points, max(PAIRWISE, clusters), seed)
-    return _centroids(some, AgglomerativeClustering(clusters).fit_predict(some))
-
-
-def _hdbscan(points: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    from sklearn.cluster import HDBSCAN
-
-    some = _drawn(points, max(PAIRWISE, clusters), seed)
-    found = HDBSCAN(min_cluster_size=max(2, len(some) // (4 * clusters)), min_samples=2, copy=True).fit(some)
-    clustered = found.labels_ >= 0  # the rest is noise to it
-    if len(np.unique(found.labels_[clustered])) < 2:
-        problem = "hdbscan finds fewer than two clusters in these captions"
-        raise SettingError("concepts.method", "hdbscan", problem, "kmeans, or more concepts.clusters")
-    return _centroids(some[clustered], found.labels_[clustered])
-
-
-CLUSTERERS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
-    "kmeans": lambda points, clusters, seed: kmeans(points, clusters, seed=seed),
-    "gaussian_mixture": _gaussian_mixture,
-    "agglomerative": _agglomerative,
-    "hdbscan": _hdbscan,
-}
-
-
-def _centroids(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    means = np.stack([points[labels == label].mean(0) for label in np.unique(labels)])
-    return _unit(means).astype(np.float32)
-
-
-def _drawn(points: np.ndarray, count: int, seed: int) -> np.ndarray:
-    return points[np.sort(np.random.default_rng(seed).permutation(len(points))[:count])]
-
-
-def _quietly(fit: Callable[[np.ndarray], Any], points: np.ndarray) -> Any:
-    """Without the warning that a mixture could have improved a little more."""
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return fit(points)
+def _mean_perplexity(excess: np.ndarray, temperature: float) -> float:
+    """Over the rows, of softmax(-excess / temperature): exp(entropy) = sum w exp(sum w e / sum w), where e is
+    the exponent and w = exp(-e)."""
+    total = 0.0
+    for rows in _portions(excess):
+        exponents = rows / temperature
+        weights = np.exp(-exponents)
+        sums = weights.sum(1)
+        total += float((sums * np.exp((weights * exponents).sum(1) / sums)).sum())
+    return total / len(excess)
 
 
 def _portions(embeddings: np.ndarray) -> Any:
@@ -275,23 +206,24 @@ def _portions(embeddings: np.ndarray) -> Any:
 def _space(embeddings: np.ndarray, mean: np.ndarray, axes: np.ndarray) -> np.ndarray:
     parts = [np.empty((0, axes.shape[1]), dtype=np.float32)]
     for rows in _portions(embeddings):
-        parts.append(_unit((np.asarray(rows, dtype=np.float64) - mean) @ axes).astype(np.float32))
+        parts.append(unit((np.asarray(rows, dtype=np.float64) - mean) @ axes).astype(np.float32))
     return np.concatenate(parts)
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, 1)
 
 
 def _squared_distances(points: np.ndarray, centroids: np.ndarray) -> Float[np.ndarray, "n clusters"]:
     # Around the centroids' mean: |z|^2 - 2 z mu + |mu|^2 loses all digits far from the origin.
     origin = centroids.astype(np.float64).mean(0)
     z, mu = points.astype(np.float64) - origin, centroids.astype(np.float64) - origin
-    squared = (z**2).sum(1, keepdims=True) - 2 * z @ mu.T + (mu**2).sum(1)
-    return np.maximum(squared, 0)
+    squared = z @ mu.T
+    squared *= -2
+    squared += (z**2).sum(1, keepdims=True)
+    squared += (mu**2).sum(1)
+    return np.maximum(squared, 0, out=squared)
 
 
 def _softmax(distances: np.ndarray, temperature: float) -> np.ndarray:
-    exponents = np.exp((distances.min(1, keepdims=True) - distances) / temperature)
-    return exponents / exponents.sum(1, keepdims=True)
+    labels = distances.min(1, keepdims=True) - distances
+    labels /= temperature
+    np.exp(labels, out=labels)
+    labels /= labels.sum(1, keepdims=True)
+    return labels
