@@ -1,51 +1,60 @@
 """Matching and ranking losses over large batches, a chunk of the queries at a time."""
 
-from typing import Any, NamedTuple
+import functools
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from workbench.objectives.chunk_pass import Gradient, Plan, Side, walk
 from workbench.objectives.similarity import Embeddings, Loss, Scale
 
-
-class Side(NamedTuple):
-    """Unit embeddings of queries and keys, and what multiplies their cosine similarities."""
-
-    query: Tensor
-    key: Tensor
-    scale: Tensor
-
-    def logits(self, start: int, chunk: int) -> Tensor:
-        """Those of `chunk` queries from `start`, with all keys."""
-        return (self.query[start : start + chunk] * self.scale) @ self.key.T
+Embedded = tuple[Embeddings, Embeddings, Scale]  # queries, keys, what multiplies their cosine similarities
 
 
 def chunked_matching(
-    query: Embeddings, key: Embeddings, scale: Scale, chunk: int, *, first: int = 0, both: bool = False
-) -> Loss:
-    """Sum over unit queries of the cross-entropy against the key of number `first` + n; with `both`, plus the
-    same sum with queries and keys exchanged.
-
-    Holds O(chunk x keys) numbers beside the embeddings. The gradient is taken in the forward pass, while the
-    logits are at hand; none of second order.
-    """
-    return _Chunked.apply(query, key, _tensor(scale, query), None, None, None, chunk, first, both)
-
-
-def chunked_divergence(
-    student: tuple[Embeddings, Embeddings, Scale],
-    teacher: tuple[Embeddings, Embeddings, Scale],
+    query: Embeddings,
+    key: Embeddings,
+    scale: Scale,
     chunk: int,
+    rows: slice | None = None,
     *,
     both: bool = False,
 ) -> Loss:
+    """Sum over the queries in `rows` (None: all) of the cross-entropy against the key of their number; with
+    `both`, plus the same sum with queries and keys exchanged.
+
+    Queries and keys are [batch, dim] of any norm. Holds O(chunk x batch) numbers beside the embeddings. The
+    gradient is taken in the forward pass, while the logits are at hand; none of second order.
+    """
+    return _summed((query, key, scale), None, (1.0, 0.0), chunk, rows, both)[0]
+
+
+def chunked_divergence(
+    student: Embedded, teacher: Embedded, chunk: int, rows: slice | None = None, *, both: bool = False
+) -> Loss:
     """Sum over the queries of KL(softmax of the teacher's logits || softmax of the student's), likewise.
 
-    Each side is (unit queries, unit keys, scale); the teacher gets a gradient where it asks for one.
+    The teacher gets a gradient where it asks for one.
     """
-    sides = [(query, key, _tensor(scale, query)) for query, key, scale in (student, teacher)]
-    return _Chunked.apply(*sides[0], *sides[1], chunk, 0, both)
+    return _summed(student, teacher, (0.0, 1.0), chunk, rows, both)[0]
+
+
+def chunked_mixture(
+    student: Embedded,
+    teacher: Embedded,
+    weights: tuple[float, float],
+    chunk: int,
+    rows: slice | None = None,
+    *,
+    both: bool = False,
+) -> tuple[Loss, Loss, Loss]:
+    """The student's matching and its divergence from the teacher, weighted, for the price of the divergence.
+
+    Returns (weighted sum, and without gradient the matching and the divergence).
+    """
+    return _summed(student, teacher, weights, chunk, rows, both)
 
 
 def check_chunk(objective: str, chunk: int | None) -> None:
@@ -56,104 +65,65 @@ def check_chunk(objective: str, chunk: int | None) -> None:
         )
 
 
-def _tensor(scale: Scale, like: Tensor) -> Tensor:
-    return torch.as_tensor(scale).to(like.device, like.dtype)
+def _summed(
+    student: Embedded,
+    teacher: Embedded | None,
+    weights: tuple[float, float],
+    chunk: int,
+    rows: slice | None,
+    both: bool,
+) -> tuple[Loss, Loss, Loss]:
+    sides = [student] if teacher is None else [student, teacher]
+    if both and rows is not None:  # queries and keys of a share are not the same pairs
+        turned = [(key, query, scale) for query, key, scale in sides]
+        ways = [_directed(each, weights, chunk, rows, False) for each in (sides, turned)]
+        return tuple(sum(way) for way in zip(*ways, strict=True))
+    return _directed(sides, weights, chunk, rows, both)
+
+
+def _directed(
+    sides: list[Embedded], weights: tuple[float, float], chunk: int, rows: slice | None, both: bool
+) -> tuple[Loss, Loss, Loss]:
+    chosen = range(len(sides[0][0]))[rows or slice(None)]
+    plan = Plan(chunk, chosen.start, both, *weights)
+    flat = []
+    for query, key, scale in sides:
+        number = torch.as_tensor(scale, device=query.device)
+        flat += [query[chosen.start : chosen.stop], key, number]
+    return _Chunked.apply(*flat, *[None] * (6 - len(flat)), plan)
 
 
 class _Chunked(torch.autograd.Function):
-    """Queries against keys; the targets are the partners, or a teacher's softmax.
+    """Queries against keys; what is aimed at are the partners, a teacher's softmax, or both.
 
-    The gradient with respect to the logits is p - y, or p - p_teacher; for the teacher's own logits
-    p_teacher (log p_teacher - log p - KL). A chunk of rows holds all of it but the normalisers of columns,
-    which a first pass finds.
+    A chunk of rows holds all that the gradient takes but the normalisers of columns, which a first pass
+    finds.
     """
 
     @staticmethod
-    def forward(context: Any, *arguments: Any) -> Tensor:
-        *tensors, chunk, first, both = arguments
-        sides = [Side(*tensors[:3])] + ([] if tensors[3] is None else [Side(*tensors[3:])])
-        needed = context.needs_input_grad
-        asked = [any(needed[:3]), any(needed[3:6])][: len(sides)]
-        with torch.autocast(tensors[0].device.type, enabled=False):
-            columns = _Columns.of(sides, chunk, asked[-1]) if both else None
-            gradients = [[torch.zeros_like(each) for each in side] for side in sides]
-            loss = tensors[0].new_zeros(())
-            for start in range(0, len(tensors[0]), chunk):
-                logits = [side.logits(start, chunk) for side in sides]
-                norms = [each.logsumexp(1, keepdim=True) for each in logits]
-                share, slopes = _slopes(logits, norms, start + first)
-                loss += share
-                if columns is not None:
-                    share, others = _slopes(logits, columns.norms, start, columns.divergence)
-                    loss += share
-                    slopes = [slope.add_(other) for slope, other in zip(slopes, others, strict=True)]
-                    del others
-                del logits
-                for side, gradient, slope, wanted in zip(sides, gradients, slopes, asked, strict=True):
-                    if wanted:
-                        query = side.query[start : start + chunk]
-                        pull = slope @ side.key
-                        gradient[0][start : start + chunk] = pull * side.scale
-                        gradient[1].addmm_(slope.T, query * side.scale)
-                        gradient[2] += (pull * query).sum()
-        context.save_for_backward(*[each for gradient in gradients for each in gradient])
-        return loss
+    def forward(context: Any, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+        *given, plan = arguments
+        groups = [given[:3]] if given[3] is None else [given[:3], given[3:]]
+        needed = context.needs_input_grad[:3], context.needs_input_grad[3:6]
+        dtypes = [each.dtype for query, key, _ in groups for each in (query, key)]
+        dtype = functools.reduce(torch.promote_types, dtypes, torch.float32)
+        with torch.autocast(given[0].device.type, enabled=False):
+            sides = [Side.of(query, key, scale, plan.chunk, dtype) for query, key, scale in groups]
+            gradients = [Gradient(side, wanted) for side, wanted in zip(sides, needed, strict=False)]
+            matching, divergence = walk(sides, plan, gradients)
+            for gradient, (_, key, _) in zip(gradients, groups, strict=True):
+                gradient.finish(key, plan.chunk)
+        parts = [part for each in gradients for part in (each.query, each.key, each.scale)]
+        context.save_for_backward(*parts)
+        context.dtypes = [each.dtype for group in groups for each in group]
+        context.mark_non_differentiable(matching, divergence)
+        return plan.matching * matching + plan.divergence * divergence, matching, divergence
 
     @staticmethod
     @once_differentiable
-    def backward(context: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        needed = context.needs_input_grad
+    def backward(context: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         given = [
-            upstream * each if wanted else None
-            for each, wanted in zip(context.saved_tensors, needed, strict=False)
+            None if part is None else (upstream * part).to(dtype)
+            for part, dtype in zip(context.saved_tensors, context.dtypes, strict=True)
         ]
-        return (*given, *[None] * (9 - len(given)))
-
-
-class _Columns(NamedTuple):
-    """What a chunk of rows cannot know of its columns: normalisers [1, keys] of each side, KL [1, keys]."""
-
-    norms: list[Tensor]
-    divergence: Tensor | None
-
-    @classmethod
-    def of(cls, sides: list[Side], chunk: int, with_divergence: bool) -> "_Columns":
-        starts = range(0, len(sides[0].query), chunk)
-        norms = []
-        for side in sides:
-            total = side.key.new_full((len(side.key),), -torch.inf)
-            for start in starts:
-                total = torch.logaddexp(total, side.logits(start, chunk).logsumexp(0))
-            norms.append(total[None])
-        if len(sides) == 1 or not with_divergence:
-            return cls(norms, None)
-        divergence = torch.zeros_like(norms[0])
-        for start in starts:
-            student, teacher = (
-                side.logits(start, chunk) - norm for side, norm in zip(sides, norms, strict=True)
-            )
-            divergence += (teacher.exp() * (teacher - student)).sum(0, keepdim=True)
-        return cls(norms, divergence)
-
-
-def _slopes(
-    logits: list[Tensor], norms: list[Tensor], first: int, divergence: Tensor | None = None
-) -> tuple[Tensor, list[Tensor]]:
-    """The loss of a chunk of logits, and its gradient with respect to them and to the teacher's.
-
-    `norms` are the logarithms of the softmax's denominators, by row or by column; `divergence` the KL of
-    each column, where it is not that of the chunk's rows.
-    """
-    student = logits[0] - norms[0]
-    if len(logits) == 1:
-        loss = -student.diagonal(first).sum()
-        slope = student.exp_()
-        slope.diagonal(first).sub_(1)
-        return loss, [slope]
-    teacher = logits[1] - norms[1]
-    gap = teacher - student
-    target = teacher.exp_()
-    weighted = gap * target
-    if divergence is None:
-        divergence = weighted.sum(1, keepdim=True)
-    return weighted.sum(), [student.exp_().sub_(target), weighted.sub_(target * divergence)]
+        return (*given, *[None] * (7 - len(given)))

@@ -37,25 +37,22 @@ def contrastive_loss(
     batch = check_batch("contrastive_loss", image=image, text=text)
     check_width("contrastive_loss", image=image, text=text)
     check_chunk("contrastive_loss", chunk)
+    if chunk:
+        return chunked_matching(image, text, scale, chunk, rows, both=True) / (2 * batch)
     image, text = unit(image, text)
     if rows is not None:
-        total = matching(image, text, scale, rows, chunk) + matching(text, image, scale, rows, chunk)
-    elif chunk:
-        total = chunked_matching(image, text, scale, chunk, both=True)
+        total = matching(image, text, scale, rows) + matching(text, image, scale, rows)
     else:  # one matrix serves both directions
         scores = logits(image, text, scale)
         total = matching_loss(scores, 0) + matching_loss(scores.T, 0)
     return total / (2 * batch)
 
 
-def matching(query: Embeddings, key: Embeddings, scale: Scale, rows: slice | None, chunk: int | None) -> Loss:
+def matching(query: Embeddings, key: Embeddings, scale: Scale, rows: slice | None) -> Loss:
     """Sum over the unit queries in `rows` (None: all) of the cross-entropy against the key of their
     number."""
     chosen = range(len(query))[rows or slice(None)]
-    query = query[chosen.start : chosen.stop]
-    if chunk:
-        return chunked_matching(query, key, scale, chunk, first=chosen.start)
-    return matching_loss(logits(query, key, scale), chosen.start)
+    return matching_loss(logits(query[chosen.start : chosen.stop], key, scale), chosen.start)
 
 
 def matching_loss(scores: Float[Tensor, "_rows _batch"], first: int) -> Loss:

@@ -63,11 +63,13 @@ def info_nce_gradients(
     with torch.autocast(image.device.type, enabled=False):
         found = []
         similarity = logits(image, text, scale)
-        others = 1 - torch.eye(len(image), dtype=similarity.dtype, device=similarity.device)
+        nothing = similarity.new_zeros(len(image))
         for scores, query, key in ((similarity, image, text), (similarity.T, text, image)):
-            # P - I. Rows of P sum to one, so its diagonal is minus the rest of the row; p - 1 itself would
+            # Rows of P sum to one, so the diagonal of P - I is minus the rest of the row; p - 1 itself would
             # round to 0 in a batch that is nearly solved.
-            wrong = F.softmax(scores, dim=1) * others
-            excess = wrong - wrong.sum(1).diag()
-            found += [factor * (excess[chosen] @ key), factor * (excess[:, chosen].T @ query)]
+            wrong = F.softmax(scores, dim=1).diagonal_scatter(nothing)
+            rest = wrong.sum(1, keepdim=True)
+            of_query = wrong[chosen] @ key - (rest * key)[chosen]
+            of_key = wrong[:, chosen].T @ query - (rest * query)[chosen]
+            found += [factor * of_query, factor * of_key]
     return tuple(found)

@@ -1,6 +1,6 @@
 """Interactive contrastive learning: the student's embeddings find their partners among the teacher's."""
 
-from workbench.objectives.chunked import check_chunk
+from workbench.objectives.chunked import check_chunk, chunked_matching
 from workbench.objectives.contrastive import matching
 from workbench.objectives.similarity import Embeddings, Loss, Scale, check_batch, check_width, unit
 
@@ -30,8 +30,12 @@ def interactive_contrastive_loss(
     }
     batch = check_batch("interactive_contrastive_loss", **sides)
     check_width("interactive_contrastive_loss", "; project the student with the head first", **sides)
-    student_image, student_text, teacher_image, teacher_text = unit(*sides.values())
     check_chunk("interactive_contrastive_loss", chunk)
-    image_to_text = matching(student_image, teacher_text, scale, rows, chunk)
-    text_to_image = matching(student_text, teacher_image, scale, rows, chunk)
+    if chunk:
+        image_to_text = chunked_matching(student_image, teacher_text, scale, chunk, rows)
+        text_to_image = chunked_matching(student_text, teacher_image, scale, chunk, rows)
+    else:
+        student_image, student_text, teacher_image, teacher_text = unit(*sides.values())
+        image_to_text = matching(student_image, teacher_text, scale, rows)
+        text_to_image = matching(student_text, teacher_image, scale, rows)
     return (image_to_text + text_to_image) / (2 * batch)

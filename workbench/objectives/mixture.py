@@ -15,6 +15,7 @@ from workbench.objectives.fused import fused_contrastive_loss
 from workbench.objectives.gradient import gradient_distillation
 from workbench.objectives.interactive import interactive_contrastive_loss
 from workbench.objectives.learned_scale import LearnedScale
+from workbench.objectives.one_pass import contrastive_and_relational
 from workbench.objectives.regression import EmbeddingHead, embedding_regression
 from workbench.objectives.relational import relational_distillation
 from workbench.objectives.similarity import Embeddings, Loss, Scale
@@ -199,7 +200,8 @@ class Mixture(nn.Module):
         soft_labels: Embeddings | None = None,
         rows: slice | None = None,
     ) -> tuple[Loss, dict[str, Loss]]:
-        """The weighted sum, and every active term's unweighted value.
+        """The weighted sum, and every active term's unweighted value (of task and CRD in chunks, which share
+        a pass, without gradient).
 
         Embeddings are [batch, dim], gathered from all processes where there are several; `rows` is then this
         process's slice of them, and the values are its share of the batch mean. `masked_image` are the
@@ -229,9 +231,24 @@ class Mixture(nn.Module):
             chunk=self.chunk,
             **optional,  # type: ignore[arg-type]  # the check above: whatever an active term reads is there
         )
-        terms = {name: TERMS[name].value(self, batch) for name in self.weights}
-        total = torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
-        return total, terms
+        terms: dict[str, Loss] = {}
+        weighted = []
+        if batch.chunk and {"task", "crd"} <= self.weights.keys():
+            together, terms["task"], terms["crd"] = contrastive_and_relational(
+                *batch.student,
+                *batch.teacher,
+                batch.student_scale,
+                batch.teacher_scale,
+                (self.weights["task"], self.weights["crd"]),
+                rows=rows,
+                chunk=batch.chunk,
+            )
+            weighted.append(together)
+        for name, weight in self.weights.items():
+            if name not in terms:
+                terms[name] = TERMS[name].value(self, batch)
+                weighted.append(weight * terms[name])
+        return torch.stack(weighted).sum(), {name: terms[name] for name in self.weights}
 
 
 def _check(weights: Mapping[str, int | float], widths: Mapping[str, int | None]) -> None:

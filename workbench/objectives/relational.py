@@ -45,30 +45,25 @@ def relational_distillation(
     )
     check_width("relational_distillation", student_image=student_image, student_text=student_text)
     check_width("relational_distillation", teacher_image=teacher_image, teacher_text=teacher_text)
+    check_chunk("relational_distillation", chunk)
+    if chunk:
+        sides = (student_image, student_text, student_scale), (teacher_image, teacher_text, teacher_scale)
+        return chunked_divergence(*sides, chunk, rows, both=True) / (2 * batch)
     student_image, student_text = unit(student_image, student_text)
     teacher_image, teacher_text = unit(teacher_image, teacher_text)
-    check_chunk("relational_distillation", chunk)
     student = (student_image, student_text, student_scale)
     teacher = (teacher_image, teacher_text, teacher_scale)
     if rows is not None:
-        total = _directed(student, teacher, rows, chunk) + _directed(
-            _turned(student), _turned(teacher), rows, chunk
-        )
-    elif chunk:
-        total = chunked_divergence(student, teacher, chunk, both=True)
+        total = _directed(student, teacher, rows) + _directed(_turned(student), _turned(teacher), rows)
     else:  # one matrix serves both directions
         ours, theirs = logits(*student), logits(*teacher)
         total = divergence(theirs, ours) + divergence(theirs.T, ours.T)
     return total / (2 * batch)
 
 
-def _directed(student: _Side, teacher: _Side, rows: slice, chunk: int | None) -> Loss:
-    """Sum over the queries in `rows`."""
-    student = (student[0][rows], *student[1:])
-    teacher = (teacher[0][rows], *teacher[1:])
-    if chunk:
-        return chunked_divergence(student, teacher, chunk)
-    return divergence(logits(*teacher), logits(*student))
+def _directed(student: _Side, teacher: _Side, rows: slice) -> Loss:
+    """Sum over the unit queries in `rows`."""
+    return divergence(logits(teacher[0][rows], *teacher[1:]), logits(student[0][rows], *student[1:]))
 
 
 def _turned(side: _Side) -> _Side:
