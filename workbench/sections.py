@@ -24,7 +24,11 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Where the pairs of image and captions come from."""
+    """Where the pairs of image and captions come from.
+
+    `decoded`: keep every training picture once, decoded, as a square of so many pixels a side; a little more
+    than the student sees is enough. null: decode it anew in every epoch.
+    """
 
     source: str = "scenes"
     format: Literal["auto", "scenes", "shards", "karpathy", "table", "folder"] = "auto"
@@ -38,6 +42,7 @@ class Data(Section):
     image_size: Annotated[int, Field(ge=16)] = 64
     max_failed: Annotated[float, Field(ge=0, le=1)] = 0.01
     max_pixels: Count = 50_000_000
+    decoded: Annotated[int, Field(ge=16, le=4096)] | None = None
     workers: Whole = Field(default=0, json_schema_extra=ASIDE)
 
     def options(self, train: bool = True) -> dict[str, Any]:

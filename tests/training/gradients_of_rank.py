@@ -1,4 +1,4 @@
-"""Run by test_optimisation: loss and gradients of one batch, by one process or several."""
+"""Run by test_optimisation: loss and gradients of one batch, or ten steps, by one process or several."""
 
 import os
 import sys
@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from workbench.models.loading import load_dual_encoder
 from workbench.objectives import Mixture
-from workbench.training.optimisation import Inputs, Learner, Targets, backward
+from workbench.training.optimisation import Inputs, Learner, Outputs, Targets, backward, batch_loss
 
 WEIGHTS = {
     "task": 1.0,
@@ -24,49 +25,90 @@ WEIGHTS = {
     "embedding": 1.1,
     "concepts": 0.6,
 }
+SEED = 5
 
 
-def main(model: str, inputs: Path, out: Path, cases: list[tuple[int, int]]) -> None:
-    """Write, for every case (rows of the first process, micro-batch or 0), the gradients and terms of this
-    process."""
+def make_learner(model: str, dropout: bool) -> Learner:
+    """The same first weights in every process; with dropout behind the last norm of both towers."""
+    torch.manual_seed(0)
+    student = load_dual_encoder(model)
+    if dropout:
+        student.clip.visual.ln_post = nn.Sequential(student.clip.visual.ln_post, nn.Dropout(0.4))
+        student.clip.ln_final = nn.Sequential(student.clip.ln_final, nn.Dropout(0.4))
+    mixture = Mixture(WEIGHTS, student.dim, 24, target_dim=10, concepts=6)
+    return Learner(student, mixture).double().train()
+
+
+def some(data: dict[str, Tensor], rows: slice) -> tuple[Inputs, Targets]:
+    batch = Inputs(data["images"][rows], data["tokens"][rows], data["kept"][rows])
+    theirs = data["teacher_image"][rows], data["teacher_text"][rows]
+    return batch, Targets(*theirs, 20.0, data["text_target"][rows], data["soft_labels"][rows])
+
+
+def found(learner: Learner, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    result = {f"gradient/{name}": each.grad.contiguous() for name, each in learner.named_parameters()}
+    return result | {f"term/{name}": value.double().reshape(1) for name, value in terms.items()}
+
+
+def whole(
+    model: str, data: dict[str, Tensor], parts: list[tuple[slice, int]], dropout: bool
+) -> dict[str, Tensor]:
+    """All at once in one graph, where each part of the batch has its own random numbers: (rows, seed)."""
+    learner = make_learner(model, dropout)
+    pieces = []
+    for rows, seed in parts:
+        torch.manual_seed(seed)
+        pieces.append(learner(*some(data, rows)[0]))
+    sides = [torch.cat(side) for side in zip(*(piece[:5] for piece in pieces), strict=True)]
+    loss, terms = batch_loss(learner.mixture, Outputs(*sides, pieces[0].scale), some(data, slice(None))[1])
+    loss.backward()
+    return found(learner, terms)
+
+
+def main(model: str, inputs: Path, out: Path, cases: list[str]) -> None:
+    """Write what this process finds in every case: `CUT:MICRO`, rows of the first process and micro-batch or
+    0, gradients and terms of a batch; `CUT:MICRO:dropout`, the same with dropout; `steps`, the weights after
+    ten steps."""
     several = "RANK" in os.environ
     if several:
         dist.init_process_group("gloo")
     rank, world = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
     torch.set_num_threads(1)
     data = load_file(inputs)
-    for cut, micro_batch in cases:
-        torch.manual_seed(0)
-        student = load_dual_encoder(model)
-        mixture = Mixture(WEIGHTS, student.dim, 24, target_dim=10, concepts=6)
-        learner = Learner(student, mixture).double()
-        learner.train()
-        # Shares need not be equal: a process drops the pairs it cannot read.
-        bounds = [0, cut, len(data["images"])] if several else [0, len(data["images"])]
-        mine = slice(bounds[rank], bounds[rank + 1])
-        batch = Inputs(data["images"][mine], data["tokens"][mine], data["kept"][mine])
-        targets = Targets(
-            data["teacher_image"][mine],
-            data["teacher_text"][mine],
-            20.0,
-            data["text_target"][mine],
-            data["soft_labels"][mine],
-        )
+    size = len(data["images"])
+    for case in cases:
+        cut, micro_batch, *dropout = (4, 0) if case == "steps" else case.split(":")
+        learner = make_learner(model, bool(dropout))
         wrapped = DistributedDataParallel(learner) if world > 1 else learner
-        terms, _ = backward(wrapped, mixture, batch, targets, micro_batch or None, seed=5)
-        result = {
-            f"gradient/{name}": parameter.grad.contiguous() for name, parameter in learner.named_parameters()
-        }
-        result |= {f"term/{name}": value.double().reshape(1) for name, value in terms.items()}
-        save_file(result, out.with_name(f"{out.name}-{cut}-{micro_batch}-{rank}"))
+        # Shares need not be equal: a process drops the pairs it cannot read.
+        bounds = [0, int(cut), size] if several else [0, size]
+        mine = slice(bounds[rank], bounds[rank + 1])
+        if case == "steps":
+            result = ten_steps(wrapped, learner, data, mine)
+        else:
+            batch, targets = some(data, mine)
+            terms, _ = backward(wrapped, learner.mixture, batch, targets, int(micro_batch) or None, SEED)
+            result = found(learner, terms)
+        save_file(result, out.with_name(f"{out.name}-{case.replace(':', '-')}-{rank}"))
     if several:
         dist.destroy_process_group()
 
 
+def ten_steps(
+    wrapped: nn.Module, learner: Learner, data: dict[str, Tensor], mine: slice
+) -> dict[str, Tensor]:
+    """Weights and the last loss after ten steps over the batch in ever another order."""
+    optimiser = torch.optim.AdamW(learner.parameters(), lr=1e-2)
+    for step in range(10):
+        order = torch.randperm(len(data["images"]), generator=torch.Generator().manual_seed(step))
+        batch, targets = some({name: each[order] for name, each in data.items()}, mine)
+        optimiser.zero_grad()
+        terms, _ = backward(wrapped, learner.mixture, batch, targets, None, SEED)
+        optimiser.step()
+        learner.mixture.clamp_scales_()
+    weights = {name: each.detach().contiguous() for name, each in learner.named_parameters()}
+    return weights | {"loss": terms["loss"].double().reshape(1)}
+
+
 if __name__ == "__main__":
-    main(
-        sys.argv[1],
-        Path(sys.argv[2]),
-        Path(sys.argv[3]),
-        [tuple(map(int, case.split(":"))) for case in sys.argv[4:]],
-    )
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])

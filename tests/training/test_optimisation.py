@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tests.training.gradients_of_rank import main
+from tests.training.gradients_of_rank import SEED, main, make_learner, some, whole
 from workbench.models.masking import kept_patches
+from workbench.training.optimisation import backward
 
 TINY = str(Path(__file__).parents[1] / "tiny_vit.json")
 SCRIPT = str(Path(__file__).with_name("gradients_of_rank.py"))
@@ -38,8 +39,20 @@ def inputs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(inputs, tmp_path_factory):
     out = tmp_path_factory.mktemp("alone") / "r"
-    main(TINY, inputs, out, [(8, 0), (8, 3)])
-    return {micro_batch: load_file(out.with_name(f"r-8-{micro_batch}-0")) for micro_batch in (0, 3)}
+    main(TINY, inputs, out, ["8:0", "8:3", "8:3:dropout", "8:0:dropout", "steps"])
+    return {path.name.removeprefix("r-")[:-2]: load_file(path) for path in out.parent.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def together(inputs, tmp_path_factory):
+    """The same by two processes, which share the batch as a case says; by case and rank."""
+    out = tmp_path_factory.mktemp("together") / "r"
+    cases = ["4:0", "3:0", "4:2", "5:2:dropout", "steps"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [SCRIPT, TINY, str(inputs), str(out), *cases]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {path.name.removeprefix("r-"): load_file(path) for path in out.parent.iterdir()}
 
 
 def same(found, expected):
@@ -50,33 +63,77 @@ def same(found, expected):
         )
 
 
-def test_two_processes_give_one_process_gradients(inputs, alone, tmp_path):
-    cases = [(4, 0), (3, 0), (4, 2)]
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        SCRIPT,
-        TINY,
-    ]
-    command += [str(inputs), str(tmp_path / "r"), *(f"{cut}:{micro_batch}" for cut, micro_batch in cases)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    for cut, micro_batch in cases:
+def test_two_processes_give_one_process_gradients(alone, together):
+    for case in ("4-0", "3-0", "4-2"):
         for rank in range(2):
-            same(load_file(tmp_path / f"r-{cut}-{micro_batch}-{rank}"), alone[0])
+            same(together[f"{case}-{rank}"], alone["8-0"])
+
+
+def test_two_processes_learn_the_same_in_ten_steps(alone, together):
+    """Heads and scales of the losses among it: what learns is the same on every rank."""
+    ranks = [together[f"steps-{rank}"] for rank in range(2)]
+    assert {"mixture.image_head.weight", "mixture.fuse_text.bias", "mixture.interactive_scale.log"} <= ranks[
+        0
+    ].keys()
+    assert [name for name, value in ranks[0].items() if not torch.equal(value, ranks[1][name])] == []
+    same(ranks[0], alone["steps"])
 
 
 def test_gradient_cache_gives_the_full_batch_gradient(alone):
-    same(alone[3], alone[0])
+    same(alone["8-3"], alone["8-0"])
+
+
+def test_gradient_cache_repeats_dropout(inputs, alone, together):
+    """The reference is one graph over the whole batch, each part of it under the seed of its micro-batch."""
+    data = load_file(inputs)
+    parts = [(slice(0, 3), SEED), (slice(3, 6), SEED + 1), (slice(6, 8), SEED + 2)]
+    same(alone["8-3-dropout"], whole(TINY, data, parts, dropout=True))
+    # Five pairs of the first process, three of the second, two at a time.
+    parts = [(slice(start, min(start + 2, 5)), SEED + number) for number, start in enumerate((0, 2, 4))]
+    parts += [(slice(5, 7), SEED), (slice(7, 8), SEED + 1)]
+    expected = whole(TINY, data, parts, dropout=True)
+    for rank in range(2):
+        same(together[f"5-2-dropout-{rank}"], expected)
+    # It is on: other seeds give other gradients.
+    head = "gradient/mixture.image_head.weight"
+    assert not torch.allclose(alone["8-3-dropout"][head], alone["8-0-dropout"][head])
+
+
+def test_gradient_cache_takes_a_micro_batch_s_memory(inputs):
+    """Bytes that the graph keeps for the way back, at their peak."""
+    data = load_file(inputs)
+
+    def peak(batch, micro_batch):
+        kept, most = 0, 0
+
+        class Held:
+            def __init__(self, tensor):
+                nonlocal kept, most
+                self.tensor = tensor
+                kept += tensor.nbytes
+                most = max(most, kept)
+
+            def __del__(self):
+                nonlocal kept
+                kept -= self.tensor.nbytes
+
+        learner = make_learner(TINY, dropout=True)
+        some_inputs, targets = some(
+            {name: each.repeat_interleave(4, 0) for name, each in data.items()}, slice(batch)
+        )
+        with torch.autograd.graph.saved_tensors_hooks(Held, lambda held: held.tensor):
+            backward(learner, learner.mixture, some_inputs, targets, micro_batch, SEED)
+        return most
+
+    small, large, double, full = peak(16, 2), peak(32, 2), peak(32, 4), peak(32, None)
+    assert large < 1.3 * small
+    assert 1.5 * large < double < 2.5 * large
+    assert 5 * large < full
 
 
 def test_every_parameter_gets_a_gradient(alone):
     assert [
-        name for name, value in alone[0].items() if name.startswith("gradient/") and not value.any()
+        name for name, value in alone["8-0"].items() if name.startswith("gradient/") and not value.any()
     ] == []
 
 

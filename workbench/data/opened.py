@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
@@ -53,6 +55,10 @@ class FileReader:
 
     def __call__(self, row: int) -> torch.Tensor:
         return decode_image(read_file(self.paths[row].as_py()), self.max_pixels)
+
+    def files(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """The file of each of these rows."""
+        return list(self.paths.take(pa.array(rows)).to_pylist())
 
 
 class Rows:

@@ -73,6 +73,15 @@ class Pairs:
         return {column: self.table[column][row].as_py() for column in extra}
 
     @property
+    def files(self) -> Iterator[str]:
+        """The files that the pictures are read from, in the order of the rows; raises ValueError where the
+        reader does not say."""
+        rows = np.arange(len(self)) if self._reader_rows is None else self._reader_rows
+        if not hasattr(self._read, "files"):
+            raise ValueError(f"{self!r}: what reads its pictures does not say from which files")
+        yield from self._read.files(rows)
+
+    @property
     def all_captions(self) -> list[str]:
         """Every caption, flattened in row order; T of them."""
         return list(pc.list_flatten(self.table["captions"]).to_pylist())

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 from filelock import FileLock
@@ -107,6 +108,10 @@ class _StoredImages:
 
     def __call__(self, row: int) -> torch.Tensor:
         return torch.from_numpy(self._array[row].copy())
+
+    def files(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """The one file that holds them."""
+        return [str(self.path)] if len(rows) else []
 
     @functools.cached_property
     def _array(self) -> np.ndarray:

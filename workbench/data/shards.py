@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 from tqdm import tqdm
@@ -62,9 +64,7 @@ class ShardReader:
     _places: pa.Table | None = field(default=None, repr=False, compare=False)
 
     def __call__(self, row: int) -> torch.Tensor:
-        if self._places is None:
-            self._places = _Index(self.index).table.select(["shard", "offset", "size"])
-        shard, offset, size = (column[row].as_py() for column in self._places.columns)
+        shard, offset, size = (column[row].as_py() for column in self._opened().columns)
         try:
             with open(self.shards[shard], "rb", buffering=0) as stream:
                 stream.seek(offset)
@@ -76,6 +76,15 @@ class ShardReader:
         if len(data) < size:
             raise BadSample("truncated shard")
         return decode_image(data, self.max_pixels)
+
+    def files(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """The shards that hold these rows, each once."""
+        return [self.shards[shard] for shard in np.unique(self._opened()["shard"].to_numpy()[rows])]
+
+    def _opened(self) -> pa.Table:
+        if self._places is None:
+            self._places = _Index(self.index).table.select(["shard", "offset", "size"])
+        return self._places
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_places": None}

@@ -79,7 +79,8 @@ class DualEncoder(nn.Module):
     ) -> Float[Tensor, "batch dim"]:
         """Embeddings, of any norm, of pictures that went through `transform`; the mean colour where not
         `seen`."""
-        pixels = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        # In place: every copy of a batch of pictures costs more than what is done to it.
+        pixels = images.to(self.mean.dtype, copy=True).div_(255).sub_(self.mean).div_(self.std)
         if seen is not None:
             pixels = pixels * seen
         # Convolutions are faster on CPUs and GPUs alike with the channels last.

@@ -99,7 +99,7 @@ class Lookup:
         Mean cosines where the widths agree; for a regression on a language model's embeddings its R^2 and the
         best that any linear map from the student's width can reach; each term's share of the gradient.
         """
-        found = {}
+        found: dict[str, float] = {}
         if step % SHARES_EVERY == 1 and len(mixture.weights) > 1:
             shares = gradient_shares(mixture, outputs, targets)
             found |= {f"gradient_share/{name}": share for name, share in shares.items()}

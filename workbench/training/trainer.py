@@ -23,6 +23,7 @@ from workbench.recipe import Recipe
 from workbench.targets.compute import compute_targets, load_teacher
 from workbench.targets.knowledge import knowledge_targets
 from workbench.training import checkpoint
+from workbench.training.decoded import decoded_pairs
 from workbench.training.failures import MemoryShortage, is_out_of_memory, largest_fitting, save_replay
 from workbench.training.inputs import Lookup, View, check_failures, check_micro_batch, step_seed
 from workbench.training.interrupt import StopRequest, stop_on_signal
@@ -99,6 +100,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         lookup = Lookup(recipe, student, accelerator.device, store, scale, knowledge)
         del teacher  # its targets stay, its weights need not
         check_micro_batch(recipe, student)
+        pairs = decoded_pairs(recipe, pairs, rank=rank, world=world)
 
         # ---- optimiser and length
         learner = Learner(student, mixture)
