@@ -248,8 +248,7 @@ def test_training_counts_what_cannot_be_read(recipe, pictures, tmp_path):
     }  # fmt: skip
     (pictures / load_pairs(pictures).ids[0]).write_bytes(b"<html>")
     runs = [
-        workbench.train(recipe(**settings, data__decoded=size), tmp_path / str(size))
-        for size in (None, 40)
+        workbench.train(recipe(**settings, data__decoded=size), tmp_path / str(size)) for size in (None, 40)
     ]
     assert runs[0].status["rejected"] == runs[1].status["rejected"]
     assert runs[1].status["rejected"]["not an image (looks like HTML)"] == 1

