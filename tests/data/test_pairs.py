@@ -1,13 +1,16 @@
 import pickle
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
+from tests.data.samples import write_folder
 from workbench.data.decode import BadSample
 from workbench.data.pairs import Pairs
+from workbench.data.sources import load_pairs
 
 CAPTIONS = [["a dog", "ein Hund"], ["a cat"], ["東京", "Tokyo", "Tokyo"], [""], ["last"]]
 
@@ -105,3 +108,16 @@ def test_pickling_keeps_everything() -> None:
     copy = pickle.loads(pickle.dumps(subset))
     assert copy.fingerprint == subset.fingerprint and copy.rejected == subset.rejected
     assert int(copy.image(0).max()) == 2
+
+
+def test_files_are_those_of_the_rows(tmp_path: Path) -> None:
+    write_folder(tmp_path, 5)
+    found = load_pairs(tmp_path, val_share=0.0, test_share=0.0)
+    assert list(found.files) == [str(tmp_path / name) for name in found.ids]
+    chosen = found.select([3, 1]).select([1, 0])
+    assert list(chosen.files) == [str(tmp_path / name) for name in ("001.jpg", "003.jpg")]
+
+
+def test_a_reader_that_names_no_files_is_told() -> None:
+    with pytest.raises(ValueError, match="does not say from which files"):
+        list(pairs().files)

@@ -290,3 +290,10 @@ def test_shards_that_go_away_are_reasons(tmp_path: Path) -> None:
         pairs.image(0)
     with pytest.raises(BadSample, match="truncated shard"):
         pairs.image(3)
+
+
+def test_pairs_name_the_shards_that_hold_them(tmp_path: Path) -> None:
+    write_shards(tmp_path, shards=3, pairs=4)
+    pairs = everything(tmp_path)
+    assert list(pairs.files) == [str(tmp_path / f"0000{shard}.tar") for shard in range(3)]
+    assert list(pairs.select([9, 1]).files) == [str(tmp_path / f"0000{shard}.tar") for shard in (0, 2)]
