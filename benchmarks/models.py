@@ -1,0 +1,198 @@
+"""What a student saves: parameters, operations, latency and memory of students against their teachers.
+
+    python benchmarks/models.py [--rounds N --threads N --out FOLDER]
+
+Students are the shipped configurations, at their true architecture with random weights: those of the demo
+against demo_teacher, the others against ViT-B-16. Operations are those of matrix products and convolutions, a
+multiplication and an addition each, of one picture and one caption. Every round times every model once, in
+another order each time, and ratios to the teacher are taken within a round; time is CPU seconds of the
+process (all threads), which a busy machine stretches less than the clock. Memory is the weights and the peak
+of a pass over 32 pictures beyond what was in use before it, in a fresh process whose allocator gives freed
+blocks back at once, from Linux' own high-water mark (left out elsewhere).
+"""
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from workbench.files import atomic_write, write_json
+from workbench.models.dual_encoder import DualEncoder
+from workbench.models.loading import load_dual_encoder, shipped_models
+
+BATCHES = (1, 32)
+DEMO_TEACHER, TEACHER = "demo_teacher", "ViT-B-16"
+CAPTION = "a small red apple left of a large green tree on a blue background"
+TIMED = [f"{batch} {side}" for side in ("pictures", "captions") for batch in BATCHES]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    torch.manual_seed(0)
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "1000000"  # for the processes that measure memory
+
+    rows = []
+    for teacher, students in groups().items():
+        rows += measure(teacher, students, chosen.rounds, chosen.threads)
+        print(markdown(rows), flush=True)
+    setting = {"rounds": chosen.rounds, "threads": chosen.threads, "torch": torch.__version__}
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    write_json(chosen.out / "models.json", {"setting": setting, "rows": rows})
+    with atomic_write(chosen.out / "models.md", "w") as stream:
+        stream.write(markdown(rows))
+
+
+def groups() -> dict[str, list[str]]:
+    """The students of each teacher."""
+    students = [name for name in shipped_models() if name != DEMO_TEACHER]
+    return {
+        DEMO_TEACHER: [name for name in students if name.startswith("demo")],
+        TEACHER: [name for name in students if not name.startswith("demo")],
+    }
+
+
+def measure(teacher: str, students: list[str], rounds: int, threads: int) -> list[dict]:
+    """One row a model, the teacher's first."""
+    models = {name: load_dual_encoder(name).eval() for name in (teacher, *students)}
+    programs = {name: make_programs(model) for name, model in models.items()}
+    seconds: list[dict[str, dict[str, float]]] = []
+    for turn in range(rounds + 1):
+        # Every round in another order: who comes after whom must not favour anybody.
+        order = np.random.default_rng(turn).permutation(list(models))
+        found = {name: {what: clock(program) for what, program in programs[name].items()} for name in order}
+        if turn:  # the first round warms up
+            seconds.append(found)
+    rows = []
+    for name, model in models.items():
+        with multiprocessing.get_context("spawn").Pool(1) as fresh:
+            peak = fresh.apply(extra_memory, (name, threads))
+        weights = sum(each.nbytes for each in model.state_dict().values()) / 1e6
+        rows.append(
+            {
+                "model": name,
+                "teacher": teacher,
+                "parameters": parameters(model),
+                "operations": operations(model),
+                "cpu_seconds": {what: [each[name][what] for each in seconds] for what in TIMED},
+                "time_ratios": {
+                    what: [each[name][what] / each[teacher][what] for each in seconds] for what in TIMED
+                },
+                "megabytes": None if peak is None else weights + peak,
+            }
+        )
+    return rows
+
+
+def make_programs(model: DualEncoder) -> dict[str, Callable[[], object]]:
+    def embed(encode: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[], object]:
+        @torch.no_grad()
+        def program() -> None:
+            encode(given)
+
+        return program
+
+    programs = {}
+    for batch in BATCHES:
+        images, tokens = inputs(model, batch)
+        programs[f"{batch} pictures"] = embed(model.encode_image, images)
+        programs[f"{batch} captions"] = embed(model.encode_text, tokens)
+    return programs
+
+
+def inputs(model: DualEncoder, batch: int) -> tuple[Tensor, Tensor]:
+    images = torch.randint(0, 256, (batch, 3, *model.transform.size), dtype=torch.uint8)
+    return images, model.tokenize([CAPTION] * batch)
+
+
+def parameters(model: DualEncoder) -> dict[str, int]:
+    """How many the image tower has, and all of the model."""
+    count = {
+        name: sum(each.numel() for each in module.parameters())
+        for name, module in (("image", model.clip.visual), ("all", model))
+    }
+    return {**count, "text": count["all"] - count["image"]}
+
+
+def operations(model: DualEncoder) -> dict[str, int]:
+    """Of one picture and of one caption."""
+    found = {}
+    images, tokens = inputs(model, 1)
+    for name, encode, given in (("image", model.encode_image, images), ("text", model.encode_text, tokens)):
+        # With gradients and by plain products, for the fused kernels of attention are not counted.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            encode(given)
+        found[name] = counter.get_total_flops()
+    return found
+
+
+def clock(program: Callable[[], object]) -> float:
+    began = time.process_time()
+    program()
+    return time.process_time() - began
+
+
+def extra_memory(name: str, threads: int) -> float | None:
+    """Megabytes (10^6 bytes) that this process grows by at most while the model sees 32 pictures."""
+    torch.set_num_threads(threads)
+    programs = make_programs(load_dual_encoder(name).eval())
+    programs["1 pictures"]()  # what torch needs for itself, once
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark back to what is in use now
+    except OSError:
+        return None
+    before = high_water_mark()
+    programs["32 pictures"]()
+    return (high_water_mark() - before) / 1e6
+
+
+def high_water_mark() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def markdown(rows: list[dict]) -> str:
+    """The README's table: medians, and each student's share of what its teacher takes."""
+    lines = [
+        "| model | parameters | operations | 1 picture | 32 pictures | 1 caption | 32 captions | memory |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        teacher = next(each for each in rows if each["model"] == row["teacher"])
+        total = sum(row["operations"].values())
+        cells = [
+            (row["parameters"]["all"] / 1e6, "M", row["parameters"]["all"] / teacher["parameters"]["all"]),
+            (total / 1e9, "G", total / sum(teacher["operations"].values())),
+        ]
+        for what in TIMED:
+            milliseconds = 1000 * statistics.median(row["cpu_seconds"][what])
+            cells.append((milliseconds, "ms", statistics.median(row["time_ratios"][what])))
+        if row["megabytes"] is not None:
+            cells.append((row["megabytes"], "MB", row["megabytes"] / teacher["megabytes"]))
+        shown = [
+            f"{value:,.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}" for value, unit, _ in cells
+        ]
+        if row is not teacher:
+            shown = [f"{each} ({ratio:.2f} x)" for each, (*_, ratio) in zip(shown, cells, strict=True)]
+        shown += ["not measured"] * (row["megabytes"] is None)
+        lines.append(f"| {' | '.join([row['model'], *shown])} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
