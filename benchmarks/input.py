@@ -7,8 +7,8 @@ sees 224 pixels of a random crop of 0.9 to 1 of the area; every way is given the
 decoder with open_clip's own training transform (torchvision's classic ones), its random crop replaced by the
 given one. All end in a normalised float32 batch.
 
-`alone` is one thread in a loop; the others go through the same DataLoader, captions and all, with so many
-workers. Every round times all ways one after the other, and ratios are taken within a round. `alone` and 0
+`alone` is one thread in a loop; the others go through a DataLoader with so many workers, tokens of captions
+included. Every round times all ways one after the other, and ratios are taken within a round. `alone` and 0
 workers are CPU seconds of the process; with workers it is the time between the first batch and the last.
 """
 
@@ -29,19 +29,21 @@ import torch
 from open_clip.transform import image_transform
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as classic
 
-from workbench.data.loader import batches
+from workbench.data.loader import batches, epoch_order
 from workbench.data.pairs import Pairs
 from workbench.data.sources import load_pairs
 from workbench.files import atomic_write, write_json
-from workbench.models.transform import ImageTransform, random_crop
+from workbench.models.transform import ImageTransform, normalised, random_crop
 from workbench.recipe import Recipe
 from workbench.training.decoded import decoded_pairs
 
 WIDTH, HEIGHT, QUALITY, PIXELS, BATCH = 640, 480, 90, 224, 32
 CROPS = (0.9, 1.0)
+ALONE = 256  # pictures of a loop
 MEAN, STD = (
     torch.tensor(each).view(1, 3, 1, 1)
     for each in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
@@ -49,9 +51,7 @@ MEAN, STD = (
 PEER, OURS, CACHE = "PIL, classic transforms", "ours, from JPEG", "ours, from the cache"
 LIMITS = {OURS: 1.7, CACHE: 7.0}
 
-Way = tuple[
-    Pairs, Callable[[Any, int, int], Tensor], bool
-]  # pairs, view, whether batches are yet to normalise
+Stream = Callable[[int | None, int], Iterator[Tensor]]  # (workers, None: a loop; epoch) -> batches
 
 
 def main() -> None:
@@ -69,8 +69,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["WORKBENCH_CACHE"] = str(Path(scratch) / "cache")
         kilobytes = draw_shards(Path(scratch) / "shards", chosen.pictures)
-        ways = make_ways(Path(scratch) / "shards", chosen.decoded)
-        differences = {name: difference(ways[PEER], ways[name]) for name in (OURS, CACHE)}
+        pairs = load_pairs(Path(scratch) / "shards", val_share=0.0, test_share=0.0)
+        peer = Peer(Path(scratch) / "shards", pairs)
+        ours = {OURS: Ours(pairs), CACHE: Ours(decode_once(pairs, chosen.decoded))}
+        ways = {PEER: peer, **ours}
+        differences = {name: difference(peer, way) for name, way in ours.items()}
         rows = []
         for workers in (None, *chosen.workers):
             rows += measure(ways, workers, chosen.rounds)
@@ -120,87 +123,103 @@ def draw(number: int) -> bytes:
     return stream.getvalue()
 
 
-def make_ways(folder: Path, decoded: int) -> dict[str, Way]:
+def decode_once(pairs: Pairs, decoded: int) -> Pairs:
     settings = {
         "name": "input",
         "student": {"model": "ViT-B-16"},
-        "data": {"source": str(folder), "decoded": decoded},
+        "data": {"source": pairs.name, "decoded": decoded},
         "training": {"augmentation": {"crop_scale": list(CROPS)}},
     }
-    pairs = load_pairs(folder, val_share=0.0, test_share=0.0)
-    cached = decoded_pairs(Recipe.from_settings(settings), pairs)
-    peer = Pairs(pairs.table, PilReader(folder), name="peer", split="train")
-    ours = OurView()
-    return {PEER: (peer, ClassicView(), False), OURS: (pairs, ours, True), CACHE: (cached, ours, True)}
+    return decoded_pairs(Recipe.from_settings(settings), pairs)
 
 
-class PilReader:
-    """Reads the pictures of shards with PIL, each from its place."""
+class Ours:
+    """Batches as a training run reads them; the model normalises them whole."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs = pairs
+        self.transform = ImageTransform((PIXELS, PIXELS))
+        self.tokenize = open_clip.get_tokenizer("ViT-B-16")
+
+    def view(self, image: Tensor, epoch: int, row: int) -> Tensor:
+        return self.transform(image, random_crop(0, epoch, row, CROPS))
+
+    def picture(self, row: int) -> Tensor:
+        return self.view(self.pairs.image(row), 0, row)
+
+    def __call__(self, workers: int | None, epoch: int) -> Iterator[Tensor]:
+        if workers is None:
+            for start in range(0, ALONE, BATCH):
+                ready = [self.picture(row).permute(1, 2, 0) for row in range(start, start + BATCH)]
+                yield normalised(torch.stack(ready).permute(0, 3, 1, 2), MEAN, STD)
+            return
+        found = batches(
+            self.pairs, self.view, self.tokenize, batch=BATCH, seed=0, epoch=epoch, workers=workers
+        )
+        for batch in found:
+            yield normalised(batch.images, MEAN, STD)
+
+
+class Peer(Dataset):
+    """Batches of PIL's pictures, each normalised by itself."""
+
+    def __init__(self, folder: Path, pairs: Pairs) -> None:
+        self.captions = pairs.all_captions
+        self.rest = image_transform(PIXELS, is_train=True, aug_cfg={"scale": CROPS}).transforms[1:]
+        self.tokenize = open_clip.get_tokenizer("ViT-B-16")
         self.places = []
         for path in sorted(folder.glob("*.tar")):
             with tarfile.open(path) as tar:
-                self.places += [
-                    (path, each.offset_data, each.size) for each in tar if each.name.endswith("jpg")
-                ]
+                found = [member for member in tar if member.name.endswith("jpg")]
+                self.places += [(path, member.offset_data, member.size) for member in found]
 
-    def __call__(self, row: int) -> Any:
+    def picture(self, row: int, epoch: int = 0) -> Image.Image:
         path, offset, size = self.places[row]
         with open(path, "rb", buffering=0) as stream:
             stream.seek(offset)
-            return Image.open(io.BytesIO(stream.read(size))).convert("RGB")
-
-
-class ClassicView:
-    """open_clip's training transform, at a given crop."""
-
-    def __init__(self) -> None:
-        self.rest = image_transform(PIXELS, is_train=True, aug_cfg={"scale": CROPS}).transforms[1:]
-
-    def resized(self, image: Image.Image, epoch: int, row: int) -> Image.Image:
+            image = Image.open(io.BytesIO(stream.read(size))).convert("RGB")
         left, top, across, down = random_crop(0, epoch, row, CROPS)
         box = [round(each) for each in (top * HEIGHT, left * WIDTH, down * HEIGHT, across * WIDTH)]
         return classic.resized_crop(image, *box, [PIXELS, PIXELS], InterpolationMode.BICUBIC)
 
-    def __call__(self, image: Image.Image, epoch: int, row: int) -> Tensor:
-        ready: Any = self.resized(image, epoch, row)
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, str]:
+        epoch, row = key
+        ready: Any = self.picture(row, epoch)
         for step in self.rest:
             ready = step(ready)
-        return ready
+        return ready, self.captions[row]
+
+    def collate(self, samples: list[tuple[Tensor, str]]) -> tuple[Tensor, Tensor]:
+        return torch.stack([image for image, _ in samples]), self.tokenize([text for _, text in samples])
+
+    def __call__(self, workers: int | None, epoch: int) -> Iterator[Tensor]:
+        if workers is None:
+            for start in range(0, ALONE, BATCH):
+                yield torch.stack([self[0, row][0] for row in range(start, start + BATCH)])
+            return
+        rows = epoch_order(len(self.places), 0, epoch)
+        keys = [
+            [(epoch, int(row)) for row in part]
+            for part in rows[: len(rows) // BATCH * BATCH].reshape(-1, BATCH)
+        ]
+        for images, _ in DataLoader(self, batch_sampler=keys, num_workers=workers, collate_fn=self.collate):
+            yield images
 
 
-class OurView:
-    """What a training run does with a picture; the model normalises whole batches."""
-
-    def __init__(self) -> None:
-        self.transform = ImageTransform((PIXELS, PIXELS))
-
-    def __call__(self, image: Tensor, epoch: int, row: int) -> Tensor:
-        return self.transform(image, random_crop(0, epoch, row, CROPS))
-
-
-def difference(peer: Way, ours: Way, pictures: int = 64) -> dict[str, float]:
+def difference(peer: Peer, ours: Ours) -> dict[str, float]:
     """Grey levels between the two ways' pictures, before they are normalised."""
-    (their_pairs, their_view, _), (our_pairs, our_view, _) = peer, ours
-    gaps = []
-    for row in range(min(pictures, len(our_pairs))):
-        theirs = classic.pil_to_tensor(their_view.resized(their_pairs.image(row), 0, row))
-        gaps.append((our_view(our_pairs.image(row), 0, row).int() - theirs.int()).abs())
-    together = torch.stack(gaps)
+    gaps = [ours.picture(row).int() - classic.pil_to_tensor(peer.picture(row)).int() for row in range(64)]
+    together = torch.stack(gaps).abs()
     return {"largest": int(together.max()), "mean": float(together.float().mean())}
 
 
-def measure(ways: dict[str, Way], workers: int | None, rounds: int) -> list[dict]:
-    """One row a way: pictures per second of every round, through a loop (workers None) or the loader."""
+def measure(ways: dict[str, Stream], workers: int | None, rounds: int) -> list[dict]:
+    """One row a way: pictures per second of every round, in a loop (workers None) or through a DataLoader."""
     speeds: list[dict[str, float]] = []
     for turn in range(rounds + 1):
         # Every round in another order: who comes after whom must not favour anybody.
         order = np.random.default_rng(turn).permutation(list(ways))
-        found = {
-            name: speed(alone(ways[name]) if workers is None else loaded(ways[name], workers, turn), workers)
-            for name in order
-        }
+        found = {name: speed(ways[name](workers, turn), workers) for name in order}
         if turn:  # the first round warms up
             speeds.append(found)
     return [
@@ -212,24 +231,6 @@ def measure(ways: dict[str, Way], workers: int | None, rounds: int) -> list[dict
         }
         for name in ways
     ]
-
-
-def alone(way: Way) -> Iterator[Tensor]:
-    pairs, view, normalises = way
-    for start in range(0, min(len(pairs), 8 * BATCH), BATCH):
-        images = torch.stack([view(pairs.image(row), 0, row) for row in range(start, start + BATCH)])
-        yield normalised(images) if normalises else images
-
-
-def loaded(way: Way, workers: int, epoch: int) -> Iterator[Tensor]:
-    pairs, view, normalises = way
-    tokenize = open_clip.get_tokenizer("ViT-B-16")
-    for batch in batches(pairs, view, tokenize, batch=BATCH, seed=0, epoch=epoch, workers=workers):
-        yield normalised(batch.images) if normalises else batch.images
-
-
-def normalised(images: Tensor) -> Tensor:
-    return images.to(torch.float32).div_(255).sub_(MEAN).div_(STD)
 
 
 def speed(stream: Iterator[Tensor], workers: int | None) -> float:

@@ -39,6 +39,8 @@ def caption_choice(first_caption: np.ndarray, row: int, seed: int, epoch: int) -
     Every caption comes up once in as many epochs as the picture has captions, from a start of its own.
     """
     start, end = int(first_caption[row]), int(first_caption[row + 1])
+    if end - start == 1:
+        return start
     offset = int(np.random.Generator(np.random.Philox(key=[seed, row])).integers(end - start))
     return start + (offset + epoch) % (end - start)
 
@@ -78,8 +80,9 @@ class _Collate:
             self.pairs.captions(int(row))[int(position - self.pairs.first_caption[row])]
             for row, _, position in good
         ]
+        # The channels of a pixel together, as the models want them.
         images = (
-            torch.stack([image for _, image, _ in good])
+            torch.stack([image.permute(1, 2, 0) for _, image, _ in good]).permute(0, 3, 1, 2)
             if good
             else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
         )

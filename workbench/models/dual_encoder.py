@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from workbench.errors import SettingError
 from workbench.files import sha256_of_json, write_json
-from workbench.models.transform import ImageTransform
+from workbench.models.transform import ImageTransform, normalised
 
 CONFIG_NAME = "open_clip_config.json"
 WEIGHTS_NAME = "open_clip_model.safetensors"
@@ -79,8 +79,7 @@ class DualEncoder(nn.Module):
     ) -> Float[Tensor, "batch dim"]:
         """Embeddings, of any norm, of pictures that went through `transform`; the mean colour where not
         `seen`."""
-        # In place: every copy of a batch of pictures costs more than what is done to it.
-        pixels = images.to(self.mean.dtype, copy=True).div_(255).sub_(self.mean).div_(self.std)
+        pixels = normalised(images, self.mean, self.std)
         if seen is not None:
             pixels = pixels * seen
         # Convolutions are faster on CPUs and GPUs alike with the channels last.

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
@@ -40,7 +42,9 @@ class ImageTransform:
         if crop is not None:
             left, top = round(crop[0] * width), round(crop[1] * height)
             across, down = max(1, round(crop[2] * width)), max(1, round(crop[3] * height))
-            return self._resize(image[:, top : top + down, left : left + across], self.size)
+            part = image[:, top : top + down, left : left + across]
+            # Copied with the channels of a pixel together, which resizing is fastest on, and which it keeps.
+            return self._resize(part.permute(1, 2, 0).contiguous().permute(2, 0, 1), self.size)
         if self.resize_mode == "squash":
             return self._resize(image, self.size)
         ratios = (self.size[0] / height, self.size[1] / width)
@@ -79,3 +83,18 @@ def random_crop(seed: int, epoch: int, index: int, scale: tuple[float, float]) -
     # RandomResizedCrop does.
     side = float(np.sqrt(area))
     return (draw.uniform(0, 1 - side), draw.uniform(0, 1 - side), side, side)
+
+
+def normalised(
+    images: UInt8[Tensor, "batch 3 height width"],
+    mean: Float[Tensor, "1 3 1 1"],
+    std: Float[Tensor, "1 3 1 1"],
+) -> Float[Tensor, "batch 3 height width"]:
+    """Pictures as shares of 255 less the mean, in standard deviations; in memory a pixel's channels together.
+
+    In rows of pixels and in place, since a copy of a batch costs more than the arithmetic.
+    """
+    rows = images.permute(0, 2, 3, 1).flatten(2)
+    means, deviations = (each.flatten().repeat(images.shape[3]) for each in (mean, std))
+    pixels = rows.to(mean.dtype, copy=True).div_(255).sub_(means).div_(deviations)
+    return pixels.unflatten(2, (images.shape[3], 3)).permute(0, 3, 1, 2)
