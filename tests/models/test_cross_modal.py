@@ -1,4 +1,5 @@
-"""The cross-modal teacher against a slow version, one unpadded pair at a time, through torch's own attention."""
+"""The cross-modal teacher against a slow version, one unpadded pair at a time, through torch's own
+attention."""
 
 import itertools
 

@@ -1,8 +1,8 @@
 """The cross-modal teacher of DCLIP: a caption's words and a picture's regions attend to each other, and are
 pooled into one embedding of the pair.
 
-Everything is masked: what stands in the padding, NaN included, changes nothing, and the embedding of a pair does
-not depend on who else is in the batch (in the released code it does, down to a cosine of 0.62).
+Everything is masked: what stands in the padding, NaN included, changes nothing, and the embedding of a pair
+does not depend on who else is in the batch (in the released code it does, down to a cosine of 0.62).
 """
 
 import math
@@ -34,15 +34,15 @@ class CrossModalTeacher(nn.Module):
     """Bidirectional cross-attention between tokens T and regions R, both reading the originals, one layer.
 
     T' = LN(T + MHA(T, R, R)), R' = LN(R + MHA(R, T, T)); each side X is pooled by
-    a = softmax(cos(x_n, mean X) / tau), g(X) = sum a_n x_n; Z = 1/2 g(T') + 1/2 g(R') with `target` "mix" (the
-    released code), g(R') with "image" (the paper's words). Of dim 512 it has 2,103,296 parameters.
+    a = softmax(cos(x_n, mean X) / tau), g(X) = sum a_n x_n; Z = 1/2 g(T') + 1/2 g(R') with `target` "mix"
+    (the released code), g(R') with "image" (the paper's words). Of dim 512 it has 2,103,296 parameters.
 
     `interaction` "mean" puts the mean of the other side in attention's place, "none" nothing: the paper's
     ablations. `clusters` above 1: the rows of [T'; R'] (of R' with "image") are clustered on the sphere, each
-    cluster is pooled, and Z is the mean of the unit cluster vectors (for ViT-L/14). `rotary` turns queries and
-    keys by their place: a token's number, and the centre of a region's box. Raises ValueError for a width that
-    the heads, or the rotations, cannot share. DCLIP (arXiv 2505.21549); departures: masks everywhere, region
-    weights as a bias (its code has a formula and never calls it).
+    cluster is pooled, and Z is the mean of the unit cluster vectors (for ViT-L/14). `rotary` turns queries
+    and keys by their place: a token's number, and the centre of a region's box. Raises ValueError for a width
+    that the heads, or the rotations, cannot share. DCLIP (arXiv 2505.21549); departures: masks everywhere,
+    region weights as a bias (its code has a formula and never calls it).
     """
 
     def __init__(
@@ -92,9 +92,9 @@ class CrossModalTeacher(nn.Module):
 
         Masks are true where there is something. `region_weights` (see `region_weights`), zero or more, enter
         as log(weight + 1e-6) added to the logits of attention and pooling: equal weights change nothing.
-        `region_boxes` [x0, y0, x1, y1] in shares of the picture, only read with `rotary`. Rows of the maps sum
-        to 1 over the other side's valid entries. A side without valid entries is left out: its rows and maps
-        are 0 and Z is the other side's. ValueError for rotary attention without boxes.
+        `region_boxes` [x0, y0, x1, y1] in shares of the picture, only read with `rotary`. Rows of the maps
+        sum to 1 over the other side's valid entries. A side without valid entries is left out: its rows and
+        maps are 0 and Z is the other side's. ValueError for rotary attention without boxes.
         """
         tokens = tokens.masked_fill(~token_mask.unsqueeze(-1), 0.0)
         regions = regions.masked_fill(~region_mask.unsqueeze(-1), 0.0)
@@ -211,8 +211,9 @@ def region_weights(
 
 
 def _bias(mask: Tensor, weights: Tensor | None, like: Tensor) -> Tensor:
-    """What is added to the logits of these keys: minus infinity in the padding, else the log of the weight over
-    the mean weight, which leaves regions as a whole as strong beside words as they are without weights."""
+    """What is added to the logits of these keys: minus infinity in the padding, else the log of the weight
+    over the mean weight, which leaves regions as a whole as strong beside words as they are without
+    weights."""
     bias = torch.zeros_like(like[..., 0])
     if weights is not None:
         raised = (weights + EPSILON).masked_fill(~mask, 0.0)
