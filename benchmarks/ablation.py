@@ -107,9 +107,9 @@ def main() -> None:
     print(write_report(runs, chosen.runs / f"ablation_{chosen.ablation}.html"))
 
 
-def markdown(table, names: list[str]) -> str:
+def markdown(table, names: list[str], wanted: dict[tuple[str, str], str] = COLUMNS) -> str:
     """The README's table in percent: the baseline's values, then differences to it with 95 % intervals."""
-    columns = {key: words for key, words in COLUMNS.items() if key in table.index}
+    columns = {key: words for key, words in wanted.items() if key in table.index}
     lines = [
         f"| recipe | {' | '.join(columns.values())} |",
         f"|---|{'---|' * len(columns)}",

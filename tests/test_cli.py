@@ -29,6 +29,8 @@ COMMANDS = [
     "recipes",
     "show",
     "export",
+    "interpolate",
+    "mix",
     "assets",
     "doctor",
 ]
@@ -255,6 +257,59 @@ def test_compare_report_and_export(
     assert call("report", "a", "--out", page).output.split() == [str(page)]
     assert written == [(["<run a finished>"], page)]
     assert call("export", "a", tmp_path).output == f"local-dir:{tmp_path}\n"
+
+
+def test_models_between_two_are_written(tmp_path: Path) -> None:
+    import torch
+
+    from workbench.models.loading import load_dual_encoder
+
+    ends = [load_dual_encoder(str(ROOT / "tests" / "tiny_vit.json")) for _ in range(2)]
+    paths = [model.save(tmp_path / name) for model, name in zip(ends, "ab", strict=True)]
+    out = tmp_path / "between"
+    done = call("interpolate", *paths, "--alpha", 0.5, "--alpha", 0.25, "--out", out)
+    assert done.output == f"local-dir:{out / 'alpha-0.5'}\nlocal-dir:{out / 'alpha-0.25'}\n"
+    a, b, middle, quarter = (
+        load_dual_encoder(str(path)).clip.visual.proj
+        for path in (*paths, out / "alpha-0.5", out / "alpha-0.25")
+    )
+    torch.testing.assert_close(middle, (a + b) / 2)
+    torch.testing.assert_close(quarter, 0.75 * a + 0.25 * b)
+    with pytest.raises(SettingError, match=r"A = 'demo_student'.*random weights.*--pretrained"):
+        call("interpolate", "demo_student", paths[1], "--out", out)
+    with pytest.raises(SettingError, match="another architecture"):
+        call("interpolate", "demo_teacher", paths[1], "--pretrained", "demo_teacher", "--out", out)
+
+
+def test_training_sets_are_mixed(fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from workbench.data import mixtures, overlap
+
+    calls: dict[str, Any] = {}
+
+    def build(name: str) -> Any:
+        def stand_in(folder: Path, **options: Any) -> dict[str, Any]:
+            calls[name] = options
+            return {"finished": True, "settings": {}, "overlap": {"coco": 7}}
+
+        return stand_in
+
+    monkeypatch.setattr(mixtures, "build_mixture", build("clean"))
+    monkeypatch.setattr(overlap, "build_overlapping", build("overlap"))
+    done = call("mix", tmp_path, "--coco", "c.json", "--extra", "cc/*.tar", "--count", "extra=5", "--seed", 3)
+    assert calls["clean"]["counts"] == {"coco": 45_000, "flickr": 13_500, "extra": 5}
+    assert (calls["clean"]["coco"], calls["clean"]["extra"], calls["clean"]["seed"]) == (
+        Path("c.json"),
+        "cc/*.tar",
+        3,
+    )
+    assert done.output.endswith(f"data.source: {tmp_path}/*.jsonl\n")
+    done = call("mix", tmp_path, "--overlap", "--coco-captions", "captions_train2017.json")
+    assert calls["overlap"]["counts"] == {"coco": 50_000, "flickr": 15_000, "extra": 10_000}
+    assert calls["overlap"]["coco_captions"] == Path("captions_train2017.json")
+    assert '"coco": 7' in done.output
+    for wrong in ("cc=5", "extra=many", "extra=0"):
+        with pytest.raises(SettingError, match="--count"):
+            call("mix", tmp_path, "--count", wrong)
 
 
 def test_embed_needs_a_teacher(fake: Any) -> None:

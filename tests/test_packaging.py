@@ -74,7 +74,7 @@ FLOORS = (
     {"notebook_engine", "notebook_stop", "doctor"},
     {"notebook_runner"},
     {"sweep_plan", "terminal"},
-    {"sweeps"},
+    {"sweeps", "making"},
     {"cli"},
     {"__init__", "__main__"},
 )

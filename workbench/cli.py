@@ -12,10 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from workbench import making
 from workbench.errors import SettingError
 from workbench.plain_yaml import in_yaml
 from workbench.settings import assignments
-from workbench.terminal import exit_code, follow, number, print_rows, say_outcome, termination_as_interrupt
+from workbench.terminal import (
+    exit_code,
+    follow,
+    megabytes,
+    number,
+    print_rows,
+    say_outcome,
+    termination_as_interrupt,
+)
 
 if TYPE_CHECKING:
     from workbench.recipe import Recipe
@@ -115,11 +124,20 @@ def train(
     processes: Annotated[
         int, typer.Option(min=1, help="Processes that train together, one GPU each where there are GPUs.")
     ] = 1,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only build it all, with random weights, and say what it takes."),
+    ] = False,
 ) -> None:
-    """Train a student as a recipe says, or resume; Ctrl-C and SIGTERM save first."""
+    """Train what a recipe says (student, cross-modal teacher), or resume; Ctrl-C and SIGTERM save first."""
     import workbench
 
     loaded = _load(recipe, settings)
+    if dry_run:
+        from workbench.training.dry_run import dry_run as rehearse
+
+        print_rows(rehearse(loaded))
+        return
     if processes > 1 and "WORLD_SIZE" not in os.environ:
         run = follow(workbench.launch(loaded, processes, run_dir))
     else:
@@ -244,15 +262,9 @@ def show(recipe: RecipeName, settings: Settings = None) -> None:
     print(_load(recipe, settings).to_yaml(), end="")
 
 
-@app.command()
-def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    folder: Annotated[Path, typer.Argument(help="Where to; open_clip loads it as local-dir:FOLDER.")],
-) -> None:
-    """Write a run's student as a folder that plain open_clip loads."""
-    import workbench
-
-    print(f"local-dir:{workbench.Run(run).export(folder)}")
+app.command()(making.export)
+app.command()(making.interpolate)
+app.command()(making.mix)
 
 
 @app.command()
@@ -272,16 +284,7 @@ def assets(
         return
     from workbench.doctor import assets as packaged
 
-    rows = []
-    for asset in packaged():
-        rows.append(
-            (
-                asset.name,
-                f"{asset.path.stat().st_size / 1e6:.1f} MB" if asset.path else "not here",
-                asset.origin,
-            )
-        )
-    print_rows(rows)
+    print_rows([(each.name, megabytes(each.path), each.origin) for each in packaged()])
 
 
 @app.command()

@@ -61,7 +61,10 @@ class Asset(NamedTuple):
 
 def assets() -> list[Asset]:
     """The packaged weights, there or not."""
-    origins = {"demo_teacher": "trained with recipe teacher_demo from mobilenet_v2 and minilm; Apache-2.0"}
+    origins = {
+        "demo_teacher": "trained with recipe teacher_demo from mobilenet_v2 and minilm; Apache-2.0",
+        "scene_detector": "YOLOv8n trained from random weights on scenes with ultralytics; AGPL-3.0 (NOTICE)",
+    }
     shipped = [
         Asset(path.stem, path, origins.get(path.stem, "made with this workbench; Apache-2.0"))
         for path in sorted(ASSETS.glob("*.safetensors"))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -13,11 +13,14 @@ from workbench.plain_yaml import read_yaml, write_yaml
 from workbench.sections import (
     ASIDE,
     Concepts,
+    CrossModal,
     Data,
     Evaluation,
     Model,
     Objectives,
+    Regions,
     Section,
+    Student,
     Targets,
     TextTeacher,
     Training,
@@ -28,18 +31,25 @@ RECIPES = Path(__file__).parent / "recipes"
 
 
 class Recipe(Section):
-    """One experiment, complete: data, models, targets, objectives, training and evaluation. Immutable."""
+    """One experiment, complete: data, models, targets, objectives, training and evaluation. Immutable.
+
+    `trains`: the student, or the cross-modal teacher that students of other recipes learn from; its length,
+    batch and rate are those in `cross_modal`.
+    """
 
     name: str = Field(json_schema_extra=ASIDE)
     description: str = Field(default="", json_schema_extra=ASIDE)
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     allow_download: bool = Field(default=False, json_schema_extra=ASIDE)
+    trains: Literal["student", "cross_modal_teacher"] = "student"
     data: Data = Data()
-    student: Model
+    student: Student
     teacher: Model | None = None
     text_teacher: TextTeacher | None = None
     targets: Targets = Targets()
     concepts: Concepts = Concepts()
+    regions: Regions = Regions()
+    cross_modal: CrossModal = CrossModal()
     objectives: Objectives = Objectives()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
@@ -47,6 +57,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _settings_agree(self) -> "Recipe":
         weights, training = self.objectives.weights(), self.training
+        self._check_cross_modal()
         if not weights:
             raise SettingError(
                 "objectives",
@@ -73,6 +84,20 @@ class Recipe(Section):
             raise SettingError(
                 "training.warmup_steps", training.warmup_steps, problem, f"At most {training.steps}."
             )
+        if abs(sum(training.direction_weights) - 1) > 1e-6:
+            raise SettingError(
+                "training.direction_weights",
+                list(training.direction_weights),
+                "they are not 1 together",
+                "[0.5, 0.5]",
+            )
+        if training.loss_chunk and training.direction_weights != (0.5, 0.5):
+            raise SettingError(
+                "training.direction_weights",
+                list(training.direction_weights),
+                "losses in chunks take both directions alike",
+                "[0.5, 0.5], or training.loss_chunk=null",
+            )
         low, high = training.augmentation.crop_scale
         if low > high:
             raise SettingError(
@@ -82,6 +107,26 @@ class Recipe(Section):
                 f"[{high}, {low}]",
             )
         return self
+
+    def _check_cross_modal(self) -> None:
+        settings = self.cross_modal
+        if settings.epoch is not None and settings.epoch > settings.epochs and settings.run is None:
+            problem = f"the teacher is trained for {settings.epochs}"
+            raise SettingError("cross_modal.epoch", settings.epoch, problem, f"At most {settings.epochs}.")
+        if self.trains == "student":
+            return
+        if self.teacher is None:
+            problem = "a cross-modal teacher reads with frozen towers, and there are none"
+            raise SettingError("teacher", None, problem, "Set teacher.model.")
+        if settings.control == "null":
+            problem = "the null teacher is the caption's embedding and learns nothing"
+            raise SettingError("cross_modal.control", "null", problem, "none, text_only or shuffled_regions")
+        fresh = Training()
+        for name, here in (("epochs", "epochs"), ("steps", "epochs"), ("batch", "batch"), ("lr", "lr")):
+            value = getattr(self.training, name)
+            if value != getattr(fresh, name):
+                problem = f"for the cross-modal teacher cross_modal.{here} counts"
+                raise SettingError(f"training.{name}", value, problem, f"Set cross_modal.{here}.")
 
     @classmethod
     def load(cls, name_or_path: str | Path, overrides: Mapping[str, object] | None = None) -> "Recipe":

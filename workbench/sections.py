@@ -9,6 +9,7 @@ Whole = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Portion = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists; a frozen recipe holds tuples
 # Settings that change how a run is carried out and not what comes of it: they stay out of the fingerprint.
 ASIDE: dict[str, Any] = {"aside": True}
@@ -69,6 +70,18 @@ class Model(Section):
     frozen: Names = ()
 
 
+class Student(Model):
+    """The model that learns, and which of its parts do (`frozen` stays so whatever else is said).
+
+    `trainable_image`: "attention" is the projections of every attention block and of the embedding,
+    "last_stage" what follows the last change of resolution, "last_blocks" a quarter of a transformer's,
+    "lora" low-rank updates (package peft).
+    """
+
+    trainable_image: Literal["all", "attention", "last_stage", "last_blocks", "lora", "none"] = "all"
+    trainable_text: bool = True
+
+
 class Targets(Section):
     """What is cached of the teacher. `views`: crops per image that it and the student see, 0: whole."""
 
@@ -105,6 +118,50 @@ class Concepts(Section):
     labels: Literal["soft", "hard", "shuffled"] = "soft"
 
 
+class Regions(Section):
+    """The regions of pictures that the cross-modal teacher reads.
+
+    `proposer`: who finds them; "patches" are the places of the image tower's last feature map, without a
+    detector. `weights`: the detector's file, or one that is shipped (scene_detector). `limit`: at most so
+    many, the best by confidence x area. `confidence`, `overlap` (of two boxes) and `image_size` (null: the
+    detector's own) are the detector's.
+    """
+
+    proposer: Literal["yolo", "ground_truth", "grid", "random", "whole_image", "patches"] = "yolo"
+    weights: str = "scene_detector"
+    limit: Count = 16
+    confidence: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    overlap: Annotated[float, Field(gt=0, le=1)] = 0.7
+    image_size: Annotated[int, Field(ge=32)] | None = None
+
+
+class CrossModal(Section):
+    """The cross-modal teacher of DCLIP, and how it is trained; its frozen towers are `teacher`.
+
+    `run`: a finished run of it, null: trained first, where it is not yet. `epoch`: the one whose weights
+    teach, null: the last. `control`: "null" puts the caption's own embedding in its place, "text_only" takes
+    the regions away, "shuffled_regions" deals them to other pictures. `caption_pairing` "leak_free" matches
+    another caption of the picture than the one that was read. `weigh_regions`: by confidence, area and
+    likeness to the caption.
+    """
+
+    run: str | None = None
+    epoch: Count | None = None
+    control: Literal["none", "null", "text_only", "shuffled_regions"] = "none"
+    caption_pairing: Literal["same", "leak_free"] = "same"
+    interaction: Literal["attention", "mean", "none"] = "attention"
+    target: Literal["mix", "image"] = "mix"
+    heads: Count = 8
+    pooling_temperature: Positive = 2.0
+    clusters: Count = 1
+    rotary: bool = False
+    weigh_regions: bool = True
+    epochs: Count = 3
+    batch: Annotated[int, Field(ge=2)] = 32
+    lr: Positive = 1e-5
+    temperature: Positive = 0.05
+
+
 class Objectives(Section):
     """The weight of every term of the loss."""
 
@@ -118,6 +175,8 @@ class Objectives(Section):
     cosine: NotNegative = 0.0
     embedding: NotNegative = 0.0
     concepts: NotNegative = 0.0
+    cross_modal: NotNegative = 0.0
+    preservation: NotNegative = 0.0
 
     def weights(self) -> dict[str, float]:
         """Name to weight of the terms in use."""
@@ -137,7 +196,11 @@ class Masking(Section):
 
 
 class Training(Section):
-    """The optimisation: its length, batch, rates, and how often it is looked at and saved."""
+    """The optimisation: its length, batch, rates, and how often it is looked at and saved.
+
+    `scale`: a fixed multiplier of the student's cosines in the losses, null: its own, learned.
+    `direction_weights`: of image to text and of text to image in the task loss, 1 together.
+    """
 
     epochs: Positive = 10.0
     steps: Count | None = None
@@ -152,6 +215,8 @@ class Training(Section):
     eps: Positive = 1e-6
     warmup_steps: Whole = 50
     clip_norm: Positive | None = 1.0
+    scale: Positive | None = None
+    direction_weights: Annotated[tuple[Portion, Portion], Field(strict=False)] = (0.5, 0.5)
     lr_multipliers: dict[str, NotNegative] = {}
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", json_schema_extra=ASIDE)

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,11 @@ def say_outcome(manifest: dict[str, Any]) -> None:
 def number(value: float | None) -> str:
     """Four significant digits, or nothing."""
     return "" if value is None else f"{value:.4g}"
+
+
+def megabytes(path: Path | None) -> str:
+    """A file's size, or that it is not here."""
+    return f"{path.stat().st_size / 1e6:.1f} MB" if path else "not here"
 
 
 def print_rows(rows: list[tuple[Any, ...]]) -> None:

@@ -91,3 +91,10 @@ def test_two_sets_in_one_folder_want_a_prefix(tmp_path: Path) -> None:
 def test_scenes_bring_their_attributes() -> None:
     labelled = load_labelled("scenes:test_concepts/names")
     assert labelled.unseen.all() and labelled.attributes.of_image.shape[0] == len(labelled)
+
+
+def test_scenes_of_a_size_of_their_own() -> None:
+    labelled = load_labelled("scenes:test/names@40", image_size=32)
+    assert labelled.pairs.image(0).shape == (3, 40, 40)
+    with pytest.raises(SettingError, match=r"@big.*pixels.*@64"):
+        load_labelled("scenes:test/names@big")

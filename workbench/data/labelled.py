@@ -43,8 +43,8 @@ def load_labelled(
 
     `scenes:test/names` and `scenes:test/categories` (any split) are the embedded dataset's scenes of one
     object, labelled with the object or its category, with their attributes; classes are all that the split
-    shows. Raises `SettingError` where there is no such set, or more than `max_failed` of its images are
-    missing.
+    shows. `scenes:test/names@64` are those of 64 pixels a side, whatever `image_size` says. Raises
+    `SettingError` where there is no such set, or more than `max_failed` of its images are missing.
     """
     written = os.fspath(source)
     if written.startswith("scenes:"):
@@ -110,6 +110,12 @@ def _folder(path: Path, written: str, max_pixels: int, max_failed: float) -> Lab
 
 def _scenes(source: str, count: int, image_size: int, seed: int) -> Labelled:
     split, _, view = source.removeprefix("scenes:").partition("/")
+    view, at, pixels = view.partition("@")
+    if at and not pixels.isdigit():
+        raise SettingError(
+            "source", source, f"{pixels!r} is no number of pixels", "e.g. scenes:test/names@64"
+        )
+    image_size = int(pixels) if at else image_size
     if view not in VIEWS:
         raise SettingError(
             "source", source, "no such view of the embedded dataset", f"One of {', '.join(VIEWS)}."

@@ -11,7 +11,10 @@ from torch import Tensor
 from workbench.data.decode import BadSample
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
+from workbench.files import sha256_of_json
 from workbench.models.dual_encoder import DualEncoder
+
+_remembered: dict[str, dict[str, Tensor]] = {}  # digest of a text tower -> digest of captions -> embeddings
 
 
 @dataclass
@@ -31,14 +34,35 @@ class Embedded:
 
 @torch.no_grad()
 def encode_texts(model: DualEncoder, captions: Sequence[str], batch: int = 256) -> Tensor:
-    """Unit embeddings [N, D] of captions, on the CPU in float32."""
-    model.eval()
-    device = model.mean.device
-    parts = [
-        model.encode_text(model.tokenize(captions[start : start + batch]).to(device)).float().cpu()
-        for start in range(0, len(captions), batch)
-    ]
-    return torch.nn.functional.normalize(torch.cat(parts), dim=-1) if parts else torch.empty(0, model.dim)
+    """Unit embeddings [N, D] of captions, on the CPU in float32.
+
+    The same captions again, to a text tower of the same weights, are remembered: students whose text tower
+    stays frozen are validated and compared by their pictures alone.
+    """
+    if not captions:
+        return torch.empty(0, model.dim)
+    key = sha256_of_json(list(captions))
+    known = _remembered_of(model)
+    if key not in known:
+        model.eval()
+        device = model.mean.device
+        # Captions of one length together: where padding can be cut off there is little of it.
+        order = np.argsort([len(caption) for caption in captions], kind="stable")
+        embedded = torch.empty(len(captions), model.dim)
+        for start in range(0, len(captions), batch):
+            part = order[start : start + batch]
+            tokens = model.tokenize([captions[index] for index in part])
+            embedded[part] = model.encode_text(tokens.to(device)).float().cpu()
+        known[key] = torch.nn.functional.normalize(embedded, dim=-1)
+    return known[key].clone()
+
+
+def _remembered_of(model: DualEncoder) -> dict[str, Tensor]:
+    """What the text tower with these very weights has said so far; other towers' are forgotten."""
+    digest = model.text_digest()
+    if digest not in _remembered:
+        _remembered.clear()
+    return _remembered.setdefault(digest, {})
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ class DualEncoder(nn.Module):
     norm.
 
     `clip` is the plain open_clip module, `config` its open_clip configuration, `transform` and `tokenize`
-    make its inputs. `frozen` names modules of `clip` that neither learn nor update batch statistics.
+    make its inputs. `frozen` names modules of `clip` that neither learn nor update batch statistics; neither
+    do others of which no parameter learns. `fixed` names the parameters of the former, and those that the
+    architecture does not let learn (positions made of sines).
     """
 
     clip: Any  # open_clip's classes share no base that says what they can
@@ -51,6 +53,7 @@ class DualEncoder(nn.Module):
                     "student.frozen", name, "the model has no such module", nearest(name, modules)
                 )
             modules[name].requires_grad_(False)
+        self.fixed = tuple(name for name, parameter in clip.named_parameters() if not parameter.requires_grad)
         self.train(self.training)
 
     @property
@@ -70,6 +73,11 @@ class DualEncoder(nn.Module):
         modules = dict(self.clip.named_modules())
         for name in self.frozen:
             modules[name].eval()
+        # A layer that learns nothing should not change by what it sees either (BatchNorm), nor drop anything.
+        for module in self.clip.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                module.eval()
         return self
 
     def encode_image(
@@ -108,10 +116,6 @@ class DualEncoder(nn.Module):
 
     def fingerprint(self) -> dict[str, str]:
         """What determines its embeddings: hashes of configuration, weights and tokenizer."""
-        weights = hashlib.sha256()
-        for name, tensor in sorted(self.clip.state_dict().items()):
-            weights.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-            weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         probe = self.tokenizer(
             ["two red apples", "a photo of the Eiffel tower, 1889", "naïve façade 🙂 (x_1)"]
         )
@@ -121,8 +125,14 @@ class DualEncoder(nn.Module):
             "model": sha256_of_json(shape),
             "transform": sha256_of_json(self.config["preprocess_cfg"]),
             "tokenizer": sha256_of_json(probe.tolist()),
-            "weights": weights.hexdigest(),
+            "weights": _digest(self.clip.state_dict()),
         }
+
+    def text_digest(self) -> str:
+        """What determines its embeddings of captions, as one hash."""
+        weights = self.clip.state_dict()
+        text = {name: value for name, value in weights.items() if not name.startswith(("visual.", "logit_"))}
+        return sha256_of_json([self.config["model_cfg"]["text_cfg"], _digest(text)])
 
     def save(self, folder: Path) -> Path:
         """Write a folder that `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads without this
@@ -139,6 +149,15 @@ class DualEncoder(nn.Module):
         }
         save_file(weights, folder / WEIGHTS_NAME)
         return folder
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    """Hash of named tensors, whatever their order."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        found.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -56,6 +56,15 @@ class ImageTransform:
             return F.pad(image, padding, fill=float(self.fill_color))
         return F.center_crop(image, list(self.size))
 
+    def visible(self, height: int, width: int) -> Crop:
+        """The part of a picture of this size that the plain view shows; larger than it where it is padded."""
+        if self.resize_mode == "squash":
+            return 0.0, 0.0, 1.0, 1.0
+        ratios = (self.size[0] / height, self.size[1] / width)
+        ratio = min(ratios) if self.resize_mode == "longest" else max(ratios)
+        across, down = self.size[1] / (width * ratio), self.size[0] / (height * ratio)
+        return (1 - across) / 2, (1 - down) / 2, across, down
+
     def _resize(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         if tuple(image.shape[1:]) == size:
             return image

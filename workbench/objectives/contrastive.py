@@ -24,6 +24,7 @@ def contrastive_loss(
     *,
     rows: slice | None = None,
     chunk: int | None = None,
+    direction_weights: tuple[float, float] = (0.5, 0.5),
 ) -> Loss:
     """Symmetric InfoNCE, mean over the batch: 1/2 [CE(Z, I) + CE(Z^T, I)], Z = scale * image_hat text_hat^T.
 
@@ -31,21 +32,25 @@ def contrastive_loss(
     multiplies the cosine similarities. With `rows`, only these image and text queries' share of that mean is
     computed (n x batch logits): over slices that partition the batch the shares add up to the whole, and so
     do their gradients, which is how several processes divide one loss over gathered embeddings. With `chunk`,
-    only so many queries at a time: the same value and gradients in O(chunk x batch) memory. Raises ValueError
-    where batch sizes or widths differ. Radford et al. 2021 (CLIP), figure 3.
+    only so many queries at a time: the same value and gradients in O(chunk x batch) memory.
+    `direction_weights` are those of images that look for their text and of texts that look for their image,
+    in place of the halves. Raises ValueError where batch sizes or widths differ, and for unequal directions
+    in chunks. Radford et al. 2021 (CLIP), figure 3.
     """
     batch = check_batch("contrastive_loss", image=image, text=text)
     check_width("contrastive_loss", image=image, text=text)
     check_chunk("contrastive_loss", chunk)
+    if chunk and direction_weights != (0.5, 0.5):
+        raise ValueError(f"contrastive_loss: direction_weights {direction_weights} cannot be had in chunks")
     if chunk:
         return chunked_matching(image, text, scale, chunk, rows, both=True) / (2 * batch)
     image, text = unit(image, text)
     if rows is not None:
-        total = matching(image, text, scale, rows) + matching(text, image, scale, rows)
+        directions = matching(image, text, scale, rows), matching(text, image, scale, rows)
     else:  # one matrix serves both directions
         scores = logits(image, text, scale)
-        total = matching_loss(scores, 0) + matching_loss(scores.T, 0)
-    return total / (2 * batch)
+        directions = matching_loss(scores, 0), matching_loss(scores.T, 0)
+    return (direction_weights[0] * directions[0] + direction_weights[1] * directions[1]) / batch
 
 
 def matching(query: Embeddings, key: Embeddings, scale: Scale, rows: slice | None) -> Loss:

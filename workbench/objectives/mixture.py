@@ -35,6 +35,7 @@ class Batch(NamedTuple):
     masked_image: Tensor
     text_target: Tensor
     soft_labels: Tensor
+    cross_modal_target: Tensor
     rows: slice | None
     chunk: int | None
 
@@ -63,7 +64,10 @@ class Term(NamedTuple):
 
 
 def _task(parts: "Mixture", b: Batch) -> Tensor:
-    return contrastive_loss(*b.student, b.student_scale, rows=b.rows, chunk=b.chunk)
+    weights = parts.direction_weights
+    return contrastive_loss(
+        *b.student, b.student_scale, rows=b.rows, chunk=b.chunk, direction_weights=weights
+    )
 
 
 def _crd(parts: "Mixture", b: Batch) -> Tensor:
@@ -109,6 +113,14 @@ def _concepts(parts: "Mixture", b: Batch) -> Tensor:
     return concept_loss(*b.student, b.soft_labels, parts.concept_classifier, rows=b.rows)
 
 
+def _cross_modal(parts: "Mixture", b: Batch) -> Tensor:
+    return cosine_distillation(b.projected_image, b.cross_modal_target, rows=b.rows)
+
+
+def _preservation(parts: "Mixture", b: Batch) -> Tensor:
+    return cosine_distillation(b.projected_image, b.teacher_image, rows=b.rows)
+
+
 _TEACHER = ("teacher_image", "teacher_text")
 
 TERMS: dict[str, Term] = {
@@ -122,6 +134,8 @@ TERMS: dict[str, Term] = {
     "cosine": Term(_cosine, reads=_TEACHER, projected=True),
     "embedding": Term(_embedding, reads=("text_target",)),
     "concepts": Term(_concepts, reads=("soft_labels",)),
+    "cross_modal": Term(_cross_modal, reads=("cross_modal_target",), projected=True),
+    "preservation": Term(_preservation, reads=("teacher_image",), projected=True),
 }
 
 
@@ -146,11 +160,14 @@ class Mixture(nn.Module):
         target_dim: int | None = None,
         concepts: int | None = None,
         chunk: int | None = None,
+        direction_weights: tuple[float, float] = (0.5, 0.5),
     ) -> None:
         super().__init__()
-        _check(weights, {"teacher_image": teacher_dim, "text_target": target_dim, "soft_labels": concepts})
+        widths = {"text_target": target_dim, "soft_labels": concepts}
+        _check(weights, {**widths, "teacher_image": teacher_dim, "cross_modal_target": teacher_dim})
         self.weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
         self.chunk = chunk
+        self.direction_weights = direction_weights
         self.image_head: nn.Module = nn.Identity()
         self.text_head: nn.Module = nn.Identity()
         projects = any(TERMS[name].projected for name in self.weights)
@@ -198,6 +215,7 @@ class Mixture(nn.Module):
         masked_image: Embeddings | None = None,
         text_target: Embeddings | None = None,
         soft_labels: Embeddings | None = None,
+        cross_modal_target: Embeddings | None = None,
         rows: slice | None = None,
     ) -> tuple[Loss, dict[str, Loss]]:
         """The weighted sum, and every active term's unweighted value (of task and CRD in chunks, which share
@@ -206,8 +224,9 @@ class Mixture(nn.Module):
         Embeddings are [batch, dim], gathered from all processes where there are several; `rows` is then this
         process's slice of them, and the values are its share of the batch mean. `masked_image` are the
         student's embeddings of masked images in the teacher's width, `text_target` standardised caption
-        embeddings of a language model, `soft_labels` distributions over concepts. ValueError where a term
-        lacks what it reads.
+        embeddings of a language model, `soft_labels` distributions over concepts, `cross_modal_target` the
+        cross-modal teacher's embeddings of the pairs, in the teacher's width. ValueError where a term lacks
+        what it reads.
         """
         optional = {
             "teacher_image": teacher_image,
@@ -216,6 +235,7 @@ class Mixture(nn.Module):
             "masked_image": masked_image,
             "text_target": text_target,
             "soft_labels": soft_labels,
+            "cross_modal_target": cross_modal_target,
         }
         for name in self.weights:
             missing = [argument for argument in TERMS[name].reads if optional[argument] is None]
@@ -257,6 +277,7 @@ def _check(weights: Mapping[str, int | float], widths: Mapping[str, int | None])
         "teacher_image": "a teacher",
         "text_target": "a text teacher",
         "soft_labels": "a text teacher's concepts",
+        "cross_modal_target": "a cross-modal teacher",
     }
     for name, weight in weights.items():
         setting = f"objectives.{name}"

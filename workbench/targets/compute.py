@@ -77,7 +77,7 @@ def compute_targets(
     @torch.no_grad()
     def images(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
         values = np.full((views, rows.stop - rows.start, teacher.dim), np.nan, dtype=np.float32)
-        pictures, bad = _readable(pairs, rows)
+        pictures, bad = readable(pairs, rows)
         for view in range(views):
             ready = [
                 model.transform(picture, random_crop(recipe.seed, view, row, crops))
@@ -114,7 +114,8 @@ def compute_targets(
     )
 
 
-def _readable(pairs: Pairs, rows: slice) -> tuple[dict[int, Tensor], dict[int, str]]:
+def readable(pairs: Pairs, rows: slice) -> tuple[dict[int, Tensor], dict[int, str]]:
+    """The pictures of these rows that can be read, and why the others cannot, by row."""
     pictures: dict[int, Tensor] = {}
     bad: dict[int, str] = {}
     for row in range(rows.start, rows.stop):

@@ -45,7 +45,11 @@ class View:
 
 class Lookup:
     """What a step is given for a batch: pictures, tokens, masks, and what the teachers say, from their
-    stores."""
+    stores.
+
+    `pair`: the cross-modal teacher's embeddings, by caption. `text_is_known`: the student's text tower is the
+    teacher's and stays so, and its embeddings are looked up too.
+    """
 
     def __init__(
         self,
@@ -55,12 +59,16 @@ class Lookup:
         store: TargetStore | None,
         scale: float | None,
         knowledge: KnowledgeTargets | None,
+        pair: np.ndarray | None = None,
+        text_is_known: bool = False,
     ) -> None:
         self.recipe = recipe
         self.device = device
         self.store = store
         self.scale = scale
         self.knowledge = knowledge
+        self.pair = pair
+        self.text_is_known = text_is_known
         self.best_r2 = None
         if knowledge is not None and recipe.objectives.embedding:
             some = np.random.default_rng(recipe.seed).permutation(len(knowledge.raw))[:R2_SAMPLE]
@@ -73,7 +81,10 @@ class Lookup:
         if self.patches:
             ratio = self.recipe.training.masking.ratio
             kept = kept_patches(self.recipe.seed, epoch, batch.rows, self.patches, ratio).to(self.device)
-        return Inputs(batch.images.to(self.device), batch.tokens.to(self.device), kept)
+        text = None
+        if self.text_is_known and self.store is not None:
+            text = self._tensor(self.store.rows("text", batch.caption))
+        return Inputs(batch.images.to(self.device), batch.tokens.to(self.device), kept, text)
 
     def targets(self, batch: Batch, epoch: int) -> Targets:
         """What the teachers say about a batch; what the recipe does not need stays None."""
@@ -83,6 +94,8 @@ class Lookup:
             image = self.store.rows("image", batch.rows, epoch % views if views else 0)
             text = self.store.rows("text", batch.caption)
             found = Targets(self._tensor(image), self._tensor(text), self.scale)
+        if self.pair is not None:
+            found = found._replace(cross_modal_target=self._tensor(self.pair[batch.caption]))
         if self.knowledge is not None:
             weights = self.recipe.objectives
             if weights.embedding:

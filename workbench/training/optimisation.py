@@ -16,11 +16,13 @@ from workbench.objectives import Mixture
 
 
 class Inputs(NamedTuple):
-    """What a learner is given of a batch: uint8 pictures, tokens, and the patches that a masked one keeps."""
+    """What a learner is given of a batch: uint8 pictures, tokens, the patches that a masked one keeps, and
+    embeddings of the captions where these are known (of a text tower that stays as it is)."""
 
     images: Tensor
     tokens: Tensor
     kept: Tensor | None = None
+    text: Tensor | None = None
 
     def part(self, rows: slice) -> "Inputs":
         """The same of some of its pairs."""
@@ -41,30 +43,38 @@ class Outputs(NamedTuple):
 
 class Targets(NamedTuple):
     """What teachers say about a batch: an image-text teacher's embeddings and scale, a language model's
-    embeddings of the captions, and the captions' concepts."""
+    embeddings of the captions, the captions' concepts, and a cross-modal teacher's embeddings of the
+    pairs."""
 
     teacher_image: Tensor | None = None
     teacher_text: Tensor | None = None
     teacher_scale: float | None = None
     text_target: Tensor | None = None
     soft_labels: Tensor | None = None
+    cross_modal_target: Tensor | None = None
 
 
 class Learner(nn.Module):
     """All that learns, in one module for optimiser, process group and checkpoint: the student and the
-    mixture's heads."""
+    mixture's heads. `scale`: of the cosines in the losses, None: the student's own."""
 
-    def __init__(self, student: DualEncoder, mixture: Mixture) -> None:
+    def __init__(self, student: DualEncoder, mixture: Mixture, scale: float | None = None) -> None:
         super().__init__()
         self.student = student
         self.mixture = mixture
+        self.scale = scale
 
-    def forward(self, images: Tensor, tokens: Tensor, kept: Tensor | None = None) -> Outputs:
-        image, text = self.student.encode_image(images), self.student.encode_text(tokens)
+    def forward(
+        self, images: Tensor, tokens: Tensor, kept: Tensor | None = None, text: Tensor | None = None
+    ) -> Outputs:
+        image = self.student.encode_image(images)
+        if text is None:
+            text = self.student.encode_text(tokens)
         masked = None
         if kept is not None:
             masked = self.mixture.image_head(encode_masked_image(self.student, images, kept))
-        return Outputs(image, text, *self.mixture.project(image, text), masked, self.student.scale)
+        scale = self.student.scale if self.scale is None else image.new_tensor(self.scale)
+        return Outputs(image, text, *self.mixture.project(image, text), masked, scale)
 
 
 def parameter_groups(

@@ -15,6 +15,7 @@ from workbench.recipe import Recipe, differences
 if TYPE_CHECKING:
     import pandas
 
+    from workbench.models.cross_modal import CrossModalTeacher
     from workbench.models.dual_encoder import DualEncoder
     from workbench.training.checkpoint import Checkpoint
 
@@ -130,11 +131,19 @@ class Run:
         Raises SettingError where there is no such checkpoint; `training.keep: all` keeps every epoch.
         """
         from workbench.models.loading import load_dual_encoder
+        from workbench.models.low_rank import merge_lora
+        from workbench.models.trainable import set_trainable
 
         recipe = self.recipe
+        if recipe.trains != "student":
+            problem = "it trained a cross-modal teacher, which is no two-tower model"
+            raise SettingError("run", str(self.path), problem, "`.cross_modal_teacher()`, or a student's run")
         saved = self._checkpoint(epoch)
         model = load_dual_encoder(
-            recipe.student.model, setting="student", allow_download=recipe.allow_download
+            recipe.student.model,
+            frozen=recipe.student.frozen,
+            setting="student",
+            allow_download=recipe.allow_download,
         )
         prefix = "student.clip."
         weights = {
@@ -142,8 +151,30 @@ class Run:
             for name, value in saved.tensors.items()
             if name.startswith(prefix)
         }
-        model.clip.load_state_dict(weights)
+        if recipe.student.trainable_image == "lora":
+            # Low-rank additions are put on, filled, and added up: what comes back is a plain model.
+            set_trainable(model, "lora", recipe.student.trainable_text)
+            model.clip.load_state_dict(weights)
+            merge_lora(model)
+        else:
+            model.clip.load_state_dict(weights)
         return model.eval()
+
+    def cross_modal_teacher(self, epoch: int | None = None) -> "CrossModalTeacher":
+        """The cross-modal teacher that this run trained, in evaluation mode: as last saved, or after `epoch`.
+
+        Raises SettingError for a student's run, and where there is no such checkpoint.
+        """
+        from workbench.targets.cross_modal import new_teacher
+
+        recipe = self.recipe
+        if recipe.trains != "cross_modal_teacher":
+            problem = "it trained a student"
+            raise SettingError("run", str(self.path), problem, "`.model()`, or a run of e.g. dclip_teacher")
+        saved = self._checkpoint(epoch)
+        teacher = new_teacher(recipe, len(saved.tensors["token_norm.weight"]))
+        teacher.load_state_dict(saved.tensors)
+        return teacher.eval()
 
     def _checkpoint(self, epoch: int | None) -> "Checkpoint":
         from workbench.training import checkpoint

@@ -18,6 +18,7 @@ from workbench.evaluation.encode import encode_pairs
 from workbench.evaluation.retrieval import retrieval_metrics
 from workbench.files import write_json
 from workbench.models.loading import load_dual_encoder
+from workbench.models.trainable import set_trainable, trainable_parameters
 from workbench.objectives import Mixture
 from workbench.recipe import Recipe
 from workbench.targets.compute import compute_targets, load_teacher
@@ -31,6 +32,7 @@ from workbench.training.journal import Journal
 from workbench.training.machine import accelerate_on, versions
 from workbench.training.optimisation import Learner, agree, backward, parameter_groups, schedule
 from workbench.training.run import Run, claim_folder, default_folder, locked
+from workbench.training.teacher import pair_targets, train_teacher
 
 MAX_BAD_STEPS = 3
 
@@ -43,6 +45,8 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
     machine give identical weights on a CPU, interrupted or not. Raises SettingError for a setting that cannot
     work.
     """
+    if recipe.trains == "cross_modal_teacher":
+        return train_teacher(recipe, run_dir)
     folder = Path(run_dir) if run_dir is not None else default_folder(recipe)
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
@@ -78,12 +82,20 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
             allow_download=recipe.allow_download,
             setting="student",
         )
+        set_trainable(student, recipe.student.trainable_image, recipe.student.trainable_text)
+        if recipe.training.scale is not None:
+            student.clip.logit_scale.requires_grad_(False)
         teacher = load_teacher(recipe) if recipe.teacher else None
         store, unreadable = None, {}
         if teacher:
             store = compute_targets(recipe, pairs, teacher, device=accelerator.device, rank=rank, world=world)
             unreadable = store.bad_rows["image"]
             check_failures(unreadable.values(), len(pairs), recipe)
+        pair = None
+        if teacher and recipe.objectives.cross_modal:
+            pair = pair_targets(
+                recipe, pairs, teacher, folder, device=accelerator.device, rank=rank, world=world
+            )
         if main:
             knowledge_targets(recipe, pairs, folder / "knowledge")
         accelerator.wait_for_everyone()
@@ -95,15 +107,21 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
             target_dim=knowledge.dim if knowledge else None,
             concepts=knowledge.clusters if knowledge else None,
             chunk=recipe.training.loss_chunk,
+            direction_weights=recipe.training.direction_weights,
         )
         scale = teacher.scale if teacher else None
-        lookup = Lookup(recipe, student, accelerator.device, store, scale, knowledge)
+        text_is_known = bool(
+            teacher
+            and not trainable_parameters(student)["text"]
+            and student.text_digest() == teacher.model.text_digest()
+        )
+        lookup = Lookup(recipe, student, accelerator.device, store, scale, knowledge, pair, text_is_known)
         del teacher  # its targets stay, its weights need not
         check_micro_batch(recipe, student)
         pairs = decoded_pairs(recipe, pairs, rank=rank, world=world)
 
         # ---- optimiser and length
-        learner = Learner(student, mixture)
+        learner = Learner(student, mixture, recipe.training.scale)
         groups = parameter_groups(learner, recipe.training.weight_decay, recipe.training.lr_multipliers)
         optimiser = torch.optim.AdamW(
             groups, lr=recipe.training.lr, betas=recipe.training.betas, eps=recipe.training.eps

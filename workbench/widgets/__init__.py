@@ -1,7 +1,16 @@
 """What a notebook shows that moves or answers."""
 
+from workbench.widgets.attention_example import AttentionExample
+from workbench.widgets.attention_explorer import AttentionExplorer
 from workbench.widgets.cluster_explorer import ClusterExplorer, Grouping
 from workbench.widgets.picture_search import PictureSearch
 from workbench.widgets.training_monitor import TrainingMonitor
 
-__all__ = ["ClusterExplorer", "Grouping", "PictureSearch", "TrainingMonitor"]
+__all__ = [
+    "AttentionExample",
+    "AttentionExplorer",
+    "ClusterExplorer",
+    "Grouping",
+    "PictureSearch",
+    "TrainingMonitor",
+]

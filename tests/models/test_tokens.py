@@ -1,0 +1,64 @@
+"""Words and patches: what pools to the model's own embeddings, whatever the tower."""
+
+import pytest
+import torch
+
+from workbench.models.loading import load_dual_encoder
+from workbench.models.tokens import caption_tokens, patch_tokens, word_mask, words
+
+CAPTIONS = ["a red apple left of a dog", "two!", ""]
+
+
+@pytest.fixture(scope="module", params=["demo_teacher", "vit_tiny_16", "swin_tiny", "tests/tiny_vit.json"])
+def model(request: pytest.FixtureRequest):
+    torch.manual_seed(0)
+    return load_dual_encoder(request.param).eval()
+
+
+def test_words_are_neither_start_nor_end_nor_padding(model) -> None:
+    ids = model.tokenize(CAPTIONS)
+    assert word_mask(model, ids).sum(1).tolist() == [7, 2, 0]
+    assert words(model, CAPTIONS[0]) == ["a", "red", "apple", "left", "of", "a", "dog"]
+    assert words(model, "!!") in (["!", "!"], ["!!"]) and len(words(model, "")) == 1
+
+
+def test_a_caption_without_words_has_its_embedding_for_a_token(model) -> None:
+    found = caption_tokens(model, model.tokenize(CAPTIONS))
+    assert found.mask.sum(1).tolist() == [7, 2, 1]
+    torch.testing.assert_close(found.tokens[2][found.mask[2]][0], found.pooled[2])
+    torch.testing.assert_close(found.pooled, model.encode_text(model.tokenize(CAPTIONS)))
+
+
+def test_the_token_that_a_tower_pools_is_its_embedding() -> None:
+    torch.manual_seed(0)
+    model = load_dual_encoder("vit_tiny_16").eval()
+    ids = model.tokenize(CAPTIONS[:1])
+    everything = torch.ones_like(ids, dtype=torch.bool)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workbench.models.tokens.word_mask", lambda *_: everything)
+        found = caption_tokens(model, ids)
+    end = int(ids[0].argmax())
+    torch.testing.assert_close(found.tokens[0, end], found.pooled[0])
+
+
+def test_patches_of_a_flat_picture_pool_to_its_embedding() -> None:
+    """A tower that takes the mean of its places and has a linear head: the mean of the patches is the
+    embedding."""
+    torch.manual_seed(0)
+    model = load_dual_encoder("resnet18").eval()
+    images = torch.randint(0, 256, (2, 3, *model.transform.size), dtype=torch.uint8)
+    patches = patch_tokens(model, images)
+    assert patches.shape == (2, 49, 512)
+    torch.testing.assert_close(patches.mean(1), model.encode_image(images), atol=1e-4, rtol=1e-3)
+
+
+def test_patches_lie_in_the_order_of_rows(model) -> None:
+    height, width = model.transform.size
+    images = torch.full((1, 3, height, width), 127, dtype=torch.uint8)
+    before = patch_tokens(model, images)
+    side = round(before.shape[1] ** 0.5)
+    assert side**2 == before.shape[1] and before.shape[2] == model.dim
+    images[:, :, : height // side, -(width // side) :] = 255  # the last place of the first row
+    change = (patch_tokens(model, images) - before).norm(dim=-1)[0]
+    assert change[side - 1] > change[(side - 1) * side]  # which the last row's first would be, by columns
+    assert "forward_features" not in vars(getattr(model.clip.visual, "trunk", model.clip.visual))

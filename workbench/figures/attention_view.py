@@ -1,0 +1,91 @@
+"""A picture, the attention in both directions and the pooling weights in one figure, word by word in line."""
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+from workbench.figures.boxes import SIDE
+from workbench.figures.style import INK, QUIET, template
+
+TOP, BOTTOM = 132, 34  # pixels above (title, subtitle, headings) and below the plots
+BARS, GAP = 56, 84  # pixels: the bars of regions, and the room above them
+# Of the width: where the maps begin, how wide one is, what is between two, and the bars of words.
+MAPS, WIDE, BETWEEN, LYING = 0.44, 0.19, 0.025, 0.1
+
+
+def attention_view(
+    picture: go.Figure,
+    token_to_region: go.Figure,
+    region_to_token: go.Figure,
+    pooling: go.Figure,
+    *,
+    title: str,
+    subtitle: str = "",
+) -> go.Figure:
+    """One figure out of those of `picture_with_boxes`, `attention_heatmap` (plain, and turned) and
+    `pooling_bars`: the picture on the left, then the maps and the bars with a line for every word."""
+    words = len(token_to_region.layout.yaxis.tickvals)
+    row = min(60, max(20, 190 // words))
+    tall = max(SIDE, row * words + GAP + BARS)
+    first, second = MAPS, MAPS + WIDE + BETWEEN
+    third = second + WIDE + BETWEEN
+    lines = [1 - row * words / tall, 1.0]
+    below = [max(0.0, lines[0] - (GAP + BARS) / tall), lines[0] - GAP / tall]
+    of_words = [trace for trace in pooling.data if trace.xaxis == "x"]
+    of_regions = [trace for trace in pooling.data if trace.xaxis == "x2"]
+    parts = (
+        (picture.data, "x", "y"),
+        (token_to_region.data, "x2", "y2"),
+        (region_to_token.data, "x3", "y2"),
+        (of_words, "x4", "y2"),
+        (of_regions, "x5", "y5"),
+    )
+    traces = [_moved(trace, x, y) for data, x, y in parts for trace in data]
+    return go.Figure(traces).update_layout(
+        template=template(),
+        title={"text": title, "subtitle": {"text": subtitle}, "y": 1 - 26 / (tall + TOP + BOTTOM)},
+        height=tall + TOP + BOTTOM,
+        margin={"l": 10, "r": 10, "t": TOP, "b": BOTTOM},
+        showlegend=False,
+        dragmode=False,
+        hovermode="closest",
+        xaxis=_axis(picture.layout.xaxis, domain=[0, 0.335]),
+        yaxis=_axis(picture.layout.yaxis, domain=[0, 1]),
+        xaxis2=_axis(token_to_region.layout.xaxis, domain=[first, first + WIDE], anchor="y2"),
+        yaxis2=_axis(token_to_region.layout.yaxis, domain=lines, anchor="x2"),
+        xaxis3=_axis(region_to_token.layout.xaxis, domain=[second, second + WIDE], anchor="y2"),
+        xaxis4=_axis(pooling.layout.xaxis, domain=[third, third + LYING], anchor="y2"),
+        xaxis5=_axis(pooling.layout.xaxis2, domain=[first, first + WIDE], anchor="y5"),
+        yaxis5=_axis(pooling.layout.yaxis2, domain=below, anchor="x5"),
+        annotations=[
+            *picture.layout.annotations,
+            _heading(first, 1.0, "words look at regions", "a row sums to 1"),
+            _heading(second, 1.0, "regions look at words", "a column sums to 1"),
+            _heading(third, 1.0, "pooling", "of words"),
+            _heading(first, below[1], "pooling", "of regions", above=20),
+        ],
+    )
+
+
+def _moved(trace: Any, x: str, y: str) -> dict[str, Any]:
+    return dict(trace.to_plotly_json()) | {"xaxis": x, "yaxis": y}
+
+
+def _axis(axis: Any, **more: Any) -> dict[str, Any]:
+    return dict(axis.to_plotly_json()) | more
+
+
+def _heading(x: float, y: float, text: str, note: str, above: int = 4) -> dict[str, Any]:
+    return {
+        "xref": "paper",
+        "yref": "paper",
+        "x": x,
+        "y": y,
+        "xanchor": "left",
+        "yanchor": "bottom",
+        "yshift": above,
+        "align": "left",
+        "showarrow": False,
+        "text": f'{text}<br><span style="color:{QUIET};font-size:11px">{note}</span>',
+        "font": {"size": 12.5, "color": INK},
+    }

@@ -1,0 +1,45 @@
+"""A model between two others of one architecture, weight by weight: WiSE-FT."""
+
+import copy
+
+import torch
+
+from workbench.errors import SettingError
+from workbench.models.dual_encoder import DualEncoder
+
+
+@torch.no_grad()
+def interpolate(a: DualEncoder, b: DualEncoder, alpha: float) -> DualEncoder:
+    """The model whose weights are (1 - `alpha`) a + `alpha` b, in evaluation mode; `a` and `b` stay as they
+    are.
+
+    The sum is taken in float32, of running statistics of batches too; 0 gives `a` and 1 gives `b` to the bit.
+    Buffers of whole numbers are `b`'s. Source: Wortsman et al. 2022, arXiv 2109.01903, where `a` is the
+    zero-shot and `b` the fine-tuned model. Raises SettingError where `alpha` lies outside [0, 1] or the two
+    are not of one architecture, transform and tokenizer.
+    """
+    if not 0 <= alpha <= 1:
+        raise SettingError("alpha", alpha, "no point between two models", "0 for A, 1 for B, or between")
+    _check_alike(a, b)
+    between = copy.deepcopy(b)
+    first = a.clip.state_dict()
+    for name, second in between.clip.state_dict().items():
+        if second.is_floating_point():
+            start = first[name].to(second.device, torch.float32)
+            second.copy_(torch.lerp(start, second.float(), alpha))
+    return between.eval()
+
+
+def _check_alike(a: DualEncoder, b: DualEncoder) -> None:
+    one, other = a.clip.state_dict(), b.clip.state_dict()
+    remedy = "Two states of one model: as it was before training, and after."
+    for name in sorted({*one, *other}):
+        shapes = [tuple(state[name].shape) if name in state else None for state in (one, other)]
+        if shapes[0] != shapes[1]:
+            problem = f"another architecture than A, where this is {shapes[0] or 'missing'}"
+            raise SettingError("B", f"{name} {shapes[1] or 'missing'}", problem, remedy)
+    first, second = a.fingerprint(), b.fingerprint()
+    for part in ("model", "transform", "tokenizer"):
+        if first[part] != second[part]:
+            problem = f"the {part} of B is configured unlike that of A"
+            raise SettingError("B", f"{part} {second[part][:12]}", problem, remedy)

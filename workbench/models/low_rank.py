@@ -1,0 +1,88 @@
+"""Low-rank additions (LoRA) to layers through peft, and their end: plain layers with the sum as weights."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from workbench.errors import SettingError
+from workbench.models.dual_encoder import DualEncoder
+
+RANK = 16
+SCALING = 1.0  # of the product of the two matrices
+
+
+def add_lora(module: nn.Module, targets: Sequence[nn.Module], setting: str) -> None:
+    """Put low-rank additions of rank `RANK`, at first zero, around `targets` inside `module`; nothing else of
+    it learns.
+
+    Source: Hu et al. 2021, arXiv 2106.09685. Raises SettingError, naming `setting`, without peft.
+    """
+    try:
+        import peft
+    except ImportError:
+        remedy = "pip install 'workbench[lora]', or another choice"
+        raise SettingError(setting, "lora", "it needs peft, which is not installed", remedy) from None
+    wanted = {id(target) for target in targets}
+    names = [re.escape(name) for name, inside in module.named_modules() if id(inside) in wanted]
+    config = peft.LoraConfig(r=RANK, lora_alpha=int(RANK * SCALING), target_modules="|".join(names))
+    config._register_custom_module({nn.MultiheadAttention: _exact_attention()})
+    peft.inject_adapter_in_model(config, module)
+
+
+@torch.no_grad()
+def merge_lora(model: DualEncoder) -> DualEncoder:
+    """Add the low-rank products to the weights and leave a plain open_clip model, in place: the same
+    embeddings, the names of the original's state dict, its image tower frozen. Returns the model."""
+    for name, layer in low_rank_layers(model).items():
+        if hasattr(layer, "unload_and_optionally_merge_module"):  # torch's attention: two layers in one
+            plain = layer.unload_and_optionally_merge_module(merge=True, safe_merge=False, adapter_names=None)
+        else:
+            layer.merge()
+            plain = layer.get_base_layer()
+        parent, _, child = name.rpartition(".")
+        setattr(model.clip.get_submodule(parent), child, plain)
+    return model
+
+
+def low_rank_layers(model: DualEncoder) -> dict[str, Any]:
+    """The outermost modules of `model.clip` that hold low-rank additions, by name."""
+    found: dict[str, Any] = {}
+    for name, module in model.clip.named_modules():
+        if hasattr(module, "lora_A") and not any(name.startswith(f"{outer}.") for outer in found):
+            found[name] = module
+    return found
+
+
+def _exact_attention() -> type[nn.Module]:
+    from peft.tuners.lora.layer import MultiheadAttention
+
+    class ExactMultiheadAttention(MultiheadAttention):
+        """peft's layer, which adds the products to the weights before each pass and takes them off after it.
+
+        Its own sums count the output's product twice, and rounding moves the frozen weights in every pass,
+        so that validation would change training; here the weights that were there come back.
+        """
+
+        def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+            names = adapter_names or self.active_adapters
+            outer: Any = self.get_base_layer()
+            inner = outer.out_proj.get_base_layer()
+            kept = outer.in_proj_weight, inner.weight
+            whole: tuple[Any, ...] = (outer, "in_proj_weight", self), (inner, "weight", outer.out_proj)
+            for owner, parameter, layer in whole:
+                summed = getattr(owner, parameter).detach() + sum(map(layer.get_delta_weight, names))
+                delattr(owner, parameter)
+                setattr(owner, parameter, summed)
+                layer.merged_adapters += names
+            self.__dict__["_kept"] = kept
+
+        def unmerge(self) -> None:
+            outer: Any = self.get_base_layer()
+            outer.in_proj_weight, outer.out_proj.get_base_layer().weight = self.__dict__.pop("_kept")
+            self.merged_adapters.clear()
+            outer.out_proj.merged_adapters.clear()
+
+    return ExactMultiheadAttention

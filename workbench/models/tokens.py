@@ -1,0 +1,136 @@
+"""A model's words and patches in the space of its embeddings: what the cross-modal teacher reads."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor, nn
+
+from workbench.errors import SettingError
+from workbench.models.dual_encoder import DualEncoder
+
+
+class CaptionTokens(NamedTuple):
+    """The words of captions: projected last hidden states, which of them are words, and the embeddings."""
+
+    tokens: Float[Tensor, "batch length dim"]
+    mask: Bool[Tensor, "batch length"]
+    pooled: Float[Tensor, "batch dim"]
+
+
+def word_mask(model: DualEncoder, ids: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch length"]:
+    """Which positions hold words: neither start nor end nor padding."""
+    tokenizer = model.tokenizer
+    if hasattr(tokenizer, "eot_token_id"):
+        # Here 0 is a word as well as padding, so it is the place that tells: before the first end.
+        before_end = (ids == tokenizer.eot_token_id).long().cumsum(1) == 0
+        return before_end & (ids != tokenizer.sot_token_id)
+    inner = tokenizer.tokenizer
+    special = [inner.bos_token_id, inner.eos_token_id, inner.cls_token_id, inner.sep_token_id]
+    unused = torch.tensor([each for each in (*special, inner.pad_token_id) if each is not None])
+    return ~torch.isin(ids, unused.to(ids.device))
+
+
+def words(model: DualEncoder, caption: str) -> list[str]:
+    """The words of a caption as the tokenizer cuts it, in the order of `caption_tokens`; one for an empty
+    caption."""
+    ids = model.tokenize([caption])
+    kept = ids[0][word_mask(model, ids)[0]].tolist()
+    if not kept:
+        return ["(whole caption)"]
+    if hasattr(model.tokenizer, "decoder"):
+        return [model.tokenizer.decode([each]).strip() for each in kept]
+    return [str(piece) for piece in model.tokenizer.tokenizer.convert_ids_to_tokens(kept)]
+
+
+@torch.no_grad()
+def caption_tokens(model: DualEncoder, ids: Int[Tensor, "batch length"]) -> CaptionTokens:
+    """Projected last hidden states of a frozen text tower, without start and end, and the embeddings.
+
+    The one token of a caption without words is its embedding. Raises SettingError for towers that pool before
+    their last norm.
+    """
+    text: Any = getattr(model.clip, "text", model.clip)
+    if hasattr(text, "ln_final"):
+        with _output_of(text.ln_final) as outputs:
+            pooled = model.encode_text(ids)
+        hidden, projection = outputs[0], text.text_projection
+    elif hasattr(text, "transformer"):
+        with _output_of(text.transformer) as outputs:
+            pooled = model.encode_text(ids)
+        hidden, projection = outputs[0].last_hidden_state, text.proj
+    else:
+        hidden = torch.empty(0)
+    if hidden.ndim != 3:
+        raise SettingError(
+            "teacher.model", type(text).__name__, "its words cannot be projected", "e.g. ViT-B-16"
+        )
+    tokens, mask = _projected(hidden, projection), word_mask(model, ids)
+    wordless = ~mask.any(1)
+    mask[wordless, 0] = True
+    tokens[wordless, 0] = pooled[wordless]
+    return CaptionTokens(tokens, mask, pooled)
+
+
+@torch.no_grad()
+def patch_tokens(
+    model: DualEncoder, images: UInt8[Tensor, "batch 3 height width"]
+) -> Float[Tensor, "batch patches dim"]:
+    """The places of an image tower's last feature map, row by row, each projected as if it were the picture.
+
+    Raises SettingError for towers whose pooling needs all places at once (attention pools).
+    """
+    visual: Any = model.clip.visual
+    if hasattr(visual, "trunk"):
+        with _output_of(visual.trunk, "forward_features") as outputs:
+            model.encode_image(images)
+        return _through_the_head(visual, outputs[0])
+    if getattr(visual, "attn_pool", None) is None and hasattr(visual, "ln_post"):
+        with _output_of(visual.ln_post) as outputs:
+            model.encode_image(images)
+        if outputs[0].ndim == 3:
+            return _projected(outputs[0][:, 1:], visual.proj)
+    raise SettingError(
+        "regions.proposer", "patches", f"the patches of a {type(visual).__name__} cannot be projected", "grid"
+    )
+
+
+def _through_the_head(visual: Any, features: Tensor) -> Tensor:
+    trunk = visual.trunk
+    if features.ndim == 3:
+        first = trunk.num_prefix_tokens
+        each = features[:, first:]
+        # As often as there are tokens: a head takes the first, or the mean of those after the prefix.
+        alone = each.flatten(0, 1).unsqueeze(1).expand(-1, first + 1, -1)
+    elif features.shape[3] == trunk.num_features and features.shape[1] != trunk.num_features:
+        each = features.flatten(1, 2)
+        alone = each.flatten(0, 1)[:, None, None]
+    else:
+        each = features.flatten(2).transpose(1, 2)
+        alone = each.flatten(0, 1)[:, :, None, None]
+    return visual.head(trunk.forward_head(alone)).unflatten(0, each.shape[:2])
+
+
+def _projected(hidden: Tensor, projection: Any) -> Tensor:
+    if projection is None:
+        return hidden.clone()
+    return projection(hidden) if isinstance(projection, nn.Module) else hidden @ projection
+
+
+@contextlib.contextmanager
+def _output_of(module: nn.Module, method: str = "forward") -> Iterator[list[Any]]:
+    """What a module gives meanwhile."""
+    outputs: list[Any] = []
+    original = getattr(module, method)
+
+    def watched(*arguments: Any, **named: Any) -> Any:
+        outputs.append(original(*arguments, **named))
+        return outputs[-1]
+
+    setattr(module, method, watched)
+    try:
+        yield outputs
+    finally:
+        delattr(module, method)

@@ -1,0 +1,210 @@
+"""Which parameters of a two-tower model learn, picked by what a module is and not by what it is called."""
+
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import Any
+
+from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from workbench.errors import SettingError
+from workbench.models.dual_encoder import DualEncoder
+from workbench.models.low_rank import add_lora, low_rank_layers
+
+SETTING = "student.trainable_image"
+# Attention layers that keep projections as bare parameters do so under these names, as torch does.
+_BARE = ("in_proj_weight", "in_proj_bias", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+_BIASES = ("q_bias", "k_bias", "v_bias")
+
+
+def set_trainable(model: DualEncoder, image: str, text: bool) -> None:
+    """Let a part of the image tower learn and all or nothing of the text tower; the scale stays as it is.
+
+    `image` is one of
+    - "all",
+    - "attention": the query, key, value and output projections of every attention layer, and the visual
+      projection, as DCLIP's code does by name,
+    - "last_stage": the last stage of blocks (transformers without stages: the last block), what follows it,
+      and the projection,
+    - "last_blocks": the last quarter of a transformer's blocks, what follows, and the projection; towers
+      without attention blocks: as "last_stage",
+    - "lora": low-rank additions (Hu et al. 2021, arXiv 2106.09685) to the attention's projections and to a
+      linear visual projection; towers without attention blocks: to the linear layers and 1x1 convolutions of
+      the last stage. Their first matrix is drawn from torch's global generator, `merge_lora` ends them,
+    - "none".
+
+    What `model.fixed` names never learns. A module of which no parameter learns goes to evaluation mode, and
+    `model.train()` leaves it there. Raises SettingError for a choice that there is not, or that this tower
+    cannot follow; ValueError where the model still holds low-rank additions.
+    """
+    visual = model.clip.visual
+    if low_rank_layers(model):
+        raise ValueError("the model holds low-rank additions already: merge them first")
+    if image not in CHOICES:
+        raise SettingError(SETTING, image, "no such choice", f"One of {', '.join(CHOICES)}.")
+    learning = {id(parameter) for parameter in CHOICES[image](visual)}
+    fixed = {id(model.clip.get_parameter(name)) for name in model.fixed}
+    parts = _parts(model)
+    for parameter in parts["image"]:
+        parameter.requires_grad_(id(parameter) in learning - fixed)
+    for parameter in parts["text"]:
+        parameter.requires_grad_(text and id(parameter) not in fixed)
+    if image == "lora":
+        targets = [each for each in _lora_targets(visual) if not fixed.issuperset(map(id, each.parameters()))]
+        add_lora(visual, targets, SETTING)
+    model.train(model.training)
+
+
+def trainable_parameters(model: DualEncoder) -> dict[str, int]:
+    """How many numbers learn, by part: image, text, scale."""
+    return {
+        part: sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        for part, parameters in _parts(model).items()
+    }
+
+
+def _parts(model: DualEncoder) -> dict[str, list[Tensor]]:
+    """All parameters: the image tower's, the scale and bias of the logits, and the others, which are the text
+    tower's wherever open_clip keeps them."""
+    image = list(model.clip.visual.parameters())
+    scale = [
+        parameter
+        for parameter in (model.clip.logit_scale, getattr(model.clip, "logit_bias", None))
+        if parameter is not None
+    ]
+    taken = {id(parameter) for parameter in (*image, *scale)}
+    text = [parameter for parameter in model.clip.parameters() if id(parameter) not in taken]
+    return {"image": image, "text": text, "scale": scale}
+
+
+def _attention(visual: nn.Module) -> list[Tensor]:
+    layers = _attention_layers(visual)
+    if not layers:
+        problem = "the image tower has no attention"
+        raise SettingError(SETTING, "attention", problem, "last_stage works, and all, lora and none do")
+    return [*chain.from_iterable(map(_projections, layers)), *_visual_projection(visual)]
+
+
+def _last_stage(visual: Any) -> list[Tensor]:
+    if isinstance(visual, VisionTransformer):
+        return [*visual.transformer.resblocks[-1].parameters(), *_after_blocks(visual)]
+    if isinstance(visual, ModifiedResNet):
+        return [*visual.layer4.parameters(), *visual.attnpool.parameters()]
+    if isinstance(visual, TimmModel):
+        return [*_timm_stage(visual.trunk), *_visual_projection(visual)]
+    problem = f"the stages of a {type(visual).__name__} are not known"
+    raise SettingError(SETTING, "last_stage", problem, "all, attention and none work")
+
+
+def _last_blocks(visual: Any) -> list[Tensor]:
+    blocks = _blocks(visual)
+    quarter = blocks[-max(1, len(blocks) // 4) :] if blocks else []
+    return [*_last_stage(visual), *(each for block in quarter for each in block.parameters())]
+
+
+def _blocks(visual: Any) -> list[nn.Module]:
+    """A transformer's blocks in order: the innermost modules with an attention layer as a child."""
+    if isinstance(visual, VisionTransformer):
+        return list(visual.transformer.resblocks)
+    if not isinstance(visual, TimmModel):
+        return []
+    attention = set(_attention_layers(visual))
+    # The trunk itself holds an attention that only pools.
+    inside = [each for each in visual.trunk.modules() if each is not visual.trunk]
+    return _innermost([each for each in inside if attention.intersection(each.children())])
+
+
+CHOICES: dict[str, Callable[[Any], Iterable[Tensor]]] = {
+    "all": lambda visual: visual.parameters(),
+    "attention": _attention,
+    "last_stage": _last_stage,
+    "last_blocks": _last_blocks,
+    "lora": lambda visual: (),
+    "none": lambda visual: (),
+}
+
+
+def _attention_layers(visual: nn.Module) -> list[nn.Module]:
+    """The innermost modules that have heads and projections of their own: what torch's, open_clip's and
+    timm's attention classes, which share no base, have in common."""
+    found = [
+        module
+        for module in visual.modules()
+        if isinstance(getattr(module, "num_heads", None), int) and _projections(module)
+    ]
+    return _innermost(found)
+
+
+def _innermost(modules: list[nn.Module]) -> list[nn.Module]:
+    known = set(modules)
+    return [each for each in modules if len(known.intersection(each.modules())) == 1]
+
+
+def _projections(layer: nn.Module) -> list[Tensor]:
+    linear = [child for child in layer.children() if isinstance(child, nn.Linear)]
+    bare = [getattr(layer, name, None) for name in (*_BARE, *_BIASES)]
+    return [
+        *(parameter for parameter in bare if isinstance(parameter, nn.Parameter)),
+        *(parameter for child in linear for parameter in child.parameters()),
+    ]
+
+
+def _visual_projection(visual: Any) -> list[Tensor]:
+    """What maps the tower's features to the embedding; where a pooling attention does that, it is no part of
+    its own."""
+    if isinstance(visual, TimmModel):
+        return list(visual.head.parameters()) or list(visual.trunk.get_classifier().parameters())
+    projection = getattr(visual, "proj", None)
+    return [projection] if isinstance(projection, nn.Parameter) else []
+
+
+def _after_blocks(visual: VisionTransformer) -> list[Tensor]:
+    modules = (visual.ln_post, visual.attn_pool, getattr(visual, "attn_pool_contrastive", None))
+    inside = [parameter for module in modules if module is not None for parameter in module.parameters()]
+    return [*inside, *_visual_projection(visual)]
+
+
+def _timm_stage(trunk: Any) -> list[Tensor]:
+    """The parameters of the stage that timm takes the last features from, and of all after it."""
+    from timm.models import group_parameters
+
+    groups = group_parameters(trunk, trunk.group_matcher(coarse=True))
+    last = f"{trunk.feature_info[-1]['module']}."
+    first = max(number for number, names in groups.items() if any(name.startswith(last) for name in names))
+    return [trunk.get_parameter(name) for number in groups if number >= first for name in groups[number]]
+
+
+def _lora_targets(visual: nn.Module) -> list[nn.Module]:
+    """The modules that low-rank additions go around, where the tower calls them as modules.
+
+    Left out are what peft does not reach: attention that uses its layers' weights by themselves (pooling
+    attention, timm's layers with separate biases), and torch's for keys of another width.
+    """
+    layers = [layer for layer in _attention_layers(visual) if not isinstance(layer, AttentionPool2d)]
+    targets: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, nn.MultiheadAttention):
+            targets += [layer] if layer._qkv_same_embed_dim else []
+        else:
+            split = any(getattr(layer, name, None) is not None for name in _BIASES)
+            linear = [child for child in layer.children() if isinstance(child, nn.Linear)]
+            targets += linear[-1:] if split else linear
+    projection = {id(parameter) for parameter in _visual_projection(visual)}
+    wanted = projection if targets else projection | {id(parameter) for parameter in _last_stage(visual)}
+    pooling = {
+        id(parameter)
+        for each in visual.modules()
+        if isinstance(each, AttentionPool2d)
+        for parameter in each.parameters()
+    }
+    return targets + [
+        module for module in visual.modules() if _is_linear(module) and id(module.weight) in wanted - pooling
+    ]
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or (
+        isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1
+    )

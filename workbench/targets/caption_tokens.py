@@ -1,0 +1,79 @@
+"""The words of every caption, as the frozen text tower leaves them, computed once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from workbench.data.pairs import Pairs
+from workbench.models.tokens import caption_tokens, word_mask
+from workbench.recipe import Recipe
+from workbench.targets.compute import ProgressLines, Teacher
+from workbench.targets.filling import Column, fill
+from workbench.targets.store import TargetStore, store_folder
+
+CAPTIONS = 256  # that go through the tower together
+PORTION = 8192  # tokens that are lost when a process is killed
+
+
+class TokenTargets:
+    """Looks tokens up by caption: they lie in one column, one caption's after the other's."""
+
+    def __init__(self, store: TargetStore, first: np.ndarray) -> None:
+        self.store = store
+        self.first = first  # of each caption's tokens, [T + 1]
+
+    def rows(self, captions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens [batch, length, dim], float16 and 0 in the padding, and which are there."""
+        lengths = self.first[captions + 1] - self.first[captions]
+        mask = np.arange(int(lengths.max())) < lengths[:, None]
+        places = (self.first[captions][:, None] + np.arange(mask.shape[1]))[mask]
+        tokens = np.zeros((*mask.shape, self.store.column("token").shape[1]), dtype=np.float16)
+        tokens[mask] = self.store.rows("token", places)
+        return tokens, mask
+
+
+def token_targets(
+    recipe: Recipe,
+    pairs: Pairs,
+    teacher: Teacher,
+    *,
+    device: Any = "cpu",
+    rank: int = 0,
+    world: int = 1,
+    say: Callable[[str], object] | None = print,
+) -> TokenTargets:
+    """Projected last hidden states of all captions of `pairs`, without start and end.
+
+    Computed now, continued where a killed process stopped, or opened when all is there.
+    """
+    model, captions = teacher.model.to(device), pairs.all_captions
+    lengths = [
+        word_mask(model, model.tokenize(captions[start : start + CAPTIONS])).sum(1).clamp(min=1).numpy()
+        for start in range(0, len(captions), CAPTIONS)
+    ]
+    first = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+
+    def find(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
+        begin = int(np.searchsorted(first, rows.start, side="right")) - 1
+        end = int(np.searchsorted(first, rows.stop, side="left"))
+        parts = []
+        for start in range(begin, end, CAPTIONS):
+            ids = model.tokenize(captions[start : min(end, start + CAPTIONS)]).to(device)
+            found = caption_tokens(model, ids)
+            parts.append(found.tokens[found.mask].float().cpu().numpy())
+        together = np.concatenate(parts)
+        return together[rows.start - first[begin] : rows.stop - first[begin]], {}
+
+    fingerprint = {"tokens of": teacher.fingerprint, "data": pairs.fingerprint, "dtype": "float16"}
+    report = ProgressLines(say, "caption") if say and rank == 0 else None
+    store = fill(
+        store_folder(fingerprint, f"{pairs.name}-{pairs.split}-tokens"),
+        fingerprint,
+        {"token": Column((int(first[-1]), teacher.dim), "float16", find)},
+        batch=PORTION,
+        rank=rank,
+        world=world,
+        report=report,
+    )
+    return TokenTargets(store, first)

@@ -1,0 +1,217 @@
+"""Builds everything that a recipe names at its true size, with random weights, and takes one small step."""
+
+import logging
+import math
+import resource
+import sys
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.data.sources import load_pairs
+from workbench.errors import SettingError
+from workbench.models.cross_modal import region_weights
+from workbench.models.detector import SHIPPED, load_proposer, random_detector, select_regions
+from workbench.models.dual_encoder import DualEncoder
+from workbench.models.loading import load_dual_encoder
+from workbench.models.masking import kept_patches, patch_grid
+from workbench.models.proposers import Random
+from workbench.models.tokens import caption_tokens, patch_tokens
+from workbench.models.trainable import set_trainable, trainable_parameters
+from workbench.objectives import Mixture, contrastive_loss
+from workbench.recipe import Recipe
+from workbench.sections import Model
+from workbench.targets.cross_modal import new_teacher
+from workbench.training.inputs import check_micro_batch
+from workbench.training.optimisation import Inputs, Learner, Targets, backward
+
+PAIRS = 2
+PICTURE = (3, 480, 640)
+CAPTIONS = ["a red apple left of a dog on the grass", "two birds"]
+ADAM = 4  # numbers kept of each that learns: itself, its gradient, two moments
+
+Row = tuple[str, str]
+
+
+def dry_run(recipe: Recipe) -> list[Row]:
+    """What a recipe takes, as (what, how much): shapes, what learns, memory, steps.
+
+    Nothing is downloaded and no weights or data need be there: models are built at their true architecture
+    with random weights, and one step is taken with two random pictures. Where the data are here, they tell
+    the number of steps, else `data.limit`. Language models are not built. Raises SettingError as training
+    would.
+    """
+    torch.manual_seed(recipe.seed)
+    pairs = _pairs(recipe)
+    pictures = [torch.randint(0, 256, PICTURE, dtype=torch.uint8) for _ in range(PAIRS)]
+    rows: list[Row] = [("recipe", f"{recipe.name}: {recipe.description}")]
+    teacher, target = None, None
+    if recipe.teacher is not None:
+        teacher = _model(recipe.teacher, "teacher")
+        size = _count(teacher.clip.parameters())
+        rows += [("teacher", f"{recipe.teacher.model}, {size} parameters, frozen")]
+        rows += [("cached: its embeddings", _cache(pairs, 6 * teacher.dim))]
+        if recipe.trains == "cross_modal_teacher" or recipe.objectives.cross_modal:
+            more, target = _cross_modal(recipe, teacher, pictures, pairs)
+            rows += more
+    if recipe.trains == "student":
+        rows += _student(recipe, teacher, target, pictures, pairs)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e3 if sys.platform != "darwin" else 1e6)
+    return [*rows, (f"memory of this process at its peak, {PAIRS} pairs", f"{peak:,.0f} MB")]
+
+
+def _student(
+    recipe: Recipe,
+    teacher: DualEncoder | None,
+    target: Tensor | None,
+    pictures: list[Tensor],
+    pairs: int | None,
+) -> list[Row]:
+    student = _model(recipe.student, "student")
+    set_trainable(student, recipe.student.trainable_image, recipe.student.trainable_text)
+    if recipe.training.scale is not None:
+        student.clip.logit_scale.requires_grad_(False)
+    check_micro_batch(recipe, student)
+    weights, settings = recipe.objectives.weights(), recipe.training
+    known = ("embedding", "concepts")
+    mixture = Mixture(
+        {name: weight for name, weight in weights.items() if name not in known} or {"task": 1.0},
+        student.dim,
+        teacher.dim if teacher else None,
+        chunk=settings.loss_chunk,
+        direction_weights=settings.direction_weights,
+    )
+    learner = Learner(student, mixture, settings.scale)
+    images = torch.stack([student.transform(picture) for picture in pictures])
+    tokens = student.tokenize(CAPTIONS)
+    kept = None
+    if "mfd" in weights:
+        patches = math.prod(patch_grid(student))
+        kept = kept_patches(recipe.seed, 0, np.arange(PAIRS), patches, settings.masking.ratio)
+    given = Targets(cross_modal_target=target)
+    if teacher is not None:
+        theirs = torch.randn(2, PAIRS, teacher.dim)
+        given = given._replace(teacher_image=theirs[0], teacher_text=theirs[1], teacher_scale=100.0)
+    student.train()
+    terms, outputs = backward(learner, mixture, Inputs(images, tokens, kept), given, None, recipe.seed)
+    parts = trainable_parameters(student)
+    learned = sum(p.numel() for p in learner.parameters() if p.requires_grad)
+    size = _count(student.clip.parameters())
+    named = ", ".join(f"{part} {count:,}" for part, count in parts.items() if count)
+    fixed = sum(p.numel() for p in learner.parameters()) - learned
+    shown = ", ".join(f"{name} {float(value):.3f}" for name, value in terms.items())
+    return [
+        ("student", f"{recipe.student.model}, {size} parameters"),
+        ("pictures, tokens", f"{list(images.shape)} uint8, {list(tokens.shape)}"),
+        ("embeddings", f"{list(outputs.image.shape)} and {list(outputs.text.shape)}"),
+        ("what learns in the student", f"{sum(parts.values()):,} ({named or 'nothing'})"),
+        ("heads of the losses", f"{learned - sum(parts.values()):,}"),
+        ("weights, gradients, AdamW's moments", _megabytes(4 * (ADAM * learned + fixed))),
+        (f"loss of {PAIRS} random pairs", shown),
+        *_steps(recipe.training.steps, recipe.training.epochs, recipe.training.batch, pairs),
+    ]
+
+
+def _cross_modal(
+    recipe: Recipe, towers: DualEncoder, pictures: list[Tensor], pairs: int | None
+) -> tuple[list[Row], Tensor]:
+    settings, regions = recipe.cross_modal, recipe.regions
+    rows: list[Row] = []
+    limit = regions.limit
+    if regions.proposer == "patches":
+        embedded = patch_tokens(towers, torch.stack([towers.transform(picture) for picture in pictures]))
+        limit = embedded.shape[1]
+        boxes = torch.rand(PAIRS, limit, 4)
+    else:
+        if regions.proposer == "yolo":
+            rows += _detector(recipe, pictures)
+        shares = []
+        crops = []
+        for row, picture in enumerate(pictures):
+            _, height, width = picture.shape
+            found = select_regions(
+                Random(limit, recipe.seed)([picture], [None], [row])[0], height, width, limit
+            )
+            for left, top, right, bottom in found.boxes / np.array([width, height, width, height]):
+                shares.append([left, top, right, bottom])
+                crops.append(towers.transform(picture, (left, top, right - left, bottom - top)))
+        with torch.no_grad():
+            embedded = towers.encode_image(torch.stack(crops)).unflatten(0, (PAIRS, limit))
+        boxes = torch.tensor(np.array(shares), dtype=torch.float32).unflatten(0, (PAIRS, limit))
+    told = caption_tokens(towers, towers.tokenize(CAPTIONS))
+    mask = torch.ones(PAIRS, limit, dtype=torch.bool)
+    weights = None
+    if settings.weigh_regions:
+        sizes = (boxes[..., 2:] - boxes[..., :2]).prod(-1).abs()
+        weights = region_weights(torch.ones(PAIRS, limit), sizes, embedded, mask, told.tokens, told.mask)
+    teacher = new_teacher(recipe, towers.dim)
+    made = teacher(told.tokens, told.mask, embedded, mask, weights, boxes)
+    contrastive_loss(made.embedding, told.pooled, 1 / settings.temperature).backward()
+    count = sum(parameter.numel() for parameter in teacher.parameters())
+    rows += [
+        ("regions, words", f"{list(embedded.shape)}, {list(told.tokens.shape)}"),
+        ("attention of words to regions", f"{list(made.token_to_region.shape)}"),
+        ("attention of regions to words", f"{list(made.region_to_token.shape)}"),
+        ("Z, of a caption with its picture", f"{list(made.embedding.shape)}"),
+        ("what learns in the cross-modal teacher", f"{count:,}"),
+        ("its weights, gradients, Adam's moments", _megabytes(4 * ADAM * count)),
+        ("cached: regions", _cache(pairs, limit * (towers.dim * 2 + 28))),
+        ("cached: Z and words, 5 captions of 12 words", _cache(pairs, 5 * 13 * towers.dim * 2)),
+    ]
+    steps = _steps(None, settings.epochs, settings.batch, pairs)
+    return rows + [(f"cross-modal teacher's {what}", value) for what, value in steps], made.embedding.detach()
+
+
+def _detector(recipe: Recipe, pictures: list[Tensor]) -> list[Row]:
+    settings = recipe.regions
+    if settings.weights == SHIPPED:
+        detector = load_proposer("yolo", weights=SHIPPED, image_size=settings.image_size)
+        name = SHIPPED
+    else:
+        name = settings.weights.rpartition("/")[2].removesuffix(".pt")
+        detector = random_detector(name, image_size=settings.image_size or 640)
+    found = detector(pictures, [None] * PAIRS, list(range(PAIRS)))
+    boxes = sum(len(each.boxes) for each in found)
+    count = getattr(detector, "parameters", 0)
+    return [("detector", f"{name}, {count:,} parameters; {boxes} boxes in {PAIRS} pictures of noise")]
+
+
+def _model(settings: Model, part: str) -> DualEncoder:
+    logging.disable(logging.WARNING)  # open_clip warns that the weights are random: here they are to be
+    try:
+        return load_dual_encoder(settings.model, frozen=settings.frozen, setting=part)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _pairs(recipe: Recipe) -> int | None:
+    try:
+        return len(load_pairs(recipe.data.source, recipe.data.train_split, **recipe.data.options()))
+    except SettingError:
+        return recipe.data.limit
+
+
+def _steps(steps: int | None, epochs: float, batch: int, pairs: int | None) -> list[Row]:
+    if steps is not None:
+        return [("steps", f"{steps:,} of {batch}")]
+    if pairs is None:
+        return [("steps", f"unknown, the data are not here: {epochs:g} epochs in batches of {batch}")]
+    every = max(1, pairs // min(batch, pairs))
+    total = math.ceil(epochs * every)
+    return [("steps", f"{total:,} of {min(batch, pairs)}: {epochs:g} epochs of {pairs:,} pairs")]
+
+
+def _cache(pairs: int | None, bytes_a_picture: int) -> str:
+    return f"{bytes_a_picture / 1e3:,.1f} kB a picture" + (
+        f", {_megabytes(pairs * bytes_a_picture)} for {pairs:,}" if pairs else ""
+    )
+
+
+def _count(parameters: Iterable[Tensor]) -> str:
+    return f"{sum(each.numel() for each in parameters):,}"
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.0f} MB"

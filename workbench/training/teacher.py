@@ -1,0 +1,289 @@
+"""Trains the cross-modal teacher: frozen towers, cached regions and words, every epoch kept."""
+
+import math
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench.data.loader import caption_choice, epoch_order
+from workbench.data.pairs import Pairs
+from workbench.data.sources import load_pairs
+from workbench.errors import SettingError
+from workbench.files import write_json
+from workbench.models.cross_modal import CrossModalTeacher
+from workbench.objectives import contrastive_loss
+from workbench.recipe import Recipe
+from workbench.sections import Student, Targets, Training
+from workbench.targets.compute import Teacher, compute_targets, load_teacher
+from workbench.targets.cross_modal import (
+    CrossModalInputs,
+    cross_modal_inputs,
+    cross_modal_targets,
+    new_teacher,
+    whole_views,
+)
+from workbench.training import checkpoint
+from workbench.training.inputs import check_failures
+from workbench.training.interrupt import stop_on_signal
+from workbench.training.journal import Journal
+from workbench.training.leak_probe import leak_probe
+from workbench.training.machine import accelerate_on, versions
+from workbench.training.run import Run, claim_folder, default_folder, locked
+
+PROBED = 1000  # captions, one a picture, that a validation looks at
+POLL = 1.0  # seconds
+
+
+def train_teacher(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
+    """Train a recipe's cross-modal teacher, in this process; the same call again goes on where it stopped.
+
+    The loss is InfoNCE between Z of a picture with one of its captions and the frozen embedding of the same
+    caption, or of another with `caption_pairing` "leak_free". Adam at a constant rate, so that epoch n of a
+    longer run is the end of a run of n. Each epoch ends with a checkpoint that is kept and a leak probe on
+    the validation split. Raises SettingError for settings that cannot work. DCLIP (arXiv 2505.21549).
+    """
+    recipe = bare(recipe)
+    folder = Path(run_dir) if run_dir is not None else default_folder(recipe)
+    if recipe.training.threads:
+        torch.set_num_threads(recipe.training.threads)
+    accelerator = accelerate_on(recipe)
+    if accelerator.num_processes > 1:
+        problem = "the cross-modal teacher learns from what is cached, in one process"
+        raise SettingError("processes", accelerator.num_processes, problem, "1")
+    device = accelerator.device
+    claim_folder(folder, recipe)
+    with locked(folder):
+        if Run(folder).status.get("state") == "finished":
+            return Run(folder)
+
+        # ---- data, towers, what is cached of them
+        pairs, validation = _data(recipe)
+        frozen = load_teacher(recipe)
+        inputs = cross_modal_inputs(recipe, pairs, frozen, device=device)
+        held_out = cross_modal_inputs(recipe, validation, frozen, device=device)
+        check_failures(inputs.regions.unreadable.values(), len(pairs), recipe)
+        usable = _usable(recipe, pairs, inputs)
+        torch.manual_seed(recipe.seed)
+        teacher = new_teacher(recipe, frozen.dim).to(device)
+        del frozen
+
+        # ---- optimiser, length, resume
+        settings = recipe.cross_modal
+        optimiser = torch.optim.Adam(teacher.parameters(), lr=settings.lr)
+        batch = min(settings.batch, len(usable))
+        steps_per_epoch = len(usable) // batch
+        total = settings.epochs * steps_per_epoch
+        step = 0
+        saved = checkpoint.load_latest(folder / "checkpoints")
+        if saved is not None:
+            teacher.load_state_dict(saved.tensors)
+            optimiser.load_state_dict(saved.optimiser)
+            step = saved.step
+        journal = Journal(folder, total)
+        journal.left_out = pairs.rejected + Counter(inputs.regions.unreadable.values())
+        journal.begin(step)
+        write_json(folder / "versions.json", versions(str(device)))
+        write_json(folder / "regions.json", {"without_box": inputs.regions.without_box})
+        verb = "resuming" if step else "training"
+        journal.say(f"{verb} {recipe.name} in {folder}: {len(usable)} pictures, {total} steps of {batch}")
+
+        def save() -> None:
+            done = None if step % steps_per_epoch else step // steps_per_epoch
+            state = {"epochs_done": done}
+            tensors = teacher.state_dict()
+            checkpoint.save(folder / "checkpoints", step, tensors, optimiser.state_dict(), state, keep="all")
+
+        def validate() -> None:
+            captions = validation.first_caption[: min(len(validation), PROBED)]
+            recalls = leak_probe(teacher, held_out, captions)
+            found = {f"recall_of_z_{name}": value for name, value in recalls.items()}
+            with torch.no_grad():
+                loss = float(_loss(recipe, teacher.eval(), held_out, captions[:batch], captions[:batch]))
+            journal.record("validation", step, epoch=step / steps_per_epoch, loss=loss, **found)
+
+        # ---- the loop
+        state, message = "running", ""
+        try:
+            with stop_on_signal() as request:
+                if not step:
+                    validate()  # how much of the match is there before anything was learned
+                while step < total:
+                    began = time.perf_counter()
+                    epoch, position = divmod(step, steps_per_epoch)
+                    order = epoch_order(len(usable), recipe.seed, epoch)
+                    rows = usable[order[position * batch : (position + 1) * batch]]
+                    read, matched = _captions(recipe, pairs, rows, epoch)
+                    teacher.train()
+                    optimiser.zero_grad()
+                    loss = _loss(recipe, teacher, inputs, read, matched)
+                    loss.backward()
+                    norm = float(torch.nn.utils.clip_grad_norm_(teacher.parameters(), math.inf))
+                    if not math.isfinite(float(loss.detach()) + norm):
+                        problem = f"the loss or its gradient was not finite in step {step + 1}"
+                        raise FloatingPointError(f"{problem}: lower cross_modal.lr, now {settings.lr}")
+                    optimiser.step()
+                    step += 1
+                    seconds = time.perf_counter() - began
+                    journal.record(
+                        "step",
+                        step,
+                        epoch=step / steps_per_epoch,
+                        loss=float(loss.detach()),
+                        gradient_norm=norm,
+                        scale=1 / settings.temperature,
+                        samples_per_second=len(rows) / seconds,
+                        lr=settings.lr,
+                        seconds=seconds,
+                    )
+                    stopping = bool(request)
+                    if step % steps_per_epoch == 0:
+                        validate()
+                    if (
+                        step % steps_per_epoch == 0
+                        or stopping
+                        or step % recipe.training.checkpoint_every == 0
+                    ):
+                        save()
+                    if stopping:
+                        break
+            state = "finished" if step == total else "interrupted"
+        except BaseException as error:
+            state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            message = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            journal.status(state, message)
+            journal.close()
+    return Run(folder)
+
+
+def bare(recipe: Recipe) -> Recipe:
+    """What of a recipe its cross-modal teacher depends on, as a recipe for that teacher; the rest is at its
+    default, so that recipes of one teacher share it."""
+    if recipe.teacher is None:
+        problem = "a cross-modal teacher reads with frozen towers, and there are none"
+        raise SettingError("teacher", None, problem, "Set teacher.model.")
+    kept = recipe.training
+    return Recipe(
+        name=recipe.name,
+        description=recipe.description,
+        seed=recipe.seed,
+        allow_download=recipe.allow_download,
+        trains="cross_modal_teacher",
+        data=recipe.data.model_copy(update={"decoded": None}),
+        student=Student(model=recipe.teacher.model, pretrained=recipe.teacher.pretrained),
+        teacher=recipe.teacher,
+        targets=Targets(batch=recipe.targets.batch),
+        regions=recipe.regions,
+        cross_modal=recipe.cross_modal.model_copy(update={"run": None, "epoch": None}),
+        training=Training(device=kept.device, threads=kept.threads, checkpoint_every=kept.checkpoint_every),
+    )
+
+
+def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True) -> Run:
+    """The finished run of the cross-modal teacher that a student's recipe learns from.
+
+    The one that `cross_modal.run` names, else one of the same settings beside the student's `folder`, trained
+    there by the `main` process where there is none yet, while the others wait. Raises SettingError for a run
+    that is not finished, or of other towers; RuntimeError where it could not be trained to its end.
+    """
+    if recipe.cross_modal.run is not None:
+        run = Run(Path(recipe.cross_modal.run).expanduser())
+        _check_fits(run, recipe)
+        return run
+    wanted = bare(recipe)
+    for path in sorted(folder.parent.glob(f"*-seed{wanted.seed}-{wanted.fingerprint[:8]}")):
+        if (path / "recipe.yaml").is_file() and Run(path).status.get("state") == "finished":
+            return Run(path)
+    place = folder.parent / default_folder(wanted.model_copy(update={"name": "cross_modal_teacher"})).name
+    if main:
+        run = train_teacher(wanted, place)
+        if run.status["state"] != "finished":
+            raise KeyboardInterrupt
+        return run
+    while not (place / "recipe.yaml").is_file() or Run(place).status.get("state") != "finished":
+        time.sleep(POLL)
+    return Run(place)
+
+
+def pair_targets(
+    recipe: Recipe,
+    pairs: Pairs,
+    frozen: Teacher,
+    folder: Path,
+    *,
+    device: Any = "cpu",
+    rank: int = 0,
+    world: int = 1,
+) -> np.ndarray:
+    """What the cross-modal teacher of a student's recipe says about every caption with its picture, [T, D].
+
+    Trains the teacher first where it is not there. The null teacher is the caption's own embedding.
+    """
+    shared: dict[str, Any] = {"device": device, "rank": rank, "world": world}
+    if recipe.cross_modal.control == "null":
+        return np.asarray(compute_targets(whole_views(recipe), pairs, frozen, **shared).column("text"))
+    run = teacher_run(recipe, folder, main=rank == 0)
+    told = {"regions": run.recipe.regions, "cross_modal": run.recipe.cross_modal}
+    inputs = cross_modal_inputs(recipe.model_copy(update=told), pairs, frozen, **shared)
+    teacher = run.cross_modal_teacher(recipe.cross_modal.epoch)
+    return cross_modal_targets(inputs, teacher, rank=rank, world=world)
+
+
+def _check_fits(run: Run, recipe: Recipe) -> None:
+    theirs = run.recipe
+    if theirs.trains != "cross_modal_teacher":
+        problem = "this run trained a student, not a cross-modal teacher"
+        raise SettingError("cross_modal.run", str(run.path), problem, "A run of e.g. dclip_teacher, or null.")
+    if run.status.get("state") != "finished":
+        problem = f"it is not finished ({run.status.get('state')})"
+        raise SettingError("cross_modal.run", str(run.path), problem, "Train it to its end first.")
+    if theirs.teacher != recipe.teacher:
+        problem = f"its towers are {theirs.teacher}, those of this recipe {recipe.teacher}"
+        raise SettingError("cross_modal.run", str(run.path), problem, "The same `teacher` in both.")
+
+
+def _data(recipe: Recipe) -> tuple[Pairs, Pairs]:
+    source, options = recipe.data.source, recipe.data.options
+    return (
+        load_pairs(source, recipe.data.train_split, **options()),
+        load_pairs(source, recipe.data.validation_split, **options(train=False)),
+    )
+
+
+def _usable(recipe: Recipe, pairs: Pairs, inputs: CrossModalInputs) -> np.ndarray:
+    """Rows of pictures that can be read and, where two captions are needed, have two."""
+    rows = np.setdiff1d(np.arange(len(pairs)), np.array(list(inputs.regions.unreadable), dtype=np.int64))
+    if recipe.cross_modal.caption_pairing == "leak_free":
+        rows = rows[np.diff(pairs.first_caption)[rows] > 1]
+    if len(rows) < 2:
+        problem = f"it leaves {len(rows)} of {len(pairs)} pictures to learn from"
+        remedy = "same, or pictures of several captions"
+        raise SettingError("cross_modal.caption_pairing", recipe.cross_modal.caption_pairing, problem, remedy)
+    return rows
+
+
+def _captions(recipe: Recipe, pairs: Pairs, rows: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The caption that is read of each picture in this epoch, and the one that is matched."""
+    read = np.array([caption_choice(pairs.first_caption, int(row), recipe.seed, epoch) for row in rows])
+    if recipe.cross_modal.caption_pairing == "same":
+        return read, read
+    first = pairs.first_caption[rows]
+    count = pairs.first_caption[rows + 1] - first
+    step = 1 + (rows + epoch) % (count - 1)
+    return read, first + (read - first + step) % count
+
+
+def _loss(
+    recipe: Recipe,
+    teacher: CrossModalTeacher,
+    inputs: CrossModalInputs,
+    read: np.ndarray,
+    matched: np.ndarray,
+) -> torch.Tensor:
+    scale = 1 / recipe.cross_modal.temperature
+    return contrastive_loss(teacher(**inputs(read)).embedding, inputs.embedding_of(matched), scale)

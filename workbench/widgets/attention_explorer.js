@@ -1,0 +1,83 @@
+// The browser's side of AttentionExplorer: words and regions to press, the figure below, and what was clicked.
+
+function plotly(source) {
+  if (!globalThis.workbenchPlotly) {
+    // plotly.js hands itself to a module loader where there is one; here it shall come back to us and nowhere else.
+    const module = { exports: {} };
+    new Function("module", "exports", "define", source)(module, module.exports, undefined);
+    globalThis.workbenchPlotly = module.exports;
+  }
+  return globalThis.workbenchPlotly;
+}
+
+function line(heading, kind, parts, model) {
+  const row = document.createElement("div");
+  row.className = "line";
+  const buttons = document.createElement("div");
+  const name = document.createElement("span");
+  name.className = "heading";
+  name.textContent = heading;
+  parts.forEach(({ text, share, strength, chosen }, number) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = kind;
+    button.dataset.number = number;
+    button.setAttribute("aria-pressed", chosen);
+    button.style.setProperty("--strength", strength);
+    button.classList.toggle("strong", strength > 0.8);
+    button.append(text);
+    const value = document.createElement("small");
+    // A space that is there from the start: nothing jumps when the shares come.
+    value.textContent = share || "\u00a0";
+    button.append(value);
+    button.onclick = () => model.send({ [kind]: number });
+    buttons.append(button);
+  });
+  row.append(name, buttons);
+  return row;
+}
+
+function render({ model, el }) {
+  el.classList.add("workbench-attention");
+  const lines = document.createElement("div");
+  const place = document.createElement("div");
+  place.className = "figure";
+  const hint = document.createElement("div");
+  hint.className = "hint";
+  hint.textContent = "Click a word or a region, here, in the picture or in a map; once more to release it.";
+  el.append(lines, hint, place);
+  let listening = false;
+
+  function listen() {
+    listening = true;
+    place.on("plotly_click", ({ points }) => {
+      const { x, y, data } = points[0];
+      // Rows are words and columns regions, in both maps.
+      if (data.name === "picture") model.send({ at: [x, y] });
+      else if (data.name === "token to region") model.send({ word: Math.round(y) });
+      else if (data.name === "region to token") model.send({ region: Math.round(x) });
+    });
+  }
+
+  async function draw() {
+    const { figure, words, regions } = JSON.parse(model.get("shown"));
+    const pressed = lines.contains(document.activeElement) ? document.activeElement : null;
+    lines.replaceChildren(line("words", "word", words, model), line("regions", "region", regions, model));
+    // Whoever goes from button to button by keyboard goes on from where they were.
+    if (pressed) lines.querySelector(`.${pressed.classList[0]}[data-number="${pressed.dataset.number}"]`)?.focus();
+    await plotly(model.get("library")).react(place, figure.data, figure.layout, {
+      responsive: true,
+      displayModeBar: false,
+    });
+    if (!listening) listen();
+  }
+
+  model.on("change:shown", draw);
+  // Not within the two seconds that a widget has to get ready.
+  setTimeout(draw);
+  return () => {
+    if (globalThis.workbenchPlotly) globalThis.workbenchPlotly.purge(place);
+  };
+}
+
+export default { render };

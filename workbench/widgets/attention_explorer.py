@@ -1,0 +1,280 @@
+"""Attention to walk about in: click a word and regions light up, click a region and words light up."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workbench.figures.attention import attention_heatmap, pooling_bars
+from workbench.figures.attention_view import attention_view
+from workbench.figures.boxes import picture_with_boxes
+from workbench.widgets.attention_example import AttentionExample, checked, region_at
+from workbench.widgets.live import plain, plain_bundle, show_plain
+
+MEAN = "mean"
+LOWEST, HIGHEST = -2, 1  # powers of ten: the pooling temperatures of the slider
+AS_WIDE = {"description_width": "initial"}  # as the words take, none cut off
+LOOKS: dict[str, dict[str, Any]] = {
+    "example": {"style": AS_WIDE, "layout": {"width": "430px"}},
+    "head": {"style": AS_WIDE, "layout": {"width": "150px", "margin": "2px 2px 2px 16px"}},
+    "stage": {"style": {"button_width": "auto"}, "layout": {"margin": "2px 2px 2px 16px"}},
+    "temperature": {"style": AS_WIDE, "layout": {"width": "430px"}},
+}
+TOLD = 0.05  # a region's share from which on it is written into the picture
+
+Pool = Callable[[int, float], tuple[np.ndarray, np.ndarray]]
+
+
+class AttentionExplorer:
+    """Pictures with boxes and captions with words, and what each looks at in the other.
+
+        AttentionExplorer([AttentionExample(...), ...], pool=lambda example, temperature: (tokens, regions))
+
+    A word chosen lights up regions, a region chosen, in the picture or by its button, lights up words; chosen
+    again it is released. Choosers for example, head and stage of training; the last stage comes first. With
+    `pool` there is a slider for the temperature of pooling, whose weights it returns. Colours mean the same
+    in every stage. Under `WORKBENCH_HEADLESS=1` there is no widget, only the figure. Raises ValueError for
+    shapes that do not fit, and for examples of different stages or heads.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[AttentionExample],
+        *,
+        pool: Pool | None = None,
+        temperature: float = 2.0,
+        live: bool | None = None,
+    ) -> None:
+        self.examples = [checked(example) for example in examples]
+        kinds = {(*each.token_to_region, _heads(each)) for each in self.examples}
+        if len(kinds) != 1:
+            raise ValueError("give one example or more, all of the same stages and number of heads")
+        self.stages = list(self.examples[0].token_to_region)
+        self.heads = _heads(self.examples[0])
+        self.pool, self.temperature = pool, temperature
+        self.example, self.stage = 0, self.stages[-1]
+        self.head: int | str = MEAN
+        self.word: int | None = None
+        self.region: int | None = None
+        self._live = os.environ.get("WORKBENCH_HEADLESS") != "1" if live is None else live
+
+    @property
+    def token_to_region(self) -> np.ndarray:
+        """What the words look at now, [S, R]."""
+        return _of_head(self.examples[self.example].token_to_region[self.stage], self.head)
+
+    @property
+    def region_to_token(self) -> np.ndarray:
+        """What the regions look at now, [R, S]."""
+        return _of_head(self.examples[self.example].region_to_token[self.stage], self.head)
+
+    @property
+    def figure(self) -> Any:
+        """The picture, both maps and the pooling weights as they are now, a plotly figure."""
+        example = self.examples[self.example]
+        names = _numbers(example)
+        most = self._most(example.token_to_region)
+        weights, highlighted, labels = example.region_weights, None, names
+        if self.word is not None:
+            weights = highlighted = self.token_to_region[self.word]
+            shares = zip(names, highlighted, strict=True)
+            labels = [f"{name} · {share:.0%}" if share >= TOLD else name for name, share in shares]
+        elif self.region is not None:
+            weights = highlighted = np.eye(len(names))[self.region]
+        tokens, regions = self._pooling()
+        return attention_view(
+            picture_with_boxes(
+                example.image,
+                example.boxes,
+                weights,
+                highlighted=highlighted,
+                most=most if self.word is not None else None,
+                labels=labels,
+            ),
+            attention_heatmap(self.token_to_region, example.words, names, chosen=self.word, most=most),
+            attention_heatmap(
+                self.region_to_token,
+                names,
+                example.words,
+                chosen=self.region,
+                most=self._most(example.region_to_token),
+                turned=True,
+            ),
+            pooling_bars(tokens, regions, example.words, names),
+            title=example.title or " ".join(example.words),
+            subtitle=self._words(),
+        )
+
+    def click(self, message: Mapping[str, Any]) -> None:
+        """Choose `{"word": number}`, `{"region": number}`, or the region `{"at": [x, y]}` in the picture.
+
+        Chosen a second time, or where there is no box, all is released.
+        """
+        word, region = message.get("word"), message.get("region")
+        if "at" in message:
+            region = region_at(self.examples[self.example].boxes, *map(float, message["at"]))
+            region = self.region if region is None else region
+        self.word = None if word == self.word else word
+        self.region = None if region == self.region else region
+
+    def choose(
+        self, *, example: int | None = None, head: int | str | None = None, stage: str | None = None
+    ) -> None:
+        """Show another example, head (a number from 0 on, or "mean") or stage; with another example word and
+        region are released."""
+        if example is not None and example != self.example:
+            self.example, self.word, self.region = example, None, None
+        self.head = self.head if head is None else head
+        self.stage = self.stage if stage is None else stage
+
+    def _pooling(self) -> tuple[np.ndarray, np.ndarray]:
+        example = self.examples[self.example]
+        if self.pool is None:
+            return example.token_pooling, example.region_pooling
+        tokens, regions = self.pool(self.example, self.temperature)
+        return np.asarray(tokens), np.asarray(regions)
+
+    def _most(self, stages: Mapping[str, np.ndarray]) -> float:
+        """The largest value of any stage: before and after training one colour is one value."""
+        return max(float(_of_head(attention, self.head).max()) for attention in stages.values())
+
+    def _words(self) -> str:
+        example = self.examples[self.example]
+        told = [
+            self.stage,
+            f"mean of {self.heads} heads" if self.head == MEAN else f"head {int(self.head) + 1}",
+        ]
+        if self.word is not None:
+            told.append(f"what “{example.words[self.word]}” looks at")
+        elif self.region is not None:
+            told.append(f"what region {self.region + 1} looks at")
+        else:
+            told.append("the heavier a region, the thicker its outline")
+        if self.pool is not None:
+            told.append(f"pooling temperature {self.temperature:.2g}")
+        return " · ".join(told)
+
+    def _shown(self, figure: Any) -> str:
+        """The figure and the buttons as JSON for the browser's side."""
+        example = self.examples[self.example]
+        of_words = None if self.region is None else self.region_to_token[self.region]
+        of_regions = None if self.word is None else self.token_to_region[self.word]
+        shown = {
+            "figure": plain(figure),
+            "words": _buttons(example.words, of_words, self._most(example.region_to_token), self.word),
+            "regions": _buttons(
+                _numbers(example), of_regions, self._most(example.token_to_region), self.region
+            ),
+        }
+        return json.dumps(shown)
+
+    def _ipython_display_(self) -> None:
+        if not self._live:
+            show_plain(self.figure)
+            return
+        from IPython.display import display
+
+        copy: Any = None
+        display(self._widget(lambda figure: copy.update(plain_bundle(figure), raw=True)))
+        # An output of its own, hidden while there is a widget: opened again, the notebook has no widget, but
+        # what was looked at last.
+        copy = display(plain_bundle(self.figure), raw=True, display_id=True)
+
+    def _widget(self, changed: Callable[[Any], None]) -> Any:
+        import ipywidgets
+
+        view = _view()
+
+        def redraw() -> None:
+            figure = self.figure
+            view.shown = self._shown(figure)
+            changed(figure)
+
+        def chooser(kind: Any, name: str, options: list[tuple[str, Any]], description: str) -> Any:
+            made = kind(options=options, value=getattr(self, name), description=description, **LOOKS[name])
+
+            def chosen(change: dict[str, Any]) -> None:
+                self.choose(**{name: change["new"]})
+                redraw()
+
+            made.observe(chosen, names="value")
+            return made
+
+        titles = [
+            (f"{number}: {each.title or ' '.join(each.words)}", number - 1)
+            for number, each in enumerate(self.examples, start=1)
+        ]
+        heads = [
+            (f"mean of {self.heads}", MEAN),
+            *((f"{head + 1}", head) for head in range(self.heads)),
+        ]
+        controls = [
+            chooser(ipywidgets.Dropdown, "example", titles, "example"),
+            chooser(ipywidgets.Dropdown, "head", heads, "head"),
+            chooser(ipywidgets.ToggleButtons, "stage", [(stage, stage) for stage in self.stages], ""),
+        ]
+        if self.pool is not None:
+            slider = ipywidgets.FloatLogSlider(
+                value=self.temperature, min=LOWEST, max=HIGHEST, step=0.05, readout_format=".2g",
+                description="pooling temperature", **LOOKS["temperature"],
+            )  # fmt: skip
+
+            def warm(change: dict[str, Any]) -> None:
+                self.temperature = change["new"]
+                redraw()
+
+            slider.observe(warm, names="value")
+            controls.append(slider)
+
+        def clicked(_: Any, message: dict[str, Any], __: Any) -> None:
+            self.click(message)
+            redraw()
+
+        view.on_msg(clicked)
+        view.shown = self._shown(self.figure)
+        return ipywidgets.VBox([ipywidgets.HBox(controls, layout={"flex_flow": "row wrap"}), view])
+
+
+def _heads(example: AttentionExample) -> int:
+    return int(next(iter(example.token_to_region.values())).shape[0])
+
+
+def _of_head(attention: np.ndarray, head: int | str) -> np.ndarray:
+    return np.asarray(attention.mean(0) if head == MEAN else attention[head])
+
+
+def _numbers(example: AttentionExample) -> list[str]:
+    return [str(number + 1) for number in range(len(example.boxes))]
+
+
+def _buttons(
+    names: Sequence[str], shares: np.ndarray | None, most: float, chosen: int | None
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "text": name,
+            "share": "" if shares is None else f"{shares[number]:.0%}",
+            "strength": 0 if shares is None else round(float(shares[number]) / most, 3),
+            "chosen": number == chosen,
+        }
+        for number, name in enumerate(names)
+    ]
+
+
+def _view() -> Any:
+    import anywidget
+    import traitlets
+    from plotly.offline import get_plotlyjs
+
+    folder = Path(__file__).parent
+
+    class _AttentionView(anywidget.AnyWidget):
+        _esm = (folder / "attention_explorer.js").read_text(encoding="utf-8")
+        _css = (folder / "attention_explorer.css").read_text(encoding="utf-8")
+        library = traitlets.Unicode(get_plotlyjs()).tag(sync=True)
+        shown = traitlets.Unicode().tag(sync=True)  # figure and buttons as JSON
+
+    return _AttentionView()
