@@ -1,5 +1,7 @@
 """Suites: one embedding of a split gives every number, and what data lacks is left out."""
 
+import copy
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,7 +11,8 @@ from workbench.data.decode import BadSample
 from workbench.data.pairs import Pairs
 from workbench.data.sources import load_pairs
 from workbench.errors import SettingError
-from workbench.evaluation.encode import encode_pairs
+from workbench.evaluation import encode
+from workbench.evaluation.encode import encode_pairs, encode_texts
 from workbench.evaluation.search import PictureIndex
 from workbench.evaluation.suites import evaluate, evaluate_embedded, evaluation_splits
 from workbench.files import read_json
@@ -31,11 +34,34 @@ def some():
 
 
 def test_embeddings_do_not_depend_on_the_batch(student, some):
-    together, apart = encode_pairs(student, some, 64), encode_pairs(student, some, 7)
+    together = encode_pairs(student, some, 64)
+    encode._remembered.clear()
+    apart = encode_pairs(student, some, 7)
     torch.testing.assert_close(together.image, apart.image, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(together.text, apart.text, rtol=1e-4, atol=1e-5)
     assert together.image_of_text.tolist() == some.image_of_caption.tolist()
     torch.testing.assert_close(together.image.norm(dim=1), torch.ones(40))
+
+
+def test_what_a_text_tower_said_is_remembered_as_long_as_it_stays_the_same(student, some, monkeypatch):
+    model, asked = copy.deepcopy(student), []
+    monkeypatch.setattr(
+        model, "encode_text", lambda tokens: asked.append(len(tokens)) or student.encode_text(tokens)
+    )
+    captions = some.all_captions[:9]
+    encode._remembered.clear()
+    first, again = encode_texts(model, captions), encode_texts(model, captions)
+    assert asked == [9] and torch.equal(first, again)
+    first.zero_()  # a caller's own copy
+    assert again.any() and encode_texts(model, captions).any()
+    alone = torch.cat([encode_texts(model, [caption]) for caption in captions])
+    torch.testing.assert_close(again, alone, rtol=1e-4, atol=1e-5)  # in the captions' own order
+    with torch.no_grad():
+        model.clip.visual.trunk.conv_stem.weight.add_(1)  # none of the text tower's
+        assert encode_texts(model, captions) is not None and asked.count(9) == 1
+        next(p for n, p in model.clip.named_parameters() if not n.startswith(("visual", "logit"))).add_(1)
+    encode_texts(model, captions)
+    assert asked.count(9) == 2
 
 
 def test_unreadable_pictures_leave_with_their_captions_and_are_counted(student):

@@ -56,3 +56,23 @@ def test_random_crop_is_a_pure_function_in_range():
 
 def test_no_crop_for_the_whole_picture():
     assert random_crop(0, 0, 0, (1.0, 1.0)) is None
+
+
+@pytest.mark.parametrize("resize_mode", ["squash", "shortest", "longest"])
+@pytest.mark.parametrize(("height", "width"), [(60, 90), (90, 60), (60, 60)])
+def test_what_is_visible_is_what_the_view_shows(resize_mode, height, width):
+    """A picture whose grey levels tell the place: the middle pixels of the view's edges lie where it says."""
+    down, across = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    picture = torch.stack([across * 200 // width, down * 200 // height, torch.full_like(down, 255)]).byte()
+    transform = ImageTransform((30, 30), "bilinear", resize_mode)
+    left, top, wide, high = transform.visible(height, width)
+    view = transform(picture).float()
+    shown = (view[2] > 128).nonzero()
+    for x, y in (
+        (shown[:, 1].min(), 15),
+        (shown[:, 1].max(), 15),
+        (15, shown[:, 0].min()),
+        (15, shown[:, 0].max()),
+    ):
+        assert abs(left + wide * (float(x) + 0.5) / 30 - view[0, int(y), int(x)] / 200) < 0.05
+        assert abs(top + high * (float(y) + 0.5) / 30 - view[1, int(y), int(x)] / 200) < 0.05

@@ -26,19 +26,22 @@ def embeddings(*widths: int, batch: int = 6) -> list[Tensor]:
 
 
 WEIGHTS = {"task": 0.5, "crd": 2.0, "fd": 3.0, "mfd": 1.1, "gd": 0.2, "icl": 0.7, "afd": 0.9, "cosine": 1.3,
-           "embedding": 0.8, "concepts": 0.6}  # fmt: skip
+           "embedding": 0.8, "concepts": 0.6, "cross_modal": 0.4, "preservation": 0.3}  # fmt: skip
 
 
 def everything() -> tuple[Mixture, tuple, dict]:
     """A mixture of all terms, and what to call it with."""
     torch.manual_seed(0)
     mixture = Mixture(WEIGHTS, 4, 6, target_dim=3, concepts=5).double()
-    image, text, masked, teacher_image, teacher_text, target, labels = embeddings(4, 4, 4, 6, 6, 3, 5)
+    image, text, masked, teacher_image, teacher_text, target, labels, pair = embeddings(
+        4, 4, 4, 6, 6, 3, 5, 6
+    )
     inputs = (image, text, *mixture.project(image, text), 9.0, teacher_image, teacher_text, 30.0)
     others = {
         "masked_image": mixture.image_head(masked),
         "text_target": target,
         "soft_labels": labels.softmax(1),
+        "cross_modal_target": pair,
     }
     return mixture, inputs, others
 
@@ -61,6 +64,8 @@ def test_total_is_the_weighted_sum_of_every_term() -> None:
         + cosine_distillation(projected[1], teacher[1]),
         "embedding": embedding_regression(text, others["text_target"], mixture.embedding_head),
         "concepts": concept_loss(image, text, others["soft_labels"], mixture.concept_classifier),
+        "cross_modal": cosine_distillation(projected[0], others["cross_modal_target"]),
+        "preservation": cosine_distillation(projected[0], teacher[0]),
     }
     assert terms.keys() == expected.keys()
     for name, value in expected.items():

@@ -1,8 +1,11 @@
 """Arrays and tables in, figures out; displays nothing."""
 
+from workbench.figures.attention import attention_heatmap, pooling_bars
+from workbench.figures.boxes import picture_with_boxes
 from workbench.figures.cluster_map import cluster_map
 from workbench.figures.comparison import comparison_figure
 from workbench.figures.distributions import distribution_figure
+from workbench.figures.front import FrontPoint, front
 from workbench.figures.gallery import Gallery, Picture, gallery
 from workbench.figures.lines import line_figure
 from workbench.figures.sphere import Descent, sphere_figure
@@ -12,13 +15,18 @@ from workbench.figures.training_panels import Curves
 __all__ = [
     "Curves",
     "Descent",
+    "FrontPoint",
     "Gallery",
     "Picture",
+    "attention_heatmap",
     "cluster_map",
     "comparison_figure",
     "distribution_figure",
+    "front",
     "gallery",
     "line_figure",
+    "picture_with_boxes",
+    "pooling_bars",
     "sphere_figure",
     "training_figure",
 ]

@@ -15,6 +15,7 @@ from workbench.data.sources import load_pairs
 from workbench.errors import SettingError
 from workbench.files import write_json
 from workbench.models.cross_modal import CrossModalTeacher
+from workbench.models.loading import ASSETS
 from workbench.objectives import contrastive_loss
 from workbench.recipe import Recipe
 from workbench.sections import Student, Targets, Training
@@ -34,6 +35,7 @@ from workbench.training.leak_probe import leak_probe
 from workbench.training.machine import accelerate_on, versions
 from workbench.training.run import Run, claim_folder, default_folder, locked
 
+SHIPPED = ASSETS / "cross_modal_teacher"  # a run without its optimiser and most of its epochs
 PROBED = 1000  # captions, one a picture, that a validation looks at
 POLL = 1.0  # seconds
 
@@ -184,6 +186,21 @@ def bare(recipe: Recipe) -> Recipe:
     )
 
 
+def open_teacher_run(name: str) -> Run:
+    """The finished run of a cross-modal teacher: the shipped one (`demo`), or the one in a folder.
+
+    Raises SettingError for a student's run, and for one that is not finished.
+    """
+    run = Run(SHIPPED if name == "demo" else Path(name).expanduser())
+    if run.recipe.trains != "cross_modal_teacher":
+        problem = "this run trained a student, not a cross-modal teacher"
+        raise SettingError("cross_modal.run", name, problem, "demo, a run of e.g. dclip_teacher, or null.")
+    if run.status.get("state") != "finished":
+        problem = f"it is not finished ({run.status.get('state')})"
+        raise SettingError("cross_modal.run", name, problem, "Train it to its end first.")
+    return run
+
+
 def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True) -> Run:
     """The finished run of the cross-modal teacher that a student's recipe learns from.
 
@@ -192,14 +209,16 @@ def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True) -> Run:
     that is not finished, or of other towers; RuntimeError where it could not be trained to its end.
     """
     if recipe.cross_modal.run is not None:
-        run = Run(Path(recipe.cross_modal.run).expanduser())
-        _check_fits(run, recipe)
+        run = open_teacher_run(recipe.cross_modal.run)
+        if run.recipe.teacher != recipe.teacher:
+            problem = f"its towers are {run.recipe.teacher}, those of this recipe {recipe.teacher}"
+            raise SettingError("cross_modal.run", str(run.path), problem, "The same `teacher` in both.")
         return run
-    wanted = bare(recipe)
+    wanted = bare(recipe).model_copy(update={"name": "cross_modal_teacher", "description": ""})
     for path in sorted(folder.parent.glob(f"*-seed{wanted.seed}-{wanted.fingerprint[:8]}")):
         if (path / "recipe.yaml").is_file() and Run(path).status.get("state") == "finished":
             return Run(path)
-    place = folder.parent / default_folder(wanted.model_copy(update={"name": "cross_modal_teacher"})).name
+    place = folder.parent / default_folder(wanted).name
     if main:
         run = train_teacher(wanted, place)
         if run.status["state"] != "finished":
@@ -232,19 +251,6 @@ def pair_targets(
     inputs = cross_modal_inputs(recipe.model_copy(update=told), pairs, frozen, **shared)
     teacher = run.cross_modal_teacher(recipe.cross_modal.epoch)
     return cross_modal_targets(inputs, teacher, rank=rank, world=world)
-
-
-def _check_fits(run: Run, recipe: Recipe) -> None:
-    theirs = run.recipe
-    if theirs.trains != "cross_modal_teacher":
-        problem = "this run trained a student, not a cross-modal teacher"
-        raise SettingError("cross_modal.run", str(run.path), problem, "A run of e.g. dclip_teacher, or null.")
-    if run.status.get("state") != "finished":
-        problem = f"it is not finished ({run.status.get('state')})"
-        raise SettingError("cross_modal.run", str(run.path), problem, "Train it to its end first.")
-    if theirs.teacher != recipe.teacher:
-        problem = f"its towers are {theirs.teacher}, those of this recipe {recipe.teacher}"
-        raise SettingError("cross_modal.run", str(run.path), problem, "The same `teacher` in both.")
 
 
 def _data(recipe: Recipe) -> tuple[Pairs, Pairs]:
