@@ -1,6 +1,8 @@
 """Training the cross-modal teacher: it learns, resumes to the same weights, pairs captions as told; students
 learn from it and leave the text tower as it was."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -15,11 +17,13 @@ from workbench.targets.cross_modal import cross_modal_inputs
 from workbench.training.leak_probe import leak_probe
 from workbench.training.teacher import _captions, bare, pair_targets, teacher_run
 
+TINY = Path(__file__).parents[1] / "tiny_vit.json"
+
 
 @pytest.fixture(scope="module")
 def tower(tmp_path_factory):
     torch.manual_seed(0)
-    return load_dual_encoder("demo_student").save(tmp_path_factory.mktemp("tower"))
+    return load_dual_encoder(str(TINY)).save(tmp_path_factory.mktemp("tower"))
 
 
 @pytest.fixture
@@ -117,7 +121,7 @@ def test_the_shortcut_shows_in_the_probe(recipe) -> None:
     pairs = load_pairs("scenes", "val").select(range(40))
     inputs = cross_modal_inputs(chosen, pairs, load_teacher(chosen), say=None)
     torch.manual_seed(0)
-    teacher = workbench.models.CrossModalTeacher(128)
+    teacher = workbench.models.CrossModalTeacher(load_teacher(chosen).dim)
     found = leak_probe(teacher, inputs, pairs.first_caption[:-1])
     assert set(found) == {"whole", "emptied", "shuffled"} and all(0 <= value <= 1 for value in found.values())
     assert found["emptied"] > 3 / 40
@@ -144,7 +148,7 @@ def test_controls_change_what_is_read(recipe) -> None:
 
 
 def test_a_student_learns_and_its_text_tower_stays(recipe, tower, tmp_path) -> None:
-    run = workbench.train(student(recipe), tmp_path / "student")
+    run = workbench.train(student(recipe, **{"training.epochs": 10}), tmp_path / "student")
     before, after = load_dual_encoder(str(tower)).clip.state_dict(), run.model().clip.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and all(name.startswith("visual.") for name in changed)
@@ -154,6 +158,15 @@ def test_a_student_learns_and_its_text_tower_stays(recipe, tower, tmp_path) -> N
     # Another student of the same teacher finds it.
     another = student(recipe, **{"objectives.preservation": 0.3})
     assert teacher_run(another, tmp_path / "another").path == teacher.path
+
+
+def test_two_processes_train_as_one(recipe, tmp_path) -> None:
+    """One of them trains the teacher while the other waits."""
+    alone = workbench.train(student(recipe), tmp_path / "one" / "student")
+    together = workbench.launch(student(recipe), 2, tmp_path / "two" / "student").wait()
+    assert together.status["state"] == "finished"
+    for ours, theirs in zip(alone.model().parameters(), together.model().parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
 
 
 def test_known_text_is_what_the_tower_says(recipe, tmp_path, monkeypatch) -> None:

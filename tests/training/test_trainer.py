@@ -212,10 +212,10 @@ def test_a_disk_that_stays_full_stops_the_run_and_keeps_the_last_checkpoint(reci
 def test_out_of_memory_names_a_micro_batch_that_fits(recipe, tmp_path, monkeypatch):
     original = trainer.Learner.forward
 
-    def small_memory(self, images, tokens, kept=None):
+    def small_memory(self, images, *others):
         if len(images) > 3:
             raise torch.OutOfMemoryError("allocator says no")
-        return original(self, images, tokens, kept)
+        return original(self, images, *others)
 
     monkeypatch.setattr(trainer.Learner, "forward", small_memory)
     with pytest.raises(MemoryShortage, match=r"training\.batch = 8.*training\.micro_batch=2 fits"):

@@ -1,5 +1,6 @@
 """What a run trains on: its device and processes, and which software made it."""
 
+import os
 import platform
 from importlib import metadata
 from typing import Any
@@ -44,4 +45,7 @@ def accelerate_on(recipe: Recipe) -> Any:
     precision = "bf16" if recipe.training.precision == "bfloat16" else "no"
     if recipe.training.device == "cuda" and not torch.cuda.is_available():
         raise SettingError("training.device", "cuda", "this machine has no usable CUDA device", "auto or cpu")
-    return Accelerator(cpu=recipe.training.device == "cpu", mixed_precision=precision)
+    # Left to itself, accelerate lets several processes without GPUs each train alone.
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+    on_cpu = recipe.training.device == "cpu" or (recipe.training.device == "auto" and several)
+    return Accelerator(cpu=on_cpu, mixed_precision=precision)

@@ -40,23 +40,25 @@ PROBED = 1000  # captions, one a picture, that a validation looks at
 POLL = 1.0  # seconds
 
 
-def train_teacher(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
+def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: Any = None) -> Run:
     """Train a recipe's cross-modal teacher, in this process; the same call again goes on where it stopped.
 
     The loss is InfoNCE between Z of a picture with one of its captions and the frozen embedding of the same
     caption, or of another with `caption_pairing` "leak_free". Adam at a constant rate, so that epoch n of a
     longer run is the end of a run of n. Each epoch ends with a checkpoint that is kept and a leak probe on
-    the validation split. Raises SettingError for settings that cannot work. DCLIP (arXiv 2505.21549).
+    the validation split. `device`: None for what the recipe says. Raises SettingError for settings that
+    cannot work. DCLIP (arXiv 2505.21549).
     """
     recipe = bare(recipe)
     folder = Path(run_dir) if run_dir is not None else default_folder(recipe)
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
-    accelerator = accelerate_on(recipe)
-    if accelerator.num_processes > 1:
-        problem = "the cross-modal teacher learns from what is cached, in one process"
-        raise SettingError("processes", accelerator.num_processes, problem, "1")
-    device = accelerator.device
+    if device is None:
+        accelerator = accelerate_on(recipe)
+        if accelerator.num_processes > 1:
+            problem = "the cross-modal teacher learns from what is cached, in one process"
+            raise SettingError("processes", accelerator.num_processes, problem, "1")
+        device = accelerator.device
     claim_folder(folder, recipe)
     with locked(folder):
         if Run(folder).status.get("state") == "finished":
@@ -201,7 +203,7 @@ def open_teacher_run(name: str) -> Run:
     return run
 
 
-def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True) -> Run:
+def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True, device: Any = "cpu") -> Run:
     """The finished run of the cross-modal teacher that a student's recipe learns from.
 
     The one that `cross_modal.run` names, else one of the same settings beside the student's `folder`, trained
@@ -220,7 +222,7 @@ def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True) -> Run:
             return Run(path)
     place = folder.parent / default_folder(wanted).name
     if main:
-        run = train_teacher(wanted, place)
+        run = train_teacher(wanted, place, device=device)
         if run.status["state"] != "finished":
             raise KeyboardInterrupt
         return run
@@ -246,7 +248,7 @@ def pair_targets(
     shared: dict[str, Any] = {"device": device, "rank": rank, "world": world}
     if recipe.cross_modal.control == "null":
         return np.asarray(compute_targets(whole_views(recipe), pairs, frozen, **shared).column("text"))
-    run = teacher_run(recipe, folder, main=rank == 0)
+    run = teacher_run(recipe, folder, main=rank == 0, device=device)
     told = {"regions": run.recipe.regions, "cross_modal": run.recipe.cross_modal}
     inputs = cross_modal_inputs(recipe.model_copy(update=told), pairs, frozen, **shared)
     teacher = run.cross_modal_teacher(recipe.cross_modal.epoch)
