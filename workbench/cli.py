@@ -238,14 +238,21 @@ def report(
 
 @app.command()
 def embed(recipe: RecipeName, settings: Settings = None) -> None:
-    """Compute the teacher's targets of a recipe, or go on with them; training does this by itself."""
+    """Compute a recipe's targets (regions and words too), or go on with them; training does it by itself."""
     loaded = _load(recipe, settings)
     if loaded.teacher is None:
         remedy = "--set teacher.model=NAME, or another recipe."
         raise SettingError("teacher", None, f"{loaded.name} has no teacher to ask", remedy)
-    from workbench.targets.compute import compute_targets
+    from workbench.targets.compute import compute_targets, load_teacher
 
     print(compute_targets(loaded))
+    if loaded.trains == "cross_modal_teacher" or loaded.objectives.cross_modal:
+        import workbench
+        from workbench.targets.cross_modal import cross_modal_inputs
+
+        data = loaded.data
+        pairs = workbench.load_pairs(data.source, data.train_split, **data.options())
+        print(cross_modal_inputs(loaded, pairs, load_teacher(loaded)).regions)
 
 
 @app.command()

@@ -14,13 +14,26 @@ INK, QUIET, GRID, PAPER = "#1f2933", "#66727f", "#e4e7eb", "#ffffff"
 # and dark enough for thin lines on white. As many as there are terms.
 PALETTE = (
     *("#0077bb", "#ee7733", "#009988", "#ee3377", "#33a6dd", "#882255", "#999933", "#cc3311"),
-    *("#332288", "#117733"),
+    *("#332288", "#117733", "#aa4499", "#663300"),
 )
 BASELINE = "#59636e"  # what everything else is compared with stays grey
 IMAGE, TEXT = "#009988", "#882255"
 
 # A term keeps its colour in every figure, whichever others are in the recipe.
-TERMS = ("task", "crd", "fd", "icl", "embedding", "cosine", "concepts", "gd", "afd", "mfd")
+TERMS = (
+    "task",
+    "crd",
+    "fd",
+    "icl",
+    "embedding",
+    "cosine",
+    "concepts",
+    "gd",
+    "afd",
+    "mfd",
+    "cross_modal",
+    "preservation",
+)
 
 MOST_POINTS = 2_000
 
@@ -79,7 +92,7 @@ def term_colour(term: str) -> str:
 def run_colours(names: Iterable[str]) -> dict[str, str]:
     """A colour for each run or group of runs, in the order given: the first, the baseline, is grey."""
     colours = (BASELINE, *PALETTE)
-    # Past eleven they come round again: those are more than an eye can follow anyway.
+    # Past thirteen they come round again: those are more than an eye can follow anyway.
     return {name: colours[place % len(colours)] for place, name in enumerate(names)}
 
 

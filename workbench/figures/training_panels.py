@@ -26,6 +26,11 @@ LOGARITHMIC = {
     "type": "log",
     "tickvals": [digit * 10.0**power for power in range(-9, 10) for digit in (1, 3)],
 }
+REGIONS = (
+    ("whole", "as they are", IMAGE),
+    ("emptied", "taken away", BASELINE),
+    ("shuffled", "of another picture", TEXT),
+)
 SKIPPED, VALIDATION = "skipped step", "Validation recall@1"
 
 
@@ -150,6 +155,14 @@ def _one_run(run: Recorded) -> list[Panel]:
                 *_noisy(metrics, "embedding_r2", term_colour("embedding"), nameless=True),
                 _curve(metrics, "embedding_r2_best", BASELINE, dash="dash", nameless=True),
             ],
+        ),
+        Panel(
+            "Recall@1 of a cross-modal teacher's Z",
+            [
+                _curve(validations, f"recall_of_z_{name}", colour, f"regions {words}", points=True)
+                for name, words, colour in REGIONS
+            ],
+            {"tickformat": ".1~%"},
         ),
         Panel("Logit scale", [_curve(metrics, "scale", BASELINE, nameless=True)]),
         Panel("Gradient norm", _noisy(metrics, "gradient_norm", BASELINE, nameless=True), LOGARITHMIC),

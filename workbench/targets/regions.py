@@ -51,6 +51,9 @@ class RegionTargets:
         readable = np.isfinite(first)
         self.without_box = float((first[readable] == WHOLE).mean()) if readable.any() else 0.0
 
+    def __repr__(self) -> str:
+        return f"RegionTargets({len(self.boxes.column('region'))} pictures, {self.without_box:.1%} without a box)"
+
     def rows(self, rows: Sequence[int] | np.ndarray) -> PictureRegions:
         """The regions of these pictures; none of an unreadable one."""
         stored = np.nan_to_num(self.boxes.rows("region", rows))
