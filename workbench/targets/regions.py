@@ -52,7 +52,8 @@ class RegionTargets:
         self.without_box = float((first[readable] == WHOLE).mean()) if readable.any() else 0.0
 
     def __repr__(self) -> str:
-        return f"RegionTargets({len(self.boxes.column('region'))} pictures, {self.without_box:.1%} without a box)"
+        pictures = len(self.boxes.column("region"))
+        return f"RegionTargets({pictures} pictures, {self.without_box:.1%} without a box)"
 
     def rows(self, rows: Sequence[int] | np.ndarray) -> PictureRegions:
         """The regions of these pictures; none of an unreadable one."""
