@@ -91,6 +91,8 @@ def main() -> None:
             recipe = workbench.Recipe.load(name, {**settings, **overrides, **more})
             folder = f"{chosen.ablation}-{name}-seed{seed}-{recipe.fingerprint[:8]}"
             run = workbench.train(recipe, chosen.runs / folder)
+            if run.status["state"] != "finished":
+                raise SystemExit(f"{run.path} was interrupted; the same command goes on")
             if not (run.path / "evaluation").is_dir():
                 run.evaluate()
             runs.append(run)

@@ -89,6 +89,8 @@ def trained(row: str, name: str, settings: dict[str, object], seed: int, folder:
     """The evaluated run of a row and seed, trained where it is not there."""
     recipe = workbench.Recipe.load(name, {**settings, "name": row, "seed": seed})
     run = workbench.train(recipe, folder / f"{name}-seed{seed}-{recipe.fingerprint[:8]}")
+    if run.status["state"] != "finished":
+        raise SystemExit(f"{run.path} was interrupted; the same command goes on")
     if not (run.path / "evaluation").is_dir():
         run.evaluate()
     return run
