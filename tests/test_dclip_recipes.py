@@ -20,6 +20,7 @@ CONTROLS = {
         "student.trainable_image",
         "student.trainable_text",
         "training.scale",
+        "training.lr_multipliers",
     },
 }
 
