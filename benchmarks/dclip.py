@@ -1,13 +1,12 @@
-"""Does DCLIP work, and what of it? The whole chain on the embedded dataset, against its controls and
-baselines.
+"""Does DCLIP work, and what of it? The whole chain against its controls and baselines.
 
     python benchmarks/dclip.py [--seeds 0 1 2] [--control-seeds 0] [--only ROW ...]
                                [--runs runs] [--out benchmarks/results]
 
-Finds regions, trains cross-modal teachers and students, evaluates them beside the start that they share, and
-writes dclip.json, .md (the README's table) and the runs' .html report. Two processes share the work, since
-models this small leave a second core idle; `--only` trains some rows and writes nothing, which is what each
-of them does. Stop and start it as you like.
+On the embedded dataset: finds regions, trains cross-modal teachers and students, evaluates them beside the
+start that they share, and writes dclip.json, .md (the README's table) and the runs' .html report. Two
+processes share the work, since models this small leave a second core idle; `--only` trains some rows and
+writes nothing, which is what each of them does. Stop and start it as you like.
 """
 
 import argparse

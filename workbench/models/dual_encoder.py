@@ -125,14 +125,14 @@ class DualEncoder(nn.Module):
             "model": sha256_of_json(shape),
             "transform": sha256_of_json(self.config["preprocess_cfg"]),
             "tokenizer": sha256_of_json(probe.tolist()),
-            "weights": _digest(self.clip.state_dict()),
+            "weights": weights_digest(self.clip.state_dict()),
         }
 
     def text_digest(self) -> str:
         """What determines its embeddings of captions, as one hash."""
         weights = self.clip.state_dict()
         text = {name: value for name, value in weights.items() if not name.startswith(("visual.", "logit_"))}
-        return sha256_of_json([self.config["model_cfg"]["text_cfg"], _digest(text)])
+        return sha256_of_json([self.config["model_cfg"]["text_cfg"], weights_digest(text)])
 
     def save(self, folder: Path) -> Path:
         """Write a folder that `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads without this
@@ -151,7 +151,7 @@ class DualEncoder(nn.Module):
         return folder
 
 
-def _digest(weights: Mapping[str, Tensor]) -> str:
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
     """Hash of named tensors, whatever their order."""
     found = hashlib.sha256()
     for name, tensor in sorted(weights.items()):

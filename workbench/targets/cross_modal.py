@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from workbench.data.pairs import Pairs
-from workbench.files import sha256_of_json
+from workbench.errors import SettingError
 from workbench.models.cross_modal import CrossModalOutput, CrossModalTeacher, region_weights
+from workbench.models.dual_encoder import weights_digest
 from workbench.recipe import Recipe
 from workbench.targets.caption_tokens import TokenTargets, token_targets
 from workbench.targets.compute import ProgressLines, Teacher, compute_targets
@@ -107,17 +108,24 @@ def cross_modal_inputs(
 
 
 def new_teacher(recipe: Recipe, dim: int) -> CrossModalTeacher:
-    """An untrained cross-modal teacher as the recipe describes it."""
+    """An untrained cross-modal teacher as the recipe describes it; SettingError where `dim` and heads do not
+    go together."""
     settings = recipe.cross_modal
-    return CrossModalTeacher(
-        dim,
-        settings.heads,
-        settings.pooling_temperature,
-        target=settings.target,
-        clusters=settings.clusters,
-        rotary=settings.rotary,
-        interaction=settings.interaction,
-    )
+    try:
+        return CrossModalTeacher(
+            dim,
+            settings.heads,
+            settings.pooling_temperature,
+            target=settings.target,
+            clusters=settings.clusters,
+            rotary=settings.rotary,
+            interaction=settings.interaction,
+        )
+    except ValueError as error:
+        remedy = (
+            "A divisor of the teacher's width; with rotary attention heads of a multiple of 4 dimensions."
+        )
+        raise SettingError("cross_modal.heads", settings.heads, str(error), remedy) from None
 
 
 @torch.no_grad()
@@ -154,9 +162,8 @@ def cross_modal_targets(
         }
         return unit, reasons
 
-    weights = {name: value.cpu().numpy().tobytes().hex() for name, value in teacher.state_dict().items()}
     fingerprint = {
-        "weights": sha256_of_json(weights),
+        "weights": weights_digest(teacher.state_dict()),
         "regions": inputs.regions.embeddings.fingerprint,
         "tokens": inputs.tokens.store.fingerprint,
         "cross_modal": {
