@@ -15,6 +15,7 @@ CONTROLS = {
     "dclip_no_interaction_demo": {"cross_modal.interaction"},
     "dclip_no_teacher_demo": {"objectives.cross_modal"},
     "dclip_image_to_text_demo": {"training.direction_weights"},
+    "dclip_l14_demo": {"cross_modal.clusters", "objectives.preservation"},
     "fine_tuning_demo": {
         "objectives.cross_modal",
         "student.trainable_image",
