@@ -51,7 +51,7 @@ SHARES = (
     ("DCLIP, leak-free", "text only", "shuffled regions", "no regions", "mean in attention's place",
      "no interaction", FINE_TUNING),
 )  # fmt: skip
-ALPHAS = (0.25, 0.5, 0.75)  # of WiSE-FT, from the start to fine-tuning
+ALPHAS = (0.25, 0.5, 0.75)  # of WiSE-FT, from the start to the first seed of fine-tuning
 COLUMNS = {
     ("test", "text_to_image_r1"): "text to image R@1",
     ("test", "image_to_text_r1"): "image to text R@1",
@@ -83,7 +83,7 @@ def main() -> None:
     }
     if chosen.only:
         return
-    between = [wise_ft(run, alpha, chosen.runs) for alpha in ALPHAS for run in runs[FINE_TUNING]]
+    between = [wise_ft(runs[FINE_TUNING][0], alpha, chosen.runs) for alpha in ALPHAS]
     everything = [start(chosen.runs), *(run for group in runs.values() for run in group), *between]
     comparison = workbench.compare(everything)
     chosen.out.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from workbench.widgets.attention_example import AttentionExample
 from workbench.widgets.attention_explorer import AttentionExplorer
 from workbench.widgets.cluster_explorer import ClusterExplorer, Grouping
 from workbench.widgets.picture_search import PictureSearch
+from workbench.widgets.run_browser import RunBrowser
 from workbench.widgets.training_monitor import TrainingMonitor
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "ClusterExplorer",
     "Grouping",
     "PictureSearch",
+    "RunBrowser",
     "TrainingMonitor",
 ]
