@@ -31,9 +31,9 @@ MAIN = {  # row: (recipe, settings)
     "null teacher": ("dclip_null_teacher_demo", {}),
     "DCLIP": ("dclip_demo", {}),
     "DCLIP, leak-free": ("dclip_leak_free_demo", {}),
-    FINE_TUNING: ("fine_tuning_demo", {}),
 }
 CONTROLS = {
+    FINE_TUNING: ("fine_tuning_demo", {}),
     "text only": ("dclip_text_only_demo", {}),
     "shuffled regions": ("dclip_shuffled_regions_demo", {}),
     "no regions": ("dclip_no_regions_demo", {}),

@@ -1,0 +1,86 @@
+// The browser's side of RunBrowser: a table to filter, sort and pick from; the curves and settings of what is picked.
+
+function plotly(source) {
+  if (!globalThis.workbenchPlotly) {
+    // plotly.js hands itself to a module loader where there is one; here it shall come back to us and nowhere else.
+    const module = { exports: {} };
+    new Function("module", "exports", "define", source)(module, module.exports, undefined);
+    globalThis.workbenchPlotly = module.exports;
+  }
+  return globalThis.workbenchPlotly;
+}
+
+function element(name, properties) {
+  return Object.assign(document.createElement(name), properties);
+}
+
+function render({ model, el }) {
+  el.classList.add("workbench-runs");
+  const filter = element("input", {
+    type: "search",
+    placeholder: "filter: words, or training.lr=0.001",
+    ariaLabel: "filter runs",
+    value: JSON.parse(model.get("shown")).filter,
+  });
+  const release = element("button", { type: "button", textContent: "release all" });
+  const read = element("button", { type: "button", textContent: "read again" });
+  const words = element("span", { className: "words", role: "status" });
+  const bar = element("div", { className: "bar" });
+  bar.append(filter, release, read, words);
+  const table = element("div", { className: "table" });
+  const place = element("div", { className: "figure" });
+  const differences = element("div", { className: "differences" });
+  el.append(bar, table, place, differences);
+
+  let waiting;
+  filter.oninput = () => {
+    // Who types a word asks for the word, not for each of its letters.
+    clearTimeout(waiting);
+    waiting = setTimeout(() => model.send({ filter: filter.value }), 150);
+  };
+  release.onclick = () => model.send({ release: true });
+  read.onclick = () => model.send({ read: true });
+  table.onclick = ({ target }) => {
+    const { sort, run } = target.closest("[data-sort], [data-run]")?.dataset ?? {};
+    if (sort !== undefined) model.send({ sort });
+    else if (run !== undefined) model.send({ pick: run });
+  };
+
+  function focused() {
+    const { sort, run } = document.activeElement?.closest(".workbench-runs [data-sort], .workbench-runs [data-run]")
+      ?.dataset ?? {};
+    if (sort !== undefined) return `[data-sort="${CSS.escape(sort)}"]`;
+    return run === undefined ? null : `[data-run="${CSS.escape(run)}"] input`;
+  }
+
+  function draw() {
+    const shown = JSON.parse(model.get("shown"));
+    // Whoever goes through the table by keyboard goes on from where they were.
+    const before = table.contains(document.activeElement) ? focused() : null;
+    table.innerHTML = shown.table;
+    if (before) table.querySelector(before)?.focus({ preventScroll: true });
+    words.textContent = shown.words;
+    differences.innerHTML = shown.differences;
+  }
+
+  async function drawFigure() {
+    const figure = model.get("figure");
+    place.hidden = !figure;
+    const library = plotly(model.get("library"));
+    if (!figure) return library.purge(place);
+    const { data, layout } = JSON.parse(figure);
+    await library.react(place, data, layout, { responsive: true, displaylogo: false });
+  }
+
+  model.on("change:shown", draw);
+  model.on("change:figure", drawFigure);
+  draw();
+  // Not within the two seconds that a widget has to get ready.
+  setTimeout(drawFigure);
+  return () => {
+    clearTimeout(waiting);
+    if (globalThis.workbenchPlotly) globalThis.workbenchPlotly.purge(place);
+  };
+}
+
+export default { render };

@@ -1,0 +1,236 @@
+"""Runs to look through: a table to filter and sort; those that are picked are overlaid and their recipes
+compared."""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from workbench.figures.style import run_colours
+from workbench.training.run import Run
+from workbench.training.run_table import (
+    RunRow,
+    Score,
+    find_runs,
+    headline_scores,
+    labels,
+    matching,
+    setting_differences,
+    sorted_rows,
+    unknown_settings,
+)
+from workbench.widgets.live import Records, plain, plain_bundle, show_plain
+from workbench.widgets.run_table_html import differences_html, page, runs_html
+
+FIRST_DOWN = ("step", "updated")  # as any score: columns whose largest value one wants to see first
+
+
+class RunBrowser:
+    """The runs in a folder as a table; the curves of those picked, and the settings in which they differ.
+
+        browser = RunBrowser("runs")
+        browser                              # a cell's last line
+        workbench.compare(browser.picked)    # the runs picked by hand
+
+    `folder_or_runs` is a folder, looked through two levels deep (a sweep's folder too), or several runs or
+    run folders. The filter takes words of name, folder or state, and settings (`training.lr=0.001`). Damaged
+    runs are listed with a reason. Under `WORKBENCH_HEADLESS=1` there is no widget, but the plain table, and
+    what is picked. Raises SettingError for a folder that does not exist.
+    """
+
+    def __init__(
+        self, folder_or_runs: str | PathLike[str] | Sequence[Any], *, live: bool | None = None
+    ) -> None:
+        self._source = folder_or_runs
+        self._live = os.environ.get("WORKBENCH_HEADLESS") != "1" if live is None else live
+        self.filter = ""
+        self.column: str | Score = "updated"
+        self.descending = True
+        self._picked: list[Path] = []
+        self.read()
+
+    def read(self) -> None:
+        """Look through the folders anew; what was picked stays so, if it is still there."""
+        self.rows = find_runs(self._source)
+        self.scores = headline_scores(self.rows)
+        self.choose(picked=[row.path for row in self.picked_rows])
+
+    @property
+    def shown(self) -> list[RunRow]:
+        """The rows that fit the filter, in the order chosen."""
+        return sorted_rows(matching(self.rows, self.filter), self.column, self.descending)
+
+    @property
+    def picked_rows(self) -> list[RunRow]:
+        """The rows picked, in the order in which they were, the filtered out ones too."""
+        rows = {row.path: row for row in self.rows if row.recipe is not None}
+        return [rows[path] for path in self._picked if path in rows]
+
+    @property
+    def picked(self) -> list[Run]:
+        """The runs picked, for `workbench.compare` and the like."""
+        return [Run(row.path) for row in self.picked_rows]
+
+    @property
+    def figure(self) -> Any:
+        """The curves of the runs picked, a plotly figure; None where none is."""
+        from workbench.figures.training import training_figure
+
+        rows = self.picked_rows
+        if not rows:
+            return None
+        names = [escape(label) for label in labels(rows)]
+        runs = {name: _records(row.path) for name, row in zip(names, rows, strict=True)}
+        return training_figure(runs, names[0] if len(names) == 1 else f"{len(names)} runs")
+
+    @property
+    def differences(self) -> dict[str, list[Any]]:
+        """{setting: its value in each run picked}, where not all agree."""
+        return setting_differences([row.recipe for row in self.picked_rows if row.recipe is not None])
+
+    def choose(
+        self,
+        *,
+        filter: str | None = None,
+        sort: str | Score | None = None,
+        picked: Sequence[str | PathLike[str]] | None = None,
+    ) -> None:
+        """Filter, sort by a column (`"name"`, `("test", "text_to_image_r1")`; by the same again: the other
+        way round) or pick run folders, in the place of those picked before."""
+        self.filter = self.filter if filter is None else filter
+        if sort is not None:
+            down = isinstance(sort, tuple) or sort in FIRST_DOWN
+            self.descending = not self.descending if sort == self.column else down
+            self.column = sort
+        if picked is not None:
+            self._picked = list(dict.fromkeys(map(Path, picked)))
+
+    def click(self, message: Mapping[str, Any]) -> bool:
+        """Do what a browser asks: `{"filter": text}`, `{"sort": column}`, `{"pick": folder}` (picked already:
+        release it), `{"release": True}` or `{"read": True}`; returns whether curves may have changed."""
+        if "filter" in message:
+            self.choose(filter=str(message["filter"]))
+        elif "sort" in message:
+            scores = {"/".join(score): score for score in self.scores}
+            self.choose(sort=scores.get(message["sort"], message["sort"]))
+        elif "pick" in message:
+            path, before = Path(message["pick"]), self._picked
+            self.choose(picked=[each for each in before if each != path] + [path] * (path not in before))
+        elif "release" in message:
+            self.choose(picked=[])
+        elif "read" in message:
+            self.read()
+        return not message.keys() & {"filter", "sort"}
+
+    def _colours(self) -> dict[Path, str]:
+        return dict(
+            zip(
+                [row.path for row in self.picked_rows],
+                run_colours(labels(self.picked_rows)).values(),
+                strict=True,
+            )
+        )
+
+    def _table(self, answers: bool = False) -> str:
+        return runs_html(
+            self.shown,
+            self.scores,
+            picked=self._colours(),
+            order=(self.column, self.descending),
+            answers=answers,
+        )
+
+    def _differences(self) -> str:
+        rows = self.picked_rows
+        if len(rows) < 2:
+            return ""
+        title = '<div style="font-weight:600;font-size:14px;margin:14px 0 4px">Settings that differ</div>'
+        return title + differences_html(self.differences, labels(rows), list(self._colours().values()))
+
+    def _words(self) -> str:
+        words = f"{len(self.shown)} of {len(self.rows)} runs"
+        if self._picked:
+            words += f", {len(self.picked_rows)} picked"
+        unknown = unknown_settings(self.rows, self.filter)
+        return words + (f"; no run has a setting {', '.join(unknown)}" if unknown else "")
+
+    def _bundle(self) -> dict[str, Any]:
+        """Table and settings as a notebook stores them."""
+        heading = f'<div style="margin-bottom:6px">{escape(self._words())}</div>'
+        return {
+            "text/html": page(heading, self._table(), self._differences()),
+            "text/plain": f"<{self._words()}>",
+        }
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        if not self._live:
+            display(self._bundle(), raw=True)
+            if self._picked:
+                show_plain(self.figure)
+            return
+        copies: list[Any] = []
+
+        def changed(figure: Any) -> None:
+            for copy, bundle in zip(copies, (self._bundle(), _figure_bundle(figure)), strict=True):
+                copy.update(bundle, raw=True)
+
+        display(self._widget(changed))
+        # Outputs of their own, hidden while there is a widget: opened again, the notebook has no widget, but
+        # what was looked at last.
+        for bundle in (self._bundle(), _figure_bundle(self.figure)):
+            copies.append(display(bundle, raw=True, display_id=True))
+
+    def _widget(self, changed: Callable[[Any], None]) -> Any:
+        view = _view()
+        figure: Any = None
+
+        def redraw(curves: bool) -> None:
+            nonlocal figure
+            if curves:
+                figure = self.figure
+                view.figure = "" if figure is None else json.dumps(plain(figure))
+            shown = {"table": self._table(answers=True), "words": self._words(), "filter": self.filter}
+            view.shown = json.dumps({**shown, "differences": self._differences()})
+
+        def clicked(_: Any, message: dict[str, Any], __: Any) -> None:
+            redraw(self.click(message))
+            changed(figure)
+
+        view.on_msg(clicked)
+        redraw(True)
+        return view
+
+
+def _records(path: Path) -> Records:
+    """What a run recorded; of a damaged file as much as can be read."""
+    records = Records(path / "metrics.jsonl")
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        records.read()
+    return records
+
+
+def _figure_bundle(figure: Any) -> dict[str, Any]:
+    return {"text/plain": ""} if figure is None else plain_bundle(figure)
+
+
+def _view() -> Any:
+    import anywidget
+    import traitlets
+    from plotly.offline import get_plotlyjs
+
+    folder = Path(__file__).parent
+
+    class _RunView(anywidget.AnyWidget):
+        _esm = (folder / "run_browser.js").read_text(encoding="utf-8")
+        _css = (folder / "run_browser.css").read_text(encoding="utf-8")
+        library = traitlets.Unicode(get_plotlyjs()).tag(sync=True)
+        figure = traitlets.Unicode().tag(sync=True)  # a plotly figure as JSON, or nothing
+        shown = traitlets.Unicode().tag(sync=True)  # table and settings as HTML, in JSON
+
+    return _RunView()

@@ -1,0 +1,182 @@
+"""A table of runs, and of the settings in which they differ, as HTML that keeps its looks wherever it is
+pasted."""
+
+import time
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from workbench.figures.style import BASELINE, FONT, GRID, INK, QUIET, is_share, metric_label
+from workbench.plain_yaml import in_yaml
+from workbench.training.run_table import RunRow, Score
+
+COLOURS = {
+    "running": "#0077bb",
+    "finished": "#00796b",
+    "interrupted": "#b3541e",
+    "failed": "#cc3311",
+    "gone": "#cc3311",
+    "damaged": "#cc3311",
+}
+COLUMNS = {"name": "run", "seed": "seed", "state": "state", "step": "step", "updated": "updated"}
+RIGHT = ("seed", "step", "updated")
+CELL = f"padding:4px 12px 4px 0;white-space:nowrap;border:0;border-bottom:1px solid {GRID};background:#fff"
+CELL += ";vertical-align:top;text-align:left"
+HEAD = f"{CELL};font-weight:600;vertical-align:bottom;border-bottom:1px solid {BASELINE}"
+NUMBER = ";text-align:right;font-variant-numeric:tabular-nums"
+SMALL = f"display:block;font-size:11px;font-weight:400;color:{QUIET}"
+LONGEST = 160  # characters of a reason; the whole of it stands in its tooltip
+
+
+def runs_html(
+    rows: Sequence[RunRow],
+    scores: Sequence[Score],
+    *,
+    picked: Mapping[Path, str] | None = None,
+    order: tuple[str | Score, bool] = ("updated", True),
+    answers: bool = False,
+) -> str:
+    """The rows with a column for each of `scores`, shares in per cent.
+
+    `picked` maps the run folders that are picked to the colours of their curves; `order` is the column that
+    the rows are sorted by, and whether from the top down. With `answers` there is something to press: a box
+    in each row that can be picked (`data-run`), a button in each heading (`data-sort`),
+    and ages in the place of dates.
+    """
+    picked = picked or {}
+    columns: list[str | Score] = [*list(COLUMNS)[:-1], *scores, "updated"]
+    heads = "".join(_head(column, order, answers) for column in columns)
+    lines = []
+    for row in rows:
+        cells = "".join(_cell(row, column, answers) for column in columns)
+        key = f' data-run="{escape(str(row.path))}"' if answers and row.recipe is not None else ""
+        lines.append(f"<tr{key}>{_mark(row, picked, answers)}{cells}</tr>")
+    if not lines:
+        lines.append(
+            f'<tr><td style="{CELL}"></td><td colspan="{len(columns)}" style="{CELL}">none</td></tr>'
+        )
+    first = f'<th style="{HEAD};width:26px"></th>'
+    return _table(f"{first}{heads}", lines)
+
+
+def differences_html(found: Mapping[str, Sequence[Any]], names: Sequence[str], colours: Sequence[str]) -> str:
+    """A line for each setting, a column for each run; bold where it is not as in the first run."""
+    if not found:
+        words = "Their recipes differ in no setting that changes the outcome."
+        return f'<div style="color:{QUIET};padding:4px 0">{words}</div>'
+    wrapped = ";white-space:normal;overflow-wrap:anywhere;min-width:90px;max-width:280px"
+    heads = f'<th style="{HEAD}">setting</th>' + "".join(
+        f'<th style="{HEAD}{wrapped}">{_chip(colour)} {escape(name)}</th>'
+        for name, colour in zip(names, colours, strict=True)
+    )
+    lines = []
+    for setting, values in found.items():
+        cells = [f'<td style="{CELL}">{escape(setting)}</td>']
+        for value in values:
+            weight = ";font-weight:600" if value != values[0] else ""
+            cells.append(f'<td style="{CELL}{wrapped}{weight}">{escape(in_yaml(value))}</td>')
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return _table(heads, lines)
+
+
+def page(*parts: str) -> str:
+    """Pieces of HTML below each other, in the house's letters."""
+    return (
+        f'<div style="font-family:{escape(FONT)};font-size:13px;line-height:1.35;color:{INK};background:#fff;'
+        f'padding:8px;overflow-x:auto">{"".join(parts)}</div>'
+    )
+
+
+def age(seconds: float) -> str:
+    """How long ago, in the largest unit of which there are two or more."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def _table(heads: str, lines: Sequence[str]) -> str:
+    return (
+        f'<table style="border-collapse:collapse;margin:0;font-size:13px;color:{INK};border:0">'
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    )
+
+
+def _head(column: str | Score, order: tuple[str | Score, bool], answers: bool) -> str:
+    if isinstance(column, tuple):
+        split, metric = column
+        unit = ", %" if is_share(metric) else ""
+        # Lines break between words, not within text-to-image.
+        words = escape(metric_label(metric)).replace("-", "&#8209;")
+        words = f'<span style="{SMALL}">{escape(split)}{unit}</span>{words}'
+    else:
+        words = COLUMNS[column]
+    key = "/".join(column) if isinstance(column, tuple) else column
+    sort, arrow = "", ""
+    if column == order[0]:
+        sort = f' aria-sort="{"descending" if order[1] else "ascending"}"'
+        arrow = f" {'▼' if order[1] else '▲'}"
+    inside = f"{words}{arrow}"
+    if answers:
+        inside = f'<button type="button" data-sort="{escape(key)}">{inside}</button>'
+    style = HEAD + (NUMBER if isinstance(column, tuple) or column in RIGHT else "")
+    width = ";white-space:normal;max-width:120px" if isinstance(column, tuple) else ""
+    return f'<th{sort} style="{style}{width}">{inside}</th>'
+
+
+def _mark(row: RunRow, picked: Mapping[Path, str], answers: bool) -> str:
+    colour = picked.get(row.path)
+    if not answers or row.recipe is None:
+        return f'<td style="{CELL};text-align:center">{_chip(colour) if colour else ""}</td>'
+    words = f'aria-label="pick {escape(row.folder)}" style="accent-color:{colour or INK};margin:2px 0 0"'
+    words += " checked" if colour else ""
+    return f'<td style="{CELL};text-align:center"><input type="checkbox" {words}></td>'
+
+
+def _cell(row: RunRow, column: str | Score, answers: bool) -> str:
+    if column == "name":
+        return f'<td style="{CELL};white-space:normal;min-width:200px;max-width:340px">{_name(row)}</td>'
+    if column == "state":
+        colour = COLOURS.get(row.state, QUIET)
+        return f'<td style="{CELL};font-weight:600;color:{colour}">{escape(row.state)}</td>'
+    style = CELL + (NUMBER if isinstance(column, tuple) or column in RIGHT else "")
+    value = row.value(column)
+    if value is None:
+        text = ""
+    elif isinstance(column, tuple):
+        text = f"{100 * value:.1f}" if is_share(column[1]) else f"{value:.4g}"
+    elif column == "step":
+        text = f"{value:,}" + ("" if row.total is None else f" / {row.total:,}")
+    elif column == "updated":
+        # What is read tomorrow had better say when.
+        text = f"{age(time.time() - value)} ago" if answers else _date(value)
+    else:
+        text = str(value)
+    return f'<td style="{style}">{text}</td>'
+
+
+def _date(moment: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+    except (ValueError, OverflowError, OSError):
+        return ""  # no moment of this calendar
+
+
+def _name(row: RunRow) -> str:
+    parts = [escape(row.name)]
+    if row.recipe is not None and row.recipe.trains != "student":
+        trains = row.recipe.trains.replace("cross_modal", "cross-modal").replace("_", " ")
+        parts.append(f'<span style="{SMALL}">trains the {escape(trains)}</span>')
+    if row.folder != row.name:
+        parts.append(f'<span style="{SMALL};overflow-wrap:anywhere">{escape(row.folder)}</span>')
+    if row.reason:
+        short = row.reason if len(row.reason) <= LONGEST else f"{row.reason[: LONGEST - 1]}…"
+        style = f"{SMALL};color:#b3541e;overflow-wrap:anywhere"
+        parts.append(f'<span title="{escape(row.reason)}" style="{style}">{escape(short)}</span>')
+    return "".join(parts)
+
+
+def _chip(colour: str) -> str:
+    square = "display:inline-block;width:10px;height:10px;border-radius:2px"
+    return f'<span style="{square};background:{colour}"></span>'
