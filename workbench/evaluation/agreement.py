@@ -1,0 +1,62 @@
+"""Does a student see the same pairs as its teacher does: the same places, the same order?"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from workbench.evaluation.cosines import Matrix, Side, all_cosines, pair_cosines
+
+
+class Agreement(NamedTuple):
+    """Of a student with its teacher on N pairs; cosines are NaN where the two are not of one width."""
+
+    image_cosine: float  # mean cosine of the two embeddings of a picture
+    text_cosine: float  # of a caption
+    rank: float  # Spearman's correlation of the cosines of a query to all candidates, mean of both directions
+    same_first: float  # share of queries for which both rank the same candidate first
+
+
+def teacher_agreement(
+    student_image: Matrix, student_text: Matrix, teacher_image: Matrix, teacher_text: Matrix
+) -> Agreement:
+    """Agreement on N pairs: row n of each argument [N, D], of any norm, is of pair n.
+
+    The teacher may be wider: ranks need no common space, cosines do. A query whose cosines are all equal has
+    a correlation of 0. Holds N x N cosines in float64 for each of the two. Raises ValueError where shapes do
+    not fit or N < 2.
+    """
+    sides = (student_image, student_text, teacher_image, teacher_text)
+    shapes = [tuple(each.shape) for each in sides]
+    rows = {shape[0] for shape in shapes}
+    if any(len(shape) != 2 for shape in shapes) or len(rows) != 1 or rows <= {0, 1}:
+        raise ValueError(f"teacher_agreement: wants four arrays [N, D] of one N of 2 or more, got {shapes}")
+    if shapes[0] != shapes[1] or shapes[2] != shapes[3]:
+        raise ValueError(f"teacher_agreement: two towers of one model are of two widths: {shapes}")
+    every = torch.arange(len(student_image))
+    ours, our_text, theirs, their_text = (Side(each) for each in sides)
+    image_cosine = text_cosine = float("nan")
+    if shapes[0] == shapes[2]:
+        image_cosine = float(pair_cosines(ours, every, theirs, every).mean())
+        text_cosine = float(pair_cosines(our_text, every, their_text, every).mean())
+    student, teacher = (
+        all_cosines(image, every, text, every).numpy()
+        for image, text in ((ours, our_text), (theirs, their_text))
+    )
+    directions = ((student, teacher), (student.T, teacher.T))
+    return Agreement(
+        image_cosine,
+        text_cosine,
+        rank=float(np.mean([_spearman(a, b) for a, b in directions])),
+        same_first=float(np.mean([a.argmax(1) == b.argmax(1) for a, b in directions])),
+    )
+
+
+def _spearman(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean over rows of the correlation of their ranks."""
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(each, axis=1) for each in (one, other)]
+    a, b = (rank - rank.mean(1, keepdims=True) for rank in ranks)
+    norm = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(((a * b).sum(1) / np.where(norm > 0, norm, 1)).mean())

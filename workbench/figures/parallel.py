@@ -1,0 +1,109 @@
+"""Parallel coordinates: settings and results of many runs at once, to brush through."""
+
+import textwrap
+
+import numpy as np
+import plotly.graph_objects as go
+from pandas import DataFrame, Series
+from pandas.api.types import is_numeric_dtype
+
+from workbench.figures.style import INK, PALETTE, QUIET, template
+
+ROW = 19  # pixels between two words on an axis
+LINES = 2  # of a heading; a third would run into its axis
+ROOM = 850  # pixels that all axes share in a notebook, about
+LETTER = 6.0  # pixels
+SCALE = [[0, "#0077bb"], [0.5, "#882255"], [1, "#ee7733"]]
+
+
+def parallel_figure(table: DataFrame, colour: str, *, title: str, subtitle: str = "") -> go.Figure:
+    """One line for each row, one axis for each column that varies; drag along an axis to keep a part of it.
+
+    Columns of numbers are axes of numbers, others lists of their words in the order they come, cut short
+    where the room between two axes is less. Lines have the colour of their value in the column `colour`. Rows
+    with a missing number are left out. Raises ValueError where nothing is left.
+    """
+    known = table.dropna()
+    if known.empty or colour not in known:
+        raise ValueError(f"parallel_figure: {len(known)} whole rows, columns {list(table.columns)}")
+    axes = [name for name in known if name == colour or known[name].nunique() > 1]
+    longest = max((len(str(word)) for word in _words(known[axes[0]])), default=0)
+    apart = (ROOM - LETTER * longest) / max(1, len(axes) - 1)  # pixels between two axes
+    letters = max(6, int(0.75 * apart / LETTER))
+    most = max([len(_words(known[name])) for name in axes] + [8])
+    headings = {name: _wrapped(str(name), min(24, max(9, int(apart / LETTER)))) for name in axes}
+    figure = go.Figure(
+        go.Parcoords(
+            dimensions=[
+                _axis(known[name], headings[name], letters if place else longest)
+                for place, name in enumerate(axes)
+            ],
+            line={"color": _places(known[colour]), "colorscale": _scale(known[colour]), "showscale": False},
+            labelfont={"size": 11, "color": INK},
+            tickfont={"size": 11, "color": INK},
+            rangefont={"size": 1, "color": "rgba(0,0,0,0)"},  # the ends stand among the ticks already
+            unselected={"line": {"color": QUIET, "opacity": 0.12}},
+        )
+    )
+    top = 84 + 16 * LINES
+    figure.update_layout(
+        template=template(),
+        height=top + ROW * most + 40,
+        margin={"l": 30 + int(LETTER * longest), "r": 60, "t": top, "b": 30},
+        title={
+            "xref": "container",
+            "x": 0.01,
+            "text": title,
+            "subtitle": {"text": subtitle},
+            "y": 1 - 26 / (top + ROW * most + 40),
+        },
+    )
+    return figure
+
+
+def _words(column: Series) -> list[object]:
+    """What an axis that is no number lists, first on top; nothing for numbers."""
+    return [] if is_numeric_dtype(column) else list(dict.fromkeys(column))
+
+
+def _places(column: Series) -> np.ndarray:
+    """Where the values stand on their axis: words from the top down."""
+    words = _words(column)
+    if not words:
+        return column.to_numpy(dtype=np.float32)
+    return np.array([len(words) - 1 - words.index(value) for value in column], dtype=np.float32)
+
+
+def _axis(column: Series, heading: str, letters: int) -> dict[str, object]:
+    axis: dict[str, object] = {"label": heading, "values": _places(column)}
+    words = _words(column)
+    if words:
+        axis |= {
+            "tickvals": list(range(len(words))),
+            "ticktext": [_cut(str(word), letters) for word in words[::-1]],
+        }
+        axis["range"] = [-0.5, len(words) - 0.5]
+    return axis
+
+
+def _wrapped(name: str, wide: int) -> str:
+    """A heading in lines of at most `wide` letters, if words allow, and LINES at most; dots end words too."""
+    lines = textwrap.wrap(
+        name.replace(".", ". "), wide, break_long_words=False, max_lines=LINES, placeholder=" …"
+    )
+    return "<br>".join(line.replace(". ", ".") for line in lines)
+
+
+def _cut(word: str, letters: int) -> str:
+    return word if len(word) <= letters else word[: letters - 1] + "…"
+
+
+def _scale(column: Series) -> list[list[object]]:
+    """Numbers run from light to dark to warm, words have a colour each."""
+    count = len(_words(column))
+    if not count:
+        return SCALE
+    colours = [PALETTE[place % len(PALETTE)] for place in range(count)][::-1]
+    return [[place / max(count - 1, 1), colour] for place, colour in enumerate(colours)] * (
+        1 if count > 1 else 2
+    )

@@ -1,0 +1,165 @@
+"""Effects of an ablation's rows against its baseline, coloured by whether their interval excludes zero."""
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pandas import DataFrame, MultiIndex
+
+from workbench.errors import SettingError
+from workbench.figures.doses import Dose
+from workbench.figures.gallery import Gallery
+from workbench.figures.style import BASELINE, FONT, GRID, INK, QUIET, is_share, metric_label
+from workbench.files import read_json
+from workbench.reports.compare import compare
+from workbench.reports.measured import RESULTS
+from workbench.reports.tables import difference_text, value_text
+from workbench.training.run import Run
+
+Key = tuple[str, str]  # split, metric
+
+# In the order they are read.
+SHIPPED = (
+    *("ablation_knowledge_clip.json", "ablation_clip_kd.json", "dclip.json"),
+    *("ablation_concepts.json", "ablation_masking.json"),
+)
+
+# Ink on these is read as easily as on white; the mark says the same without colour.
+TINTS = {"higher": "#cfe6f7", "lower": "#fbd9cf", "within noise": "#ffffff", "": "#ffffff"}
+MARKS = {"higher": "▲ ", "lower": "▼ ", "within noise": "", "": ""}
+
+
+class Results(NamedTuple):
+    """A comparison that was written as JSON: its table, as of `Comparison`, and its note."""
+
+    table: DataFrame
+    note: str
+
+
+def read_results(path: Path) -> Results:
+    """What `Comparison.to_json` or a script of `benchmarks` wrote; SettingError for any other file."""
+    try:
+        written = read_json(path)
+        rows = {(row["split"], row["metric"]): row["groups"] for row in written["rows"]}
+        cells = {
+            key: {(name, field): value for name, group in groups.items() for field, value in group.items()}
+            for key, groups in rows.items()
+        }
+        if not cells:
+            raise ValueError("no rows")
+        index = MultiIndex.from_tuples(cells, names=["split", "metric"])
+        table = DataFrame(list(cells.values()), index=index)
+        table.columns = MultiIndex.from_tuples(table.columns, names=["group", "field"])
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise SettingError(
+            "sweep", str(path), f"it holds no comparison ({error!r})", "A sweep's comparison.json."
+        ) from None
+    numbers = [column for column in table.columns if column[1] != "verdict"]
+    return Results(table.astype(dict.fromkeys(numbers, float)), written.get("note", ""))
+
+
+def found_results(place: str) -> dict[str, Results]:
+    """By name: the shipped ablations for "", one file of `read_results`, or a comparison of a sweep's runs.
+
+    Shipped are those of benchmarks/results that are there. Of a sweep's folder those runs count that have
+    been evaluated. Raises SettingError where there is nothing to read.
+    """
+    if not place:
+        paths = [path for path in SHIPPED if (RESULTS / path).is_file()]
+        if not paths:
+            raise SettingError(
+                "sweep", place, f"there are no results in {RESULTS}", "A checkout of the repository has them."
+            )
+        return {
+            path.removesuffix(".json").removeprefix("ablation_"): read_results(RESULTS / path)
+            for path in paths
+        }
+    path = Path(place).expanduser()
+    if path.is_file():
+        return {path.stem: read_results(path)}
+    runs = runs_of_sweep(path)
+    if not runs:
+        raise SettingError(
+            "sweep", place, "no evaluated run is there", "The folder that `workbench sweep` wrote, or a JSON."
+        )
+    comparison = compare(runs)
+    return {path.name: Results(comparison.table, comparison.note)}
+
+
+def runs_of_sweep(folder: Path) -> list[Run]:
+    """The evaluated runs in a sweep's folder, or in a folder of run folders, by name."""
+    found = [path.parent for path in (*folder.glob("*/run/evaluation"), *folder.glob("*/evaluation"))]
+    return [Run(path) for path in sorted(found)]
+
+
+def doses(table: DataFrame, key: Key, groups: Mapping[Any, str]) -> list[Dose]:
+    """What `dose_figure` draws of one metric, in points where it is a share: `groups` maps values to groups.
+
+    The baseline's difference is 0. A group without an interval has NaN for its ends.
+    """
+    unit = 100.0 if is_share(key[1]) else 1.0
+    baseline, row = table.columns[0][0], table.loc[key]
+    return [
+        (value, 0.0, 0.0, 0.0)
+        if name == baseline
+        else (value, *(unit * float(row[name, field]) for field in ("difference", "low", "high")))
+        for value, name in groups.items()
+    ]
+
+
+def excluding_zero(table: DataFrame) -> tuple[int, int]:
+    """How many differences have an interval, and how many of these exclude zero: by chance, one in twenty."""
+    groups = list(dict.fromkeys(table.columns.get_level_values(0)))[1:]
+    verdicts = [verdict for group in groups for verdict in table[group, "verdict"]]
+    known = [verdict for verdict in verdicts if verdict in ("higher", "lower", "within noise")]
+    return len(known), len(known) - known.count("within noise")
+
+
+def effects(table: DataFrame, columns: Sequence[Key], groups: Sequence[str] | None = None) -> Gallery:
+    """A row for every group, a column for every metric: values, and differences to the first group.
+
+    `columns` are the (split, metric) to show, in order; those that the table lacks are left out. `groups`:
+    only these, and the baseline. A difference whose 95 % interval excludes zero is marked and coloured: blue
+    upwards, red downwards. Shares in per cent.
+    """
+    every = list(dict.fromkeys(table.columns.get_level_values(0)))
+    rows = [name for name in every if groups is None or name in groups or name == every[0]]
+    shown = [key for key in columns if key in table.index]
+    cell = (
+        f"padding:4px 8px 4px 6px;text-align:left;vertical-align:top;border:0;border-bottom:1px solid {GRID}"
+    )
+    head = f"{cell};font-weight:600;border-bottom:1px solid {BASELINE};vertical-align:bottom;background:#fff"
+    top = "".join(f'<th style="{head}">{text}</th>' for text in ("", *map(_heading, shown)))
+    lines = [f"<tr>{top}</tr>"]
+    for name in rows:
+        cells = [f'<td style="{cell};background:#fff;max-width:17em"><b>{escape(name)}</b></td>']
+        for key in shown:
+            row = table.loc[key][name]
+            verdict = row["verdict"] if name != every[0] else ""
+            text = value_text(row, key[1])
+            if name != every[0]:
+                change, _, interval = f"{MARKS[verdict]}{difference_text(row, key[1])}".partition(" [")
+                text += f"<br>{change}<br>[{interval}" if interval else f"<br>{change}"
+            cells.append(
+                f'<td style="{cell};background:{TINTS[verdict]};color:{INK};white-space:nowrap">{text}</td>'
+            )
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    legend = (
+        f'<span style="background:{TINTS["higher"]};color:{INK};padding:0 4px">▲ higher</span> and '
+        f'<span style="background:{TINTS["lower"]};color:{INK};padding:0 4px">▼ lower</span> than '
+        f"{escape(every[0])}: the 95 % interval in brackets excludes zero. Uncoloured: within noise. "
+        "± is the standard deviation over seeds."
+    )
+    return Gallery(
+        f'<div style="font-family:{escape(FONT)};color:{INK};background:#fff;padding:8px;overflow-x:auto">'
+        f'<table style="border-collapse:collapse;font-size:12.5px;color:{INK};border:0">'
+        f"{''.join(lines)}</table>"
+        f'<div style="color:{QUIET};font-size:12px;margin-top:8px">{legend}</div></div>'
+    )
+
+
+def _heading(key: Key) -> str:
+    split = f'<span style="font-weight:400;color:{QUIET}">{escape(key[0])}</span>'
+    return f"{split}<br>{escape(metric_label(key[1]))}"
