@@ -243,11 +243,12 @@ def embed(recipe: RecipeName, settings: Settings = None) -> None:
     if loaded.teacher is None:
         remedy = "--set teacher.model=NAME, or another recipe."
         raise SettingError("teacher", None, f"{loaded.name} has no teacher to ask", remedy)
-    from workbench.targets.compute import compute_targets, load_teacher
+    from workbench.targets.compute import compute_targets
 
     print(compute_targets(loaded))
     if loaded.trains == "cross_modal_teacher" or loaded.objectives.cross_modal:
         import workbench
+        from workbench.targets.compute import load_teacher
         from workbench.targets.cross_modal import cross_modal_inputs
 
         data = loaded.data
