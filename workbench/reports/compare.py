@@ -62,6 +62,8 @@ class Comparison:
     def __str__(self) -> str:
         return comparison_text(self.table, self.sizes, self.note)
 
+    __repr__ = __str__  # a notebook keeps it beside the HTML
+
     def _repr_html_(self) -> str:
         return comparison_html(self.table, self.sizes, self.note)
 
