@@ -193,7 +193,7 @@ def _pairs(recipe: Recipe) -> int | None:
         return recipe.data.limit
 
 
-def _steps(steps: int | None, epochs: float, batch: int, pairs: int | None) -> list[Row]:
+def _steps(steps: int | None, epochs: int | float, batch: int, pairs: int | None) -> list[Row]:
     if steps is not None:
         return [("steps", f"{steps:,} of {batch}")]
     if pairs is None:
@@ -213,5 +213,5 @@ def _count(parameters: Iterable[Tensor]) -> str:
     return f"{sum(each.numel() for each in parameters):,}"
 
 
-def _megabytes(size: float) -> str:
+def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.0f} MB"
