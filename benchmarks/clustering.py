@@ -26,7 +26,7 @@ import faiss
 import numpy as np
 import sklearn
 import torch
-from retrieval import high_water_mark
+from memory import growth
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
@@ -164,13 +164,7 @@ def extra_memory(name: str, setting: dict) -> float | None:
         small = make_points(16 * FEW, setting["dim"])
         PROGRAMS[name](small, 16, 2, 0)  # what libraries need for themselves, once
         points = make_points(setting["points"], setting["dim"])
-        try:
-            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark back to what is in use now
-        except OSError:
-            return None
-        before = high_water_mark()
-        PROGRAMS[name](points, setting["clusters"], setting["iterations"], 0)
-        return (high_water_mark() - before) / 1e6
+        return growth(lambda: PROGRAMS[name](points, setting["clusters"], setting["iterations"], 0))
 
 
 def show(rows: list[dict]) -> None:

@@ -19,13 +19,11 @@ from pathlib import Path
 from ablation import markdown
 
 import workbench
-from workbench.evaluation.suites import evaluate
 from workbench.files import atomic_write, write_json
-from workbench.models.interpolate import interpolate
-from workbench.models.loading import load_dual_encoder
 from workbench.reports.html import write_report
+from workbench.reports.starts import evaluated_between, evaluated_start
 
-START, FINE_TUNING = "start", "fine-tuning"
+FINE_TUNING = "fine-tuning"
 MAIN = {  # row: (recipe, settings)
     "no teacher": ("dclip_no_teacher_demo", {}),
     "null teacher": ("dclip_null_teacher_demo", {}),
@@ -83,8 +81,9 @@ def main() -> None:
     }
     if chosen.only:
         return
-    between = [wise_ft(runs[FINE_TUNING][0], alpha, chosen.runs) for alpha in ALPHAS]
-    everything = [start(chosen.runs), *(run for group in runs.values() for run in group), *between]
+    trained_runs = [run for group in runs.values() for run in group]
+    between = [evaluated_between(runs[FINE_TUNING][0], alpha, chosen.runs) for alpha in ALPHAS]
+    everything = [evaluated_start(trained_runs[0], chosen.runs), *trained_runs, *between]
     comparison = workbench.compare(everything)
     chosen.out.mkdir(parents=True, exist_ok=True)
     written = json.loads(comparison.to_json())
@@ -116,29 +115,6 @@ def trained(row: str, name: str, settings: dict[str, object], seed: int, folder:
     if not (run.path / "evaluation").is_dir():
         run.evaluate()
     return run
-
-
-def start(folder: Path) -> workbench.Run:
-    """The model that every student starts from, evaluated like them."""
-    recipe = workbench.Recipe.load("dclip_demo", {"name": START})
-    place = folder / START
-    if not (place / "evaluation").is_dir():
-        recipe.save(place / "recipe.yaml")
-        model = load_dual_encoder(recipe.student.model, recipe.student.pretrained)
-        evaluate(model.eval(), recipe, place / "evaluation")
-    return workbench.Run(place)
-
-
-def wise_ft(run: workbench.Run, alpha: float, folder: Path) -> workbench.Run:
-    """A fine-tuned run drawn back towards its start, evaluated like the others."""
-    settings = {"name": f"WiSE-FT, {alpha:g} of fine-tuning", "seed": run.recipe.seed}
-    recipe = workbench.Recipe.load(str(run.path / "recipe.yaml"), settings)
-    place = folder / f"wise-ft-{alpha:g}-seed{run.recipe.seed}"
-    if not (place / "evaluation").is_dir():
-        recipe.save(place / "recipe.yaml")
-        before = load_dual_encoder(recipe.student.model, recipe.student.pretrained)
-        evaluate(interpolate(before, run.model(), alpha), recipe, place / "evaluation")
-    return workbench.Run(place)
 
 
 if __name__ == "__main__":

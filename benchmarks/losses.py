@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from memory import growth
 from torch import Tensor
 
 from workbench.files import atomic_write, write_json
@@ -164,18 +165,7 @@ def extra_memory(objectives: tuple[str, ...], form: str, sizes: tuple[int, int, 
     torch.set_num_threads(1)
     make_programs(objectives, 64, *sizes[1:])[form]()  # what torch needs for itself, once
     program = make_programs(objectives, *sizes)[form]
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark back to what is in use now
-    except OSError:
-        return None
-    before = high_water_mark()
-    program()
-    return (high_water_mark() - before) / 1e6
-
-
-def high_water_mark() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    return growth(program)
 
 
 def cells(row: dict) -> tuple[str, str, str, str]:

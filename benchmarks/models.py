@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from memory import growth
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -152,18 +153,7 @@ def extra_memory(name: str, threads: int) -> float | None:
     torch.set_num_threads(threads)
     programs = make_programs(load_dual_encoder(name).eval())
     programs["1 pictures"]()  # what torch needs for itself, once
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark back to what is in use now
-    except OSError:
-        return None
-    before = high_water_mark()
-    programs["32 pictures"]()
-    return (high_water_mark() - before) / 1e6
-
-
-def high_water_mark() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    return growth(programs["32 pictures"])
 
 
 def markdown(rows: list[dict]) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from memory import growth
 from torch import Tensor
 
 from workbench.evaluation import retrieval_metrics
@@ -111,18 +112,7 @@ def extra_memory(kind: str, sizes: tuple[int, int, int], name: str) -> float | N
     """Megabytes (10^6 bytes) that this process grows by at most while a program runs for the first time."""
     make_programs(kind, (100, 500, sizes[2]))[name]()  # what torch needs for itself, once
     program = make_programs(kind, sizes)[name]
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark back to what is in use now
-    except OSError:
-        return None
-    before = high_water_mark()
-    program()
-    return (high_water_mark() - before) / 1e6
-
-
-def high_water_mark() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    return growth(program)
 
 
 def show(rows: list[dict]) -> None:

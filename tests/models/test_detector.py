@@ -23,7 +23,6 @@ from workbench.models.loading import ASSETS
 from workbench.models.make_scene_detector import intersection_over_union
 
 ASSET = ASSETS / "scene_detector.safetensors"
-needs_asset = pytest.mark.skipif(not ASSET.is_file(), reason="scene_detector is not trained yet")
 
 
 def network(seed: int = 0, names: tuple[str, ...] = ("thing", "other")) -> torch.nn.Module:
@@ -337,7 +336,6 @@ def test_ultralytics_disturbs_nothing(tmp_path: Path) -> None:
     assert [path.name for path in written] == ["settings.json"]
 
 
-@needs_asset
 def test_the_shipped_detector_finds_what_is_there() -> None:
     assert ASSET.stat().st_size <= 8e6
     proposer = load_proposer()
