@@ -1,13 +1,16 @@
 """What does each objective add? Every recipe of an ablation, several seeds, against the same student alone.
 
-    python benchmarks/ablation.py {knowledge_clip,concepts,clip_kd,masking} [--seeds 0 1 2]
-                                  [--set NAME=VALUE ...] [--runs runs] [--out benchmarks/results]
+    python benchmarks/ablation.py {knowledge_clip,concepts,knowledge_weights,clip_kd,masking,all_three}
+                                  [--seeds 0 1 2] [--set NAME=VALUE ...] [--runs runs]
+                                  [--out benchmarks/results]
 
 Trains what is not trained yet, evaluates it, and writes ablation_NAME.json, .md (the README's table) and the
-runs' .html report. Hours on two CPU cores at the recipes' own length; stop and start it as you like.
+runs' .html report; of all_three also ablation_on_top.md, what each adds to the others. Hours on two CPU cores
+at the recipes' own length; stop and start it as you like.
 """
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 
@@ -16,6 +19,20 @@ from workbench.files import atomic_write, write_json
 from workbench.reports.html import write_report
 
 CONCEPTS = "knowledge_clip_concepts_demo"
+KNOWLEDGE, ALL = "knowledge_clip_demo", "all_three_demo"
+# What takes each system out of all_three_demo.
+WITHOUT: dict[str, dict[str, object]] = {
+    "CLIP-KD": {"objectives.crd": 0, "objectives.fd": 0, "objectives.icl": 0},
+    "Knowledge-CLIP": {"objectives.embedding": 0, "objectives.concepts": 0},
+    "DCLIP": {"objectives.cross_modal": 0},
+}
+
+
+def _only(*systems: str) -> tuple[str, dict[str, object]]:
+    """all_three_demo with these systems alone."""
+    return ALL, {name: 0 for system in WITHOUT.keys() - set(systems) for name in WITHOUT[system]}
+
+
 # What a row is called: (recipe, settings). The others are compared with the first.
 ABLATIONS: dict[str, dict[str, tuple[str, dict[str, object]]]] = {
     "knowledge_clip": {
@@ -35,6 +52,15 @@ ABLATIONS: dict[str, dict[str, tuple[str, dict[str, object]]]] = {
         "agglomerative, 256": (CONCEPTS, {"concepts.method": "agglomerative"}),
         "HDBSCAN": (CONCEPTS, {"concepts.method": "hdbscan"}),
     },
+    "knowledge_weights": {
+        "alpha 1, beta 0.1, gamma 1": (KNOWLEDGE, {}),
+        "alpha 0.1": (KNOWLEDGE, {"objectives.embedding": 0.1}),
+        "alpha 10": (KNOWLEDGE, {"objectives.embedding": 10.0}),
+        "beta 0.01": (KNOWLEDGE, {"objectives.concepts": 0.01}),
+        "beta 1": (KNOWLEDGE, {"objectives.concepts": 1.0}),
+        "gamma 0.1": (KNOWLEDGE, {"objectives.task": 0.1}),
+        "gamma 10": (KNOWLEDGE, {"objectives.task": 10.0}),
+    },
     "clip_kd": {
         "alone": ("task_only_demo", {}),
         "+ CRD": ("crd_demo", {}),
@@ -52,12 +78,22 @@ ABLATIONS: dict[str, dict[str, tuple[str, dict[str, object]]]] = {
             for ratio in (0.25, 0.5, 0.75, 0.9)
         },
     },
+    "all_three": {
+        "alone": _only(),
+        **{system: _only(system) for system in WITHOUT},
+        **{" + ".join(pair): _only(*pair) for pair in itertools.combinations(WITHOUT, 2)},
+        "all three": (ALL, {}),
+        "all three, null teacher": (ALL, {"cross_modal.control": "null"}),
+        "all three, placebo concepts": (ALL, {"concepts.labels": "shuffled"}),
+    },
 }
 SUITES = {  # beyond what the recipe itself asks for
     "knowledge_clip": ["retrieval", "zero_shot", "composition", "questions", "exact_match", "captioning"],
     "concepts": ["retrieval", "zero_shot"],
+    "knowledge_weights": ["retrieval", "zero_shot", "composition"],
     "clip_kd": ["retrieval", "zero_shot", "composition"],
     "masking": ["retrieval", "zero_shot"],
+    "all_three": ["retrieval", "zero_shot", "composition"],
 }
 COLUMNS = {  # (split, metric) -> the README's words
     ("test", "text_to_image_r1"): "text to image R@1",

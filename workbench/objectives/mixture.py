@@ -60,7 +60,7 @@ class Term(NamedTuple):
 
     value: Callable[["Mixture", Batch], Tensor]
     reads: tuple[str, ...] = ()  # optional arguments of Mixture.forward it cannot do without
-    projected: bool = False  # compares student with teacher entry by entry, so wants the teacher's width
+    projected: tuple[str, ...] = ()  # sides compared with the teacher entry by entry, in the teacher's width
 
 
 def _task(parts: "Mixture", b: Batch) -> Tensor:
@@ -122,20 +122,21 @@ def _preservation(parts: "Mixture", b: Batch) -> Tensor:
 
 
 _TEACHER = ("teacher_image", "teacher_text")
+_BOTH = ("image", "text")
 
 TERMS: dict[str, Term] = {
     "task": Term(_task),
     "crd": Term(_crd, reads=(*_TEACHER, "teacher_scale")),
-    "fd": Term(_fd, reads=_TEACHER, projected=True),
-    "mfd": Term(_mfd, reads=(*_TEACHER, "masked_image"), projected=True),
-    "gd": Term(_gd, reads=(*_TEACHER, "teacher_scale"), projected=True),
-    "icl": Term(_icl, reads=_TEACHER, projected=True),
+    "fd": Term(_fd, reads=_TEACHER, projected=_BOTH),
+    "mfd": Term(_mfd, reads=(*_TEACHER, "masked_image"), projected=_BOTH),
+    "gd": Term(_gd, reads=(*_TEACHER, "teacher_scale"), projected=_BOTH),
+    "icl": Term(_icl, reads=_TEACHER, projected=_BOTH),
     "afd": Term(_afd, reads=_TEACHER),
-    "cosine": Term(_cosine, reads=_TEACHER, projected=True),
+    "cosine": Term(_cosine, reads=_TEACHER, projected=_BOTH),
     "embedding": Term(_embedding, reads=("text_target",)),
     "concepts": Term(_concepts, reads=("soft_labels",)),
-    "cross_modal": Term(_cross_modal, reads=("cross_modal_target",), projected=True),
-    "preservation": Term(_preservation, reads=("teacher_image",), projected=True),
+    "cross_modal": Term(_cross_modal, reads=("cross_modal_target",), projected=("image",)),
+    "preservation": Term(_preservation, reads=("teacher_image",), projected=("image",)),
 }
 
 
@@ -146,7 +147,7 @@ class Mixture(nn.Module):
     widths and counts that follow are None where there is no such teacher: `teacher_dim` of the image-text
     teacher, `target_dim` of the language model's embeddings, `concepts`. Learned parts, each where a term
     wants it: `image_head` and `text_head`, linear maps from student to teacher width, the identity where
-    these agree; `fuse_image` and `fuse_text`; `embedding_head`; `concept_classifier`; scales of ICL, AFD and
+    these agree or nothing compares that side; `fuse_image` and `fuse_text`; `embedding_head`; `concept_classifier`; scales of ICL, AFD and
     concepts. Initial values come from torch's global generator: seed it alike on every rank. `chunk`: rows at
     a time in losses that compare all with all, None: the whole batch at once.
     """
@@ -170,10 +171,12 @@ class Mixture(nn.Module):
         self.direction_weights = direction_weights
         self.image_head: nn.Module = nn.Identity()
         self.text_head: nn.Module = nn.Identity()
-        projects = any(TERMS[name].projected for name in self.weights)
-        if projects and teacher_dim is not None and teacher_dim != student_dim:
-            self.image_head = nn.Linear(student_dim, teacher_dim)
-            self.text_head = nn.Linear(student_dim, teacher_dim)
+        projected = {side for name in self.weights for side in TERMS[name].projected}
+        if teacher_dim is not None and teacher_dim != student_dim:
+            if "image" in projected:
+                self.image_head = nn.Linear(student_dim, teacher_dim)
+            if "text" in projected:
+                self.text_head = nn.Linear(student_dim, teacher_dim)
         if "icl" in self.weights:
             self.interactive_scale = LearnedScale()
         if "afd" in self.weights and teacher_dim is not None:
