@@ -50,6 +50,8 @@ def write_run(
         folder / "versions.json",
         {"python": "3.12.1", "device": "cpu", "torch": "2.14.1", "open_clip_torch": "3.3.0"},
     )
+    facts = {"source": "scenes", "split": "train", "pairs": 8000, "captions": 40000, "fingerprint": "a" * 64}
+    write_json(folder / "data.json", {"train": facts})
     for split, shift in (splits or {}).items():
         write_evaluation(folder, split, shift, seed=seed, images=images, data=data)
     return folder

@@ -257,6 +257,8 @@ def test_compare_report_and_export(
     assert call("report", "a", "--out", page).output.split() == [str(page)]
     assert written == [(["<run a finished>"], page)]
     assert call("export", "a", tmp_path).output == f"local-dir:{tmp_path}\n"
+    with pytest.raises(SettingError, match="--push"):
+        call("export", "a", tmp_path, "--private")
 
 
 def test_models_between_two_are_written(tmp_path: Path) -> None:

@@ -15,11 +15,22 @@ if TYPE_CHECKING:
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     folder: Annotated[Path, typer.Argument(help="Where to; open_clip loads it as local-dir:FOLDER.")],
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="ORG/NAME", help="Upload it to the model hub too, as hf-hub:ORG/NAME."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="--push: nobody else may see it.")] = False,
 ) -> None:
-    """Write a run's student as a folder that plain open_clip loads."""
+    """Write a run's student and its model card as a folder that plain open_clip loads."""
     import workbench
 
+    if private and not push:
+        raise SettingError("--private", True, "nothing is uploaded", "Give --push ORG/NAME too.")
     print(f"local-dir:{workbench.Run(run).export(folder)}")
+    if push:
+        from workbench.training.export import push as upload
+
+        print(upload(folder, push, private=private))
 
 
 def interpolate(

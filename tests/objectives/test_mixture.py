@@ -131,6 +131,7 @@ def test_gradients_reach_the_towers_they_should() -> None:
         ({"fd": 0.0, "icl": 0.0, "task": 1.0}, 6, set()),
         ({"icl": 1.0}, 4, {"interactive_scale.log"}),
         ({"cosine": 1.0}, 6, {"image_head.weight", "image_head.bias", "text_head.weight", "text_head.bias"}),
+        ({"preservation": 1.0}, 6, {"image_head.weight", "image_head.bias"}),
     ],
 )
 def test_parameters_only_where_needed(weights: dict, teacher_dim: int | None, learned: set) -> None:

@@ -136,18 +136,35 @@ class DualEncoder(nn.Module):
 
     def save(self, folder: Path) -> Path:
         """Write a folder that `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads without this
-        package."""
+        package.
+
+        A text tower of transformers leaves its own configuration in it. open_clip wants the whole path of
+        that: in a folder that was moved, mend `hf_model_name` (`load_dual_encoder` does not mind).
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = json.loads(json.dumps(self.config))
+        text = config["model_cfg"]["text_cfg"]
         if hasattr(self.tokenizer, "save_pretrained"):
             self.tokenizer.save_pretrained(str(folder))
-            config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "./"
-        write_json(folder / CONFIG_NAME, config)
+            text["hf_tokenizer_name"] = "./"
+        if "hf_model_name" in text:
+            self.clip.text.config.save_pretrained(str(folder))
+            text["hf_model_name"] = str(folder.absolute())
         weights = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.clip.state_dict().items()
         }
-        save_file(weights, folder / WEIGHTS_NAME)
+        # Weights first and whole: what has a configuration can be loaded.
+        partial = folder / f".{WEIGHTS_NAME}.partial"
+        try:
+            partial.touch()
+            readable = partial.stat().st_mode  # for those whom the user lets read; safetensors asks nobody
+            save_file(weights, partial)
+            partial.chmod(readable)
+            partial.replace(folder / WEIGHTS_NAME)
+        finally:
+            partial.unlink(missing_ok=True)
+        write_json(folder / CONFIG_NAME, config)
         return folder
 
 

@@ -18,6 +18,7 @@ from workbench.files import write_json
 from workbench.models import package_weights
 from workbench.models.dual_encoder import CONFIG_NAME, WEIGHTS_NAME, DualEncoder, nearest
 
+TOWER_CONFIG_NAME = "config.json"  # transformers' own name
 CONFIGS = Path(__file__).parent / "configs"
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -55,6 +56,8 @@ def load_dual_encoder(
                 if str(text.get(key, "")).startswith("package:"):
                     package, _, inside = text[key].removeprefix("package:").partition("/")
                     text[key] = str(package_weights.package_folder(package) / inside)
+            if "hf_model_name" in text and (config_file.parent / TOWER_CONFIG_NAME).is_file():
+                text["hf_model_name"] = str(config_file.parent.absolute())  # wherever it was exported to
             write_json(Path(scratch) / CONFIG_NAME, config)
             clip = _create(open_clip, f"local-dir:{scratch}", setting, model, pretrained_text=False)
             tokenizer = _tokenizer(open_clip, config_file.parent, text)

@@ -147,9 +147,10 @@ class Mixture(nn.Module):
     widths and counts that follow are None where there is no such teacher: `teacher_dim` of the image-text
     teacher, `target_dim` of the language model's embeddings, `concepts`. Learned parts, each where a term
     wants it: `image_head` and `text_head`, linear maps from student to teacher width, the identity where
-    these agree or nothing compares that side; `fuse_image` and `fuse_text`; `embedding_head`; `concept_classifier`; scales of ICL, AFD and
-    concepts. Initial values come from torch's global generator: seed it alike on every rank. `chunk`: rows at
-    a time in losses that compare all with all, None: the whole batch at once.
+    these agree or nothing compares that side; `fuse_image` and `fuse_text`; `embedding_head`;
+    `concept_classifier`; scales of ICL, AFD and concepts. Initial values come from torch's global generator:
+    seed it alike on every rank. `chunk`: rows at a time in losses that compare all with all, None: the whole
+    batch at once.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about runs: results, curves, recipes; opens without a network."""
+"""One self-contained HTML page about runs: results, curves, recipes, data; opens without a network."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -33,8 +33,8 @@ def write_report(
     """Write a page about runs to `path` and return where it is.
 
     It holds the comparison (of runs that were evaluated), the curves, what differs between the recipes, every
-    recipe whole, and the versions; `extra_sections` are (heading, HTML) pairs, shown after the comparison.
-    plotly.js is in it once.
+    recipe whole, the data with their fingerprints, and the versions; `extra_sections` are (heading, HTML)
+    pairs, shown after the comparison. plotly.js is in it once.
     """
     from plotly.offline import get_plotlyjs
 
@@ -49,7 +49,7 @@ def write_report(
         for run in opened
     ]
     sections.append(("Recipes", _recipes(opened)))
-    sections.append(("Versions", _versions(opened)))
+    sections += [("Data", _data(opened)), ("Versions", _versions(opened))]
     body = "".join(
         f"<h2>{escape(heading)}</h2>\n<div class=wide>{content}</div>\n" for heading, content in sections
     )
@@ -86,6 +86,28 @@ def _recipes(runs: Sequence[Run]) -> str:
             f"<details><summary>{escape(os.path.basename(run.path))}</summary><pre>{escape(run.recipe.to_yaml())}</pre></details>"
         )
     return "".join(parts)
+
+
+def _data(runs: Sequence[Run]) -> str:
+    """What was trained on and evaluated, each set once, with the runs that did."""
+    used: dict[tuple[str, ...], list[str]] = {}
+    for run in runs:
+        file, name = run.path / "data.json", os.path.basename(run.path)
+        for use, facts in (read_json(file) if file.is_file() else {}).items():
+            words = {"train": "trained on", "validation": "validated on"}[use]
+            counts = f"{facts['pairs']:,}", f"{facts['captions']:,}"
+            used.setdefault((words, facts["split"], *counts, facts["fingerprint"]), []).append(name)
+        for path in sorted((run.path / "evaluation").glob("*.json")):
+            report = read_json(path)
+            counts = f"{report['images']:,}", f"{report['captions']:,}"
+            used.setdefault(("evaluated on", path.stem, *counts, str(report["data"])), []).append(name)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}" for cell in (*facts[:4], facts[4][:16]))
+        + f"<td>{'all' if len(names) == len(runs) else escape(', '.join(names))}"
+        for facts, names in used.items()
+    )  # fmt: skip
+    head = "<tr><th>use<th>split<th>pictures<th>captions<th>fingerprint of ids and captions<th>runs"
+    return f"<table>{head}{rows}</table>"
 
 
 def _versions(runs: Sequence[Run]) -> str:

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from workbench.data.pairs import Pairs
 from workbench.files import atomic_write, write_json
 
 STATUS_EVERY = 2.0  # seconds between two writings of status.json
@@ -105,6 +106,21 @@ class Journal:
             )
         except OSError as error:
             self._unwritten(error)
+
+    def data(self, train: Pairs, validation: Pairs) -> None:
+        """Write data.json: what was learned from and validated on, by fingerprint of ids and captions."""
+        if self.writes:
+            facts = {
+                use: {
+                    "source": pairs.name,
+                    "split": pairs.split,
+                    "pairs": len(pairs),
+                    "captions": int(pairs.first_caption[-1]),
+                    "fingerprint": pairs.fingerprint,
+                }
+                for use, pairs in (("train", train), ("validation", validation))
+            }
+            write_json(self.folder / "data.json", facts)
 
     def say(self, text: str) -> None:
         """One line for whoever watches the terminal or reads the executed notebook."""

@@ -211,5 +211,8 @@ class Run:
         return evaluate(self.model(), recipe, self.path / "evaluation")
 
     def export(self, folder: str | Path) -> Path:
-        """Write the student as a folder that plain open_clip loads with `local-dir:FOLDER`."""
-        return self.model().save(Path(folder))
+        """Write the student and its model card as a folder that plain open_clip loads with
+        `local-dir:FOLDER`."""
+        from workbench.training.export import export
+
+        return export(self, folder)

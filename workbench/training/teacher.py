@@ -90,6 +90,7 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
         journal = Journal(folder, total)
         journal.left_out = pairs.rejected + Counter(inputs.regions.unreadable.values())
         journal.begin(step)
+        journal.data(pairs, validation)
         write_json(folder / "versions.json", versions(str(device)))
         write_json(folder / "regions.json", {"without_box": inputs.regions.without_box})
         verb = "resuming" if step else "training"

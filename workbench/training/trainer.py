@@ -148,6 +148,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         journal.left_out = pairs.rejected + Counter(unreadable.values())
         journal.failed = dict(saved.state["failed"]) if saved else {}
         journal.begin(step)
+        journal.data(pairs, validation)
         if main:
             write_json(folder / "versions.json", versions(str(accelerator.device)))
             verb = "resuming" if step else "training"
