@@ -5,8 +5,8 @@
                                   [--out benchmarks/results]
 
 Trains what is not trained yet, evaluates it, and writes ablation_NAME.json, .md (the README's table) and the
-runs' .html report; of all_three also ablation_on_top.md, what each adds to the others. Hours on two CPU cores
-at the recipes' own length; stop and start it as you like.
+runs' .html report; of all_three also on_top.md, what each system adds to the others. Hours on two CPU cores at
+the recipes' own length; stop and start it as you like.
 """
 
 import argparse
@@ -95,6 +95,22 @@ SUITES = {  # beyond what the recipe itself asks for
     "masking": ["retrieval", "zero_shot"],
     "all_three": ["retrieval", "zero_shot", "composition"],
 }
+# What is added: (to which row, which row that makes).
+ON_TOP = {
+    **{
+        f"{system}, to {words}": (base, more)
+        for system in WITHOUT
+        for words, base, more in (
+            ("the student alone", "alone", system),
+            ("the other two", " + ".join(other for other in WITHOUT if other != system), "all three"),
+        )
+    },
+    "the teacher of words and regions, in the null teacher's place": (
+        "all three, null teacher",
+        "all three",
+    ),
+    "right concepts, in the place of dealt ones": ("all three, placebo concepts", "all three"),
+}
 COLUMNS = {  # (split, metric) -> the README's words
     ("test", "text_to_image_r1"): "text to image R@1",
     ("test", "image_to_text_r1"): "image to text R@1",
@@ -141,8 +157,28 @@ def main() -> None:
     write_json(chosen.out / f"ablation_{chosen.ablation}.json", result)
     with atomic_write(chosen.out / f"ablation_{chosen.ablation}.md", "w") as stream:
         stream.write(markdown(comparison.table, order))
+    if chosen.ablation == "all_three":
+        with atomic_write(chosen.out / "on_top.md", "w") as stream:
+            stream.write(on_top(runs))
     print(comparison)
     print(write_report(runs, chosen.runs / f"ablation_{chosen.ablation}.html"))
+
+
+def on_top(runs: list[workbench.Run]) -> str:
+    """The README's table of what each system adds: differences in percent with 95 % intervals, over seeds."""
+    columns = {key: words for key, words in COLUMNS.items() if key[1] not in ("exact_match", "token_f1")}
+    lines = [f"| what is added | {' | '.join(columns.values())} |", f"|---|{'---|' * len(columns)}"]
+    for words, (base, more) in ON_TOP.items():
+        pair = [[run for run in runs if run.recipe.name == name] for name in (base, more)]
+        table = workbench.compare([*pair[0], *pair[1]]).table
+        cells = []
+        for key in columns:
+            low, difference, high = (
+                100 * table.loc[key][more, part] for part in ("low", "difference", "high")
+            )
+            cells.append(f"{difference:+.1f} ({low:+.1f} to {high:+.1f})")
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def markdown(table, names: list[str], wanted: dict[tuple[str, str], str] = COLUMNS) -> str:

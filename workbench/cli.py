@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from workbench import making
+from workbench import comparing, making
 from workbench.errors import SettingError
 from workbench.plain_yaml import in_yaml
 from workbench.settings import assignments
 from workbench.terminal import (
+    Settings,
     exit_code,
     follow,
     megabytes,
-    number,
     print_rows,
     say_outcome,
     termination_as_interrupt,
@@ -43,14 +43,9 @@ app = typer.Typer(
 RecipeName = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A shipped recipe (see `workbench recipes`) or a YAML file.")
 ]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, e.g. training.lr=1e-4. Repeatable."),
-]
 Parameters = Annotated[
     list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="Set a notebook's parameter. Repeatable.")
 ]
-Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
 
 
 def main() -> None:
@@ -147,93 +142,8 @@ def train(
     raise typer.Exit(exit_code(run))
 
 
-@app.command()
-def sweep(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A sweep's YAML file.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for all its runs [sweeps/NAME].")] = None,
-    at_once: Annotated[int, typer.Option(min=1, help="Runs that go on at the same time.")] = 1,
-    again: Annotated[bool, typer.Option("--again", help="Repeat what failed.")] = False,
-    ray: Annotated[bool, typer.Option("--ray", help="Run on the Ray cluster of RAY_ADDRESS.")] = False,
-) -> None:
-    """Train a grid or list of recipe overrides, several seeds each; the same call again goes on."""
-    from workbench.sweeps import run_sweep, write_table
-
-    folder = out or Path("sweeps") / file.stem
-    outcomes = run_sweep(file, folder, at_once=at_once, again=again, ray=ray)
-    print_rows([(each.planned.name, each.state, each.reason) for each in outcomes])
-    table = write_table(outcomes, folder)
-    if table:
-        print(table.read_text(encoding="utf-8"))
-        print(f"report: {folder.resolve() / 'report.html'}")
-    raise typer.Exit(0 if all(each.state == "finished" for each in outcomes) else 1)
-
-
-@app.command()
-def evaluate(
-    run_or_model: Annotated[
-        str, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, or any model a recipe may name.")
-    ],
-    settings: Settings = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the numbers as JSON [RUN/evaluation, if on the run's own data]."),
-    ] = None,
-) -> None:
-    """Print the numbers of a run's student, or of any model, on every evaluation split."""
-    from workbench.evaluation.suites import evaluate as evaluate_suites
-    from workbench.models.loading import load_dual_encoder
-    from workbench.recipe import Recipe
-    from workbench.training.run import Run
-
-    changes = assignments(settings or [])
-    if (Path(run_or_model) / "recipe.yaml").is_file():
-        run = Run(run_or_model)
-        recipe = Recipe.load(run.path / "recipe.yaml", changes)
-        # Numbers on other data must not replace the run's own.
-        folder = out or (run.path / "evaluation" if recipe.data == run.recipe.data else None)
-        model = run.model()
-    else:
-        recipe = Recipe.from_settings({"name": "evaluation", "student": {"model": run_or_model}}, changes)
-        folder = out
-        model = load_dual_encoder(
-            recipe.student.model,
-            recipe.student.pretrained,
-            allow_download=recipe.allow_download,
-            setting="student",
-        ).eval()
-    results = evaluate_suites(model, recipe, folder)
-    metrics = list(dict.fromkeys(name for scores in results.values() for name in scores))
-    print_rows(
-        [
-            ("", *results),
-            *((name, *(number(scores.get(name)) for scores in results.values())) for name in metrics),
-        ]
-    )
-    if folder:
-        print(f"written to {folder}")
-
-
-@app.command()
-def compare(runs: Runs) -> None:
-    """Print the results of several runs side by side, with intervals of their differences."""
-    import workbench
-
-    print(workbench.compare([workbench.Run(path) for path in runs]))
-
-
-@app.command()
-def report(
-    runs: Runs,
-    out: Annotated[Path, typer.Option(help="The HTML file to write; it opens without a network.")] = Path(
-        "report.html"
-    ),
-) -> None:
-    """Write one self-contained HTML page about one or more runs."""
-    from workbench.reports.html import write_report
-    from workbench.training.run import Run
-
-    write_report([Run(path) for path in runs], out)
-    print(out.resolve())
+for compared in (comparing.sweep, comparing.evaluate, comparing.compare, comparing.report, comparing.results):
+    app.command()(compared)
 
 
 @app.command()
@@ -270,9 +180,8 @@ def show(recipe: RecipeName, settings: Settings = None) -> None:
     print(_load(recipe, settings).to_yaml(), end="")
 
 
-app.command()(making.export)
-app.command()(making.interpolate)
-app.command()(making.mix)
+for made in (making.export, making.interpolate, making.mix):
+    app.command()(made)
 
 
 @app.command()

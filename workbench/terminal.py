@@ -1,4 +1,4 @@
-"""What commands share: printing tables, logs and outcomes, and being told to stop."""
+"""What commands share: an option, printing tables, logs and outcomes, and being told to stop."""
 
 import contextlib
 import signal
@@ -7,11 +7,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 if TYPE_CHECKING:
     from workbench.training.launch import Job
     from workbench.training.run import Run
+
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, e.g. training.lr=1e-4. Repeatable."),
+]
 
 
 @contextlib.contextmanager
