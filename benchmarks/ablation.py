@@ -5,8 +5,8 @@
                                   [--out benchmarks/results]
 
 Trains what is not trained yet, evaluates it, and writes ablation_NAME.json, .md (the README's table) and the
-runs' .html report; of all_three also on_top.md, what each system adds to the others. Hours on two CPU cores at
-the recipes' own length; stop and start it as you like.
+runs' .html report; of all_three also on_top.md, what each system adds to the others. Hours on two CPU cores
+at the recipes' own length; stop and start it as you like.
 """
 
 import argparse

@@ -145,3 +145,49 @@ def test_a_killed_sweep_goes_on_where_it_was(number, notebook, tmp_path):
         time.sleep(0.2)
     assert starts.read_text().count("0.1 0") == 1
     assert starts.read_text().count("0.2 0") == (1 if number == signal.SIGKILL else 2)
+
+
+def test_twelve_runs_killed_halfway_end_in_the_table_of_twelve_undisturbed_ones(notebook, tmp_path):
+    body = (
+        f"import sys, pathlib\nsys.path.insert(0, {str(ROOT)!r})\nfrom tests.fake_runs import write_run\n"
+        f"splits = {{'test': 100 * overrides['training.lr'] + overrides['training.weight_decay']}}\n"
+        "write_run(pathlib.Path(run_dir), recipe, seed, splits=splits, overrides=overrides, steps=20)\n"
+    )
+    starts = tmp_path / "starts"
+    path = write_sweep(
+        tmp_path,
+        recipe="task_only_demo",
+        grid={"training.lr": [1e-3, 2e-3, 4e-3], "training.weight_decay": [0.0, 0.1]},
+        seeds=[0, 1],
+        notebook=str(notebook(note(starts) + body)),
+    )
+
+    def sweep(out: Path) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "workbench", "sweep", str(path), "--out", str(out), "--at-once", "2"]
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    planned = plan(load_sweep(path), broken)
+    assert len(planned) == 12
+    first = sweep(broken)
+    deadline = time.monotonic() + 240
+    while sum(outcome_of(each).state == "finished" for each in planned) < 6:
+        assert time.monotonic() < deadline and first.poll() is None
+        time.sleep(0.1)
+    first.kill()
+    first.wait()
+    done = [each for each in planned if outcome_of(each).state == "finished"]
+    before = {each.name: (each.folder / "manifest.json").read_bytes() for each in done}
+    assert 6 <= len(done) < 12
+    while (again := sweep(broken)).wait():  # a notebook that outlived the first has to end before
+        assert time.monotonic() < deadline
+    assert again.returncode == 0
+    assert {each.name: (each.folder / "manifest.json").read_bytes() for each in done} == before
+    assert len(starts.read_text().splitlines()) == 12  # those that outlived the sweep went on to their end
+    assert sweep(whole).wait() == 0
+    assert (broken / "comparison.txt").read_bytes() == (whole / "comparison.txt").read_bytes()
