@@ -74,7 +74,8 @@ FLOORS = (
     {"notebook_engine", "notebook_stop", "doctor"},
     {"notebook_runner"},
     {"sweep_plan", "terminal"},
-    {"sweeps", "making"},
+    {"sweeps", "results"},
+    {"making", "comparing"},
     {"cli"},
     {"__init__", "__main__"},
 )

@@ -1,5 +1,6 @@
 """A model and data in, numbers out."""
 
+from workbench.evaluation.agreement import teacher_agreement
 from workbench.evaluation.attributes import (
     AttributePrediction,
     ByAttributes,
@@ -8,6 +9,7 @@ from workbench.evaluation.attributes import (
     attributes_only_accuracy,
     class_name_accuracy,
 )
+from workbench.evaluation.calibration import calibrated_scale, calibration, retrieval_confidence
 from workbench.evaluation.composition import Swap, swap_accuracy
 from workbench.evaluation.retrieval import Direction, Retrieval, retrieval_folds, retrieval_metrics
 from workbench.evaluation.significance import Interval, PairedDifference, bootstrap_interval, paired_bootstrap
@@ -35,16 +37,20 @@ __all__ = [
     "attribute_prediction",
     "attributes_only_accuracy",
     "bootstrap_interval",
+    "calibrated_scale",
+    "calibration",
     "class_name_accuracy",
     "effective_rank",
     "mean_cosine",
     "paired_bootstrap",
     "pca_floor",
     "readout_r2",
+    "retrieval_confidence",
     "retrieval_folds",
     "retrieval_metrics",
     "similarity_distributions",
     "swap_accuracy",
+    "teacher_agreement",
     "zero_shot_metrics",
     "zero_shot_weights",
 ]

@@ -37,9 +37,11 @@ def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> 
     """Numbers by split for the recipe's evaluation splits and suites, then by name for its zero-shot sets.
 
     With a `folder`, `<split>.json` (numbers, data fingerprint, pictures that could not be read) and
-    `<split>.npz` (one result per query, for paired intervals) are written there.
+    `<split>.npz` (one result per query, for paired intervals) are written there once all of them are known:
+    an evaluation that was interrupted does not look like one of fewer splits.
     """
     results = {}
+    written: dict[str, tuple[dict[str, Any], Queries]] = {}
     splits = evaluation_splits(recipe)
     sets = zero_shot_sets(recipe, splits)
     probes = fit_probes(model, recipe)
@@ -54,19 +56,20 @@ def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> 
             more_scores, more_queries = probe_scores(probes, pairs, embedded)
             scores, queries = scores | more_scores, queries | more_queries
         results[split] = scores
-        if folder is not None:
-            report: dict[str, Any] = {"split": split, "data": pairs.fingerprint, "scores": scores}
-            report |= {
-                "images": len(embedded.rows),
-                "captions": len(embedded.text),
-                "failed": dict(embedded.failed + pairs.rejected),
-            }
-            _write(folder, split, report, queries)
+        report: dict[str, Any] = {"split": split, "data": pairs.fingerprint, "scores": scores}
+        report |= {
+            "images": len(embedded.rows),
+            "captions": len(embedded.text),
+            "failed": dict(embedded.failed + pairs.rejected),
+        }
+        written[split] = report, queries
     for name, source in sets.items():
         report, queries = evaluate_set(model, recipe, source)
         results[name] = report["scores"]
-        if folder is not None:
-            _write(folder, name, {"split": name, **report}, queries)
+        written[name] = {"split": name, **report}, queries
+    if folder is not None:
+        for name, content in written.items():
+            _write(folder, name, *content)
     return results
 
 

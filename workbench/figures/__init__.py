@@ -5,9 +5,12 @@ from workbench.figures.boxes import picture_with_boxes
 from workbench.figures.cluster_map import cluster_map
 from workbench.figures.comparison import comparison_figure
 from workbench.figures.distributions import distribution_figure
+from workbench.figures.doses import dose_figure
 from workbench.figures.front import FrontPoint, front
 from workbench.figures.gallery import Gallery, Picture, gallery
 from workbench.figures.lines import line_figure
+from workbench.figures.parallel import parallel_figure
+from workbench.figures.reliability import reliability_figure
 from workbench.figures.sphere import Descent, sphere_figure
 from workbench.figures.training import training_figure
 from workbench.figures.training_panels import Curves
@@ -22,11 +25,14 @@ __all__ = [
     "cluster_map",
     "comparison_figure",
     "distribution_figure",
+    "dose_figure",
     "front",
     "gallery",
     "line_figure",
+    "parallel_figure",
     "picture_with_boxes",
     "pooling_bars",
+    "reliability_figure",
     "sphere_figure",
     "training_figure",
 ]

@@ -35,6 +35,15 @@ TERMS = (
     "preservation",
 )
 
+STATES = {
+    "running": "#0077bb",
+    "finished": "#00796b",
+    "interrupted": "#b3541e",
+    "failed": "#cc3311",
+    "gone": "#cc3311",
+    "damaged": "#cc3311",
+}
+
 MOST_POINTS = 2_000
 
 
@@ -87,6 +96,11 @@ def term_colour(term: str) -> str:
         return INK
     place = TERMS.index(term) if term in TERMS else sum(term.encode())
     return PALETTE[place % len(PALETTE)]
+
+
+def state_colour(state: str) -> str:
+    """The colour of a run's state, to be read on white."""
+    return STATES.get(state, QUIET)
 
 
 def run_colours(names: Iterable[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What a pretrained student started from, and the way back to it, evaluated like the runs."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from workbench.recipe import Recipe
 from workbench.training.run import Run
 
 Key = tuple[str, str]
+
+BETWEEN = re.compile(r"WiSE-FT, ([\d.]+) of (.+)")  # a group's name: alpha and the run that it leads to
 
 
 def has_start(run: Run) -> bool:
@@ -67,7 +70,8 @@ def kept_points(table: DataFrame, zero_shot: Key, recall: Key) -> list[FrontPoin
     """Zero-shot kept and recall of every group of a `Comparison.table` whose first group is the start.
 
     Keys are (split, metric). The ends of an interval are those of the difference to the start, added to the
-    start's value: how sure it is that a point lies elsewhere than the start does.
+    start's value: how sure it is that a point lies elsewhere than the start does. Groups of
+    `evaluated_between` become points of a path by their alpha.
     """
     groups = list(dict.fromkeys(table.columns.get_level_values(0)))
     start = float(table.loc[zero_shot, (groups[0], "value")])
@@ -80,6 +84,10 @@ def kept_points(table: DataFrame, zero_shot: Key, recall: Key) -> list[FrontPoin
         )
         return value / unit, ends[0] / unit, ends[1] / unit
 
-    return [
-        FrontPoint(group, around(zero_shot, group, start), around(recall, group, 1.0)) for group in groups
-    ]
+    points = []
+    for group in groups:
+        between = BETWEEN.fullmatch(group)
+        method, alpha = (between[2], float(between[1])) if between else (group, None)
+        name = f"WiSE-FT of {method}" if between else method
+        points.append(FrontPoint(name, around(zero_shot, group, start), around(recall, group, 1.0), alpha))
+    return points

@@ -4,7 +4,9 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from workbench.models.cross_modal import CrossModalTeacher
     from workbench.models.dual_encoder import DualEncoder
     from workbench.training.checkpoint import Checkpoint
+
+
+SILENCE = 15.0  # seconds without a sign of life after which a run is asked whether it still lives
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -76,6 +81,14 @@ def trained_by(folder: Path) -> int | None:
 def is_locked(folder: Path) -> bool:
     """Whether a process is training in `folder` now."""
     return trained_by(folder) is not None
+
+
+def is_silent(folder: Path, status: Mapping[str, Any]) -> bool:
+    """Whether a run that says it is running on this machine has died; of other machines only their files can
+    tell."""
+    updated = status.get("updated")
+    quiet = time.time() - (updated if isinstance(updated, int | float) else 0) > SILENCE
+    return quiet and status.get("host") == socket.gethostname() and not is_locked(folder)
 
 
 class Run:

@@ -2,8 +2,6 @@
 sort."""
 
 import re
-import socket
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,10 +15,9 @@ from workbench.errors import SettingError
 from workbench.files import read_json
 from workbench.plain_yaml import read_yaml
 from workbench.recipe import Recipe, differences
-from workbench.training.run import is_locked
+from workbench.training.run import is_locked, is_silent
 
 LEVELS = 2  # of folders below the one asked for; the folder `run` of a sweep's run does not count
-SILENCE = 15.0  # seconds without a sign of life after which a run is asked whether it still lives
 OURS = ("recipe.yaml", "status.json", "metrics.jsonl")  # what only a run folder holds
 HEADLINES = (r"text_to_image_r1", r"image_to_text_r1", r"zero_shot_(\w+_)?top1")
 MOST_HEADLINES = 4
@@ -203,10 +200,7 @@ def _state(path: Path, status: Mapping[str, Any]) -> str:
     said = status.get("state")
     if not isinstance(said, str):
         return "starting" if is_locked(path) else "not trained"
-    here = status.get("host") == socket.gethostname()
-    silent = time.time() - (_number(status.get("updated")) or 0) > SILENCE
-    # Of other machines only their files can tell.
-    return "gone" if said == "running" and here and silent and not is_locked(path) else said
+    return "gone" if said == "running" and is_silent(path, status) else said
 
 
 def _scores(path: Path, reasons: list[str]) -> dict[Score, float]:

@@ -7,18 +7,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from workbench.figures.style import BASELINE, FONT, GRID, INK, QUIET, is_share, metric_label
+from workbench.figures.style import BASELINE, FONT, GRID, INK, QUIET, is_share, metric_label, state_colour
 from workbench.plain_yaml import in_yaml
 from workbench.training.run_table import RunRow, Score
 
-COLOURS = {
-    "running": "#0077bb",
-    "finished": "#00796b",
-    "interrupted": "#b3541e",
-    "failed": "#cc3311",
-    "gone": "#cc3311",
-    "damaged": "#cc3311",
-}
 COLUMNS = {"name": "run", "seed": "seed", "state": "state", "step": "step", "updated": "updated"}
 RIGHT = ("seed", "step", "updated")
 CELL = f"padding:4px 12px 4px 0;white-space:nowrap;border:0;border-bottom:1px solid {GRID};background:#fff"
@@ -138,7 +130,7 @@ def _cell(row: RunRow, column: str | Score, answers: bool) -> str:
     if column == "name":
         return f'<td style="{CELL};white-space:normal;min-width:200px;max-width:340px">{_name(row)}</td>'
     if column == "state":
-        colour = COLOURS.get(row.state, QUIET)
+        colour = state_colour(row.state)
         return f'<td style="{CELL};font-weight:600;color:{colour}">{escape(row.state)}</td>'
     style = CELL + (NUMBER if isinstance(column, tuple) or column in RIGHT else "")
     value = row.value(column)

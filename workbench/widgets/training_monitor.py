@@ -1,7 +1,6 @@
 """Follows a run while it trains, whoever trains it: curves that move, and a plain figure when it is over."""
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -12,9 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import SettingError
+from workbench.figures.style import state_colour
 from workbench.files import read_json
 from workbench.settings import read_yaml
-from workbench.training.run import is_locked
+from workbench.training.run import is_locked, is_silent
 from workbench.widgets.live import LiveFigure, Records, show_plain
 
 if TYPE_CHECKING:
@@ -26,16 +26,8 @@ REFRESH = 0.5  # seconds between two pictures, at least
 WORTH = 1 / 500  # of the steps drawn: fewer new ones would not be seen
 LATEST = 5.0  # seconds after which new steps are drawn however few
 SHARE = 0.05  # of one core's time that drawing may take from a training in the same kernel
-SILENCE = 15.0  # seconds without a sign of life after which a run is asked whether it still lives
 PATIENCE = 60.0  # seconds that a run may take to write its first status
 ENDED = ("finished", "interrupted", "failed", "gone")
-COLOURS = {
-    "running": "#0077bb",
-    "finished": "#00796b",
-    "interrupted": "#b3541e",
-    "failed": "#cc3311",
-    "gone": "#cc3311",
-}
 
 
 class TrainingMonitor:
@@ -155,15 +147,9 @@ class TrainingMonitor:
         if said is None:
             waiting = self._job is None and time.time() - self._since < PATIENCE
             return "starting" if waiting or (self._job is None and is_locked(self.path)) else "gone"
-        if said == "running" and (self._job is not None or self._is_silent(status)):
+        if said == "running" and (self._job is not None or is_silent(self.path, status)):
             return "gone"
         return said
-
-    def _is_silent(self, status: dict[str, Any]) -> bool:
-        """Whether a run that says it is running on this machine has died; of other machines only their files
-        can tell."""
-        quiet = time.time() - status.get("updated", 0) > SILENCE
-        return quiet and status.get("host") == socket.gethostname() and not is_locked(self.path)
 
 
 class _View:
@@ -235,7 +221,7 @@ class _View:
 
 def status_line(state: str, status: dict[str, Any]) -> str:
     """A run's state, step, time left and what was left out, in plotly's kind of HTML."""
-    parts = [f'<b style="color:{COLOURS.get(state, "#66727f")}">{state}</b>']
+    parts = [f'<b style="color:{state_colour(state)}">{state}</b>']
     if "step" in status:
         parts.append(f"step {status['step']:,} of {status['total_steps']:,}")
     if state == "running" and status.get("seconds_left") is not None:
