@@ -38,6 +38,16 @@ def note(starts: Path) -> str:
     return f"open({str(starts)!r}, 'a').write(f\"{{overrides.get('training.lr')}} {{seed}}\\n\")\n"
 
 
+# What a finished run leaves: a run folder, evaluated.
+TRAINED = f"""
+import sys, pathlib
+sys.path.insert(0, {str(ROOT)!r})
+from tests.fake_runs import write_run
+splits = {{'test': 100 * overrides['training.lr'] + overrides.get('training.weight_decay', 0)}}
+write_run(pathlib.Path(run_dir), recipe, seed, splits=splits, overrides=overrides, steps=20)
+"""
+
+
 def write_sweep(folder: Path, **settings: object) -> Path:
     path = folder / "sweep.yaml"
     path.write_text(json.dumps(settings))
@@ -147,19 +157,64 @@ def test_a_killed_sweep_goes_on_where_it_was(number, notebook, tmp_path):
     assert starts.read_text().count("0.2 0") == (1 if number == signal.SIGKILL else 2)
 
 
-def test_twelve_runs_killed_halfway_end_in_the_table_of_twelve_undisturbed_ones(notebook, tmp_path):
-    body = (
-        f"import sys, pathlib\nsys.path.insert(0, {str(ROOT)!r})\nfrom tests.fake_runs import write_run\n"
-        f"splits = {{'test': 100 * overrides['training.lr'] + overrides['training.weight_decay']}}\n"
-        "write_run(pathlib.Path(run_dir), recipe, seed, splits=splits, overrides=overrides, steps=20)\n"
+def on_ray(path: Path, out: Path, *options: str) -> "subprocess.Popen[str]":
+    """`workbench sweep --ray` with a local Ray of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "workbench", "sweep", str(path), "--out", str(out), "--ray", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+        | {"PYTHONPATH": str(ROOT)},
     )
+
+
+def test_on_ray_finished_runs_are_not_repeated_and_failures_are_told(notebook, tmp_path):
+    starts, out = tmp_path / "starts", tmp_path / "out"
+    body = note(starts) + "if overrides['training.lr'] == 0.5:\n    raise ValueError('the reason')" + TRAINED
+    grid = {"training.lr": [0.1, 0.2, 0.5]}
+    path = write_sweep(tmp_path, recipe="task_only_demo", grid=grid, notebook=str(notebook(body)))
+    first = on_ray(path, out, "--at-once", "3")
+    said = first.communicate(timeout=240)[0]
+    assert first.returncode == 1 and "the reason" in said, said
+    assert sorted(starts.read_text().split()) == ["0", "0", "0", "0.1", "0.2", "0.5"]
+    assert [outcome_of(each).state for each in plan(load_sweep(path), out)] == ["finished"] * 2 + ["failed"]
+    assert on_ray(path, out).communicate(timeout=240)[0].count("failed before (the reason)") == 1
+    assert len(starts.read_text().splitlines()) == 3
+
+
+def test_on_ray_an_interrupt_lets_notebooks_save(notebook, tmp_path):
+    starts, saved, out = tmp_path / "starts", tmp_path / "saved", tmp_path / "out"
+    body = f"""
+import pathlib, time
+{note(starts)}
+try:
+    time.sleep(120)
+except KeyboardInterrupt:
+    pathlib.Path({str(saved)!r}).touch()
+    raise
+"""
+    path = write_sweep(tmp_path, recipe="task_only_demo", notebook=str(notebook(body)))
+    process = on_ray(path, out)
+    deadline = time.monotonic() + 240
+    while not starts.exists():
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 130 and "stopping 1 running" in said, said
+    assert saved.exists()
+    assert outcome_of(plan(load_sweep(path), out)[0]).state == "interrupted"
+
+
+def test_twelve_runs_killed_halfway_end_in_the_table_of_twelve_undisturbed_ones(notebook, tmp_path):
     starts = tmp_path / "starts"
     path = write_sweep(
         tmp_path,
         recipe="task_only_demo",
         grid={"training.lr": [1e-3, 2e-3, 4e-3], "training.weight_decay": [0.0, 0.1]},
         seeds=[0, 1],
-        notebook=str(notebook(note(starts) + body)),
+        notebook=str(notebook(note(starts) + TRAINED)),
     )
 
     def sweep(out: Path) -> "subprocess.Popen[bytes]":

@@ -28,6 +28,8 @@ class Stop:
             return
         numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
         before = {number: signal.getsignal(number) for number in numbers}
+        # Whoever started us may have blocked them (Ray does), and the kernel would inherit that.
+        mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
         try:
             for number, handler in before.items():
                 if handler is not signal.SIG_IGN:  # nohup and `&` mean it
@@ -36,6 +38,7 @@ class Stop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name

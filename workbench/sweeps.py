@@ -3,14 +3,13 @@
 import fcntl
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from workbench.errors import SettingError
 from workbench.files import atomic_write, read_json
@@ -51,7 +50,8 @@ def run_sweep(
     `out` (default `sweeps/NAME`) gets a folder a run, with the executed notebook, its manifest, its log and
     the run folder. Finished runs are not repeated, failed ones only with `again`, all others go on where they
     stopped. `at_once` run at the same time, here or, with `ray`, on the cluster of RAY_ADDRESS (a local one
-    without it), whose machines must see `out` under the same path. Ctrl-C lets running notebooks save.
+    without it), whose machines must have this Python and see `out` under the same paths. Ctrl-C lets running
+    notebooks save.
     """
     if at_once < 1:
         raise SettingError("at_once", at_once, "at least one run has to go on", "1 or more.")
@@ -156,7 +156,9 @@ def _share(planned: Planned) -> float:
         return 0.0
 
 
-def _start_here(command: list[str], planned: Planned) -> Handle | None:
+def _start_here(
+    command: list[str], planned: Planned, environment: Mapping[str, str] | None = None
+) -> "_Process | None":
     """Start a process on this machine; None while another one, perhaps of a killed sweep, is at this run."""
     planned.folder.mkdir(parents=True, exist_ok=True)
     with open(planned.folder / "lock", "a") as lock, open(planned.folder / "notebook.log", "ab") as log:
@@ -174,6 +176,7 @@ def _start_here(command: list[str], planned: Planned) -> Handle | None:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
                 pass_fds=[lock.fileno()],
+                env=environment,
             )
         )
 
@@ -190,37 +193,40 @@ class _Process:
 
 
 def _on_ray() -> Callable[[list[str], Planned], Handle | None]:
-    """Connect to Ray; returns what starts a run as a task of it."""
+    """Connect to Ray; returns what starts a run as a task of it, with a GPU of its own where there are
+    any."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
     try:
         import ray
     except ImportError:
         raise SettingError(
-            "ray", True, "the package ray is not installed", "pip install 'workbench[ray]'"
+            "ray", True, "the package ray is not installed", "pip install 'workbench[cluster]'"
         ) from None
     if not ray.is_initialized():
         ray.init(log_to_driver=False)  # RAY_ADDRESS says where; without it, a local one
 
-    @ray.remote(max_retries=0)
-    def task(command: list[str], log: str, environment: dict[str, str]) -> int:
-        with open(log, "ab") as stream:
-            process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
+    @ray.remote(max_retries=0, num_gpus=1 if ray.cluster_resources().get("GPU") else 0)
+    def task(command: list[str], planned: Planned, environment: dict[str, str]) -> None:
+        # The environment is that of the sweep, but the GPUs are those that Ray gave this task.
+        given = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
+        started = _start_here(command, planned, {**environment, **given})
+        if started is None:
+            return
         try:
-            return process.wait()
-        except BaseException:  # the task was cancelled: the notebook is to save
-            process.send_signal(signal.SIGTERM)
-            process.wait()
+            while (
+                started.poll() is None
+            ):  # a wait in the operating system would not hear that it is cancelled
+                time.sleep(POLL)
+        except BaseException:  # cancelled: the notebook is to save
+            started.terminate()
+            started.process.wait()
             raise
 
-    def start(command: list[str], planned: Planned) -> Handle:
-        planned.folder.mkdir(parents=True, exist_ok=True)
-        log = str(planned.folder / "notebook.log")
-        return _RayTask(task.remote(command, log, dict(os.environ)))
-
-    return start
+    return lambda command, planned: _RayTask(task.remote(command, planned, dict(os.environ)))
 
 
 class _RayTask:
-    def __init__(self, reference: object) -> None:
+    def __init__(self, reference: Any) -> None:
         self.reference = reference
 
     def poll(self) -> int | None:
@@ -230,9 +236,10 @@ class _RayTask:
         if not done:
             return None
         try:
-            return int(ray.get(self.reference))
+            ray.get(self.reference)
         except ray.exceptions.RayError:
             return 1
+        return 0  # how it went, its manifest says
 
     def terminate(self) -> None:
         import ray
