@@ -53,11 +53,13 @@ ABLATIONS: dict[str, dict[str, tuple[str, dict[str, object]]]] = {
         "HDBSCAN": (CONCEPTS, {"concepts.method": "hdbscan"}),
     },
     "knowledge_weights": {
+        "contrastive": ("knowledge_clip_contrastive_demo", {}),
         "alpha 1, beta 0.1, gamma 1": (KNOWLEDGE, {}),
         "alpha 0.1": (KNOWLEDGE, {"objectives.embedding": 0.1}),
         "alpha 10": (KNOWLEDGE, {"objectives.embedding": 10.0}),
         "beta 0.01": (KNOWLEDGE, {"objectives.concepts": 0.01}),
         "beta 1": (KNOWLEDGE, {"objectives.concepts": 1.0}),
+        "beta 1, placebo concepts": ("knowledge_clip_placebo_demo", {"objectives.concepts": 1.0}),
         "gamma 0.1": (KNOWLEDGE, {"objectives.task": 0.1}),
         "gamma 10": (KNOWLEDGE, {"objectives.task": 10.0}),
     },
