@@ -245,6 +245,44 @@ def test_a_model_is_evaluated_on_given_data(evaluation: dict[str, Any]) -> None:
     assert (model, recipe.data.source, folder) == ("model in evaluation mode", "/photos", None)
 
 
+def test_a_notebook_s_parameters_as_papermill_takes_them() -> None:
+    given = [
+        "notebook",
+        "-p",
+        "seed",
+        "-1",
+        "05",
+        "-p",
+        "a=b",
+        "-p",
+        "name",
+        "x=y",
+        "--out",
+        "o",
+        "-p",
+        "late",
+        "--list",
+    ]
+    joined = [
+        "notebook",
+        "-p",
+        "seed=-1",
+        "05",
+        "-p",
+        "a=b",
+        "-p",
+        "name=x=y",
+        "--out",
+        "o",
+        "-p",
+        "late",
+        "--list",
+    ]
+    assert cli._joined(given) == joined
+    refused = command("notebook", "05_full_training_run", "-p", "sead", 1)
+    assert refused.returncode == 2 and "seed" in refused.stderr
+
+
 def test_compare_report_and_export(
     library: dict[str, Any], fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -52,7 +52,7 @@ def main() -> None:
     """Run the command line; the workbench's own complaints are told in one message, without a traceback."""
     try:
         with termination_as_interrupt() as ended:
-            app()
+            app(args=_joined(sys.argv[1:]))
     except Exception as error:
         if not (isinstance(error, FloatingPointError) or type(error).__module__.startswith("workbench.")):
             raise
@@ -61,6 +61,17 @@ def main() -> None:
     except SystemExit as done:
         # typer makes 130 of every interrupt, and a SIGTERM came as one.
         sys.exit(128 + signal.SIGTERM if ended and done.code == 128 + signal.SIGINT else done.code)
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """`-p NAME VALUE`, as papermill has it, as `-p NAME=VALUE`."""
+    joined: list[str] = []
+    for argument in arguments:
+        if len(joined) > 1 and joined[-2] == "-p" and "=" not in joined[-1] and not argument.startswith("--"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 @app.command()

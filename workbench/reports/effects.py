@@ -23,7 +23,8 @@ Key = tuple[str, str]  # split, metric
 # In the order they are read.
 SHIPPED = (
     *("ablation_knowledge_clip.json", "ablation_clip_kd.json", "dclip.json"),
-    *("ablation_concepts.json", "ablation_masking.json"),
+    *("ablation_all_three.json", "ablation_concepts.json", "ablation_knowledge_weights.json"),
+    *("ablation_masking.json",),
 )
 
 # Ink on these is read as easily as on white; the mark says the same without colour.
