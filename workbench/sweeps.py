@@ -213,9 +213,8 @@ def _on_ray() -> Callable[[list[str], Planned], Handle | None]:
         if started is None:
             return
         try:
-            while (
-                started.poll() is None
-            ):  # a wait in the operating system would not hear that it is cancelled
+            # A wait in the operating system would not hear that it is cancelled.
+            while started.poll() is None:
                 time.sleep(POLL)
         except BaseException:  # cancelled: the notebook is to save
             started.terminate()

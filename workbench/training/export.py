@@ -22,7 +22,7 @@ def export(run: "Run", folder: str | Path) -> Path:
     `open_clip.create_model_and_transforms("local-dir:FOLDER")` and `open_clip.get_tokenizer` load it. Raises
     SettingError for a folder that holds somebody else's README.md.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(folder).expanduser().absolute()
     card = folder / CARD
     if card.is_file() and CARD_OF_WORKBENCH not in card.read_text(encoding="utf-8"):
         problem = f"its {CARD} is no model card, and would be written over"
@@ -42,7 +42,7 @@ def push(folder: str | Path, repository: str, *, private: bool = False) -> str:
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    folder = Path(folder)
+    folder = Path(folder).expanduser().absolute()
     changed = {
         CONFIG_NAME: _config_of(repository, (folder / CONFIG_NAME).read_text(encoding="utf-8")),
         CARD: (folder / CARD)

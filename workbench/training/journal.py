@@ -120,7 +120,10 @@ class Journal:
                 }
                 for use, pairs in (("train", train), ("validation", validation))
             }
-            write_json(self.folder / "data.json", facts)
+            try:
+                write_json(self.folder / "data.json", facts)
+            except OSError as error:
+                self._unwritten(error)
 
     def say(self, text: str) -> None:
         """One line for whoever watches the terminal or reads the executed notebook."""
