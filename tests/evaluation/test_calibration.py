@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.evaluation.calibration import calibrated_scale, calibration, retrieval_confidence
+from workbench.evaluation.calibration import calibrated_scale, calibration_curve, retrieval_confidence
 
 
 def embedded(queries: int = 50, candidates: int = 20) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -40,7 +40,7 @@ def test_bins_hold_equally_many_and_the_error_is_their_weighted_gap() -> None:
     generator = np.random.default_rng(0)
     sure = generator.random(103)
     correct = generator.random(103) < sure**2
-    found = calibration(sure, correct, bins=4)
+    found = calibration_curve(sure, correct, bins=4)
     ordered = sorted(zip(sure, correct, strict=True))
     error, start = 0.0, 0
     for number, size in enumerate((26, 26, 26, 25)):
@@ -51,7 +51,7 @@ def test_bins_hold_equally_many_and_the_error_is_their_weighted_gap() -> None:
         assert found.accuracy[number] == pytest.approx(share)
         error += size / 103 * abs(mean - share)
     assert found.error == pytest.approx(error) and found.queries.tolist() == [26, 26, 26, 25]
-    assert len(calibration(sure[:3], correct[:3]).queries) == 3
+    assert len(calibration_curve(sure[:3], correct[:3]).queries) == 3
 
 
 def test_the_calibrated_scale_has_the_least_cross_entropy() -> None:
@@ -71,8 +71,8 @@ def test_the_calibrated_scale_has_the_least_cross_entropy() -> None:
     best = calibrated_scale(query, candidate, right)
     assert loss(best) < min(loss(0.97 * best), loss(1.03 * best))
     sure, correct = retrieval_confidence(query, candidate, right, best)
-    assert calibration(sure, correct).error < min(
-        calibration(*retrieval_confidence(query, candidate, right, scale)).error
+    assert calibration_curve(sure, correct).error < min(
+        calibration_curve(*retrieval_confidence(query, candidate, right, scale)).error
         for scale in (best / 3, 3 * best)
     )
     # Nothing is in doubt, so no scale is too large.
@@ -96,4 +96,4 @@ def test_bad_shapes() -> None:
         (np.ones(3), np.ones(3), 0),
     ):
         with pytest.raises(ValueError, match="bins"):
-            calibration(sure, correct, bins)
+            calibration_curve(sure, correct, bins)

@@ -9,7 +9,7 @@ from workbench.evaluation.attributes import (
     attributes_only_accuracy,
     class_name_accuracy,
 )
-from workbench.evaluation.calibration import calibrated_scale, calibration, retrieval_confidence
+from workbench.evaluation.calibration import calibrated_scale, calibration_curve, retrieval_confidence
 from workbench.evaluation.composition import Swap, swap_accuracy
 from workbench.evaluation.retrieval import Direction, Retrieval, retrieval_folds, retrieval_metrics
 from workbench.evaluation.significance import Interval, PairedDifference, bootstrap_interval, paired_bootstrap
@@ -38,7 +38,7 @@ __all__ = [
     "attributes_only_accuracy",
     "bootstrap_interval",
     "calibrated_scale",
-    "calibration",
+    "calibration_curve",
     "class_name_accuracy",
     "effective_rank",
     "mean_cosine",

@@ -43,7 +43,7 @@ def retrieval_confidence(
     return torch.cat(sure).numpy(), torch.cat(correct).numpy()
 
 
-def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int = 10) -> Calibration:
+def calibration_curve(confidence: np.ndarray, correct: np.ndarray, bins: int = 10) -> Calibration:
     """Confidence against accuracy in `bins` of equally many queries (fewer where there are fewer queries).
 
     `confidence` [Q] in [0, 1], `correct` [Q] 0 or 1. Bins of equal width (Guo et al. 2017) would be empty but

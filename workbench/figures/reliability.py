@@ -11,7 +11,7 @@ from workbench.figures.style import QUIET, run_colours, template
 
 @runtime_checkable
 class Reliability(Protocol):
-    """What `workbench.evaluation.calibration.calibration` gives."""
+    """What `workbench.evaluation.calibration_curve` gives."""
 
     @property
     def confidence(self) -> np.ndarray: ...
