@@ -99,7 +99,7 @@ class TextTeacher(Section):
     """
 
     model: str
-    pooling: Literal["mean", "last"] | None = None
+    pooling: Literal["mean", "last", "cls"] | None = None
     layer: int | None = None
     components: Count | None = None
 
@@ -204,7 +204,7 @@ class Training(Section):
 
     epochs: Positive = 10.0
     steps: Count | None = None
-    batch: Count = 128
+    batch: Annotated[int, Field(ge=2)] = 128
     micro_batch: Count | None = None
     loss_chunk: Count | None = None
     lr: Positive = 1e-3

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from workbench.evaluation import bootstrap_interval, paired_bootstrap
 
@@ -106,3 +107,8 @@ def test_one_unit_has_no_spread() -> None:
 def test_bad_inputs(a: list, b: list, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         paired_bootstrap(np.array(a), np.array(b), **options)
+
+
+def test_tensors_and_arrays_alike() -> None:
+    a, b, groups = torch.tensor([1.0, 0.0, 1.0, 1.0]), torch.tensor([0.0, 0.0, 1.0, 0.0]), [0, 0, 1, 2]
+    assert paired_bootstrap(a, b, torch.tensor(groups)) == paired_bootstrap(a.numpy(), b.numpy(), groups)

@@ -117,6 +117,26 @@ def test_evaluate_writes_what_it_returns(student, tmp_path):
         assert len(queries["t2i_ranks"]) == report["captions"] == len(queries["image_of_text"])
 
 
+def test_suites_of_one_model_add_up(student, tmp_path):
+    settings = {"evaluation.splits": ["val"], "evaluation.suites": ["retrieval"]}
+    both = Recipe.load("task_only_demo", settings | {"evaluation.suites": ["retrieval", "composition"]})
+    evaluate(student, Recipe.load("task_only_demo", settings), tmp_path)
+    alone = Recipe.load("task_only_demo", settings | {"evaluation.suites": ["composition"]})
+    assert set(evaluate(student, alone, tmp_path)["val"]) == {"swap_accuracy"}
+    assert read_json(tmp_path / "val.json")["scores"] == evaluate(student, both)["val"]
+    with np.load(tmp_path / "val.npz") as queries:
+        assert {"t2i_ranks", "swap_correct"} <= set(queries)
+
+    other = copy.deepcopy(student)  # of another model nothing stays
+    with torch.no_grad():
+        other.clip.visual.trunk.conv_stem.weight.mul_(2)
+    evaluate(other, alone, tmp_path)
+    assert set(read_json(tmp_path / "val.json")["scores"]) == {"swap_accuracy"}
+    (tmp_path / "val.json").write_text("{")  # nor of a damaged file
+    evaluate(other, alone, tmp_path)
+    assert set(read_json(tmp_path / "val.json")["scores"]) == {"swap_accuracy"}
+
+
 def test_splits_of_a_recipe():
     load = Recipe.load
     assert evaluation_splits(load("task_only_demo")) == ["test", "test_style", "test_concepts"]

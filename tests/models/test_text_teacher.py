@@ -1,6 +1,8 @@
 """Text teachers are checked against other programs: sentence-transformers, and transformers one by one."""
 
+import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +80,90 @@ def test_minilm_equals_sentence_transformers() -> None:
     assert found.shape == (7, 384) and found.dtype == np.float32
     assert cosines(found, expected).min() > 0.99999
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def roberta(tmp_path_factory) -> Path:
+    """A small encoder whose captions start with a BOS token that it was trained to pool."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaModel
+
+    words = ["<s>", "<pad>", "</s>", "<unk>", "two", "red", "apples", "a", "small", "green", "tree"]
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    ends = [("<s>", 0), ("</s>", 2)]
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
+    folder = tmp_path_factory.mktemp("roberta")
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", cls_token="<s>", eos_token="</s>", sep_token="</s>",
+        pad_token="<pad>", unk_token="<unk>", model_max_length=32,
+    ).save_pretrained(folder)  # fmt: skip
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=40,
+    )  # fmt: skip
+    RobertaModel(config).eval().save_pretrained(folder)
+    return folder
+
+
+def sentence_encoder(base: Path, folder: Path, pooling: dict, *more: str) -> Path:
+    """`base` as a folder in the format of sentence-transformers."""
+    shutil.copytree(base, folder)
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), *((f"2_{kind}", kind) for kind in more)]
+    place = "sentence_transformers.models."
+    listed = [
+        {"idx": n, "name": str(n), "path": path, "type": place + kind}
+        for n, (path, kind) in enumerate(modules)
+    ]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 16, **pooling}))
+    for kind in more:
+        (folder / f"2_{kind}").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("base", ["roberta", "llama"])
+@pytest.mark.parametrize(
+    "pooling",
+    [
+        {"pooling_mode": "mean"},
+        {"pooling_mode": "cls"},
+        {"pooling_mode": "lasttoken"},
+        {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False},
+        {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True},
+        {"pooling_mode_mean_tokens": False, "pooling_mode_lasttoken": True},
+    ],
+)
+def test_a_sentence_encoder_pools_as_it_does_in_its_own_library(base, pooling, request, tmp_path) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    folder = sentence_encoder(request.getfixturevalue(base), tmp_path / "encoder", pooling)
+    captions = ["two red apples", "a", "a small green tree " * 20]
+    if base == "llama":  # which their library needs to pad
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        settings |= {"pad_token": "</s>", "model_max_length": 64}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    expected = sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode(captions)
+    found = load_text_teacher(str(folder), precision="float32").embed(captions)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sentence_encoder_that_cannot_be_followed_is_refused(roberta: Path, tmp_path) -> None:
+    for number, pooling in enumerate(
+        [
+            {"pooling_mode": "max"},
+            {"pooling_mode_max_tokens": True},
+            {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
+        ]
+    ):
+        folder = sentence_encoder(roberta, tmp_path / str(number), pooling)
+        with pytest.raises(SettingError, match=r"text_teacher.pooling = None: it pools by .*mean, last, cls"):
+            load_text_teacher(str(folder))
+        assert load_text_teacher(str(folder), pooling="mean").dim == 16
+    folder = sentence_encoder(roberta, tmp_path / "dense", {"pooling_mode": "mean"}, "Dense")
+    with pytest.raises(SettingError, match="goes on with Dense"):
+        load_text_teacher(str(folder))
 
 
 def test_a_causal_model_equals_one_caption_at_a_time(llama: Path) -> None:

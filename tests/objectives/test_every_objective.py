@@ -242,3 +242,33 @@ def test_widths_must_agree(case: Case) -> None:
     wide = torch.cat([first, first], dim=1)
     with pytest.raises(ValueError, match=f"{case.name}: .*{wide.shape[1]}.*{case.widths[0]}"):
         case.loss(wide, *others, *case.scales)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_learned_part_may_be_of_another_precision(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    image, text, target = torch.randn(6, 4), torch.randn(6, 4), torch.randn(6, 3)
+    head, fuse, classifier = torch.nn.Linear(4, 3), torch.nn.Linear(8, 4), objectives.ConceptClassifier(4, 3)
+    labels = torch.softmax(target, dim=1)
+    plain = (
+        objectives.embedding_regression(text, target, head),
+        objectives.fused_contrastive_loss(image, text, image, text, fuse, fuse, 5.0),
+        objectives.concept_loss(image, text, labels, classifier),
+    )
+    for module in (head, fuse, classifier):
+        module.to(dtype)
+    other = (
+        objectives.embedding_regression(text, target, head),
+        objectives.fused_contrastive_loss(image, text, image, text, fuse, fuse, 5.0),
+        objectives.concept_loss(image, text, labels, classifier),
+    )
+    tolerance = 0.05 if dtype == torch.bfloat16 else 1e-5
+    for one, another in zip(plain, other, strict=True):
+        assert another.dtype == torch.float32
+        torch.testing.assert_close(one, another, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("chunk", [0, -2, 2.5, True])
+def test_a_chunk_is_a_whole_number(chunk: object) -> None:
+    with pytest.raises((ValueError, TypeError), match=r"chunk"):
+        objectives.contrastive_loss(torch.eye(3), torch.eye(3), 1, chunk=chunk)

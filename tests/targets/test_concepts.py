@@ -163,6 +163,31 @@ def test_the_temperature_comes_from_captions_drawn_anywhere(monkeypatch) -> None
     assert perplexity(concepts.soft_labels(raw).dense(6)).mean() == pytest.approx(1.5, rel=0.1)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.int64])
+def test_labels_of_tensors_of_any_kind(dtype: torch.dtype) -> None:
+    z, mu = torch.tensor([[0.0, 1.0], [3.0, 3.0], [2.0, 0.0]]), torch.tensor([[0.0, 1.0], [3.0, 3.0]])
+    given = z.to(dtype, copy=True)
+    found = soft_labels(given.requires_grad_() if dtype.is_floating_point else given, mu, temperature=2)
+    assert found.dtype == (dtype if dtype.is_floating_point else torch.float64) and not found.requires_grad
+    expected = soft_labels(z.numpy(), mu.numpy(), temperature=2)
+    np.testing.assert_allclose(found.double().numpy(), expected, atol=0.01 if dtype.itemsize < 4 else 1e-6)
+
+
+def test_a_centroid_without_direction_is_at_cosine_0() -> None:
+    z, mu = np.array([[1.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 0.0], [-1.0, 0.0]])
+    expected = np.exp([0.0, -1.0, -2.0]) / np.exp([0.0, -1.0, -2.0]).sum()
+    np.testing.assert_allclose(soft_labels(z, mu, temperature=1.0, metric="cosine")[0], expected, rtol=1e-12)
+
+
+def test_no_labels_of_what_is_not_finite() -> None:
+    z, mu = np.ones((3, 2)), np.eye(2)
+    z[1, 0] = np.nan
+    with pytest.raises(ValueError, match="embeddings: they hold NaN or infinity"):
+        soft_labels(z, mu, perplexity=1.5)
+    with pytest.raises(ValueError, match="centroids: they hold NaN"):
+        soft_labels(mu, np.array([[np.inf, 0.0], [0.0, 1.0]]))
+
+
 def test_no_captions_have_no_labels() -> None:
     raw, _ = blobs()
     concepts = fit_concepts(raw, 6, perplexity=2.0)
@@ -174,6 +199,7 @@ def test_no_captions_have_no_labels() -> None:
     [
         ({"clusters": 361}, "concepts.clusters = 361: there are 360 captions"),
         ({"clusters": 1}, "concepts.clusters = 1"),
+        ({"clusters": 4, "reduce": 0}, "concepts.reduce = 0: no axis is left"),
         ({"clusters": 4, "perplexity": 4.0}, "concepts.perplexity = 4.0: there are 4 concepts"),
         ({"clusters": 8, "method": "spectral"}, "concepts.method = .*spectral.*kmeans, gaussian_mixture"),
     ],

@@ -281,3 +281,14 @@ def test_frozen_modules_stay_as_they_were(recipe, tmp_path):
     assert torch.equal(frozen["student.clip.visual.conv1.weight"], start["visual.conv1.weight"])
     assert not torch.equal(learned["student.clip.visual.conv1.weight"], start["visual.conv1.weight"])
     assert not torch.equal(frozen["student.clip.token_embedding.weight"], start["token_embedding.weight"])
+
+
+def test_numbers_on_other_data_do_not_replace_a_runs_own(straight):
+    before = {path: path.read_bytes() for path in straight.path.rglob("evaluation/*")}
+    assert straight.evaluate("composition", scenes=30)["test"]["swap_accuracy"] > 0
+    assert {path: path.read_bytes() for path in straight.path.rglob("evaluation/*")} == before
+
+
+def test_a_batch_of_one_is_refused(recipe):
+    with pytest.raises(SettingError, match=r"training\.batch = 1"):
+        recipe(training__batch=1)

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
-Numbers = np.ndarray | Sequence[int | float]
-Groups = np.ndarray | Sequence[int | str]
+Numbers = np.ndarray | Tensor | Sequence[int | float]
+Groups = np.ndarray | Tensor | Sequence[int | str]
 
 LEVEL = 95.0  # per cent
 DRAWS = 1 << 20  # drawn at once, which bounds the memory

@@ -1,5 +1,6 @@
 """Which evaluations a recipe asks for; every split is embedded once for all of them."""
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from workbench.evaluation.questions import scene_questions
 from workbench.evaluation.retrieval import retrieval_metrics
 from workbench.evaluation.zero_shot import zero_shot_metrics, zero_shot_weights
 from workbench.evaluation.zero_shot_sets import evaluate_set, zero_shot_sets
-from workbench.files import atomic_write, write_json
+from workbench.files import atomic_write, read_json, write_json
 from workbench.models.dual_encoder import DualEncoder
 from workbench.recipe import Recipe
 
@@ -26,6 +27,7 @@ Queries = dict[
     str, np.ndarray
 ]  # what paired comparisons need: a result per query, and the picture it belongs to
 
+SAME = ("model", "data", "images", "captions", "failed")  # where reports agree in these, their numbers add up
 TEMPLATES = (
     "a picture of {}",
     "a drawing of {}",
@@ -36,9 +38,10 @@ TEMPLATES = (
 def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> dict[str, Scores]:
     """Numbers by split for the recipe's evaluation splits and suites, then by name for its zero-shot sets.
 
-    With a `folder`, `<split>.json` (numbers, data fingerprint, pictures that could not be read) and
-    `<split>.npz` (one result per query, for paired intervals) are written there once all of them are known:
-    an evaluation that was interrupted does not look like one of fewer splits.
+    With a `folder`, `<split>.json` (numbers, fingerprints of model and data, pictures that could not be read)
+    and `<split>.npz` (one result per query, for paired intervals) are written there once all of them are
+    known: an evaluation that was interrupted does not look like one of fewer splits. What is there already of
+    the same model on the same data, from other suites, stays.
     """
     results = {}
     written: dict[str, tuple[dict[str, Any], Queries]] = {}
@@ -68,15 +71,32 @@ def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> 
         results[name] = report["scores"]
         written[name] = {"split": name, **report}, queries
     if folder is not None:
-        for name, content in written.items():
-            _write(folder, name, *content)
+        of_model = {"model": model.fingerprint()}
+        for name, (report, queries) in written.items():
+            _write(folder, name, report | of_model, queries)
     return results
 
 
 def _write(folder: Path, name: str, report: dict[str, Any], queries: Queries) -> None:
+    before = _written(folder, name)
+    if before is not None and all(before[0].get(key) == report[key] for key in SAME):
+        report = {**report, "scores": before[0]["scores"] | report["scores"]}
+        queries = before[1] | queries
     write_json(folder / f"{name}.json", report)
     with atomic_write(folder / f"{name}.npz") as stream:
         np.savez_compressed(stream, **queries)  # type: ignore[arg-type]
+
+
+def _written(folder: Path, name: str) -> tuple[dict[str, Any], Queries] | None:
+    """What an earlier evaluation left; None where there is nothing whole."""
+    try:
+        report = read_json(folder / f"{name}.json")
+        with np.load(folder / f"{name}.npz", allow_pickle=False) as parts:
+            queries = dict(parts)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+    whole = isinstance(report, dict) and isinstance(report.get("scores"), dict)
+    return (report, queries) if whole else None
 
 
 def evaluation_splits(recipe: Recipe) -> list[str]:

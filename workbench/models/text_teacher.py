@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -38,8 +38,8 @@ Pooling = Literal["mean", "last", "cls"]
 class TextTeacher:
     """A frozen language model: `embed` gives [n, dim] of n captions; `fingerprint` says what determines it.
 
-    `pooling` "mean" averages the states of a caption's tokens, without the BOS token that a causal model
-    starts with; "last" and "cls" take the last and the first token's.
+    `pooling` "mean" averages the states of a caption's tokens, with `skip_bos` without the BOS token that a
+    causal model starts with; "last" and "cls" take the last and the first token's.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class TextTeacher:
         *,
         pooling: Pooling,
         layer: int | None,
+        skip_bos: bool,
         normalise: bool,
         max_tokens: int,
     ) -> None:
@@ -56,6 +57,7 @@ class TextTeacher:
         self.tokenizer = tokenizer
         self.pooling = pooling
         self.layer = layer
+        self.skip_bos = skip_bos
         self.normalise = normalise
         self.max_tokens = max_tokens
         self.dim = int(model.config.hidden_size)
@@ -81,6 +83,7 @@ class TextTeacher:
             "tokens": hashlib.sha256(repr(probe).encode()).hexdigest(),
             "pooling": self.pooling,
             "layer": self.layer,
+            "skip_bos": self.skip_bos,
             "normalise": self.normalise,
             "max_tokens": self.max_tokens,
         }
@@ -137,10 +140,10 @@ class TextTeacher:
             return states[:, 0]
         if self.pooling == "last":
             return states[torch.arange(len(states)), mask.sum(1) - 1]
-        # The BOS token's state says nothing of the caption and is many times longer than the others'.
         bos = self.tokenizer.bos_token_id
-        alone = mask.sum(1) == 1
-        if bos is not None:
+        if self.skip_bos and bos is not None:
+            # Its state says nothing of the caption and is many times longer than the others'.
+            alone = mask.sum(1) == 1
             mask = mask.clone()
             mask[:, 0] &= (ids[:, 0] != bos) | alone
         return torch.where(mask[..., None], states, 0).sum(1) / mask.sum(1, keepdim=True)
@@ -157,10 +160,10 @@ def load_text_teacher(
 ) -> TextTeacher:
     """Load a language model by one of `NAMES`, a folder, a .gguf file or a hub name.
 
-    `pooling` None: a sentence encoder's own, else the mean. `layer`: the hidden states to pool, 0 the token
-    embeddings, negative from the end, None the model's output. `precision` "auto" takes bfloat16 where
-    the device multiplies matrices in it. Raises SettingError where the model is not there, cannot be
-    loaded, or has no such layer; downloads only where `allow_download`.
+    `pooling` None: a sentence encoder's own, else the mean without the BOS token. `layer`: the hidden states
+    to pool, 0 the token embeddings, negative from the end, None the model's output. `precision` "auto" takes
+    bfloat16 where the device multiplies matrices in it. Raises SettingError where the model is not there,
+    cannot be loaded, has no such layer, or pools in a way of its own; downloads only where `allow_download`.
     """
     if precision == "auto":
         precision = "bfloat16" if has_bfloat16_units(device) else "float32"
@@ -172,8 +175,11 @@ def load_text_teacher(
     if layer is not None and not -layers - 1 <= layer <= layers:
         raise SettingError("text_teacher.layer", layer, f"the model has {layers} layers", f"0 to {layers}")
     own = _sentence_encoder(Path(place))
+    if pooling is None and own.get("pooling", "mean") not in get_args(Pooling):
+        problem = f"it pools by {own['pooling']!r}"
+        raise SettingError("text_teacher.pooling", None, problem, f"one of {', '.join(get_args(Pooling))}")
     max_tokens = min(
-        own.get("max_seq_length") or LONGEST,
+        own.get("max_seq_length") or tokenizer.model_max_length,
         getattr(loaded.config, "max_position_embeddings", None) or LONGEST,
         LONGEST,
     )
@@ -182,6 +188,7 @@ def load_text_teacher(
         tokenizer,
         pooling=pooling or own.get("pooling", "mean"),
         layer=layer,
+        skip_bos=not own,  # a sentence encoder was trained with it
         normalise=own.get("normalise", False),
         max_tokens=max_tokens,
     )
@@ -288,11 +295,28 @@ def _sentence_encoder(folder: Path) -> dict[str, Any]:
     if not (folder / "modules.json").is_file():
         return {}
     modules = read_json(folder / "modules.json")
-    found: dict[str, Any] = {"normalise": any(module["type"].endswith("Normalize") for module in modules)}
-    for module in modules:
-        if module["type"].endswith("Pooling"):
+    kinds = [module["type"].rpartition(".")[2] for module in modules]
+    beyond = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    if beyond:
+        problem = f"this sentence encoder goes on with {', '.join(beyond)} after its language model"
+        raise SettingError(SETTING, str(folder), problem, "One that only pools and normalises")
+    found: dict[str, Any] = {"normalise": "Normalize" in kinds}
+    for kind, module in zip(kinds, modules, strict=True):
+        if kind == "Pooling":
             settings = read_json(folder / module["path"] / "config.json")
-            found["pooling"] = "cls" if settings.get("pooling_mode_cls_token") else "mean"
+            found["pooling"] = _pooling_mode(settings)
     if (folder / "sentence_bert_config.json").is_file():
         found["max_seq_length"] = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
     return found
+
+
+def _pooling_mode(settings: dict[str, Any]) -> str:
+    """Of a pooling module's settings: since sentence-transformers 6 they name the mode, before it each had a
+    flag. Several at once come back joined by "+"."""
+    names = {"cls": "cls", "cls_token": "cls", "mean": "mean", "mean_tokens": "mean", "lasttoken": "last"}
+    mode = settings.get("pooling_mode")
+    if mode is None:
+        flag = "pooling_mode_"
+        mode = [key.removeprefix(flag) for key, value in settings.items() if key.startswith(flag) and value]
+    modes = [mode] if isinstance(mode, str) else list(mode)
+    return "+".join(names.get(each, each) for each in modes) or "mean"

@@ -58,8 +58,8 @@ def chunked_mixture(
 
 
 def check_chunk(objective: str, chunk: int | None) -> None:
-    """ValueError unless `chunk` is None or at least 1."""
-    if chunk is not None and chunk < 1:
+    """ValueError unless `chunk` is None or a whole number of at least 1."""
+    if chunk is not None and (not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 1):
         raise ValueError(
             f"{objective}: chunk = {chunk}, give the number of rows at a time, 1 or more, or None"
         )

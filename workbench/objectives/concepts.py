@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.objectives.learned_scale import LearnedScale
-from workbench.objectives.similarity import Embeddings, Loss, check_batch, check_width, unit
+from workbench.objectives.similarity import Embeddings, Loss, check_batch, check_width, mapped, unit
 
 
 class ConceptClassifier(nn.Module):
@@ -49,8 +49,7 @@ def concept_loss(
     labels = soft_labels[chosen]
     loss = image.new_zeros(())
     for embeddings in unit(image, text):
-        with torch.autocast(image.device.type, enabled=False):  # in the embeddings' own precision
-            logits = classifier(embeddings[chosen])
+        logits = mapped(classifier, embeddings[chosen])
         check_width("concept_loss", classifier_output=logits, soft_labels=soft_labels)
         loss = loss - (labels * F.log_softmax(logits, dim=1)).sum()
     return loss / (2 * batch)

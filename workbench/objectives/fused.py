@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from workbench.objectives.contrastive import contrastive_loss
-from workbench.objectives.similarity import Embeddings, Loss, Scale, check_batch, check_width, unit
+from workbench.objectives.similarity import Embeddings, Loss, Scale, check_batch, check_width, mapped, unit
 
 
 def fused_contrastive_loss(
@@ -37,7 +37,6 @@ def fused_contrastive_loss(
     )
     check_width("fused_contrastive_loss", student_image=student_image, student_text=student_text)
     check_width("fused_contrastive_loss", teacher_image=teacher_image, teacher_text=teacher_text)
-    with torch.autocast(student_image.device.type, enabled=False):  # in the embeddings' own precision
-        image = fuse_image(torch.cat(unit(student_image, teacher_image), dim=1))
-        text = fuse_text(torch.cat(unit(student_text, teacher_text), dim=1))
+    image = mapped(fuse_image, torch.cat(unit(student_image, teacher_image), dim=1))
+    text = mapped(fuse_text, torch.cat(unit(student_text, teacher_text), dim=1))
     return contrastive_loss(image, text, scale, rows=rows)

@@ -3,11 +3,10 @@
 import math
 from collections.abc import Callable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from workbench.objectives.similarity import Embeddings, Loss, check_batch, check_width, unit
+from workbench.objectives.similarity import Embeddings, Loss, check_batch, check_width, mapped, unit
 
 
 class EmbeddingHead(nn.Linear):
@@ -39,7 +38,6 @@ def embedding_regression(
     """
     batch = check_batch("embedding_regression", student_text=student_text, target=target)
     chosen = rows or slice(None)
-    with torch.autocast(target.device.type, enabled=False):  # in the embeddings' own precision
-        predicted = head(unit(student_text)[0][chosen])
+    predicted = mapped(head, unit(student_text)[0][chosen])
     check_width("embedding_regression", head_output=predicted, target=target)
     return (predicted - target[chosen]).square().sum() / (batch * target.shape[1])

@@ -1,10 +1,11 @@
 """What every objective shares: unit embeddings, logits of both directions, and checks of the sizes."""
 
 import functools
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 # A leading underscore names a size without checking it: sizes that disagree are the caller's mistake, and the
 # functions below answer that with a ValueError that says which two collide.
@@ -29,6 +30,13 @@ def _unit_rows(embeddings: Embeddings) -> Embeddings:
     scaled = embeddings / torch.where(peak > 0, peak, 1)
     square = scaled.square().sum(dim=-1, keepdim=True)
     return scaled * torch.where(square > 0, square, 1).rsqrt()
+
+
+def mapped(head: Callable[[Tensor], Tensor], embeddings: Embeddings) -> Tensor:
+    """`head` of the embeddings, outside autocast, in their own dtype whatever that of its weights is."""
+    weight = next(head.parameters(), None) if isinstance(head, nn.Module) else None
+    with torch.autocast(embeddings.device.type, enabled=False):
+        return head(embeddings if weight is None else embeddings.to(weight.dtype)).to(embeddings.dtype)
 
 
 def logits(query: Embeddings, key: Embeddings, scale: Scale) -> Float[Tensor, "_queries _keys"]:

@@ -115,6 +115,8 @@ def fit_concepts(
         raise SettingError("concepts.clusters", clusters, problem, f"2 to {len(embeddings)}")
     if method not in CLUSTERERS:
         raise SettingError("concepts.method", method, "no such clusterer", f"one of {', '.join(CLUSTERERS)}")
+    if reduce < 1:
+        raise SettingError("concepts.reduce", reduce, "no axis is left", "1 or more, e.g. 64")
     mean, covariance = moments(embeddings)
     values, vectors = np.linalg.eigh(covariance)
     varying = int((values > max(float(values[-1]), 1e-300) * 1e-10).sum())
@@ -147,17 +149,20 @@ def soft_labels(
     Raises ValueError for widths that differ or an unusable number. Knowledge-CLIP (Kuang et al. 2024), which
     leaves the softness open.
     """
-    z, mu = np.asarray(embeddings), np.asarray(centroids)
+    z, mu = _array(embeddings), _array(centroids)
     if z.ndim != 2 or mu.ndim != 2 or z.shape[1] != mu.shape[1] or not len(mu):
         raise ValueError(f"embeddings {z.shape} and centroids {mu.shape}: give [n, dim] and [clusters, dim]")
     if metric not in ("euclidean", "cosine"):
         raise ValueError(f"metric = {metric!r}: euclidean or cosine")
     if temperature is not None and not temperature > 0:
         raise ValueError(f"temperature = {temperature}: give a number above 0, or None")
+    for name, values in (("embeddings", z), ("centroids", mu)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name}: they hold NaN or infinity, and labels from that are no numbers")
 
     def distances(rows: np.ndarray) -> np.ndarray:
         if metric == "cosine":
-            return _squared_distances(unit(rows), unit(mu)) / 2
+            return 1 - unit(rows) @ unit(mu).T
         return _squared_distances(rows, mu)
 
     if temperature is None and len(mu) > 1 and len(z):
@@ -169,7 +174,17 @@ def soft_labels(
     labels = np.empty((len(z), len(mu)), z.dtype if np.issubdtype(z.dtype, np.floating) else np.float64)
     for start in range(0, len(z), ROWS):
         labels[start : start + ROWS] = _softmax(distances(z[start : start + ROWS]), temperature or 1.0)
-    return torch.from_numpy(labels).to(embeddings) if isinstance(embeddings, torch.Tensor) else labels
+    if not isinstance(embeddings, torch.Tensor):
+        return labels
+    dtype = embeddings.dtype if embeddings.dtype.is_floating_point else torch.float64
+    return torch.from_numpy(labels).to(embeddings.device, dtype)
+
+
+def _array(values: Any) -> np.ndarray:
+    if not isinstance(values, torch.Tensor):
+        return np.asarray(values)
+    values = values.detach().cpu()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
 
 
 def find_temperature(distances: Float[np.ndarray, "n clusters"], perplexity: float) -> float:
