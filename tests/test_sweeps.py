@@ -1,7 +1,9 @@
 """Sweeps: planned from a file, run as notebooks, killed and run again without repeating anything."""
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +14,9 @@ import nbformat
 import pytest
 
 from workbench.errors import SettingError
+from workbench.reports.effects import found_results
 from workbench.sweep_plan import Sweep, load_sweep, plan
-from workbench.sweeps import outcome_of, run_sweep
+from workbench.sweeps import outcome_of, run_sweep, write_table
 
 ROOT = Path(__file__).parents[1]
 PARAMETERS = 'recipe: str = "task_only_demo"\noverrides: dict = {}\nseed: int = 0\nrun_dir: str = ""\n'
@@ -50,7 +53,7 @@ write_run(pathlib.Path(run_dir), recipe, seed, splits=splits, overrides=override
 
 def write_sweep(folder: Path, **settings: object) -> Path:
     path = folder / "sweep.yaml"
-    path.write_text(json.dumps(settings))
+    path.write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
     return path
 
 
@@ -83,11 +86,85 @@ def test_a_grid_times_seeds(tmp_path):
         ({"recipe": "task_only_demo", "grid": {"training.lr": []}}, "grid"),
         ({"recipe": "task_only_demo", "runs": [{}, {}]}, "same run"),
         ({"recipe": "task_only_demo", "seeds": [-1]}, "seeds"),
+        ({"recipe": "task_only_demo", "grid": {"seed": [1, 2]}}, "seed = 1: the sweep sets it"),
+        ({"recipe": "task_only_demo", "overrides": {"seed": 5}}, "List seeds in `seeds`"),
+        # The recipe's own value, and one value in two spellings.
+        ({"recipe": "task_only_demo", "grid": {"training.lr": [0.002, 0.01]}, "runs": [{}]}, "same run"),
+        ({"recipe": "task_only_demo", "grid": {"training.lr": ["1e-3", 0.001]}}, "same run"),
     ],
 )
 def test_what_cannot_be_run_is_told_before_anything_runs(settings, words, tmp_path):
     with pytest.raises(SettingError, match=words):
         plan(load_sweep(write_sweep(tmp_path, **settings)), tmp_path)
+
+
+def test_names_of_runs_are_told_apart_and_fit_a_file_system(tmp_path):
+    long = {f"training.lr_multipliers.{'a' * 20}{n}": [2.0] for n in range(11)}
+    sources = {"data.source": ["a/b", "a_b", "a b", "😀", "🙂"]}
+    for grid, count in ((long | {"training.lr": [0.1, 0.2]}, 2), (sources, 5)):
+        planned = plan(Sweep(recipe="task_only_demo", grid=grid, seeds=[0, 1]), tmp_path)
+        assert len({each.name for each in planned}) == 2 * count
+        assert max(len(each.name.encode()) for each in planned) < 220
+        assert len({each.name for each in plan(Sweep(recipe="task_only_demo", grid=grid), tmp_path)}) == count
+
+
+def test_values_reach_the_notebook_as_they_are_and_paths_start_where_the_user_is(
+    notebook, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("extends: task_only_demo\nname: mine\n")
+    said = tmp_path / "said"
+    body = f"import os\nopen({str(said)!r}, 'w').write(overrides['data.source'] + os.getcwd())\n"
+    path = write_sweep(
+        tmp_path, recipe="mine.yaml", overrides={"data.source": "bilder/ä😀"}, notebook=str(notebook(body))
+    )
+    assert run_sweep(path, say=lambda line: None)[0].state == "finished"
+    assert said.read_text() == f"bilder/ä😀{tmp_path}"
+
+
+def test_a_notebook_that_cannot_take_a_run_is_refused_before_anything_runs(tmp_path):
+    for name, words in (("05_full", "no such notebook"), ("06_evaluation", "no such parameter")):
+        path = write_sweep(tmp_path, recipe="task_only_demo", notebook=name)
+        with pytest.raises(SettingError, match=words):
+            run_sweep(path, tmp_path / "out")
+    path = write_sweep(tmp_path, recipe="task_only_demo")
+    with pytest.raises(SettingError, match=r"out = .*it is a file"):
+        run_sweep(path, path)
+
+
+def test_how_a_run_ended_is_one_line(tmp_path):
+    planned = plan(Sweep(recipe="task_only_demo"), tmp_path)[0]
+    planned.folder.mkdir()
+    assert outcome_of(planned).state == "missing"
+    (planned.folder / "notebook.log").write_text("a line\nerror: recipe = 'x': there is no such recipe\n")
+    assert outcome_of(planned).reason == "error: recipe = 'x': there is no such recipe"
+    manifest = {"state": "failed", "parameters": planned.parameters()}
+    reason = "the run in /a/b failed; the end of its log:\nstep 3\nerror: data.source = 'x': gone. Mend it\n"
+    for damage in ("", "[]", "{}", '{"state": "failed", "parameters": 3, "error": null}'):
+        (planned.folder / "manifest.json").write_text(damage)
+        assert outcome_of(planned).state == "interrupted" and "damaged" in outcome_of(planned).reason
+    (planned.folder / "manifest.json").write_text(json.dumps({**manifest, "error": {"message": reason}}))
+    assert outcome_of(planned).reason == "error: data.source = 'x': gone. Mend it"
+    (planned.folder / "manifest.json").write_text(json.dumps({**manifest, "state": "running", "error": None}))
+    assert outcome_of(planned).reason == "killed"
+    with open(planned.folder / "lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert outcome_of(planned).reason == "another process is at it"
+
+
+def test_the_table_is_in_the_order_of_the_sweep_and_says_what_is_missing(notebook, tmp_path):
+    grid = {"training.lr": [0.3, 0.1, 0.2]}
+    path = write_sweep(tmp_path, recipe="task_only_demo", grid=grid, notebook=str(notebook(TRAINED)))
+    out = tmp_path / "out"
+    outcomes = run_sweep(path, out, at_once=3, say=lambda line: None)
+    table = write_table(outcomes, out)
+    assert table is not None and "0.3" in table.read_text().split("minus")[0]
+    assert found_results(str(out))["out"].table.columns[0][0].endswith("lr 0.3)")
+
+    shutil.rmtree(outcomes[0].planned.run_dir)
+    text = write_table(outcomes, out).read_text()
+    assert f"{outcomes[0].planned.name}: its run folder is gone" in text
+    assert f"the baseline is {outcomes[1].planned.name}" in text
 
 
 def test_finished_runs_are_not_repeated_and_failed_ones_on_demand(notebook, tmp_path):

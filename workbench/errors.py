@@ -19,3 +19,9 @@ class SettingError(ValueError):
         # Exceptions cross process borders (data loader workers) by their arguments, which here are four, not
         # one.
         return type(self), (self.setting, self.value, self.problem, self.remedy)
+
+
+def damaged_file(setting: str, file: object, error: Exception, remedy: str) -> SettingError:
+    """The error for a file that cannot be read, or holds something else than it should."""
+    why = " ".join(str(error).split())[:200]
+    return SettingError(setting, str(file), f"this file is damaged ({type(error).__name__}: {why})", remedy)

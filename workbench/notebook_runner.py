@@ -126,11 +126,12 @@ def run_notebook(
     """Execute a notebook in a kernel of this very interpreter and return its manifest.
 
     `out` (default `executed/NAME`) gets the executed notebook, `manifest.json` and, unless WORKBENCH_RUNS
-    says otherwise, the training runs in `runs/`. The kernel works in the notebook's own folder with
-    WORKBENCH_HEADLESS=1. The manifest's `state` is "finished", "failed" or "interrupted"; its `error` says in
-    which code cell and why; its `exit_code` is for a command to exit with. SIGINT, SIGTERM and SIGHUP
-    interrupt the running cell, so that training saves, and no further cell is run; a second one kills the
-    kernel. With `show_output` what cells print is printed here too. Raises SettingError before anything runs.
+    says otherwise, the training runs in `runs/`. The kernel works in the caller's folder, where relative
+    paths in parameters start, with WORKBENCH_HEADLESS=1. The manifest's `state` is "finished", "failed" or
+    "interrupted"; its `error` says in which code cell and why; its `exit_code` is for a command to exit with.
+    SIGINT, SIGTERM and SIGHUP interrupt the running cell, so that training saves, and no further cell is run;
+    a second one kills the kernel. With `show_output` what cells print is printed here too. Raises
+    SettingError before anything runs.
     """
     path = locate(name_or_path)
     chosen = checked(path, parameters or {})
@@ -196,7 +197,7 @@ def _execute(
             kernel_name="python3",
             language="python",
             progress_bar=False,
-            cwd=str(path.parent),
+            cwd=os.getcwd(),
             stop=stop,
             say=say,
             environment={**os.environ, "WORKBENCH_HEADLESS": "1", "WORKBENCH_RUNS": str(runs)},

@@ -151,6 +151,8 @@ def place(tree: dict[str, Any], model: type[BaseModel], path: str, value: Any, t
         if section is None or not rest:
             break
         here[name] = here.get(name) or {}
+        if not isinstance(here[name], dict):
+            raise _no_section(path.removesuffix(f".{rest}"), here[name], section)
         here, within = here[name], section
     if field is None or (rest and get_origin(field.annotation) is not dict):
         raise SettingError(path, value, "there is no such setting", suggestion(path, setting_names(model)))
@@ -164,7 +166,11 @@ def place(tree: dict[str, Any], model: type[BaseModel], path: str, value: Any, t
             here[name] = changes
     elif rest:
         entry = typed(get_args(field.annotation)[1], value, path) if text else value
-        here[name] = {**(here.get(name) or {}), rest: entry}
+        before = here.get(name) or {}
+        if not isinstance(before, Mapping):
+            schema = TypeAdapter(_annotation(field)).json_schema()
+            raise wrong_value(path.removesuffix(f".{rest}"), before, schema, _default(field))
+        here[name] = {**before, rest: entry}
     else:
         here[name] = typed(_annotation(field), value, path, _default(field)) if text else value
 
@@ -185,14 +191,14 @@ def explained(error: Mapping[str, Any], model: type[BaseModel], tree: Any) -> Se
     if error["type"] == "missing":
         return SettingError(setting, None, "it is missing", "Give one.")
     if section is not None:
-        some = ", ".join(list(section.model_fields)[:3])
-        return SettingError(
-            setting,
-            value,
-            f"it must be a section with settings of its own ({some} ...)",
-            "Leave it out, or give some.",
-        )
+        return _no_section(setting, value, section)
     return wrong_value(setting, value, TypeAdapter(_annotation(field)).json_schema(), _default(field))
+
+
+def _no_section(setting: str, value: object, section: type[BaseModel]) -> SettingError:
+    some = ", ".join(list(section.model_fields)[:3])
+    problem = f"it must be a section with settings of its own ({some} ...)"
+    return SettingError(setting, value, problem, "Leave it out, or give some.")
 
 
 def _annotation(field: FieldInfo) -> Any:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from workbench.errors import SettingError
+from workbench.files import sha256_of_json
 from workbench.plain_yaml import read_yaml
 from workbench.recipe import Recipe
 from workbench.sections import Section
@@ -19,6 +20,8 @@ from workbench.settings import explained, place
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
 Lists = dict[str, Annotated[tuple[Any, ...], Field(strict=False, min_length=1)]]
 Entries = Annotated[tuple[dict[str, Any], ...], Field(strict=False)]
+PLAN = "plan.json"  # in a sweep's folder: the names of its runs, in order
+LONGEST = 180  # bytes of a run's folder name that say what is special about it
 
 
 class Sweep(Section):
@@ -90,12 +93,14 @@ def load_sweep(path: str | Path) -> Sweep:
 def plan(sweep: Sweep, out: Path) -> list[Planned]:
     """The runs of a sweep, in the order they are started: seed by seed, so that a stop leaves whole tables.
 
-    Every recipe is loaded once, so that a wrong setting is told before anything runs.
+    Every recipe is loaded once, so that a wrong setting is told before anything runs, and so is a run that
+    would train what another one trains: two spellings of a value, or a list's entry that is in the grid.
     """
     combinations = itertools.product(*sweep.grid.values()) if sweep.grid else ()
     points = [dict(zip(sweep.grid, values, strict=True)) for values in combinations]
     points += [dict(entry) for entry in sweep.runs]
     planned: dict[str, Planned] = {}
+    trained: dict[tuple[str, str], str] = {}
     for seed in sweep.seeds:
         for point in points or [{}]:
             chosen = dict(point)
@@ -103,17 +108,25 @@ def plan(sweep: Sweep, out: Path) -> list[Planned]:
             if recipe is None:
                 raise SettingError("recipe", None, "the sweep names no recipe", "See `workbench recipes`.")
             overrides = {**sweep.overrides, **chosen}
-            Recipe.load(recipe, {**overrides, "seed": seed})
+            if "seed" in overrides:
+                raise SettingError("seed", overrides["seed"], "the sweep sets it", "List seeds in `seeds`.")
+            loaded = Recipe.load(recipe, {**overrides, "seed": seed})
             name = _name(recipe, chosen, seed)
-            if name in planned:
-                raise SettingError(
-                    "runs", point, f"it and another make the same run {name}", "Leave one of them out."
-                )
+            if name in planned:  # which of the characters left out of a name tell them apart, this says
+                name = f"{name[:LONGEST]}-{sha256_of_json([recipe, overrides, seed])[:8]}"
+            twin = trained.setdefault((loaded.name, loaded.fingerprint), name)
+            if twin != name:
+                problem = f"it trains the same run as {twin}"
+                raise SettingError("runs", point, problem, "Leave one of them out.")
             planned[name] = Planned(Path(out).absolute() / name, recipe, overrides, seed)
     return list(planned.values())
 
 
 def _name(recipe: str, chosen: Mapping[str, Any], seed: int) -> str:
-    """A folder name that says what is special about a run."""
+    """A folder name that says what is special about a run, as far as a file system has room for it."""
     parts = [Path(recipe).stem, *(f"{key}={value}" for key, value in chosen.items()), f"seed{seed}"]
-    return re.sub(r"[^\w.=+-]+", "_", "-".join(parts))
+    name = re.sub(r"[^\w.=+-]+", "_", "-".join(parts))
+    if len(name.encode()) <= LONGEST:
+        return name
+    digest = sha256_of_json([recipe, chosen, seed])[:8]
+    return f"{name.encode()[:LONGEST].decode(errors='ignore')}-{digest}-seed{seed}"

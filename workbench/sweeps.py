@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from workbench.errors import SettingError
-from workbench.files import atomic_write, read_json
-from workbench.sweep_plan import Planned, load_sweep, plan
+from workbench.files import atomic_write, read_json, write_json
+from workbench.notebook_runner import checked, locate
+from workbench.sweep_plan import PLAN, Planned, load_sweep, plan
 
 POLL = 0.5  # seconds
 LINE_EVERY = 30.0  # seconds between two lines about how far everything is
@@ -56,8 +58,13 @@ def run_sweep(
     if at_once < 1:
         raise SettingError("at_once", at_once, "at least one run has to go on", "1 or more.")
     folder = Path(out) if out is not None else Path("sweeps") / Path(path).stem
+    if folder.exists() and not folder.is_dir():
+        raise SettingError("out", str(folder), "it is a file", "A folder, there or not.")
     sweep = load_sweep(path)
     runs = plan(sweep, folder)
+    notebook = locate(sweep.notebook)
+    for planned in runs:
+        checked(notebook, planned.parameters())
     waiting = []
     for planned in runs:
         outcome = outcome_of(planned)
@@ -65,9 +72,10 @@ def run_sweep(
             say(f"{planned.name}: failed before ({outcome.reason}); --again repeats it")
         elif outcome.state != "finished":
             waiting.append(planned)
+    write_json(folder / PLAN, [planned.name for planned in runs])
     say(f"{len(runs)} runs in {folder}: {len(runs) - len(waiting)} done, {len(waiting)} to do")
     start = _on_ray() if ray and waiting else _start_here
-    _run(waiting, runs, sweep.notebook, start, at_once, say)
+    _run(waiting, runs, str(notebook), start, at_once, say)
     return [outcome_of(planned) for planned in runs]
 
 
@@ -75,17 +83,48 @@ def outcome_of(planned: Planned) -> Outcome:
     """What the manifest in a run's folder says; SettingError where it is that of other parameters."""
     place = planned.folder / "manifest.json"
     if not place.is_file():
-        return Outcome(planned, "missing")
-    manifest = read_json(place)
+        return Outcome(planned, "missing", _last_words(planned.folder / "notebook.log"))
+    try:
+        manifest = read_json(place)
+        state, parameters, error = manifest["state"], dict(manifest["parameters"]), manifest["error"] or {}
+        reason = str(error.get("message", ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Outcome(planned, "interrupted", f"{place.name} is damaged")
     wanted = json.loads(json.dumps(planned.parameters()))
-    found = {name: manifest["parameters"].get(name) for name in wanted}
+    found = {name: parameters.get(name) for name in wanted}
     if {**found, "run_dir": None} != {**wanted, "run_dir": None}:
         raise SettingError(
             "out", str(planned.folder), "it holds a run with other settings", "Choose another folder."
         )
-    if manifest["state"] == "running":  # and yet nobody is: whoever ran it was killed
-        return Outcome(planned, "interrupted", "killed")
-    return Outcome(planned, manifest["state"], (manifest["error"] or {}).get("message", ""))
+    if state == "running":
+        if _is_locked(planned.folder):
+            return Outcome(planned, "interrupted", "another process is at it")
+        return Outcome(planned, "interrupted", "killed")  # nobody is at it
+    return Outcome(planned, state, _in_one_line(reason))
+
+
+def _in_one_line(reason: str) -> str:
+    """Of a reason that is the end of a log, the error."""
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"(\w+\.)*\w*(error|Error|Exception)\b.*: ", line)]
+    return (errors or lines or [""])[-1]
+
+
+def _last_words(log: Path) -> str:
+    """What a process said before it ended without a manifest."""
+    try:
+        return _in_one_line(log.read_text(encoding="utf-8", errors="replace")[-3000:])
+    except OSError:
+        return ""
+
+
+def _is_locked(folder: Path) -> bool:
+    with open(folder / "lock", "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def _run(
@@ -134,7 +173,8 @@ def _command(planned: Planned, notebook: str) -> list[str]:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    # As YAML it is read; two \\u halves of one character are none there.
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _progress(
@@ -157,7 +197,10 @@ def _share(planned: Planned) -> float:
 
 
 def _start_here(
-    command: list[str], planned: Planned, environment: Mapping[str, str] | None = None
+    command: list[str],
+    planned: Planned,
+    environment: Mapping[str, str] | None = None,
+    folder: str | None = None,
 ) -> "_Process | None":
     """Start a process on this machine; None while another one, perhaps of a killed sweep, is at this run."""
     planned.folder.mkdir(parents=True, exist_ok=True)
@@ -177,6 +220,7 @@ def _start_here(
                 start_new_session=True,
                 pass_fds=[lock.fileno()],
                 env=environment,
+                cwd=folder,
             )
         )
 
@@ -206,10 +250,10 @@ def _on_ray() -> Callable[[list[str], Planned], Handle | None]:
         ray.init(log_to_driver=False)  # RAY_ADDRESS says where; without it, a local one
 
     @ray.remote(max_retries=0, num_gpus=1 if ray.cluster_resources().get("GPU") else 0)
-    def task(command: list[str], planned: Planned, environment: dict[str, str]) -> None:
-        # The environment is that of the sweep, but the GPUs are those that Ray gave this task.
+    def task(command: list[str], planned: Planned, environment: dict[str, str], folder: str) -> None:
+        # Environment and folder are those of the sweep, but the GPUs are those that Ray gave this task.
         given = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
-        started = _start_here(command, planned, {**environment, **given})
+        started = _start_here(command, planned, {**environment, **given}, folder)
         if started is None:
             return
         try:
@@ -221,7 +265,7 @@ def _on_ray() -> Callable[[list[str], Planned], Handle | None]:
             started.process.wait()
             raise
 
-    return lambda command, planned: _RayTask(task.remote(command, planned, dict(os.environ)))
+    return lambda command, planned: _RayTask(task.remote(command, planned, dict(os.environ), os.getcwd()))
 
 
 class _RayTask:
@@ -247,16 +291,29 @@ class _RayTask:
 
 
 def write_table(outcomes: list[Outcome], folder: Path) -> Path | None:
-    """Compare the finished runs and write `comparison.txt`, `.json` and `report.html`; None where none is."""
+    """Compare the finished runs and write `comparison.txt`, `.json` and `report.html`; None where none is.
+
+    Runs whose folder was removed since are left out, and so is the baseline where none of its seeds is
+    finished: the text says so.
+    """
     from workbench.reports.compare import compare
     from workbench.reports.html import write_report
     from workbench.training.run import Run
 
-    runs = [Run(each.planned.run_dir) for each in outcomes if each.state == "finished"]
-    if not runs:
+    finished = [each.planned for each in outcomes if each.state == "finished"]
+    there = [planned for planned in finished if (planned.run_dir / "recipe.yaml").is_file()]
+    if not there:
         return None
+    runs = [Run(planned.run_dir) for planned in there]
     comparison = compare(runs)
-    for name, text in (("comparison.txt", str(comparison)), ("comparison.json", comparison.to_json())):
+    said = [f"{planned.name}: its run folder is gone" for planned in finished if planned not in there]
+    first = outcomes[0].planned
+    if not any((each.recipe, each.overrides) == (first.recipe, first.overrides) for each in there):
+        said.append(f"{first.name}, the sweep's first, is not among them: the baseline is {there[0].name}")
+    for name, text in (
+        ("comparison.txt", "\n".join([str(comparison), *said])),
+        ("comparison.json", comparison.to_json()),
+    ):
         with atomic_write(folder / name, "w") as stream:
             stream.write(text + "\n")
     write_report(runs, folder / "report.html")

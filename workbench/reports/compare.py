@@ -1,7 +1,8 @@
 """Compares evaluated runs: groups of seeds against a baseline, every difference with its interval."""
 
 import json
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from workbench.errors import SettingError
+from workbench.errors import SettingError, damaged_file
 from workbench.evaluation.significance import paired_bootstrap
 from workbench.evaluation.suites import results_of_queries
 from workbench.files import read_json
 from workbench.recipe import Recipe, differences
 from workbench.reports.tables import comparison_html, comparison_text
+from workbench.training.run import Run
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -30,6 +32,10 @@ class HasPath(Protocol):
 
     @property
     def path(self) -> Path: ...
+
+
+class DifferentData(SettingError):
+    """Runs whose numbers are not of the same held-out data."""
 
 
 RunLike = str | PathLike[str] | HasPath
@@ -106,13 +112,13 @@ def compare(runs: Sequence[RunLike]) -> Comparison:
     over a group's seeds, and all captions of an image are drawn together. Raises SettingError where a run has
     not been evaluated, or where two were evaluated on different data.
     """
-    if isinstance(runs, str | PathLike) or hasattr(runs, "path"):
+    if isinstance(runs, str | PathLike) or hasattr(runs, "path") or not isinstance(runs, Iterable):
         runs = [runs]
     groups = _grouped([_evaluated(run) for run in runs])
     everyone = [run for members in groups.values() for run in members]
     splits, left_out = _common([run.reports for run in everyone])
     if not splits:
-        raise SettingError(
+        raise DifferentData(
             "runs",
             [str(run.path) for run in everyone],
             "they share no evaluated split",
@@ -133,12 +139,14 @@ def compare(runs: Sequence[RunLike]) -> Comparison:
 
 
 def _evaluated(run: RunLike) -> Evaluated:
+    if not isinstance(run, str | PathLike) and not hasattr(run, "path"):
+        raise SettingError("runs", run, "it is no run", "Give the folder of a run, or a `workbench.Run`.")
     path = Path(run) if isinstance(run, str | PathLike) else Path(run.path)
     if not (path / "recipe.yaml").is_file():
         raise SettingError(
             "runs", str(path), "there is no recipe.yaml in this folder", "Give the folder of a run."
         )
-    reports = {report.stem: read_json(report) for report in sorted((path / "evaluation").glob("*.json"))}
+    reports = {file.stem: _report(file) for file in sorted((path / "evaluation").glob("*.json"))}
     if not reports:
         raise SettingError(
             "runs", str(path), "this run has not been evaluated", f"Run `workbench evaluate {path}` first."
@@ -147,9 +155,26 @@ def _evaluated(run: RunLike) -> Evaluated:
     for split in reports:
         stored = path / "evaluation" / f"{split}.npz"
         if stored.is_file():
-            with np.load(stored, allow_pickle=False) as arrays:
-                queries[split] = dict(arrays)
-    return Evaluated(path, Recipe.load(str(path / "recipe.yaml")), reports, queries)
+            try:
+                with np.load(stored, allow_pickle=False) as arrays:
+                    queries[split] = dict(arrays)
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+                raise _damaged(stored, error) from None
+    return Evaluated(path, Run(path).recipe, reports, queries)
+
+
+def _report(file: Path) -> dict[str, Any]:
+    try:
+        report = read_json(file)
+        {key: report[key] for key in ("data", "images", "captions")}
+        {name: float(value) for name, value in report["scores"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(file, error) from None
+    return dict(report)
+
+
+def _damaged(file: Path, error: Exception) -> SettingError:
+    return damaged_file("runs", file, error, f"Run `workbench evaluate {file.parents[1]}` again.")
 
 
 def _grouped(runs: Sequence[Evaluated]) -> dict[str, list[Evaluated]]:
@@ -198,18 +223,20 @@ def _common(tables: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
 
 
 def _check_same_data(split: str, runs: Sequence[Evaluated]) -> None:
-    def data(run: Evaluated) -> tuple[Any, ...]:
-        report = run.reports[split]
-        lengths = {key: len(values) for key, values in run.queries.get(split, {}).items()}
-        return report["data"], report["images"], report["captions"], lengths
+    def lengths(run: Evaluated) -> dict[str, int]:
+        return {key: len(values) for key, values in run.queries.get(split, {}).items()}
 
+    first, counted = runs[0].reports[split], lengths(runs[0])
     for run in runs[1:]:
-        if data(run) != data(runs[0]):
-            raise SettingError(
+        same = all(run.reports[split][key] == first[key] for key in ("data", "images", "captions"))
+        # Of other suites there are other results.
+        if not same or any(counted.get(key, length) != length for key, length in lengths(run).items()):
+            raise DifferentData(
                 "runs",
                 [str(runs[0].path), str(run.path)],
                 f"their numbers on {split} are from different data",
-                "Evaluate both on the same data: `workbench evaluate RUN --set data.source=...`.",
+                "Evaluate both on the same: `workbench evaluate RUN --set data.source=... "
+                "--out RUN/evaluation`.",
             )
 
 

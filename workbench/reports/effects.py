@@ -1,7 +1,7 @@
 """Effects of an ablation's rows against its baseline, coloured by whether their interval excludes zero."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from workbench.files import read_json
 from workbench.reports.compare import compare
 from workbench.reports.measured import RESULTS
 from workbench.reports.tables import difference_text, value_text
+from workbench.sweep_plan import PLAN
 from workbench.training.run import Run
 
 Key = tuple[str, str]  # split, metric
@@ -90,9 +91,29 @@ def found_results(place: str) -> dict[str, Results]:
 
 
 def runs_of_sweep(folder: Path) -> list[Run]:
-    """The evaluated runs in a sweep's folder, or in a folder of run folders, by name."""
-    found = [path.parent for path in (*folder.glob("*/run/evaluation"), *folder.glob("*/evaluation"))]
-    return [Run(path) for path in sorted(found)]
+    """The evaluated runs in a sweep's folder, in the sweep's order, or in a folder of run folders."""
+    reports = *folder.glob("*/run/evaluation/*.json"), *folder.glob("*/evaluation/*.json")
+    found = sorted({path.parents[1] for path in reports if (path.parents[1] / "recipe.yaml").is_file()})
+    try:
+        order = {name: place for place, name in enumerate(read_json(folder / PLAN))}
+    except (OSError, ValueError, TypeError):
+        order = {}
+    found.sort(key=lambda path: order.get(path.relative_to(folder).parts[0], len(order)))
+    return [Run(path) for path in found]
+
+
+def known_keys(tables: Iterable[DataFrame], keys: Sequence[Key]) -> list[Key]:
+    """Those of `keys` (split, metric) that all tables have; SettingError, with what there is, for none."""
+    tables = list(tables)
+    known = [key for key in keys if all(key in table.index for table in tables)]
+    if not known:
+        there: dict[str, list[str]] = {}
+        for split, metric in tables[0].index:
+            there.setdefault(split, []).append(metric)
+        listed = "; ".join(f"on {split} {', '.join(metrics)}" for split, metrics in there.items())
+        asked = [" ".join(key) for key in keys]
+        raise SettingError("split, metrics", asked, "there are no such results", f"There are {listed}.")
+    return known
 
 
 def doses(table: DataFrame, key: Key, groups: Mapping[Any, str]) -> list[Dose]:

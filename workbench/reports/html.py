@@ -1,16 +1,18 @@
 """One self-contained HTML page about runs: results, curves, recipes, data; opens without a network."""
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workbench.errors import SettingError, damaged_file
 from workbench.figures.training import training_figure
 from workbench.files import atomic_write, read_json
 from workbench.recipe import differences
-from workbench.reports.compare import RunLike, compare
+from workbench.reports.compare import DifferentData, RunLike, compare
 from workbench.training.run import Run
 
 if TYPE_CHECKING:
@@ -32,17 +34,18 @@ def write_report(
 ) -> Path:
     """Write a page about runs to `path` and return where it is.
 
-    It holds the comparison (of runs that were evaluated), the curves, what differs between the recipes, every
-    recipe whole, the data with their fingerprints, and the versions; `extra_sections` are (heading, HTML)
-    pairs, shown after the comparison. plotly.js is in it once.
+    It holds the comparison of the runs that were evaluated, with a word on the others, the curves, what
+    differs between the recipes, every recipe whole, the data with their fingerprints, and the versions;
+    `extra_sections` are (heading, HTML) pairs, shown after the comparison. plotly.js is in it once. Runs that
+    cannot be compared are reported without a comparison. Raises SettingError for a damaged file.
     """
+    if Path(path).is_dir():
+        raise SettingError("out", str(path), "it is a folder", "The path of an HTML file, e.g. report.html.")
     from plotly.offline import get_plotlyjs
 
     opened = [Run(Path(run if isinstance(run, str | PathLike) else run.path)) for run in runs]
     sections: list[tuple[str, str]] = []
-    if all(any((run.path / "evaluation").glob("*.json")) for run in opened):
-        comparison = compare(opened)
-        sections.append(("Results", comparison._repr_html_() + _figure(comparison.figure)))
+    sections.append(("Results", _results(opened)))
     sections += [(heading, content) for heading, content in extra_sections]
     sections += [
         (f"Training: {run.recipe.name}, seed {run.recipe.seed}", _figure(training_figure(run)))
@@ -63,6 +66,20 @@ def write_report(
             f"<h1>{escape(title)}</h1>\n{body}</html>\n"
         )
     return path
+
+
+def _results(runs: Sequence[Run]) -> str:
+    """The comparison of those that can be compared, and which ones these are not."""
+    evaluated = [run for run in runs if any((run.path / "evaluation").glob("*.json"))]
+    names = ", ".join(os.path.basename(run.path) for run in runs if run not in evaluated)
+    others = f"<p>Not evaluated: {escape(names)}.</p>" if names else ""
+    if not evaluated:
+        return others
+    try:
+        comparison = compare(evaluated)
+    except DifferentData as error:
+        return f"<p>There is no comparison: {escape(error.problem)}.</p>{others}"
+    return comparison._repr_html_() + _figure(comparison.figure) + others
 
 
 def _figure(figure: "go.Figure") -> str:
@@ -93,14 +110,16 @@ def _data(runs: Sequence[Run]) -> str:
     used: dict[tuple[str, ...], list[str]] = {}
     for run in runs:
         file, name = run.path / "data.json", os.path.basename(run.path)
-        for use, facts in (read_json(file) if file.is_file() else {}).items():
-            words = {"train": "trained on", "validation": "validated on"}[use]
-            counts = f"{facts['pairs']:,}", f"{facts['captions']:,}"
-            used.setdefault((words, facts["split"], *counts, facts["fingerprint"]), []).append(name)
+        with _told(file):
+            for use, facts in (read_json(file) if file.is_file() else {}).items():
+                words = {"train": "trained on", "validation": "validated on"}[use]
+                counts = f"{facts['pairs']:,}", f"{facts['captions']:,}"
+                used.setdefault((words, facts["split"], *counts, facts["fingerprint"]), []).append(name)
         for path in sorted((run.path / "evaluation").glob("*.json")):
-            report = read_json(path)
-            counts = f"{report['images']:,}", f"{report['captions']:,}"
-            used.setdefault(("evaluated on", path.stem, *counts, str(report["data"])), []).append(name)
+            with _told(path):
+                report = read_json(path)
+                counts = f"{report['images']:,}", f"{report['captions']:,}"
+                used.setdefault(("evaluated on", path.stem, *counts, str(report["data"])), []).append(name)
     rows = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}" for cell in (*facts[:4], facts[4][:16]))
         + f"<td>{'all' if len(names) == len(runs) else escape(', '.join(names))}"
@@ -110,11 +129,21 @@ def _data(runs: Sequence[Run]) -> str:
     return f"<table>{head}{rows}</table>"
 
 
+@contextlib.contextmanager
+def _told(file: Path) -> Iterator[None]:
+    """Say which file it is that is damaged."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged_file("runs", file, error, "Take it away: the page then goes without it.") from None
+
+
 def _versions(runs: Sequence[Run]) -> str:
     rows = []
     for run in runs:
         file = run.path / "versions.json"
         if file.is_file():
-            found = ", ".join(f"{name} {version}" for name, version in read_json(file).items())
+            with _told(file):
+                found = ", ".join(f"{name} {version}" for name, version in read_json(file).items())
             rows.append(f"<tr><td>{escape(os.path.basename(run.path))}<td>{escape(found)}")
     return f"<table>{''.join(rows)}</table>"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SILENCE = 15.0  # seconds without a sign of life after which a run is asked whether it still lives
 
+BEYOND = 1e12  # no time that a clock shows
+
 
 def default_folder(recipe: Recipe) -> Path:
     """Where a recipe's run goes unless told otherwise: the same recipe and seed come back to the same run."""
@@ -87,7 +89,8 @@ def is_silent(folder: Path, status: Mapping[str, Any]) -> bool:
     """Whether a run that says it is running on this machine has died; of other machines only their files can
     tell."""
     updated = status.get("updated")
-    quiet = time.time() - (updated if isinstance(updated, int | float) else 0) > SILENCE
+    last = updated if isinstance(updated, int | float) and abs(updated) < BEYOND else 0
+    quiet = time.time() - last > SILENCE
     return quiet and status.get("host") == socket.gethostname() and not is_locked(folder)
 
 
@@ -111,8 +114,13 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """The resolved recipe."""
-        return Recipe.load(str(self.path / "recipe.yaml"))
+        """The resolved recipe; SettingError, naming the file, where it cannot be read."""
+        file = self.path / "recipe.yaml"
+        try:
+            return Recipe.load(str(file))
+        except SettingError as error:
+            problem = f"in {file}: {error.problem}"
+            raise SettingError(error.setting, error.value, problem, error.remedy) from None
 
     @property
     def status(self) -> dict[str, Any]:
@@ -134,8 +142,16 @@ class Run:
         import pandas
 
         path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
-        records = [record for record in map(json.loads, lines) if record["kind"] == kind]
+        lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+        records = []
+        for number, line in enumerate(lines, 1):
+            try:
+                record = dict(json.loads(line))
+                if record["kind"] == kind:
+                    records.append(record)
+            except (ValueError, KeyError, TypeError):
+                problem = f"line {number} of {len(lines)} is no record"
+                raise SettingError("run", str(path), problem, "Take the damaged lines out.") from None
         return pandas.DataFrame(records).drop(columns="kind", errors="ignore")
 
     def model(self, epoch: int | None = None) -> "DualEncoder":
@@ -208,10 +224,10 @@ class Run:
 
     def evaluate(self, suite: str | None = None, **data: Any) -> dict[str, dict[str, float]]:
         """Numbers of the last checkpoint, by split, for all suites of the recipe or just one; also written to
-        evaluation/.
+        evaluation/, beside other suites' of the same checkpoint.
 
-        `data` overrides the recipe's data settings (`source="folder"`). Raises SettingError for an unknown
-        suite.
+        `data` overrides the recipe's data settings (`source="folder"`): numbers on other data than the run's
+        own are returned, and not written. Raises SettingError for an unknown suite.
         """
         from workbench.evaluation.suites import evaluate
 
@@ -221,7 +237,8 @@ class Run:
             changes["evaluation.suites"] = [suite]
         if changes:
             recipe = Recipe.load(str(self.path / "recipe.yaml"), changes)
-        return evaluate(self.model(), recipe, self.path / "evaluation")
+        own = recipe.data == self.recipe.data
+        return evaluate(self.model(), recipe, self.path / "evaluation" if own else None)
 
     def export(self, folder: str | Path) -> Path:
         """Write the student and its model card as a folder that plain open_clip loads with

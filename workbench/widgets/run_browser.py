@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from workbench.errors import SettingError
 from workbench.figures.style import run_colours
 from workbench.training.run import Run
 from workbench.training.run_table import (
@@ -26,6 +27,7 @@ from workbench.training.run_table import (
 from workbench.widgets.live import Records, plain, plain_bundle, show_plain
 from workbench.widgets.run_table_html import differences_html, page, runs_html
 
+COLUMNS = ("name", "folder", "state", "reason", "seed", "step", "total", "updated")
 FIRST_DOWN = ("step", "updated")  # as any score: columns whose largest value one wants to see first
 
 
@@ -100,9 +102,13 @@ class RunBrowser:
         picked: Sequence[str | PathLike[str]] | None = None,
     ) -> None:
         """Filter, sort by a column (`"name"`, `("test", "text_to_image_r1")`; by the same again: the other
-        way round) or pick run folders, in the place of those picked before."""
+        way round) or pick run folders, in the place of those picked before. Raises SettingError for a column
+        that there is not."""
         self.filter = self.filter if filter is None else filter
         if sort is not None:
+            if not isinstance(sort, tuple) and sort not in COLUMNS:
+                remedy = f"One of {', '.join(COLUMNS)}, or a pair such as ('test', 'text_to_image_r1')."
+                raise SettingError("sort", sort, "there is no such column", remedy)
             down = isinstance(sort, tuple) or sort in FIRST_DOWN
             self.descending = not self.descending if sort == self.column else down
             self.column = sort
