@@ -173,7 +173,7 @@ def test_a_run_from_another_folder_into_one_with_braces(
     assert manifest["versions"]["python"]
     printed = text_of(Path(manifest["output"]))
     assert json.dumps([3, 1e-3, "x {y}", [1.0, 2.0], True, "text"]) in printed
-    assert f"{source}|{sys.executable}|1|{out / 'runs'}" in printed
+    assert f"{tmp_path / 'elsewhere'}|{sys.executable}|1|{out / 'runs'}" in printed
     shown = capsys.readouterr().out
     assert "[3/4] import json, os, sys" in shown
     assert json.dumps([3, 1e-3, "x {y}", [1.0, 2.0], True, "text"]) in shown

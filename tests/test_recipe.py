@@ -156,7 +156,7 @@ def test_unknown_settings_in_files_are_refused_with_the_nearest(
         ("training.lr", "fast", "a number above 0. The default is 0.001"),
         ("training.lr", 0.0, "a number above 0"),
         ("training.lr", float("nan"), "a number above 0"),
-        ("training.batch", 0, "a whole number of at least 1"),
+        ("training.batch", 0, "a whole number of at least 2"),
         ("training.batch", "1.5", "a whole number"),
         ("training.warmup_steps", -1, "at least 0"),
         ("training.betas", "[0.9, 1]", "a list of 2"),

@@ -1,5 +1,6 @@
 """Text that stands for settings, and the words for those that cannot be used."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal, Optional
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from workbench.errors import SettingError
+from workbench.recipe import Recipe
 from workbench.settings import assignments, nearest, suggestion, typed
 
 
@@ -82,3 +84,19 @@ def test_nearest_names() -> None:
     assert nearest("data.sorce", known) == ["data.source"]
     assert nearest("zzzz", known) == []
     assert suggestion("zzzz", ["b", "a"]) == "There are: a, b."
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"training": 3, "training.lr": 0.1}, "training = 3: it must be a section"),
+        ({"student": {"model": "a"}, "student.model.b": 1}, "student.model.b"),
+        (
+            {"training.lr_multipliers": 3, "training.lr_multipliers.a": 1.0},
+            "training.lr_multipliers = 3: it must",
+        ),
+    ],
+)
+def test_settings_below_what_is_no_section(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(SettingError, match=re.escape(words)):
+        Recipe.from_settings({"name": "x", "student.model": "demo_student", **settings})

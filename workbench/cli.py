@@ -145,12 +145,15 @@ def train(
         print_rows(rehearse(loaded))
         return
     if processes > 1 and "WORLD_SIZE" not in os.environ:
-        run = follow(workbench.launch(loaded, processes, run_dir))
+        job = workbench.launch(loaded, processes, run_dir)
+        run = follow(job)
+        code = 1 if job.failed else exit_code(run)
     else:
         run = workbench.train(loaded, run_dir)
+        code = exit_code(run)
     if os.environ.get("RANK", "0") == "0":
         print(run)
-    raise typer.Exit(exit_code(run))
+    raise typer.Exit(code)
 
 
 for compared in (comparing.sweep, comparing.evaluate, comparing.compare, comparing.report, comparing.results):

@@ -35,7 +35,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 PAPERS = (
     (
         "CLIP-KD",
-        "laion/CLIP-ViT-B-16-laion2B-s34B-b88K",
+        "timm/vit_base_patch16_clip_224.laion400m_e32",
         "a teacher (any open_clip model with a pretrained tag will do)",
     ),
     (
@@ -43,7 +43,11 @@ PAPERS = (
         "meta-llama/Llama-2-7b-hf",
         "the text teacher, 13 GB, behind a licence; any transformers model will do",
     ),
-    ("DCLIP", "openai/clip-vit-base-patch32", "the student's start; and a YOLO detector's .pt file, by path"),
+    (
+        "DCLIP",
+        "timm/vit_base_patch16_clip_224.openai",
+        "the student's start; and a YOLO detector's .pt file, by path",
+    ),
 )
 PAPER_DATA = (
     "CC3M and CC12M as image-text shards (img2dataset), COCO or Flickr30k with the Karpathy JSON, ImageNet's "

@@ -20,7 +20,6 @@ from workbench.settings import explained, place
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
 Lists = dict[str, Annotated[tuple[Any, ...], Field(strict=False, min_length=1)]]
 Entries = Annotated[tuple[dict[str, Any], ...], Field(strict=False)]
-PLAN = "plan.json"  # in a sweep's folder: the names of its runs, in order
 LONGEST = 180  # bytes of a run's folder name that say what is special about it
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 from workbench.errors import SettingError
 from workbench.files import atomic_write, read_json, write_json
 from workbench.notebook_runner import checked, locate
-from workbench.sweep_plan import PLAN, Planned, load_sweep, plan
+from workbench.sweep_plan import Planned, load_sweep, plan
 
 POLL = 0.5  # seconds
 LINE_EVERY = 30.0  # seconds between two lines about how far everything is
@@ -55,6 +55,8 @@ def run_sweep(
     without it), whose machines must have this Python and see `out` under the same paths. Ctrl-C lets running
     notebooks save.
     """
+    from workbench.reports.effects import ORDER
+
     if at_once < 1:
         raise SettingError("at_once", at_once, "at least one run has to go on", "1 or more.")
     folder = Path(out) if out is not None else Path("sweeps") / Path(path).stem
@@ -72,7 +74,7 @@ def run_sweep(
             say(f"{planned.name}: failed before ({outcome.reason}); --again repeats it")
         elif outcome.state != "finished":
             waiting.append(planned)
-    write_json(folder / PLAN, [planned.name for planned in runs])
+    write_json(folder / ORDER, [planned.name for planned in runs])
     say(f"{len(runs)} runs in {folder}: {len(runs) - len(waiting)} done, {len(waiting)} to do")
     start = _on_ray() if ray and waiting else _start_here
     _run(waiting, runs, str(notebook), start, at_once, say)

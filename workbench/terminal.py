@@ -58,10 +58,10 @@ def follow(job: "Job") -> "Run":
 
 def exit_code(run: "Run") -> int:
     """What a command that trained exits with: 0, 1 after a failure, or 128 and the signal that stopped it."""
-    state, message = run.status["state"], str(run.status.get("message"))
+    state, message = run.status.get("state"), str(run.status.get("message"))
     if state == "interrupted":
         return 128 + (signal.SIGTERM if "SIGTERM" in message else signal.SIGINT)
-    return 1 if state == "failed" else 0
+    return 0 if state == "finished" else 1
 
 
 def say_outcome(manifest: dict[str, Any]) -> None:

@@ -104,6 +104,8 @@ def damage(folder: Path) -> None:
     (folder / "y7.txt").symlink_to("/dev/zero")
     os.mkfifo(folder / "y8.jpg")
     (folder / "y8.txt").write_text("a pipe")
+    (folder / "y9.jpg").write_bytes(encoded(1))
+    (folder / "y9.txt").write_bytes("one\ntwo\n".encode("utf-16"))
 
 
 def test_damage_is_counted_by_reason_below_the_threshold(tmp_path: Path) -> None:
@@ -111,7 +113,7 @@ def test_damage_is_counted_by_reason_below_the_threshold(tmp_path: Path) -> None
     damage(tmp_path)
     pairs = everything(tmp_path, max_failed=0.6)
     # A half-good text file keeps its good line: nothing lost but counted.
-    reasons = {"empty caption": 2, "caption not UTF-8": 2, "no caption": 1, "not a regular file": 1}
+    reasons = {"empty caption": 2, "caption not UTF-8": 3, "no caption": 1, "not a regular file": 1}
     assert pairs.rejected == reasons
     failed = {}
     for row, name in enumerate(pairs.ids):
@@ -132,7 +134,7 @@ def test_damage_is_counted_by_reason_below_the_threshold(tmp_path: Path) -> None
 def test_damage_above_the_threshold_stops_with_the_counts(tmp_path: Path) -> None:
     write_folder(tmp_path, 5)
     damage(tmp_path)
-    with pytest.raises(SettingError, match=r"5 of 17 pairs .*empty caption: 2") as caught:
+    with pytest.raises(SettingError, match=r"6 of 18 pairs .*empty caption: 2") as caught:
         everything(tmp_path)
     assert caught.value.setting == "data.source" and "data.max_failed" in caught.value.remedy
 

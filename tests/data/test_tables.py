@@ -82,6 +82,26 @@ def test_parquet_takes_strings_and_lists(folder: Path, as_list: bool) -> None:
     assert found == dict(zip(names, captions if as_list else [["x"], ["z"]], strict=True))
 
 
+def test_a_list_as_pandas_writes_it(folder: Path) -> None:
+    rows = """image\tcaption\nimages/0 é.jpg\t['one, two', "it's"]\nimages/1 é.jpg\t[sic] 'a'\n"""
+    (folder / "data.tsv").write_text(rows, encoding="utf-8")
+    assert captions_of(everything(folder / "data.tsv")) == {
+        "images/0 é.jpg": ["one, two", "it's"],
+        "images/1 é.jpg": ["[sic] 'a'"],
+    }
+
+
+@pytest.mark.parametrize("separator", ["\t", ","])
+@pytest.mark.parametrize("later", ["cap", '5" cap'])
+def test_a_quote_that_is_not_closed_does_not_swallow_rows(folder: Path, separator: str, later: str) -> None:
+    rows = ["image", "caption"], ["images/0 é.jpg", "a"], ["images/1 é.jpg", '"an unfinished one']
+    lines = [separator.join(row) for row in (*rows, ["images/2 é.jpg", later], ["images/0 é.jpg", "b"])]
+    path = folder / f"data.{'tsv' if separator != ',' else 'csv'}"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(SettingError, match=r"line 3 of data\..sv has a quote that is not closed"):
+        everything(path)
+
+
 def test_a_split_column_is_honoured(folder: Path) -> None:
     rows = "images/0 é.jpg,a,train\nimages/1 é.jpg,b,dev\nimages/0 é.jpg,c,train\nimages/2 é.jpg,d,\n"
     (folder / "data.csv").write_text("image,caption,split\n" + rows, encoding="utf-8")

@@ -18,7 +18,7 @@ def picture(width, height):
 
 
 @pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
-@pytest.mark.parametrize("size", [(90, 61), (40, 200), (64, 64), (31, 33)])
+@pytest.mark.parametrize("size", [(90, 61), (40, 200), (64, 64), (31, 33), (640, 480), (40, 36), (480, 641)])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_equal_to_open_clip(size, resize_mode, interpolation):
     pil, tensor = picture(*size)

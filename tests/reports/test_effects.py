@@ -16,6 +16,7 @@ from workbench.reports.effects import (
     effects,
     excluding_zero,
     found_results,
+    known_keys,
     read_results,
     runs_of_sweep,
 )
@@ -138,3 +139,10 @@ def test_intervals_are_counted(comparison):
     told = [verdict for verdict in verdicts if verdict]
     assert excluding_zero(comparison.table) == (len(told), len(told) - told.count("within noise"))
     assert 0 < excluding_zero(comparison.table)[1] < len(told) < len(verdicts)
+
+
+def test_keys_that_nothing_has_are_told_with_those_there_are(comparison):
+    there, absent = ("test", "text_to_image_r1"), ("val", "text_to_image_r1")
+    assert known_keys([comparison.table], [absent, there]) == [there]
+    with pytest.raises(SettingError, match=r"val text_to_image_r1.*There are on test text_to_image_r1"):
+        known_keys([comparison.table], [absent])

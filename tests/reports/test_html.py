@@ -2,7 +2,10 @@
 
 import re
 
+import pytest
+
 from tests.fake_runs import write_run
+from workbench.errors import SettingError
 from workbench.reports.html import write_report
 
 
@@ -30,3 +33,23 @@ def test_a_page_stands_alone_and_escapes_what_users_wrote(tmp_path):
 def test_runs_that_were_not_evaluated_have_a_page_too(tmp_path):
     page = write_report([write_run(tmp_path / "run")], tmp_path / "report.html")
     assert page.read_text(encoding="utf-8").count("plotly-graph-div") == 1
+
+
+def test_runs_that_cannot_be_compared_are_named(tmp_path):
+    evaluated = [write_run(tmp_path / name, seed=n, splits={"test": 0.0}) for n, name in enumerate("ab")]
+    page = write_report([*evaluated, write_run(tmp_path / "bare")], tmp_path / "report.html").read_text()
+    assert "Not evaluated: bare." in page and page.count("plotly-graph-div") == 4
+    other = write_run(tmp_path / "other", seed=2, splits={"test": 0.0}, data="e" * 64)
+    page = write_report([evaluated[0], other], tmp_path / "report.html").read_text()
+    assert "There is no comparison: their numbers on test are from different data." in page
+
+
+@pytest.mark.parametrize("name", ["data.json", "versions.json"])
+@pytest.mark.parametrize("content", ["{\n", "[3]\n", "\xff\n"])
+def test_a_damaged_file_is_named(name, content, tmp_path):
+    run = write_run(tmp_path / "run")
+    (run / name).write_text(content, encoding="latin-1")
+    with pytest.raises(SettingError, match=name):
+        write_report([run], tmp_path / "report.html")
+    with pytest.raises(SettingError, match="it is a folder"):
+        write_report([run], tmp_path)

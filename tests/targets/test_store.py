@@ -389,6 +389,16 @@ def test_garbage_and_lost_files_are_refused(tmp_path, whole, file):
         TargetStore.open(tmp_path / "store")
 
 
+@pytest.mark.parametrize("key", ["columns", "complete", "fingerprint", "bad_rows"])
+def test_a_manifest_that_lacks_something_is_refused(tmp_path, whole, key):
+    shutil.copytree(whole, tmp_path / "store")
+    manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
+    manifest.pop(key)
+    (tmp_path / "store" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(SettingError, match=f"damaged.*{key}"):
+        TargetStore.open(tmp_path / "store")
+
+
 def test_nothing_is_unpickled(tmp_path, whole):
     shutil.copytree(whole, tmp_path / "store")
 

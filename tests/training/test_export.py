@@ -132,12 +132,12 @@ def test_the_card_of_a_run_that_was_not_evaluated_says_so(run, tmp_path):
     status = json.loads((bare / "status.json").read_text())
     (bare / "status.json").write_text(json.dumps({**status, "state": "interrupted"}))
     card = (workbench.Run(bare).export(tmp_path / "student") / "README.md").read_text()
-    assert "It has not been evaluated." in card and "not finished (interrupted)" in card
+    assert "These weights have not been evaluated." in card and "not finished (interrupted)" in card
 
 
 def test_somebody_else_s_readme_is_not_written_over(run, tmp_path):
     (tmp_path / "README.md").write_text("mine")
-    with pytest.raises(SettingError, match="no model card"):
+    with pytest.raises(SettingError, match="not from an export"):
         run.export(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
@@ -198,13 +198,40 @@ def command(*arguments: object, **environment: str) -> "subprocess.CompletedProc
     )
 
 
+def test_somebody_else_s_model_is_not_written_over(run, tmp_path):
+    other = load_dual_encoder("demo_student").save(tmp_path / "other")
+    (other / "README.md").write_bytes(b"---\nlibrary_name: open_clip\n---\n\xff a card of somebody's")
+    before = {path.name: path.read_bytes() for path in other.iterdir()}
+    for _ in range(2):
+        with pytest.raises(SettingError, match="not from an export"):
+            run.export(other)
+        assert {path.name: path.read_bytes() for path in other.iterdir()} == before
+        (other / "README.md").unlink(missing_ok=True)  # without a card neither
+        before.pop("README.md", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingError, match="it is a file"):
+        run.export(tmp_path / "file")
+
+
+def test_numbers_of_other_weights_are_not_on_the_card(run, tmp_path):
+    trained = Path(shutil.copytree(run.path, tmp_path / "trained"))
+    report = json.loads((trained / "evaluation" / "test.json").read_text())
+    report["model"]["weights"] = "of an earlier checkpoint"
+    (trained / "evaluation" / "test.json").write_text(json.dumps(report))
+    card = (workbench.Run(trained).export(tmp_path / "student") / "README.md").read_text()
+    assert "| test (" not in card and "| test_style (" in card
+
+
 def test_a_push_uploads_what_open_clip_loads_from_a_hub(run, hub, tmp_path):
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "passwords.txt").write_text("not a part of the export")
     done = command("export", run.path, tmp_path / "student", "--push", "somebody/student", "--private",
                    HF_ENDPOINT=hub, HF_TOKEN="hf_x")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [f"local-dir:{tmp_path / 'student'}", f"{hub}/somebody/student"]
     assert Hub.asked[0]["visibility"] == "private"
-    assert set(Hub.received) == {path.name for path in (tmp_path / "student").iterdir()}
+    written = {path.name for path in (tmp_path / "student").iterdir()}
+    assert set(Hub.received) == written - {"passwords.txt"}
     weights = (tmp_path / "student" / "open_clip_model.safetensors").read_bytes()
     assert Hub.received["open_clip_model.safetensors"] == weights
     assert b"hf-hub:somebody/student" in Hub.received["README.md"]

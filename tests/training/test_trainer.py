@@ -1,10 +1,14 @@
 """The training loop: resume, interrupts, bad steps, full disks, memory, other recipes, several processes."""
 
+import errno
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +16,11 @@ import torch
 import workbench
 from workbench.errors import SettingError
 from workbench.files import sha256_of_file
+from workbench.terminal import exit_code
 from workbench.training import checkpoint, trainer
 from workbench.training.failures import MemoryShortage
+from workbench.training.journal import Journal
+from workbench.training.run import locked
 
 
 def weights(run):
@@ -292,3 +299,66 @@ def test_numbers_on_other_data_do_not_replace_a_runs_own(straight):
 def test_a_batch_of_one_is_refused(recipe):
     with pytest.raises(SettingError, match=r"training\.batch = 1"):
         recipe(training__batch=1)
+
+
+def test_a_disk_that_is_full_for_a_moment_costs_no_more_than_a_record(tmp_path, monkeypatch):
+    journal = Journal(tmp_path, 9)
+    journal.begin(0)
+    journal.record("step", 1, loss=1.0, scale=1.0)
+    real = open
+
+    def half(path, mode="r", **options):
+        stream = real(path, mode, **options)
+        if Path(path).name != "metrics.jsonl" or mode != "a":
+            return stream
+        write = stream.write
+
+        def full(text):
+            write(text[: len(text) // 2])
+            stream.flush()
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        stream.write = full
+        return stream
+
+    with monkeypatch.context() as patched:
+        patched.setattr("builtins.open", half)
+        journal.record("step", 2, loss=1.0, scale=1.0)
+    journal.record("step", 3, loss=1.0, scale=1.0)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 3] and journal.unwritten == 1
+    with open(tmp_path / "metrics.jsonl", "a") as stream:
+        stream.write('{"kind": "st\n')
+    Journal(tmp_path, 9).begin(3)  # what is damaged goes
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_damaged_record_is_named(straight, tmp_path):
+    run = workbench.Run(shutil.copytree(straight.path, tmp_path / "run"))
+    with open(run.path / "metrics.jsonl", "a") as stream:
+        stream.write("[3]\n")
+    with pytest.raises(SettingError, match=r"metrics.jsonl'?: line \d+ of \d+ is no record"):
+        run.metrics  # noqa: B018
+
+
+def test_a_launch_that_fails_before_its_first_step_is_told(recipe, tmp_path):
+    with pytest.raises(RuntimeError, match="no such file or folder"):
+        workbench.launch(recipe(data__source="/nowhere"), run_dir=tmp_path).wait()
+    (tmp_path / "status.json").write_text('{"state": "interrupted", "step": 4, "total_steps": 9}')
+    job = workbench.launch(recipe(data__source="/nowhere"), run_dir=tmp_path)
+    with pytest.raises(RuntimeError, match="no such file or folder"):
+        job.wait()
+    assert job.failed and exit_code(job.run) == 130
+
+
+def test_another_recipe_does_not_take_a_folder_that_is_in_use(recipe, tmp_path):
+    with locked(tmp_path / "new"):
+        with pytest.raises(SettingError, match="another process trains in it"):
+            workbench.train(recipe(), tmp_path / "new")
+        assert not (tmp_path / "new" / "recipe.yaml").exists()
+
+
+def test_a_folder_where_nothing_can_be_written_is_named(recipe, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingError, match=r"run_dir = .*nothing can be written there"):
+        workbench.train(recipe(), tmp_path / "file")

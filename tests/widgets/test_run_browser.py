@@ -145,3 +145,10 @@ def test_the_widget_answers_what_a_browser_sends(runs: Path) -> None:
     send(pick=str(runs / "e"))
     send(release=True)
     assert browser.picked == [] and view.figure == "" and changed[-1] is None
+
+
+def test_a_column_that_there_is_not(runs: Path) -> None:
+    browser = RunBrowser(runs)
+    with pytest.raises(SettingError, match=r"sort = 'nonsense'.*name, folder"):
+        browser.choose(sort="nonsense")
+    assert browser.shown

@@ -27,7 +27,10 @@ def open_folder(base: Path, images: list[str], max_pixels: int) -> Opened:
             beside = caption_file(base, name)
             if beside is None:
                 raise BadSample("no caption")
-            lines = read_file(beside, LARGEST_TEXT).splitlines()
+            text = read_file(beside, LARGEST_TEXT)
+            if b"\0" in text:  # UTF-16, of which every other byte is one
+                raise BadSample("caption not UTF-8")
+            lines = text.splitlines()
             captions = clean_captions([line for line in lines if line.strip()] or [b""], skipped)
             rows.add(name, captions, split, str(base / name))
         except BadSample as error:

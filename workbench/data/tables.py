@@ -1,5 +1,6 @@
 """Opens csv, tsv, jsonl and parquet tables with a column of image paths and one of captions."""
 
+import ast
 import csv
 import json
 import os
@@ -29,8 +30,9 @@ def open_tables(
     """Pairs of one or several tables; a pair's id is the path of its image as written there.
 
     Rows of the same image become one pair. Captions are a string or a list, in csv and tsv also a list as
-    JSON; a column `split` is honoured. Relative paths start from `image_folder`, else from the tables' own
-    folder, and may not leave it; absolute ones are taken as they are. What cannot be used is counted by row.
+    JSON or pandas writes it; a column `split` is honoured. Relative paths start from `image_folder`, else
+    from the tables' own folder, and may not leave it; absolute ones are taken as they are. What cannot be
+    used is counted by row.
     """
     folders = {path.parent for path in paths}
     if image_folder is None and len(folders) > 1:
@@ -68,7 +70,7 @@ def _records(path: Path, image_column: str, caption_column: str, lost: Counter[s
             yield from _parquet(path, needed)
         else:
             yield from _separated(path, needed, lost)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, csv.Error, OSError) as error:
         remedy = "Repair the file or leave it out."
         raise SettingError(
             "data.source", str(path), f"not a readable {kind[1:]} table ({error})", remedy
@@ -95,8 +97,26 @@ def _separated(path: Path, needed: tuple[str, str], lost: Counter[str]) -> Itera
         # As bytes: one caption that is not UTF-8 is one row to count, not the end of the file.
         pa.csv.ConvertOptions(column_types=dict.fromkeys(wanted, pa.binary()), include_columns=wanted),
     )
+    checked = False
     for batch in batches:
+        if not checked and any(pc.any(pc.match_substring(each, "\n")).as_py() for each in batch.columns):
+            _check_quotes(path, separator)
+            checked = True
         yield from batch.to_pylist()
+
+
+def _check_quotes(path: Path, separator: str) -> None:
+    """SettingError where a quote that is not closed has swallowed the rows after it."""
+    start = 1
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as stream:
+        rows = csv.reader(stream, delimiter=separator, strict=True)
+        try:
+            for _ in rows:
+                start = rows.line_num + 1
+        except csv.Error as error:
+            problem = f"line {start} of {path.name} has a quote that is not closed, or not doubled ({error})"
+            remedy = "Close it, or write it twice inside a quoted cell."
+            raise SettingError("data.source", str(path), problem, remedy) from None
 
 
 def _json_lines(path: Path, needed: tuple[str, str], lost: Counter[str]) -> Iterator[Record]:
@@ -169,9 +189,18 @@ def _as_list(value: Any, path: Path) -> list[Any]:
     if path.suffix.lower() in (".csv", ".tsv") and value.lstrip().startswith(b"["):
         try:
             value = json.loads(value)
-        except (ValueError, RecursionError):  # a caption that begins with a bracket
-            return [value]
+        except (ValueError, RecursionError):
+            return _python_list(value) or [value]  # else a caption that begins with a bracket
     return value if isinstance(value, list) else [value]
+
+
+def _python_list(value: bytes) -> list[str] | None:
+    """A list as pandas writes it, with Python's quotes; None for anything else."""
+    try:
+        found = ast.literal_eval(value.decode("utf-8-sig").strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return found if isinstance(found, list) and all(isinstance(each, str) for each in found) else None
 
 
 def _merge(table: pa.Table, paths: list[Path]) -> pa.Table:

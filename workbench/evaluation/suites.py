@@ -91,7 +91,7 @@ def _written(folder: Path, name: str) -> tuple[dict[str, Any], Queries] | None:
     """What an earlier evaluation left; None where there is nothing whole."""
     try:
         report = read_json(folder / f"{name}.json")
-        with np.load(folder / f"{name}.npz", allow_pickle=False) as parts:
+        with open(folder / f"{name}.npz", "rb") as stream, np.load(stream, allow_pickle=False) as parts:
             queries = dict(parts)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None

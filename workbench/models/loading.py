@@ -29,6 +29,7 @@ def load_dual_encoder(
     *,
     initial_weights: Mapping[str, str] | None = None,
     frozen: Sequence[str] = (),
+    without_weights: bool = False,
     allow_download: bool = False,
     setting: str = "model",
 ) -> DualEncoder:
@@ -38,8 +39,9 @@ def load_dual_encoder(
     (`local-dir:PATH` or the path itself), a JSON file in open_clip's format, or `hf-hub:ORG/NAME`.
     `pretrained`: one of open_clip's tags, a weights file, or shipped weights (`demo_teacher`); None leaves
     the weights random, or those in the folder. `initial_weights` copies packaged tower weights into modules
-    (`{"visual.trunk": "mobilenet_v2"}`). Raises SettingError, naming `setting`, when something is missing;
-    downloads only where `allow_download`.
+    (`{"visual.trunk": "mobilenet_v2"}`). `without_weights`: random ones, but activation and preprocessing as
+    the tag has them. Raises SettingError, naming `setting`, when something is missing; downloads only where
+    `allow_download`.
     """
     import open_clip
 
@@ -47,7 +49,9 @@ def load_dual_encoder(
     config_file = _config_file(name)
     with tempfile.TemporaryDirectory() as scratch, hub_access(allow_download):
         if config_file is None:
-            clip, config, tokenizer = _load_named(open_clip, model, pretrained, setting, allow_download)
+            clip, config, tokenizer = _load_named(
+                open_clip, model, pretrained, without_weights, setting, allow_download
+            )
         else:
             raw = json.loads(config_file.read_text(encoding="utf-8"))
             config = raw if "model_cfg" in raw else {"model_cfg": raw}
@@ -62,10 +66,10 @@ def load_dual_encoder(
             clip = _create(open_clip, f"local-dir:{scratch}", setting, model, pretrained_text=False)
             tokenizer = _tokenizer(open_clip, config_file.parent, text)
             config = {"model_cfg": config["model_cfg"], "preprocess_cfg": dict(clip.visual.preprocess_cfg)}
-            weights = _weights_file(pretrained, config_file.parent, setting)
+            weights = None if without_weights else _weights_file(pretrained, config_file.parent, setting)
             if weights is not None:
                 _load_weights(clip, weights)
-    for module, weights_name in (initial_weights or {}).items():
+    for module, weights_name in ({} if without_weights else initial_weights or {}).items():
         package_weights.load_into(_submodule(clip, module, f"{setting}.initial_weights"), weights_name)
     return DualEncoder(clip.float(), config, tokenizer, frozen)
 
@@ -146,13 +150,19 @@ def _load_weights(clip: nn.Module, path: Path) -> None:
 
 
 def _load_named(
-    open_clip: Any, model: str, pretrained: str | None, setting: str, allow_download: bool
+    open_clip: Any,
+    model: str,
+    pretrained: str | None,
+    without_weights: bool,
+    setting: str,
+    allow_download: bool,
 ) -> tuple[Any, dict[str, Any], Any]:
     if ":" not in model and model.replace("/", "-") not in open_clip.list_models():
         known = [*shipped_models(), *open_clip.list_models()]
         raise SettingError(
             f"{setting}.model", model, "no such model, folder or JSON file", nearest(model, known)
         )
+    tag: dict[str, Any] = {}
     if pretrained and not Path(pretrained).is_file():
         tags = open_clip.list_pretrained_tags_by_model(model)
         if pretrained not in tags:
@@ -162,8 +172,17 @@ def _load_named(
                 "no such tag or file",
                 f"a file, or one of: {', '.join(tags)}",
             )
+        tag = open_clip.get_pretrained_cfg(model.replace("/", "-"), pretrained)
+    # open_clip only warns where weights were trained with the other GELU.
+    quick_gelu = bool(tag.get("quick_gelu"))
     try:
-        clip = open_clip.create_model(model, pretrained=pretrained, pretrained_text=False)
+        clip = open_clip.create_model(
+            model,
+            pretrained=None if without_weights else pretrained,
+            force_quick_gelu=quick_gelu,
+            force_preprocess_cfg=tag,
+            pretrained_text=False,
+        )
         tokenizer = open_clip.get_tokenizer(model)
     except Exception as error:
         remedy = (
@@ -175,7 +194,7 @@ def _load_named(
             f"{setting}.model", f"{model} {pretrained or ''}".strip(), f"cannot be loaded ({error})", remedy
         ) from error
     config = {
-        "model_cfg": open_clip.factory.get_model_config(model),
+        "model_cfg": open_clip.factory.get_model_config(model) | ({"quick_gelu": True} if quick_gelu else {}),
         "preprocess_cfg": dict(clip.visual.preprocess_cfg),
     }
     return clip, config, tokenizer

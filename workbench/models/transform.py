@@ -49,7 +49,14 @@ class ImageTransform:
             return self._resize(image, self.size)
         ratios = (self.size[0] / height, self.size[1] / width)
         ratio = min(ratios) if self.resize_mode == "longest" else max(ratios)
-        image = self._resize(image, (max(1, round(height * ratio)), max(1, round(width * ratio))))
+        # For a square view open_clip takes torchvision's Resize, which cuts the longer side's fraction off.
+        whole = int if self.resize_mode == "shortest" and self.size[0] == self.size[1] else round
+        short = min(height, width)
+        sides = [
+            self.size[0] if side == short and whole is int else max(1, whole(side * ratio))
+            for side in (height, width)
+        ]
+        image = self._resize(image, (sides[0], sides[1]))
         if self.resize_mode == "longest":
             down, across = self.size[0] - image.shape[1], self.size[1] - image.shape[2]
             padding = [across // 2, down // 2, across - across // 2, down - down // 2]

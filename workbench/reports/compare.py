@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -112,7 +112,7 @@ def compare(runs: Sequence[RunLike]) -> Comparison:
     over a group's seeds, and all captions of an image are drawn together. Raises SettingError where a run has
     not been evaluated, or where two were evaluated on different data.
     """
-    if isinstance(runs, str | PathLike) or hasattr(runs, "path") or not isinstance(runs, Iterable):
+    if isinstance(runs, str | PathLike) or hasattr(runs, "path"):
         runs = [runs]
     groups = _grouped([_evaluated(run) for run in runs])
     everyone = [run for members in groups.values() for run in members]
@@ -139,8 +139,6 @@ def compare(runs: Sequence[RunLike]) -> Comparison:
 
 
 def _evaluated(run: RunLike) -> Evaluated:
-    if not isinstance(run, str | PathLike) and not hasattr(run, "path"):
-        raise SettingError("runs", run, "it is no run", "Give the folder of a run, or a `workbench.Run`.")
     path = Path(run) if isinstance(run, str | PathLike) else Path(run.path)
     if not (path / "recipe.yaml").is_file():
         raise SettingError(
@@ -156,7 +154,7 @@ def _evaluated(run: RunLike) -> Evaluated:
         stored = path / "evaluation" / f"{split}.npz"
         if stored.is_file():
             try:
-                with np.load(stored, allow_pickle=False) as arrays:
+                with open(stored, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                     queries[split] = dict(arrays)
             except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
                 raise _damaged(stored, error) from None

@@ -16,11 +16,11 @@ from workbench.files import read_json
 from workbench.reports.compare import compare
 from workbench.reports.measured import RESULTS
 from workbench.reports.tables import difference_text, value_text
-from workbench.sweep_plan import PLAN
 from workbench.training.run import Run
 
 Key = tuple[str, str]  # split, metric
 
+ORDER = "order.json"  # in a sweep's folder: the names of its runs, the baseline first
 # In the order they are read.
 SHIPPED = (
     *("ablation_knowledge_clip.json", "ablation_clip_kd.json", "dclip.json"),
@@ -95,7 +95,7 @@ def runs_of_sweep(folder: Path) -> list[Run]:
     reports = *folder.glob("*/run/evaluation/*.json"), *folder.glob("*/evaluation/*.json")
     found = sorted({path.parents[1] for path in reports if (path.parents[1] / "recipe.yaml").is_file()})
     try:
-        order = {name: place for place, name in enumerate(read_json(folder / PLAN))}
+        order = {name: place for place, name in enumerate(read_json(folder / ORDER))}
     except (OSError, ValueError, TypeError):
         order = {}
     found.sort(key=lambda path: order.get(path.relative_to(folder).parts[0], len(order)))

@@ -123,6 +123,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = read_json(folder / MANIFEST)
         version = manifest["format"]
+        if version == FORMAT:
+            {key: manifest[key] for key in ("columns", "complete", "fingerprint", "bad_rows")}
     except (FileNotFoundError, NotADirectoryError):
         raise refusal(
             folder, "there are no targets in it", "Fill it first, or choose a folder that was filled"

@@ -6,31 +6,42 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import SettingError
 from workbench.files import atomic_write
-from workbench.models.dual_encoder import CONFIG_NAME
+from workbench.models.dual_encoder import CONFIG_NAME, WEIGHTS_NAME
+from workbench.models.loading import TOWER_CONFIG_NAME
 from workbench.training.model_card import model_card
 
 if TYPE_CHECKING:
     from workbench.training.run import Run
 
 CARD = "README.md"
-CARD_OF_WORKBENCH = "library_name: open_clip"
+CARD_OF_WORKBENCH = "<!-- written by `workbench export` -->"
+# What an export consists of; nothing else that lies in its folder is anybody's business.
+FILES = (
+    *(CARD, CONFIG_NAME, WEIGHTS_NAME, TOWER_CONFIG_NAME),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model"),
+)
 
 
 def export(run: "Run", folder: str | Path) -> Path:
     """Write the student of `run`, without heads of losses, and its model card; returns the folder.
 
     `open_clip.create_model_and_transforms("local-dir:FOLDER")` and `open_clip.get_tokenizer` load it. Raises
-    SettingError for a folder that holds somebody else's README.md.
+    SettingError for a folder that holds a model or a README.md which is not from an export.
     """
     folder = Path(folder).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise SettingError("folder", str(folder), "it is a file", "A new folder.")
     card = folder / CARD
-    if card.is_file() and CARD_OF_WORKBENCH not in card.read_text(encoding="utf-8"):
-        problem = f"its {CARD} is no model card, and would be written over"
+    taken = [name for name in (CARD, CONFIG_NAME, WEIGHTS_NAME) if (folder / name).exists()]
+    ours = card.is_file() and CARD_OF_WORKBENCH in card.read_text(encoding="utf-8", errors="replace")
+    if taken and not ours:
+        problem = f"its {' and '.join(taken)} are not from an export, and would be written over"
         raise SettingError("folder", str(folder), problem, "A new folder.")
-    model = run.model()
+    model, step = run.restored()
     model.save(folder)
     with atomic_write(card, "w") as stream:
-        stream.write(model_card(run, model, f"local-dir:{folder.name}"))
+        stream.write(model_card(run, model, step, f"local-dir:{folder.name}") + f"\n{CARD_OF_WORKBENCH}\n")
     return folder
 
 
@@ -38,7 +49,8 @@ def push(folder: str | Path, repository: str, *, private: bool = False) -> str:
     """Upload an exported folder to a model hub as `repository` (ORG/NAME), in one commit; returns its page.
 
     The hub is that of huggingface_hub, with its own settings and login (HF_ENDPOINT, HF_TOKEN, `hf auth
-    login`). open_clip then loads `hf-hub:ORG/NAME`. Raises SettingError where the hub does not take it.
+    login`). open_clip then loads `hf-hub:ORG/NAME`. Other files that lie in the folder stay here. Raises
+    SettingError where the hub does not take it.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -49,7 +61,7 @@ def push(folder: str | Path, repository: str, *, private: bool = False) -> str:
         .read_text(encoding="utf-8")
         .replace(f"local-dir:{folder.name}", f"hf-hub:{repository}"),
     }
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    files = [folder / name for name in FILES if (folder / name).is_file()]
     operations = [
         CommitOperationAdd(path.name, changed[path.name].encode() if path.name in changed else str(path))
         for path in files

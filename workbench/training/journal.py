@@ -1,5 +1,6 @@
 """What a run writes about itself while it trains: metrics.jsonl, status.json, and lines in the terminal."""
 
+import contextlib
 import json
 import math
 import os
@@ -45,8 +46,8 @@ class Journal:
         return self.left_out + Counter(self.failed.values())
 
     def begin(self, step: int) -> None:
-        """Start at `step`: records beyond it, of a session that died after its last checkpoint, are cut
-        off."""
+        """Start at `step`: records beyond it, of a session that died after its last checkpoint, are cut off,
+        and damaged ones."""
         self.step = self._first_step = step
         self._clock = time.monotonic()
         if not self.writes:
@@ -54,7 +55,7 @@ class Journal:
         path = self.folder / "metrics.jsonl"
         if path.is_file():
             with atomic_write(path, "w") as stream:
-                stream.writelines(line for line in _whole_lines(path) if json.loads(line)["step"] <= step)
+                stream.writelines(line for line in _whole_lines(path) if _step_of(line) <= step)
         if sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -70,10 +71,14 @@ class Journal:
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in values.items()
         }
+        path = self.folder / "metrics.jsonl"
+        size = path.stat().st_size if path.is_file() else 0
         try:
-            with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as stream:
+            with open(path, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"kind": kind, "step": step, **clean}) + "\n")
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.truncate(path, size)  # a full disk takes half a line, and the next would be its end
             self._unwritten(error)
         if kind == "step":
             self._show(values)
@@ -156,7 +161,15 @@ class Journal:
             self.say(f"warning: the run's records cannot be written ({error}); training goes on")
 
 
+def _step_of(line: str) -> float:
+    """A record's step; infinity, which is beyond any, for a damaged line."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
 def _whole_lines(path: Path) -> list[str]:
     """The lines that were written to their end; a kill can leave half of the last."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     return [line for line in lines if line.endswith("\n")]

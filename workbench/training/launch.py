@@ -43,6 +43,17 @@ class Job:
         path = self.path / "train.log"
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
+    @property
+    def failed(self) -> bool:
+        """Whether it ended by itself before it was finished."""
+        if self.running:
+            return False
+        if self.run.status.get("state") not in ("finished", "interrupted"):
+            return True
+        # What it says may be of an earlier session, where this one failed before its first step.
+        stopped = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
+        return self._process is not None and self._process.returncode not in stopped
+
     def wait(self) -> Run:
         """Wait for the end and return the run; raises RuntimeError with the end of the log if it failed.
 
@@ -58,7 +69,7 @@ class Job:
             else:
                 print(f"the run goes on in {self.path}; `.wait()` again to wait, `.stop()` to stop it")
             raise
-        if self.run.status.get("state") not in ("finished", "interrupted"):
+        if self.failed:
             raise RuntimeError(f"the run in {self.path} failed; the end of its log:\n{self.log[-3000:]}")
         return self.run
 

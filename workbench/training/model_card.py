@@ -1,12 +1,14 @@
 """The model card of a run's student: how to load it, what it learned from, its numbers, its limits."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.data.labelled import KINDS
 from workbench.evaluation.significance import bootstrap_interval
 from workbench.evaluation.suites import results_of_queries
 from workbench.figures.style import is_share, metric_label
@@ -41,17 +43,23 @@ LICENCES = {
     "(Apache-2.0)",
     "minilm": "all-MiniLM-L6-v2 is under Apache-2.0",
     "smollm2": "SmolLM2 is under Apache-2.0",
+    "mobilenet_v2": "MobileNetV2's weights are torchvision's (BSD-3-Clause)",
 }
 DETECTOR = "regions were found by a detector of ultralytics, which is under AGPL-3.0"
 
 
-def model_card(run: "Run", model: "DualEncoder", place: str) -> str:
-    """Markdown with the metadata that model hubs read, for `model`, the student of `run`, which open_clip
-    loads from `place`.
+def model_card(run: "Run", model: "DualEncoder", step: int, place: str) -> str:
+    """Markdown with the metadata that model hubs read, for `model`, the student of `run` after `step` steps,
+    which open_clip loads from `place`.
 
-    Numbers are those in the run's `evaluation`, with 95 % bootstrap intervals over pictures.
+    Numbers are those in the run's `evaluation` that are of these weights, with 95 % bootstrap intervals over
+    pictures.
     """
-    recipe = run.recipe
+    recipe, fingerprint = run.recipe, model.fingerprint()
+    reports = {path.stem: read_json(path) for path in sorted((run.path / "evaluation").glob("*.json"))}
+    reports = {
+        name: report for name, report in reports.items() if report.get("model", fingerprint) == fingerprint
+    }
     image, text = (sum(p.numel() for p in part) for part in _towers(model.clip))
     size = " x ".join(map(str, model.transform.size))
     head = write_yaml({"library_name": "open_clip", "pipeline_tag": TAGS[-1], "tags": TAGS})
@@ -65,11 +73,11 @@ def model_card(run: "Run", model: "DualEncoder", place: str) -> str:
         "## How to load it",
         LOADING.format(place=place),
         "## What it learned from",
-        "\n".join(f"- {line}" for line in _training(run, recipe)),
+        "\n".join(f"- {line}" for line in _training(run, recipe, step)),
         "## Results",
-        _results(run),
+        _results(reports, run.path / "evaluation"),
         "## Limits",
-        "\n".join(f"- {line}" for line in _limits(run, recipe)),
+        "\n".join(f"- {line}" for line in _limits(run, recipe, reports)),
         "## Licences",
         _licences(recipe),
         "## Recipe",
@@ -84,7 +92,7 @@ def _towers(clip: Any) -> tuple[list[Any], list[Any]]:
     return image, [parameter for parameter in clip.parameters() if id(parameter) not in own]
 
 
-def _training(run: "Run", recipe: Recipe) -> list[str]:
+def _training(run: "Run", recipe: Recipe, step: int) -> list[str]:
     status, facts = run.status, run.path / "data.json"
     seen = read_json(facts)["train"] if facts.is_file() else None
     size = f": {seen['pairs']:,} pictures, {seen['captions']:,} captions" if seen else ""
@@ -108,7 +116,8 @@ def _training(run: "Run", recipe: Recipe) -> list[str]:
     lines.append(f"Objectives and their weights: {terms}.")
     settings = recipe.training
     lines.append(
-        f"{status.get('step', 0):,} steps of {settings.batch} pairs with AdamW, learning rate "
+        f"{step:,} steps of {min(settings.batch, seen['pairs'] if seen else settings.batch)} pairs with "
+        f"AdamW, learning rate "
         f"{settings.lr:g}, seed {recipe.seed}."
     )
     if (run.path / "versions.json").is_file():
@@ -120,14 +129,12 @@ def _training(run: "Run", recipe: Recipe) -> list[str]:
     return lines
 
 
-def _results(run: "Run") -> str:
-    reports = sorted((run.path / "evaluation").glob("*.json"))
+def _results(reports: Mapping[str, Mapping[str, Any]], folder: Path) -> str:
     if not reports:
-        return "It has not been evaluated."
+        return "These weights have not been evaluated."
     lines = ["| data | measure | value | 95 % interval |", "|---|---|---|---|"]
-    for path in reports:
-        report = read_json(path)
-        queries = _queries(path.with_suffix(".npz"))
+    for name, report in reports.items():
+        queries = _queries(folder / f"{name}.npz")
         pictures = f"{report['split']} ({report['images']:,} pictures)"
         for metric, value in report["scores"].items():
             share = is_share(metric)
@@ -149,7 +156,7 @@ def _queries(path: Path) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def _limits(run: "Run", recipe: Recipe) -> list[str]:
+def _limits(run: "Run", recipe: Recipe, reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = []
     if (state := run.status.get("state")) != "finished":
         lines.append(f"Its training is not finished ({state}): these are the weights of the last checkpoint.")
@@ -157,8 +164,7 @@ def _limits(run: "Run", recipe: Recipe) -> list[str]:
         lines.append("It has seen drawings composed of emoji, and captions of one grammar: not photographs.")
     else:
         lines.append("It knows what its training data show and how their captions are written, and no more.")
-    reports = {path.stem: read_json(path)["scores"] for path in (run.path / "evaluation").glob("*.json")}
-    if any(scores.get("swap_accuracy", 1.0) < 0.6 for scores in reports.values()):
+    if any(report["scores"].get("swap_accuracy", 1.0) < 0.6 for report in reports.values()):
         lines.append(
             "It tells who is left of whom hardly better than chance (see the swapped relations above)."
         )
@@ -172,7 +178,8 @@ def _limits(run: "Run", recipe: Recipe) -> list[str]:
 def _licences(recipe: Recipe) -> str:
     text_teacher = recipe.text_teacher.model if recipe.text_teacher else None
     teacher = recipe.teacher.pretrained if recipe.teacher else None
-    used = [recipe.data.source, recipe.student.pretrained, teacher, text_teacher]
+    began = recipe.student.initial_weights.values()
+    used = [recipe.data.source, recipe.student.pretrained, *began, teacher, text_teacher]
     lines = [LICENCES[name] for name in dict.fromkeys(used) if name in LICENCES]
     if recipe.objectives.cross_modal and recipe.regions.proposer == "yolo":
         lines.append(DETECTOR)
@@ -195,6 +202,6 @@ def _without_folders(recipe: Recipe) -> str:
 
 def _named(value: str) -> str:
     """A name as it is, an absolute path without its folders."""
-    plain = value.removeprefix("local-dir:")
+    plain = re.sub(rf"^({'|'.join(('local-dir', *KINDS))}):", "", value)
     absolute = plain.startswith("~") or os.path.isabs(plain)
     return f".../{os.path.basename(plain.rstrip(os.sep))}" if absolute else value

@@ -55,7 +55,13 @@ def claim_folder(folder: Path, recipe: Recipe) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from training in `folder` meanwhile; the lock goes with the process, however it
     ends."""
-    with open(folder / "lock", "a") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / "lock", "a")  # noqa: SIM115, closed below
+    except OSError as error:
+        problem = f"nothing can be written there ({error.strerror})"
+        raise SettingError("run_dir", str(folder), problem, "A folder of yours.") from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -159,6 +165,10 @@ class Run:
 
         Raises SettingError where there is no such checkpoint; `training.keep: all` keeps every epoch.
         """
+        return self.restored(epoch)[0]
+
+    def restored(self, epoch: int | None = None) -> "tuple[DualEncoder, int]":
+        """That student, and the training step that it is of."""
         from workbench.models.loading import load_dual_encoder
         from workbench.models.low_rank import merge_lora
         from workbench.models.trainable import set_trainable
@@ -170,7 +180,9 @@ class Run:
         saved = self._checkpoint(epoch)
         model = load_dual_encoder(
             recipe.student.model,
+            recipe.student.pretrained,
             frozen=recipe.student.frozen,
+            without_weights=True,
             setting="student",
             allow_download=recipe.allow_download,
         )
@@ -187,7 +199,7 @@ class Run:
             merge_lora(model)
         else:
             model.clip.load_state_dict(weights)
-        return model.eval()
+        return model.eval(), saved.step
 
     def cross_modal_teacher(self, epoch: int | None = None) -> "CrossModalTeacher":
         """The cross-modal teacher that this run trained, in evaluation mode: as last saved, or after `epoch`.

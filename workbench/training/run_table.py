@@ -70,8 +70,6 @@ def find_runs(source: Any) -> list[RunRow]:
             raise SettingError("folder", str(source), "there is no such folder", "A folder of run folders.")
         return [_read(path, root) for path in _run_folders(root, LEVELS)]
     several = [source] if hasattr(source, "path") else source
-    if not isinstance(several, Iterable):
-        raise SettingError("folder", source, "there are no runs in that", "A folder, or several runs.")
     paths = [Path(each if isinstance(each, str | PathLike) else each.path) for each in several]
     return [_read(path, path.parent) for path in dict.fromkeys(paths)]
 

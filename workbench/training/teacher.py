@@ -59,8 +59,8 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
             problem = "the cross-modal teacher learns from what is cached, in one process"
             raise SettingError("processes", accelerator.num_processes, problem, "1")
         device = accelerator.device
-    claim_folder(folder, recipe)
     with locked(folder):
+        claim_folder(folder, recipe)
         if Run(folder).status.get("state") == "finished":
             return Run(folder)
 

@@ -60,9 +60,9 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
             f"a multiple of {world}",
         )
 
-    if main:
-        claim_folder(folder, recipe)
     with locked(folder) if main else contextlib.nullcontext():
+        if main:
+            claim_folder(folder, recipe)
         accelerator.wait_for_everyone()
         if Run(folder).status.get("state") == "finished":
             return Run(folder)
@@ -185,10 +185,26 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                 journal.record("validation", step, epoch=step / steps_per_epoch, **recalls)
             accelerator.wait_for_everyone()
 
+        unsaved = 0
+
+        def look_and_save(stopping: bool) -> None:
+            nonlocal unsaved
+            if step % (recipe.training.validate_every or steps_per_epoch) == 0 or step == total:
+                validate()
+            due = step % recipe.training.checkpoint_every == 0 or step % steps_per_epoch == 0
+            if due or stopping or step == total:
+                try:
+                    save()
+                    unsaved = 0
+                except checkpoint.CheckpointError as error:
+                    unsaved += 1
+                    journal.say(f"warning: {error}; the last good checkpoint stays")
+                    if unsaved == 3 or stopping or step == total:
+                        raise
+
         # ---- the loop
         view = View(recipe, student)
-        bad_in_a_row = unsaved = 0
-        validate_every = recipe.training.validate_every or steps_per_epoch
+        bad_in_a_row = 0
         state, message = "running", ""
         try:
             with stop_on_signal() as request:
@@ -217,6 +233,10 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                     if not len(batch) and world == 1:
                         step += 1
                         journal.skipped_steps += 1
+                        stopping = bool(request)
+                        look_and_save(stopping)
+                        if stopping:
+                            break
                         continue
                     wrapped.train()
                     rate = schedule(step, total, recipe.training.warmup_steps)
@@ -284,18 +304,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                         lr=recipe.training.lr * rate,
                         seconds=seconds,
                     )
-                    if step % validate_every == 0 or step == total:
-                        validate()
-                    due = step % recipe.training.checkpoint_every == 0 or step % steps_per_epoch == 0
-                    if due or stopping or step == total:
-                        try:
-                            save()
-                            unsaved = 0
-                        except checkpoint.CheckpointError as error:
-                            unsaved += 1
-                            journal.say(f"warning: {error}; the last good checkpoint stays")
-                            if unsaved == 3 or stopping or step == total:
-                                raise
+                    look_and_save(stopping)
                     if stopping:
                         break
             state = "finished" if step == total else "interrupted"
