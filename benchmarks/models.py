@@ -23,16 +23,14 @@ import numpy as np
 import torch
 from memory import growth
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
+from workbench.evaluation.efficiency import CAPTION, model_efficiency
 from workbench.files import atomic_write, write_json
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.loading import load_dual_encoder, shipped_models
 
 BATCHES = (1, 32)
 DEMO_TEACHER, TEACHER = "demo_teacher", "ViT-B-16"
-CAPTION = "a small red apple left of a large green tree on a blue background"
 TIMED = [f"{batch} {side}" for side in ("pictures", "captions") for batch in BATCHES]
 
 
@@ -83,13 +81,18 @@ def measure(teacher: str, students: list[str], rounds: int, threads: int) -> lis
     for name, model in models.items():
         with multiprocessing.get_context("spawn").Pool(1) as fresh:
             peak = fresh.apply(extra_memory, (name, threads))
+        counted = model_efficiency(model, CAPTION)
         weights = sum(each.nbytes for each in model.state_dict().values()) / 1e6
         rows.append(
             {
                 "model": name,
                 "teacher": teacher,
-                "parameters": parameters(model),
-                "operations": operations(model),
+                "parameters": {
+                    "image": counted.image_parameters,
+                    "all": counted.parameters,
+                    "text": counted.text_parameters,
+                },
+                "operations": {"image": counted.image_operations, "text": counted.text_operations},
                 "cpu_seconds": {what: [each[name][what] for each in seconds] for what in TIMED},
                 "time_ratios": {
                     what: [each[name][what] / each[teacher][what] for each in seconds] for what in TIMED
@@ -119,27 +122,6 @@ def make_programs(model: DualEncoder) -> dict[str, Callable[[], object]]:
 def inputs(model: DualEncoder, batch: int) -> tuple[Tensor, Tensor]:
     images = torch.randint(0, 256, (batch, 3, *model.transform.size), dtype=torch.uint8)
     return images, model.tokenize([CAPTION] * batch)
-
-
-def parameters(model: DualEncoder) -> dict[str, int]:
-    """How many the image tower has, and all of the model."""
-    count = {
-        name: sum(each.numel() for each in module.parameters())
-        for name, module in (("image", model.clip.visual), ("all", model))
-    }
-    return {**count, "text": count["all"] - count["image"]}
-
-
-def operations(model: DualEncoder) -> dict[str, int]:
-    """Of one picture and of one caption."""
-    found = {}
-    images, tokens = inputs(model, 1)
-    for name, encode, given in (("image", model.encode_image, images), ("text", model.encode_text, tokens)):
-        # With gradients and by plain products, for the fused kernels of attention are not counted.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            encode(given)
-        found[name] = counter.get_total_flops()
-    return found
 
 
 def clock(program: Callable[[], object]) -> float:

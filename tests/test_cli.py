@@ -100,7 +100,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def launch(recipe: Recipe, processes: int, run_dir: Path | None) -> Any:
         calls["launch"] = (recipe, processes, run_dir)
-        return types.SimpleNamespace(running=False, log="step 1\n", run=FakeRun(run_dir))
+        return types.SimpleNamespace(running=False, log="step 1\n", run=FakeRun(run_dir), failed=False)
 
     monkeypatch.setitem(vars(workbench), "train", train)
     monkeypatch.setitem(vars(workbench), "launch", launch)

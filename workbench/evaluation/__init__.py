@@ -11,6 +11,7 @@ from workbench.evaluation.attributes import (
 )
 from workbench.evaluation.calibration import calibrated_scale, calibration_curve, retrieval_confidence
 from workbench.evaluation.composition import Swap, swap_accuracy
+from workbench.evaluation.efficiency import Efficiency, model_efficiency
 from workbench.evaluation.retrieval import Direction, Retrieval, retrieval_folds, retrieval_metrics
 from workbench.evaluation.significance import Interval, PairedDifference, bootstrap_interval, paired_bootstrap
 from workbench.evaluation.similarity import (
@@ -29,6 +30,7 @@ __all__ = [
     "ByClassName",
     "Direction",
     "Distributions",
+    "Efficiency",
     "Interval",
     "PairedDifference",
     "Retrieval",
@@ -42,6 +44,7 @@ __all__ = [
     "class_name_accuracy",
     "effective_rank",
     "mean_cosine",
+    "model_efficiency",
     "paired_bootstrap",
     "pca_floor",
     "readout_r2",

@@ -1,0 +1,54 @@
+"""What a model costs whoever runs it: parameters, and operations for one picture and one caption."""
+
+from typing import NamedTuple
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from workbench.models.dual_encoder import DualEncoder
+
+CAPTION = "a small red apple left of a large green tree on a blue background"
+
+
+class Efficiency(NamedTuple):
+    """Counts of a two-tower model; `operations` are additions and multiplications, each counted."""
+
+    image_parameters: int
+    text_parameters: int  # with what belongs to neither tower, the scale
+    image_operations: int
+    text_operations: int
+
+    @property
+    def parameters(self) -> int:
+        """Of the whole model."""
+        return self.image_parameters + self.text_parameters
+
+    @property
+    def operations(self) -> int:
+        """Of one picture and one caption."""
+        return self.image_operations + self.text_operations
+
+
+def model_efficiency(model: DualEncoder, caption: str = CAPTION) -> Efficiency:
+    """Parameters, and the operations of matrix products and convolutions for one picture and `caption`.
+
+    A multiplication and an addition are two operations: half of it is the field's multiply-adds. The caption
+    is padded as the model pads it, which for most is to the full context. The model is left as it was.
+    """
+    image = sum(each.numel() for each in model.clip.visual.parameters())
+    every = sum(each.numel() for each in model.parameters())
+    device = model.mean.device
+    picture = torch.zeros(1, 3, *model.transform.size, dtype=torch.uint8, device=device)
+    tokens = model.tokenize([caption]).to(device)
+    training, counts = model.training, []
+    model.eval()  # else the picture would go into batch statistics
+    try:
+        for encode, given in ((model.encode_image, picture), (model.encode_text, tokens)):
+            # With gradients and by plain products, for the fused kernels of attention are not counted.
+            with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+                encode(given)
+            counts.append(int(counter.get_total_flops()))
+    finally:
+        model.train(training)
+    return Efficiency(image, every - image, *counts)
