@@ -5,6 +5,7 @@ import pytest
 from open_clip.transformer import QuickGELU
 from torch import nn
 
+from workbench.errors import SettingError
 from workbench.models.loading import load_dual_encoder
 
 
@@ -36,9 +37,15 @@ def test_a_run_s_student_sees_pictures_as_its_tag_has_them(asked):
     tag = open_clip.get_pretrained_cfg("MobileCLIP-S1", "datacompdr")
     model = load_dual_encoder("MobileCLIP-S1", "datacompdr", without_weights=True)
     assert asked == [None]
-    for name in ("mean", "std", "interpolation"):
-        found = model.config["preprocess_cfg"][name]
-        assert (list(found) if name != "interpolation" else found) == (
-            list(tag[name]) if name != "interpolation" else tag[name]
-        )
+    found = model.config["preprocess_cfg"]
+    assert {name: found[name] for name in ("mean", "std", "interpolation")} == {
+        name: tag[name] for name in ("mean", "std", "interpolation")
+    }
     assert float(model.mean.abs().max()) == 0 and model.transform.interpolation == "bilinear"
+
+
+def test_the_file_that_a_student_started_from_may_be_gone(asked):
+    with pytest.raises(SettingError, match="no such tag or file"):
+        load_dual_encoder("ViT-B-32", "/gone/weights.pt")
+    model = load_dual_encoder("ViT-B-32", "/gone/weights.pt", without_weights=True)
+    assert asked == [None] and "quick_gelu" not in model.config["model_cfg"]

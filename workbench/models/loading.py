@@ -165,7 +165,7 @@ def _load_named(
     tag: dict[str, Any] = {}
     if pretrained and not Path(pretrained).is_file():
         tags = open_clip.list_pretrained_tags_by_model(model)
-        if pretrained not in tags:
+        if pretrained not in tags and not without_weights:  # a run outlives the file that it started from
             raise SettingError(
                 f"{setting}.pretrained",
                 pretrained,

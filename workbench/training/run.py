@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 
 SILENCE = 15.0  # seconds without a sign of life after which a run is asked whether it still lives
-
 BEYOND = 1e12  # no time that a clock shows
 
 
