@@ -101,7 +101,7 @@ def _training(run: "Run", recipe: Recipe, step: int) -> list[str]:
         lines.append(f"Fingerprint of their ids and captions (SHA-256): `{seen['fingerprint']}`.")
     if left_out := status.get("rejected"):
         counted = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
-        lines.append(f"Left out: {counted}.")
+        lines.append(f"Left out of the source, all splits: {counted}.")
     start = recipe.student.pretrained or ", ".join(recipe.student.initial_weights.values())
     lines.append(f"Start: {f'`{_named(start)}`' if start else 'random weights'}.")
     if recipe.teacher is not None:
