@@ -97,7 +97,7 @@ def _there(place: Place | None, kind: str, written: str) -> Place:
 def _folder(path: Path, written: str, max_pixels: int, max_failed: float) -> Labelled:
     if not path.exists():
         remedy = "A folder with a sub-folder of images for every class, or scenes:test/names."
-        raise SettingError("source", written, "no such folder", remedy)
+        raise SettingError("source", written, "no such file or folder", remedy)
     base, found = find_files(path)
     files = [name for name in found if fits(name) == "folder" and "/" in name]
     if not files:
