@@ -74,6 +74,7 @@ FLOORS = (
     {"notebook_engine", "notebook_stop", "doctor"},
     {"notebook_runner"},
     {"sweep_plan", "terminal"},
+    {"sweep_processes"},
     {"sweeps", "results"},
     {"making", "comparing"},
     {"cli"},

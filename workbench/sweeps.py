@@ -1,32 +1,21 @@
 """Runs a sweep: every run an executed notebook in a process of its own, resumable, several at a time."""
 
-import fcntl
 import json
-import os
 import re
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 from workbench.errors import SettingError
 from workbench.files import atomic_write, read_json, write_json
 from workbench.notebook_runner import checked, locate
 from workbench.sweep_plan import Planned, load_sweep, plan
+from workbench.sweep_processes import POLL, Handle, on_ray, start_here
+from workbench.training.run import is_locked
 
-POLL = 0.5  # seconds
 LINE_EVERY = 30.0  # seconds between two lines about how far everything is
-
-
-@runtime_checkable
-class Handle(Protocol):
-    """A process that was started somewhere."""
-
-    def poll(self) -> int | None: ...
-    def terminate(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -76,7 +65,7 @@ def run_sweep(
             waiting.append(planned)
     write_json(folder / ORDER, [planned.name for planned in runs])
     say(f"{len(runs)} runs in {folder}: {len(runs) - len(waiting)} done, {len(waiting)} to do")
-    start = _on_ray() if ray and waiting else _start_here
+    start = on_ray() if ray and waiting else start_here
     _run(waiting, runs, str(notebook), start, at_once, say)
     return [outcome_of(planned) for planned in runs]
 
@@ -99,7 +88,7 @@ def outcome_of(planned: Planned) -> Outcome:
             "out", str(planned.folder), "it holds a run with other settings", "Choose another folder."
         )
     if state == "running":
-        if _is_locked(planned.folder):
+        if is_locked(planned.folder):
             return Outcome(planned, "interrupted", "another process is at it")
         return Outcome(planned, "interrupted", "killed")  # nobody is at it
     return Outcome(planned, state, _in_one_line(reason))
@@ -118,15 +107,6 @@ def _last_words(log: Path) -> str:
         return _in_one_line(log.read_text(encoding="utf-8", errors="replace")[-3000:])
     except OSError:
         return ""
-
-
-def _is_locked(folder: Path) -> bool:
-    with open(folder / "lock", "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
 
 
 def _run(
@@ -196,100 +176,6 @@ def _share(planned: Planned) -> float:
         return float(status["step"]) / float(status["total_steps"])
     except (OSError, ValueError, KeyError, ZeroDivisionError):
         return 0.0
-
-
-def _start_here(
-    command: list[str],
-    planned: Planned,
-    environment: Mapping[str, str] | None = None,
-    folder: str | None = None,
-) -> "_Process | None":
-    """Start a process on this machine; None while another one, perhaps of a killed sweep, is at this run."""
-    planned.folder.mkdir(parents=True, exist_ok=True)
-    with open(planned.folder / "lock", "a") as lock, open(planned.folder / "notebook.log", "ab") as log:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return None
-        # The process inherits the lock and keeps it until it ends, whatever becomes of this one. A session of
-        # its own: Ctrl-C reaches it through us.
-        return _Process(
-            subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                pass_fds=[lock.fileno()],
-                env=environment,
-                cwd=folder,
-            )
-        )
-
-
-class _Process:
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
-        self.process = process
-
-    def poll(self) -> int | None:
-        return self.process.poll()
-
-    def terminate(self) -> None:
-        self.process.terminate()
-
-
-def _on_ray() -> Callable[[list[str], Planned], Handle | None]:
-    """Connect to Ray; returns what starts a run as a task of it, with a GPU of its own where there are
-    any."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
-    try:
-        import ray
-    except ImportError:
-        raise SettingError(
-            "ray", True, "the package ray is not installed", "pip install 'workbench[cluster]'"
-        ) from None
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False)  # RAY_ADDRESS says where; without it, a local one
-
-    @ray.remote(max_retries=0, num_gpus=1 if ray.cluster_resources().get("GPU") else 0)
-    def task(command: list[str], planned: Planned, environment: dict[str, str], folder: str) -> None:
-        # Environment and folder are those of the sweep, but the GPUs are those that Ray gave this task.
-        given = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
-        started = _start_here(command, planned, {**environment, **given}, folder)
-        if started is None:
-            return
-        try:
-            # A wait in the operating system would not hear that it is cancelled.
-            while started.poll() is None:
-                time.sleep(POLL)
-        except BaseException:  # cancelled: the notebook is to save
-            started.terminate()
-            started.process.wait()
-            raise
-
-    return lambda command, planned: _RayTask(task.remote(command, planned, dict(os.environ), os.getcwd()))
-
-
-class _RayTask:
-    def __init__(self, reference: Any) -> None:
-        self.reference = reference
-
-    def poll(self) -> int | None:
-        import ray
-
-        done, _ = ray.wait([self.reference], timeout=0)
-        if not done:
-            return None
-        try:
-            ray.get(self.reference)
-        except ray.exceptions.RayError:
-            return 1
-        return 0  # how it went, its manifest says
-
-    def terminate(self) -> None:
-        import ray
-
-        ray.cancel(self.reference)
 
 
 def write_table(outcomes: list[Outcome], folder: Path) -> Path | None:

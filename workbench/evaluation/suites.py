@@ -1,6 +1,6 @@
 """Which evaluations a recipe asks for; every split is embedded once for all of them."""
 
-import zipfile
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from workbench.evaluation.encode import Embedded, encode_pairs, encode_texts
 from workbench.evaluation.probes import fit_probes, probe_scores
 from workbench.evaluation.questions import scene_questions
 from workbench.evaluation.retrieval import retrieval_metrics
+from workbench.evaluation.written import read_queries, read_report
 from workbench.evaluation.zero_shot import zero_shot_metrics, zero_shot_weights
 from workbench.evaluation.zero_shot_sets import evaluate_set, zero_shot_sets
-from workbench.files import atomic_write, read_json, write_json
+from workbench.files import atomic_write, write_json
 from workbench.models.dual_encoder import DualEncoder
 from workbench.recipe import Recipe
 
@@ -78,25 +79,16 @@ def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> 
 
 
 def _write(folder: Path, name: str, report: dict[str, Any], queries: Queries) -> None:
-    before = _written(folder, name)
-    if before is not None and all(before[0].get(key) == report[key] for key in SAME):
-        report = {**report, "scores": before[0]["scores"] | report["scores"]}
-        queries = before[1] | queries
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # nothing there, or nothing whole: there is nothing to keep
+        before, kept = read_report(folder / f"{name}.json"), read_queries(folder / f"{name}.npz")
+        if kept and all(before.get(key) == report[key] for key in SAME):
+            report = {**report, "scores": before["scores"] | report["scores"]}
+            queries = kept | queries
     write_json(folder / f"{name}.json", report)
     with atomic_write(folder / f"{name}.npz") as stream:
         np.savez_compressed(stream, **queries)  # type: ignore[arg-type]
-
-
-def _written(folder: Path, name: str) -> tuple[dict[str, Any], Queries] | None:
-    """What an earlier evaluation left; None where there is nothing whole."""
-    try:
-        report = read_json(folder / f"{name}.json")
-        with open(folder / f"{name}.npz", "rb") as stream, np.load(stream, allow_pickle=False) as parts:
-            queries = dict(parts)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return None
-    whole = isinstance(report, dict) and isinstance(report.get("scores"), dict)
-    return (report, queries) if whole else None
 
 
 def evaluation_splits(recipe: Recipe) -> list[str]:

@@ -21,10 +21,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.errors import SettingError
-from workbench.files import cache_folder, read_json, sha256_of_file
+from workbench.files import cache_folder, sha256_of_file
 from workbench.models.dual_encoder import nearest
 from workbench.models.loading import hub_access, quiet_loading
 from workbench.models.package_weights import fetched, package_folder
+from workbench.models.sentence_encoder import read_sentence_encoder
 
 NAMES = ("minilm", "smollm2", "llama-2-7b")
 HUB_NAMES = {"llama-2-7b": "meta-llama/Llama-2-7b-hf"}
@@ -174,7 +175,7 @@ def load_text_teacher(
     layers = int(loaded.config.num_hidden_layers)
     if layer is not None and not -layers - 1 <= layer <= layers:
         raise SettingError("text_teacher.layer", layer, f"the model has {layers} layers", f"0 to {layers}")
-    own = _sentence_encoder(Path(place))
+    own = read_sentence_encoder(Path(place), SETTING)
     if pooling is None and own.get("pooling", "mean") not in get_args(Pooling):
         problem = f"it pools by {own['pooling']!r}"
         raise SettingError("text_teacher.pooling", None, problem, f"one of {', '.join(get_args(Pooling))}")
@@ -288,35 +289,3 @@ def _converted(file: Path) -> Path:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
-
-
-def _sentence_encoder(folder: Path) -> dict[str, Any]:
-    """How a folder in sentence-transformers' format pools and normalises; empty for any other."""
-    if not (folder / "modules.json").is_file():
-        return {}
-    modules = read_json(folder / "modules.json")
-    kinds = [module["type"].rpartition(".")[2] for module in modules]
-    beyond = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
-    if beyond:
-        problem = f"this sentence encoder goes on with {', '.join(beyond)} after its language model"
-        raise SettingError(SETTING, str(folder), problem, "One that only pools and normalises")
-    found: dict[str, Any] = {"normalise": "Normalize" in kinds}
-    for kind, module in zip(kinds, modules, strict=True):
-        if kind == "Pooling":
-            settings = read_json(folder / module["path"] / "config.json")
-            found["pooling"] = _pooling_mode(settings)
-    if (folder / "sentence_bert_config.json").is_file():
-        found["max_seq_length"] = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
-    return found
-
-
-def _pooling_mode(settings: dict[str, Any]) -> str:
-    """Of a pooling module's settings: since sentence-transformers 6 they name the mode, before it each had a
-    flag. Several at once come back joined by "+"."""
-    names = {"cls": "cls", "cls_token": "cls", "mean": "mean", "mean_tokens": "mean", "lasttoken": "last"}
-    mode = settings.get("pooling_mode")
-    if mode is None:
-        flag = "pooling_mode_"
-        mode = [key.removeprefix(flag) for key, value in settings.items() if key.startswith(flag) and value]
-    modes = [mode] if isinstance(mode, str) else list(mode)
-    return "+".join(names.get(each, each) for each in modes) or "mean"

@@ -1,7 +1,6 @@
 """Compares evaluated runs: groups of seeds against a baseline, every difference with its interval."""
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ import numpy as np
 from workbench.errors import SettingError, damaged_file
 from workbench.evaluation.significance import paired_bootstrap
 from workbench.evaluation.suites import results_of_queries
-from workbench.files import read_json
+from workbench.evaluation.written import read_queries, read_report
 from workbench.recipe import Recipe, differences
 from workbench.reports.tables import comparison_html, comparison_text
 from workbench.training.run import Run
@@ -144,35 +143,19 @@ def _evaluated(run: RunLike) -> Evaluated:
         raise SettingError(
             "runs", str(path), "there is no recipe.yaml in this folder", "Give the folder of a run."
         )
-    reports = {file.stem: _report(file) for file in sorted((path / "evaluation").glob("*.json"))}
+    reports, queries = {}, {}
+    for file in sorted((path / "evaluation").glob("*.json")):
+        try:
+            reports[file.stem] = read_report(file)
+            file = file.with_suffix(".npz")
+            queries[file.stem] = read_queries(file)
+        except (OSError, ValueError) as error:
+            raise damaged_file("runs", file, error, f"Run `workbench evaluate {path}` again.") from None
     if not reports:
         raise SettingError(
             "runs", str(path), "this run has not been evaluated", f"Run `workbench evaluate {path}` first."
         )
-    queries = {}
-    for split in reports:
-        stored = path / "evaluation" / f"{split}.npz"
-        if stored.is_file():
-            try:
-                with open(stored, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                    queries[split] = dict(arrays)
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-                raise _damaged(stored, error) from None
     return Evaluated(path, Run(path).recipe, reports, queries)
-
-
-def _report(file: Path) -> dict[str, Any]:
-    try:
-        report = read_json(file)
-        {key: report[key] for key in ("data", "images", "captions")}
-        {name: float(value) for name, value in report["scores"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(file, error) from None
-    return dict(report)
-
-
-def _damaged(file: Path, error: Exception) -> SettingError:
-    return damaged_file("runs", file, error, f"Run `workbench evaluate {file.parents[1]}` again.")
 
 
 def _grouped(runs: Sequence[Evaluated]) -> dict[str, list[Evaluated]]:

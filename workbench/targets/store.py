@@ -123,8 +123,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = read_json(folder / MANIFEST)
         version = manifest["format"]
-        if version == FORMAT:
-            {key: manifest[key] for key in ("columns", "complete", "fingerprint", "bad_rows")}
+        if version == FORMAT and (
+            lacking := {"columns", "complete", "fingerprint", "bad_rows"} - manifest.keys()
+        ):
+            raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
     except (FileNotFoundError, NotADirectoryError):
         raise refusal(
             folder, "there are no targets in it", "Fill it first, or choose a folder that was filled"

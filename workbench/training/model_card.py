@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from workbench.data.labelled import KINDS
 from workbench.evaluation.significance import bootstrap_interval
 from workbench.evaluation.suites import results_of_queries
+from workbench.evaluation.written import read_queries
 from workbench.figures.style import is_share, metric_label
 from workbench.files import read_json
 from workbench.plain_yaml import write_yaml
@@ -134,7 +133,7 @@ def _results(reports: Mapping[str, Mapping[str, Any]], folder: Path) -> str:
         return "These weights have not been evaluated."
     lines = ["| data | measure | value | 95 % interval |", "|---|---|---|---|"]
     for name, report in reports.items():
-        queries = _queries(folder / f"{name}.npz")
+        queries = read_queries(folder / f"{name}.npz")
         pictures = f"{report['split']} ({report['images']:,} pictures)"
         for metric, value in report["scores"].items():
             share = is_share(metric)
@@ -147,13 +146,6 @@ def _results(reports: Mapping[str, Mapping[str, Any]], folder: Path) -> str:
             lines.append(f"| {pictures} | {metric_label(metric)} | {shown} | {interval} |")
     note = "Intervals: bootstrap over pictures; they do not cover the luck of the seed, of which this is one."
     return "\n".join([*lines, "", note])
-
-
-def _queries(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        return {}
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
 
 
 def _limits(run: "Run", recipe: Recipe, reports: Mapping[str, Mapping[str, Any]]) -> list[str]:

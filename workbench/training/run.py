@@ -75,19 +75,20 @@ def locked(folder: Path) -> Iterator[None]:
 
 def trained_by(folder: Path) -> int | None:
     """The process that is training in `folder` now, if any."""
-    try:
-        with open(folder / "lock") as lock:
-            with contextlib.suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return None
-            return int(lock.read() or 0) or None
-    except FileNotFoundError:
-        return None
+    return int((folder / "lock").read_text() or 0) or None if is_locked(folder) else None
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process is training in `folder` now."""
-    return trained_by(folder) is not None
+    """Whether a process is training in `folder` now; of a sweep's, whether one is at that run."""
+    try:
+        with open(folder / "lock") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+    except FileNotFoundError:
+        pass
+    return False
 
 
 def is_silent(folder: Path, status: Mapping[str, Any]) -> bool:
