@@ -362,3 +362,10 @@ def test_a_folder_where_nothing_can_be_written_is_named(recipe, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SettingError, match=r"run_dir = .*nothing can be written there"):
         workbench.train(recipe(), tmp_path / "file")
+
+
+def test_a_student_learns(recipe, tmp_path):
+    loss = workbench.train(recipe(training__steps=40), tmp_path).metrics["loss"]
+    assert loss.tail(5).mean() < 0.9 * loss.head(5).mean()
+    still = workbench.train(recipe(training__steps=40, training__lr=1e-9), tmp_path / "still").metrics["loss"]
+    assert still.tail(5).mean() > 0.9 * still.head(5).mean()  # it is the training that does it
