@@ -1,18 +1,19 @@
 """What does each objective add? Every recipe of an ablation, several seeds, against the same student alone.
 
-    python benchmarks/ablation.py {knowledge_clip,concepts,knowledge_weights,clip_kd,masking,all_three}
-                                  [--seeds 0 1 2] [--set NAME=VALUE ...] [--runs runs]
-                                  [--out benchmarks/results]
+    python benchmarks/ablation.py NAME [--seeds 0 1 2] [--set NAME=VALUE ...] [--runs runs]
+                                  [--out benchmarks/results] [--workers CORES]
 
-Trains what is not trained yet, evaluates it, and writes ablation_NAME.json, .md (the README's table) and the
-runs' .html report; of all_three also on_top.md, what each system adds to the others. Hours on two CPU cores
-at the recipes' own length; stop and start it as you like.
+NAME is one of the ablations below. Trains what is not trained yet, evaluates it, and writes
+ablation_NAME.json, .md (the table of docs/results.md) and the runs' .html report; of all_three also
+on_top.md, what each system adds to the others. Hours on two CPU cores; stop and start it as you like.
 """
 
 import argparse
 import itertools
 import json
 from pathlib import Path
+
+from trained import arguments, shared
 
 import workbench
 from workbench.files import atomic_write, write_json
@@ -36,14 +37,14 @@ def _only(*systems: str) -> tuple[str, dict[str, object]]:
 # What a row is called: (recipe, settings). The others are compared with the first.
 ABLATIONS: dict[str, dict[str, tuple[str, dict[str, object]]]] = {
     "knowledge_clip": {
-        "contrastive": ("knowledge_clip_contrastive_demo", {}),
+        "contrastive": ("task_only_demo", {}),
         "+ embedding": ("knowledge_clip_embedding_demo", {}),
         "+ concepts": (CONCEPTS, {}),
         "+ both": ("knowledge_clip_demo", {}),
         "+ both, placebo concepts": ("knowledge_clip_placebo_demo", {}),
     },
     "concepts": {
-        "no concepts": ("knowledge_clip_contrastive_demo", {}),
+        "no concepts": ("task_only_demo", {}),
         "K = 32": (CONCEPTS, {"concepts.clusters": 32}),
         "K = 256": (CONCEPTS, {}),
         "K = 1024": (CONCEPTS, {"concepts.clusters": 1024}),
@@ -53,7 +54,7 @@ ABLATIONS: dict[str, dict[str, tuple[str, dict[str, object]]]] = {
         "HDBSCAN": (CONCEPTS, {"concepts.method": "hdbscan"}),
     },
     "knowledge_weights": {
-        "contrastive": ("knowledge_clip_contrastive_demo", {}),
+        "contrastive": ("task_only_demo", {}),
         "alpha 1, beta 0.1, gamma 1": (KNOWLEDGE, {}),
         "alpha 0.1": (KNOWLEDGE, {"objectives.embedding": 0.1}),
         "alpha 10": (KNOWLEDGE, {"objectives.embedding": 10.0}),
@@ -66,6 +67,10 @@ ABLATIONS: dict[str, dict[str, tuple[str, dict[str, object]]]] = {
     "clip_kd": {
         "alone": ("task_only_demo", {}),
         "+ CRD": ("crd_demo", {}),
+        "+ CRD, temperature 3": (
+            "crd_demo",
+            {"training.distillation_temperature": 3.0, "objectives.crd": 0.5},
+        ),
         "+ FD": ("fd_demo", {}),
         "+ MFD": ("mfd_demo", {}),
         "+ GD": ("gd_demo", {}),
@@ -81,22 +86,18 @@ ABLATIONS: dict[str, dict[str, tuple[str, dict[str, object]]]] = {
         },
     },
     "all_three": {
-        "alone": _only(),
-        **{system: _only(system) for system in WITHOUT},
+        "alone": ("task_only_demo", {}),
+        "CLIP-KD": ("clip_kd_demo", {}),
+        "Knowledge-CLIP": ("knowledge_clip_demo", {}),
+        "DCLIP": _only("DCLIP"),
         **{" + ".join(pair): _only(*pair) for pair in itertools.combinations(WITHOUT, 2)},
         "all three": (ALL, {}),
         "all three, null teacher": (ALL, {"cross_modal.control": "null"}),
         "all three, placebo concepts": (ALL, {"concepts.labels": "shuffled"}),
     },
 }
-SUITES = {  # beyond what the recipe itself asks for
-    "knowledge_clip": ["retrieval", "zero_shot", "composition", "questions", "exact_match", "captioning"],
-    "concepts": ["retrieval", "zero_shot"],
-    "knowledge_weights": ["retrieval", "zero_shot", "composition"],
-    "clip_kd": ["retrieval", "zero_shot", "composition"],
-    "masking": ["retrieval", "zero_shot"],
-    "all_three": ["retrieval", "zero_shot", "composition"],
-}
+USUAL = ["retrieval", "zero_shot", "composition", "search"]
+SUITES = dict.fromkeys(ABLATIONS, USUAL) | {"knowledge_clip": [*USUAL, "exact_match"]}
 # What is added: (to which row, which row that makes).
 ON_TOP = {
     **{
@@ -117,7 +118,9 @@ COLUMNS = {  # (split, metric) -> the README's words
     ("test", "text_to_image_r1"): "text to image R@1",
     ("test", "image_to_text_r1"): "image to text R@1",
     ("test", "text_to_image_r10"): "text to image R@10",
+    ("test", "zero_shot_names_top1"): "name, top-1",
     ("test", "zero_shot_categories_top1"): "category, top-1",
+    ("album", "search_precision_at_6"): "search, precision at 6",
     ("test", "exact_match"): "exact match",
     ("test", "token_f1"): "token F1",
     ("test_style", "text_to_image_r10"): "new artwork, text to image R@10",
@@ -130,29 +133,24 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("ablation", choices=ABLATIONS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", dest="settings", nargs="*", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    chosen = parser.parse_args()
+    chosen = arguments(parser).parse_args()
 
     overrides = dict(setting.split("=", 1) for setting in chosen.settings)
-    runs = []
+    rows, recipes = [], []
     # Seed by seed, so that a stop on the way leaves whole rows.
     for seed in chosen.seeds:
         for row, (name, settings) in ABLATIONS[chosen.ablation].items():
-            more = {"name": row, "seed": seed, "evaluation.suites": SUITES[chosen.ablation]}
-            recipe = workbench.Recipe.load(name, {**settings, **overrides, **more})
-            folder = f"{chosen.ablation}-{name}-seed{seed}-{recipe.fingerprint[:8]}"
-            run = workbench.train(recipe, chosen.runs / folder)
-            if run.status["state"] != "finished":
-                raise SystemExit(f"{run.path} was interrupted; the same command goes on")
-            if not (run.path / "evaluation").is_dir():
-                run.evaluate()
-            runs.append(run)
+            more = {"seed": seed, "evaluation.suites": SUITES[chosen.ablation]}
+            recipes.append(workbench.Recipe.load(name, {**settings, **overrides, **more}))
+            rows.append(row)
+    made = dict(
+        zip(zip(rows, [recipe.seed for recipe in recipes], strict=True), shared(recipes, chosen), strict=True)
+    )
     order = list(ABLATIONS[chosen.ablation])
-    runs.sort(key=lambda run: order.index(run.recipe.name))
-    comparison = workbench.compare(runs)
+    named = {row: [made[row, seed] for seed in chosen.seeds] for row in order}
+    runs = [run for members in named.values() for run in members]
+    comparison = workbench.compare(runs, names=[row for row, members in named.items() for _ in members])
     chosen.out.mkdir(parents=True, exist_ok=True)
     written = json.loads(comparison.to_json())
     result = {"seeds": chosen.seeds, "settings": overrides, "rows": written["rows"], "note": written["note"]}
@@ -161,18 +159,18 @@ def main() -> None:
         stream.write(markdown(comparison.table, order))
     if chosen.ablation == "all_three":
         with atomic_write(chosen.out / "on_top.md", "w") as stream:
-            stream.write(on_top(runs))
+            stream.write(on_top(named))
     print(comparison)
     print(write_report(runs, chosen.runs / f"ablation_{chosen.ablation}.html"))
 
 
-def on_top(runs: list[workbench.Run]) -> str:
+def on_top(named: dict[str, list[workbench.Run]]) -> str:
     """The README's table of what each system adds: differences in percent with 95 % intervals, over seeds."""
     columns = {key: words for key, words in COLUMNS.items() if key[1] not in ("exact_match", "token_f1")}
     lines = [f"| what is added | {' | '.join(columns.values())} |", f"|---|{'---|' * len(columns)}"]
     for words, (base, more) in ON_TOP.items():
-        pair = [[run for run in runs if run.recipe.name == name] for name in (base, more)]
-        table = workbench.compare([*pair[0], *pair[1]]).table
+        pair = [(name, run) for name in (base, more) for run in named[name]]
+        table = workbench.compare([run for _, run in pair], names=[name for name, _ in pair]).table
         cells = []
         for key in columns:
             low, difference, high = (

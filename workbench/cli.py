@@ -156,7 +156,10 @@ def train(
     raise typer.Exit(code)
 
 
-for compared in (comparing.sweep, comparing.evaluate, comparing.compare, comparing.report, comparing.results):
+for compared in (
+    *(comparing.sweep, comparing.evaluate, comparing.compare, comparing.plan),
+    *(comparing.report, comparing.results),
+):
     app.command()(compared)
 
 

@@ -1,4 +1,5 @@
-"""Commands that measure runs and set them side by side: sweep, evaluate, compare, report, results."""
+"""Commands that measure runs and set them side by side: sweep, evaluate, compare, plan, report,
+results."""
 
 from pathlib import Path
 from typing import Annotated
@@ -80,6 +81,18 @@ def compare(runs: Runs) -> None:
     import workbench
 
     print(workbench.compare([workbench.Run(path) for path in runs]))
+
+
+def plan(
+    runs: Runs,
+    detect: Annotated[float, typer.Option(help="The difference to see, in points or the metric's unit.")],
+    metric: Annotated[str, typer.Option(help="A metric of the runs' evaluation.")] = "text_to_image_r1",
+    split: Annotated[str, typer.Option(help="The split it is measured on [the first].")] = "",
+) -> None:
+    """Print how many seeds and pictures a difference needs, from what several seeds of two recipes vary by."""
+    from workbench.reports.plan import plan as planned
+
+    print(planned(runs, detect, metric=metric, split=split or None))
 
 
 def report(

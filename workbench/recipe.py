@@ -98,6 +98,16 @@ class Recipe(Section):
                 "losses in chunks take both directions alike",
                 "[0.5, 0.5], or training.loss_chunk=null",
             )
+        if self.student.cache_frozen:
+            for setting, value, wanted in (
+                ("training.augmentation.crop_scale", training.augmentation.crop_scale, (1.0, 1.0)),
+                ("objectives.mfd", self.objectives.mfd, 0.0),
+                ("data.decoded", self.data.decoded, None),
+            ):
+                if value != wanted:
+                    problem = "student.cache_frozen keeps what frozen layers make of whole pictures"
+                    remedy = f"{wanted}, or student.cache_frozen=false."
+                    raise SettingError(setting, value, problem, remedy)
         low, high = training.augmentation.crop_scale
         if low > high:
             raise SettingError(

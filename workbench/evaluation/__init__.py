@@ -13,7 +13,14 @@ from workbench.evaluation.calibration import calibrated_scale, calibration_curve
 from workbench.evaluation.composition import Swap, swap_accuracy
 from workbench.evaluation.efficiency import Efficiency, model_efficiency
 from workbench.evaluation.retrieval import Direction, Retrieval, retrieval_folds, retrieval_metrics
-from workbench.evaluation.significance import Interval, PairedDifference, bootstrap_interval, paired_bootstrap
+from workbench.evaluation.significance import (
+    CrossedDifference,
+    Interval,
+    PairedDifference,
+    bootstrap_interval,
+    crossed_interval,
+    paired_bootstrap,
+)
 from workbench.evaluation.similarity import (
     Distributions,
     effective_rank,
@@ -28,6 +35,7 @@ __all__ = [
     "AttributePrediction",
     "ByAttributes",
     "ByClassName",
+    "CrossedDifference",
     "Direction",
     "Distributions",
     "Efficiency",
@@ -42,6 +50,7 @@ __all__ = [
     "calibrated_scale",
     "calibration_curve",
     "class_name_accuracy",
+    "crossed_interval",
     "effective_rank",
     "mean_cosine",
     "model_efficiency",

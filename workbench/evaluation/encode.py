@@ -71,7 +71,6 @@ def encode_images(
 ) -> tuple[Tensor, np.ndarray, Counter[str]]:
     """Unit embeddings [I, D] of a split's pictures, their rows [I], and what could not be read by reason."""
     model.eval()
-    device = model.mean.device
     rows, parts, waiting, failed = [], [], [], Counter[str]()
     for row in range(len(pairs)):
         try:
@@ -80,7 +79,7 @@ def encode_images(
         except BadSample as error:
             failed[error.reason] += 1
         if len(waiting) == batch or (waiting and row == len(pairs) - 1):
-            parts.append(model.encode_image(torch.stack(waiting).to(device)).float().cpu())
+            parts.append(model.embed_images(torch.stack(waiting)))
             waiting = []
     if not parts:
         raise SettingError(

@@ -1,15 +1,18 @@
-"""Intervals for means and for differences of means, by the bootstrap."""
+"""Intervals for means and for differences of means: the bootstrap over pictures, and seeds crossed with
+pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 from torch import Tensor
 
 Numbers = np.ndarray | Tensor | Sequence[int | float]
 Groups = np.ndarray | Tensor | Sequence[int | str]
 
 LEVEL = 95.0  # per cent
+TAIL = 0.5 + LEVEL / 200
 DRAWS = 1 << 20  # drawn at once, which bounds the memory
 
 
@@ -38,6 +41,89 @@ class PairedDifference:
     def excludes_zero(self) -> bool:
         """Whether the whole interval lies on one side of zero."""
         return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Components:
+    """Where the variance of a mean over seeds and pictures comes from: each part as a variance of that mean.
+
+    `seeds` and `pictures` hold their `interaction` too, as estimates of this kind do; `freedom` is the number
+    of degrees of freedom of `seeds`, 0 where there is one seed.
+    """
+
+    seeds: float
+    pictures: float
+    interaction: float
+    freedom: float
+
+    @property
+    def half_width(self) -> float:
+        """Half the 95 % interval of the mean."""
+        normal = stats.norm.ppf(TAIL)
+        rest = normal**2 * max(self.pictures - self.interaction, 0.0)
+        if not self.freedom:
+            return float(normal * self.pictures**0.5)
+        return float((stats.t.ppf(TAIL, self.freedom) ** 2 * self.seeds + rest) ** 0.5)
+
+
+@dataclass(frozen=True)
+class CrossedDifference:
+    """mean(a) - mean(b) over seeds and pictures, with its 95 % interval and what makes it wide."""
+
+    difference: float
+    low: float
+    high: float
+    n: int  # pictures
+    components: Components
+
+
+def crossed_interval(
+    a: np.ndarray, b: np.ndarray, groups: Groups | None = None, *, paired: bool = True
+) -> CrossedDifference:
+    """mean(a) - mean(b) with a 95 % interval for other seeds and other pictures.
+
+    `a` [S, N] and `b` [R, N] hold two systems' results by seed and query; `groups` [N] names the picture of
+    each query, and queries of one picture move together. `paired`: a[s] and b[s] share their seed (order and
+    first weights), and S = R; otherwise seeds are independent, and a side of one row is a model that no seed
+    made. Seeds, pictures and their interaction are crossed random effects. The interval is the modified
+    large-sample one: t^2 x seeds + z^2 x (pictures - interaction), with few seeds the t of few degrees of
+    freedom (Graybill & Wang 1980, J. Am. Stat. Assoc. 75). `benchmarks/coverage.py` measures what it covers.
+    Raises ValueError for shapes that do not agree.
+    """
+    first, second = np.atleast_2d(np.asarray(a, float)), np.atleast_2d(np.asarray(b, float))
+    if first.shape[1] != second.shape[1] or (paired and len(first) != len(second)):
+        raise ValueError(f"crossed_interval: a and b do not agree, got {first.shape} and {second.shape}")
+    sides = [_by_picture(side, groups) for side in (first, second)]
+    between = sides[0].mean(0) - sides[1].mean(0)
+    pictures = float(between.var(ddof=1) / len(between)) if len(between) > 1 else 0.0
+    parts = [_seed_components(sides[0] - sides[1])] if paired else [_seed_components(side) for side in sides]
+    seeds = sum(part[0] for part in parts)
+    shares = sum(part[0] ** 2 / part[2] for part in parts if part[2])
+    freedom = seeds**2 / shares if shares else float(max(part[2] for part in parts))
+    components = Components(seeds, pictures, sum(part[1] for part in parts), freedom)
+    difference = float(first.mean() - second.mean())
+    half = components.half_width
+    return CrossedDifference(difference, difference - half, difference + half, len(between), components)
+
+
+def _by_picture(results: np.ndarray, groups: Groups | None) -> np.ndarray:
+    """Each seed's results by picture [S, G], whose mean over pictures is that over queries: a picture of six
+    queries counts for six."""
+    totals, sizes = zip(*(_units(_vector("results", row), groups) for row in results), strict=True)
+    means = results.mean(1, keepdims=True)
+    return means + (np.stack(totals) - means * sizes[0]) * len(sizes[0]) / results.shape[1]
+
+
+def _seed_components(results: np.ndarray) -> tuple[float, float, int]:
+    """Variance of the mean that comes from seeds, from seeds and pictures together, and degrees of freedom;
+    of [S, G]."""
+    seeds, pictures = results.shape
+    if seeds < 2:
+        return 0.0, 0.0, 0
+    means = results.mean(1)
+    rest = results - means[:, None] - results.mean(0) + means.mean()
+    interaction = (rest**2).sum() / ((seeds - 1) * max(pictures - 1, 1)) / (seeds * pictures)
+    return float(means.var(ddof=1) / seeds), float(interaction), seeds - 1
 
 
 def bootstrap_interval(

@@ -16,6 +16,7 @@ from workbench.evaluation.encode import Embedded, encode_pairs, encode_texts
 from workbench.evaluation.probes import fit_probes, probe_scores
 from workbench.evaluation.questions import scene_questions
 from workbench.evaluation.retrieval import retrieval_metrics
+from workbench.evaluation.search import BEST, search_precision
 from workbench.evaluation.written import read_queries, read_report
 from workbench.evaluation.zero_shot import zero_shot_metrics, zero_shot_weights
 from workbench.evaluation.zero_shot_sets import evaluate_set, zero_shot_sets
@@ -96,7 +97,9 @@ def evaluation_splits(recipe: Recipe) -> list[str]:
     validation."""
     there = available_splits(recipe.data.source, **recipe.data.options(train=False))
     used = (recipe.data.train_split, recipe.data.validation_split)
-    wanted = recipe.evaluation.splits or [split for split in there if split not in used] or [used[1]]
+    # What a choice may be made by (val, val_concepts) is no result.
+    judged = [split for split in there if split not in used and not split.startswith("val_")]
+    wanted = recipe.evaluation.splits or judged or [used[1]]
     for split in wanted:
         if split not in there:
             raise SettingError(
@@ -130,6 +133,12 @@ def evaluate_embedded(
             _zero_shot(model, pairs, embedded, column, scores, queries)
     if "composition" in suites and "swapped_caption" in pairs.table.column_names:
         _composition(model, pairs, embedded, scores, queries)
+    if "search" in suites and "objects" in pairs.table.column_names:
+        precision, names = search_precision(model, pairs, embedded)
+        if names:
+            scores[f"search_precision_at_{BEST}"] = float(precision.mean())
+            key = f"search_precision_at_{BEST}"
+            queries |= {f"{key}_result": precision, f"{key}_image": np.arange(len(names))}
     if "questions" in suites:
         _questions(model, pairs, embedded, scores, queries)
     return scores, queries

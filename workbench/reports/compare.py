@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from workbench.errors import SettingError, damaged_file
-from workbench.evaluation.significance import paired_bootstrap
+from workbench.evaluation.significance import CrossedDifference, crossed_interval, paired_bootstrap
 from workbench.evaluation.suites import results_of_queries
 from workbench.evaluation.written import read_queries, read_report
 from workbench.recipe import Recipe, differences
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 RESAMPLES = 10_000
+START = "start"  # the name of a start's evaluation, see reports/starts.py
 
 
 @runtime_checkable
@@ -49,6 +50,11 @@ class Evaluated:
     reports: Mapping[str, dict[str, Any]]
     queries: Mapping[str, Mapping[str, np.ndarray]]
 
+    @property
+    def untrained(self) -> bool:
+        """Whether it is a model as training found it, which no seed made: a start."""
+        return self.recipe.name == START
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -57,7 +63,7 @@ class Comparison:
     `table` has a row for each (split, metric) and columns (group, field): `value` is the mean over the
     group's seeds, `spread` their standard deviation, `seeds` and `queries` how many; groups but the first
     have `difference` to the first, its 95 % interval `low` to `high`, and `verdict`: "higher", "lower",
-    "within noise", or "" where single queries have no result to resample. Shares are in [0, 1].
+    "within noise", or "" where single queries have no result. Shares are in [0, 1].
     """
 
     table: "DataFrame"
@@ -102,18 +108,22 @@ class Comparison:
         return json.dumps({"groups": runs, "rows": rows, "note": self.note}, indent=2)
 
 
-def compare(runs: Sequence[RunLike]) -> Comparison:
+def compare(runs: Sequence[RunLike], names: Sequence[str] | None = None) -> Comparison:
     """Evaluated runs side by side: seeds of one recipe pooled, the first run's group the baseline of all
-    others.
+    others. `names`: what to call each run's recipe, in place of its name.
 
     Runs whose recipes share a name but differ in a setting are groups of their own, named by what differs.
-    The interval of a difference is a paired bootstrap over images: results of single queries are averaged
-    over a group's seeds, and all captions of an image are drawn together. Raises SettingError where a run has
-    not been evaluated, or where two were evaluated on different data.
+    The interval of a difference is over seeds and images together (`crossed_interval`), runs of one seed
+    being a pair; where a group has one seed, it is a paired bootstrap over images, and says nothing of other
+    seeds. All captions of an image move together. Raises SettingError where a run has not been evaluated, or
+    where two were evaluated on different data.
     """
     if isinstance(runs, str | PathLike) or hasattr(runs, "path"):
         runs = [runs]
-    groups = _grouped([_evaluated(run) for run in runs])
+    if names is not None and len(names) != len(runs):
+        raise ValueError(f"compare: {len(runs)} runs want as many names, got {len(names)}")
+    evaluated = [_evaluated(run, name) for run, name in zip(runs, names or [None] * len(runs), strict=True)]
+    groups = _grouped(evaluated)
     everyone = [run for members in groups.values() for run in members]
     splits, left_out = _common([run.reports for run in everyone])
     if not splits:
@@ -137,7 +147,7 @@ def compare(runs: Sequence[RunLike]) -> Comparison:
     return Comparison(table, groups, _note(groups, left_out))
 
 
-def _evaluated(run: RunLike) -> Evaluated:
+def _evaluated(run: RunLike, name: str | None) -> Evaluated:
     path = Path(run) if isinstance(run, str | PathLike) else Path(run.path)
     if not (path / "recipe.yaml").is_file():
         raise SettingError(
@@ -155,7 +165,8 @@ def _evaluated(run: RunLike) -> Evaluated:
         raise SettingError(
             "runs", str(path), "this run has not been evaluated", f"Run `workbench evaluate {path}` first."
         )
-    return Evaluated(path, Run(path).recipe, reports, queries)
+    recipe = Run(path).recipe
+    return Evaluated(path, recipe.model_copy(update={"name": name}) if name else recipe, reports, queries)
 
 
 def _grouped(runs: Sequence[Evaluated]) -> dict[str, list[Evaluated]]:
@@ -224,11 +235,10 @@ def _check_same_data(split: str, runs: Sequence[Evaluated]) -> None:
 def _row(split: str, metric: str, groups: Mapping[str, list[Evaluated]]) -> dict[tuple[str, str], Any]:
     row: dict[tuple[str, str], Any] = {}
     baseline = next(iter(groups))
-    reference: np.ndarray | None = None
     for name, runs in groups.items():
         values = np.array([run.reports[split]["scores"][metric] for run in runs], dtype=float)
-        results, images = _seeds_averaged(split, metric, runs)
-        if results is not None and abs(results.mean() - values.mean()) > 1e-6:
+        results = _by_seed(split, metric, runs)
+        if results is not None and abs(results[0].mean() - values.mean()) > 1e-6:
             paths = [str(run.path) for run in runs]
             raise SettingError(
                 "runs", paths, f"{split}.json and {split}.npz disagree on {metric}", "Evaluate them again."
@@ -236,14 +246,10 @@ def _row(split: str, metric: str, groups: Mapping[str, list[Evaluated]]) -> dict
         row[name, "value"] = values.mean()
         row[name, "spread"] = values.std(ddof=1) if len(values) > 1 else np.nan
         row[name, "seeds"] = len(values)
-        row[name, "queries"] = 0 if results is None else len(results)
+        row[name, "queries"] = 0 if results is None else results[0].shape[1]
         if name == baseline:
-            reference = results
             continue
-        low = high = np.nan
-        if results is not None and reference is not None:
-            interval = paired_bootstrap(results, reference, groups=images, resamples=RESAMPLES, seed=0)
-            low, high = interval.low, interval.high
+        low, high = _interval(split, metric, runs, groups[baseline])
         row[name, "difference"] = values.mean() - row[baseline, "value"]
         row |= {(name, "low"): low, (name, "high"): high}
         row[name, "verdict"] = (
@@ -252,15 +258,49 @@ def _row(split: str, metric: str, groups: Mapping[str, list[Evaluated]]) -> dict
     return row
 
 
-def _seeds_averaged(
+def _interval(
+    split: str, metric: str, runs: Sequence[Evaluated], baseline: Sequence[Evaluated]
+) -> tuple[float, float]:
+    """The ends of the interval of a difference to the baseline; NaN where queries have no results."""
+    crossed = difference_by_seed(split, metric, runs, baseline)
+    if crossed is not None:
+        return crossed.low, crossed.high
+    found, reference = _by_seed(split, metric, runs), _by_seed(split, metric, baseline)
+    if found is None or reference is None:
+        return np.nan, np.nan
+    means = found[0].mean(0), reference[0].mean(0)
+    interval = paired_bootstrap(*means, groups=found[1], resamples=RESAMPLES, seed=0)
+    return interval.low, interval.high
+
+
+def difference_by_seed(
+    split: str, metric: str, runs: Sequence[Evaluated], baseline: Sequence[Evaluated]
+) -> CrossedDifference | None:
+    """The difference over seeds and images; None where queries have no results, or a side has one seed.
+
+    A side of one model that no seed made, a start, is as good as any number.
+    """
+    counts = [len(side) for side in (runs, baseline) if not side[0].untrained]
+    if min(counts, default=1) < 2:
+        return None
+    seeds = [{run.recipe.seed: run for run in side} for side in (runs, baseline)]
+    if paired := len(counts) == 2 and set(seeds[0]) == set(seeds[1]):
+        runs, baseline = list(runs), [seeds[1][run.recipe.seed] for run in runs]
+    found, reference = _by_seed(split, metric, runs), _by_seed(split, metric, baseline)
+    if found is None or reference is None:
+        return None
+    return crossed_interval(found[0], reference[0], found[1], paired=paired)
+
+
+def _by_seed(
     split: str, metric: str, runs: Sequence[Evaluated]
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Each query's result, averaged over runs, and its image; None where a run has kept none."""
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Each run's result of each query [S, N], and the query's image [N]; None where a run has kept none."""
     found = [results_of_queries(metric, run.queries.get(split, {})) for run in runs]
     known = [each for each in found if each is not None]
     if len(known) < len(runs):
-        return None, None
-    return np.mean([results for results, _ in known], axis=0), known[0][1]
+        return None
+    return np.stack([results for results, _ in known]), known[0][1]
 
 
 def _note(groups: Mapping[str, list[Evaluated]], left_out: Sequence[str]) -> str:
@@ -269,14 +309,18 @@ def _note(groups: Mapping[str, list[Evaluated]], left_out: Sequence[str]) -> str
     )
     lines = [f"{counts}; ± is the standard deviation over seeds."]
     if len(groups) > 1:
+        trained = [len(runs) for runs in groups.values() if not runs[0].untrained]
+        if min(trained, default=1) > 1:
+            method = "over seeds and images together"
+        else:
+            method = f"over images, by paired bootstrap ({RESAMPLES:,} resamples), where a side has one seed"
+            method = method if max(trained, default=1) == 1 else f"over seeds and images together, or {method}"
         lines.append(
-            f"[..] is the 95 % interval of the difference: paired bootstrap over images, {RESAMPLES:,} "
-            "resamples, captions of an image together, seeds averaged. Within noise: it holds zero."
+            f"[..] is the 95 % interval of the difference: {method}; captions of an image move together. "
+            "Within noise: it holds zero."
         )
-        if min(map(len, groups.values())) < 3:
-            lines.append(
-                "It does not cover the luck of the seed: a claim wants three seeds or more on either side."
-            )
+        if min(trained, default=1) < 3:
+            lines.append("A claim wants three seeds or more on either side.")
     if left_out:
         lines.append(f"Not in every run, so left out: {', '.join(left_out)}.")
     return "\n".join(lines)

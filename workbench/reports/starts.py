@@ -13,6 +13,7 @@ from workbench.models.dual_encoder import DualEncoder
 from workbench.models.interpolate import interpolate
 from workbench.models.loading import load_dual_encoder
 from workbench.recipe import Recipe
+from workbench.reports.compare import START
 from workbench.training.run import Run
 
 Key = tuple[str, str]
@@ -47,7 +48,7 @@ def evaluated_start(run: Run, folder: Path) -> Run:
     settings = recipe.model_dump(mode="json")
     start = {name: settings["student"][name] for name in ("model", "pretrained", "initial_weights")}
     key = [start, settings["data"], settings["evaluation"]]
-    return _evaluated(run, "start", folder / f"start-{sha256_of_json(key)[:8]}", lambda: start_model(run))
+    return _evaluated(run, START, folder / f"start-{sha256_of_json(key)[:8]}", lambda: start_model(run))
 
 
 def evaluated_between(run: Run, alpha: float, folder: Path) -> Run:

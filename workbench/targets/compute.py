@@ -20,6 +20,7 @@ from workbench.targets.filling import Column, Progress, fill
 from workbench.targets.store import TargetStore, store_folder
 
 LINE_EVERY = 20.0  # seconds between two progress lines
+LENGTH_GROUPS = 4  # parts of a batch of captions, from the shortest to the longest
 
 
 class Teacher:
@@ -85,12 +86,19 @@ def compute_targets(
             ]
             if ready:
                 good = np.fromiter(pictures, dtype=np.int64) - rows.start
-                values[view, good] = _unit(model.encode_image(torch.stack(ready).to(device)))
+                values[view, good] = _unit(model.embed_images(torch.stack(ready)))
         return values, bad
 
     @torch.no_grad()
     def texts(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
-        return _unit(model.encode_text(model.tokenize(captions[rows]).to(device))), {}
+        part = captions[rows]
+        values = np.empty((len(part), teacher.dim), dtype=np.float32)
+        # Captions of one length together: towers that cut padding off then have little of it.
+        by_length = np.argsort([len(caption) for caption in part], kind="stable")
+        for places in np.array_split(by_length, min(LENGTH_GROUPS, len(part))):
+            tokens = model.tokenize([part[place] for place in places])
+            values[places] = _unit(model.encode_text(tokens.to(device)))
+        return values, {}
 
     fingerprint: dict[str, Any] = {
         "teacher": teacher.fingerprint,

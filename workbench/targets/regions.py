@@ -161,7 +161,7 @@ def region_targets(
                     crops.append(model.transform(picture, _crop(stored[row - rows.start, place, _BOX])))
                     owners.append((row - rows.start, place))
             for (row, place), vector in zip(
-                owners, _in_portions(model.encode_image, crops, batch, device), strict=True
+                owners, _in_portions(model.embed_images, crops, batch, device), strict=True
             ):
                 values[row, place] = vector
         for row in bad:

@@ -49,7 +49,7 @@ def decoded_pairs(
         return pairs
     fingerprint: dict[str, Any] = {
         "ids": sha256_of_json(pairs.ids),
-        "files": sha256_of_json(_states(pairs.files)),
+        "files": sha256_of_json(file_states(pairs.files)),
         "pixels": size,
         "max_pixels": recipe.data.max_pixels,
         "format": FORMAT,
@@ -127,7 +127,7 @@ class DecodedReader:
         return ImageTransform(own, resize_mode="squash")(picture)
 
 
-def _states(files: Iterable[str]) -> list[tuple[int, int] | None]:
+def file_states(files: Iterable[str]) -> list[tuple[int, int] | None]:
     """Size and time of last change of every file; None for one that is not there."""
     found: list[tuple[int, int] | None] = []
     for file in files:

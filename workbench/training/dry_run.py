@@ -22,7 +22,7 @@ from workbench.models.tokens import caption_tokens, patch_tokens
 from workbench.models.trainable import set_trainable, trainable_parameters
 from workbench.objectives import Mixture, contrastive_loss
 from workbench.recipe import Recipe
-from workbench.sections import Model
+from workbench.sections import Model, Student
 from workbench.targets.cross_modal import new_teacher
 from workbench.training.inputs import check_micro_batch
 from workbench.training.optimisation import Inputs, Learner, Targets, backward
@@ -181,7 +181,10 @@ def _detector(recipe: Recipe, pictures: list[Tensor]) -> list[Row]:
 def _model(settings: Model, part: str) -> DualEncoder:
     logging.disable(logging.WARNING)  # open_clip warns that the weights are random: here they are to be
     try:
-        return load_dual_encoder(settings.model, frozen=settings.frozen, setting=part)
+        freeze = isinstance(settings, Student) and settings.freeze_batch_norm
+        return load_dual_encoder(
+            settings.model, frozen=settings.frozen, freeze_batch_norm=freeze, setting=part
+        )
     finally:
         logging.disable(logging.NOTSET)
 

@@ -37,6 +37,8 @@ class View:
         self.transform = student.transform
 
     def __call__(self, image: Tensor, epoch: int, row: int) -> Tensor:
+        if image.is_floating_point():
+            return image  # the maps of frozen layers, which saw the whole picture
         # With K cached views the student sees, in turn, the very crops that the teacher saw.
         return self.transform(
             image, random_crop(self.seed, epoch % self.views if self.views else epoch, row, self.scale)

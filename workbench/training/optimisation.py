@@ -16,7 +16,7 @@ from workbench.objectives import Mixture
 
 
 class Inputs(NamedTuple):
-    """What a learner is given of a batch: uint8 pictures, tokens, the patches that a masked one keeps, and
+    """What a learner is given of a batch: uint8 pictures (or the maps of frozen layers), tokens, the patches that a masked one keeps, and
     embeddings of the captions where these are known (of a text tower that stays as it is)."""
 
     images: Tensor
@@ -67,7 +67,8 @@ class Learner(nn.Module):
     def forward(
         self, images: Tensor, tokens: Tensor, kept: Tensor | None = None, text: Tensor | None = None
     ) -> Outputs:
-        image = self.student.encode_image(images)
+        encode = self.student.encode_maps if images.is_floating_point() else self.student.encode_image
+        image = encode(images)
         if text is None:
             text = self.student.encode_text(tokens)
         masked = None

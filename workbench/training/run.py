@@ -182,6 +182,7 @@ class Run:
             recipe.student.model,
             recipe.student.pretrained,
             frozen=recipe.student.frozen,
+            freeze_batch_norm=recipe.student.freeze_batch_norm,
             without_weights=True,
             setting="student",
             allow_download=recipe.allow_download,

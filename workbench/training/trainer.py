@@ -26,6 +26,7 @@ from workbench.targets.knowledge import knowledge_targets
 from workbench.training import checkpoint
 from workbench.training.decoded import decoded_pairs
 from workbench.training.failures import MemoryShortage, is_out_of_memory, largest_fitting, save_replay
+from workbench.training.frozen_maps import mapped_pairs
 from workbench.training.inputs import Lookup, View, check_failures, check_micro_batch, step_seed
 from workbench.training.interrupt import StopRequest, stop_on_signal
 from workbench.training.journal import Journal
@@ -79,6 +80,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
             recipe.student.pretrained,
             initial_weights=recipe.student.initial_weights,
             frozen=recipe.student.frozen,
+            freeze_batch_norm=recipe.student.freeze_batch_norm,
             allow_download=recipe.allow_download,
             setting="student",
         )
@@ -108,6 +110,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
             concepts=knowledge.clusters if knowledge else None,
             chunk=recipe.training.loss_chunk,
             direction_weights=recipe.training.direction_weights,
+            temperature=recipe.training.distillation_temperature,
         )
         scale = teacher.scale if teacher else None
         text_is_known = bool(
@@ -119,6 +122,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         del teacher  # its targets stay, its weights need not
         check_micro_batch(recipe, student)
         pairs = decoded_pairs(recipe, pairs, rank=rank, world=world)
+        pairs = mapped_pairs(recipe, pairs, student, device=accelerator.device, rank=rank, world=world)
 
         # ---- optimiser and length
         learner = Learner(student, mixture, recipe.training.scale)

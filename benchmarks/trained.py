@@ -1,0 +1,59 @@
+"""Runs of the ablations: trained and evaluated once, whichever tables they stand in, by several processes."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import workbench
+from workbench.evaluation.suites import evaluate
+
+
+def arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """What every script of this kind takes."""
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes of one thread that share the runs"
+    )
+    parser.add_argument("--share", type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+def shared(recipes: Sequence[workbench.Recipe], chosen: argparse.Namespace) -> list[workbench.Run]:
+    """The finished, evaluated runs of `recipes`, made by `--workers` processes where they are not there yet.
+
+    A worker process ends here. Runs are found by their settings and not by their names, so that tables share
+    what they have in common.
+    """
+    if chosen.share is not None:
+        for recipe in recipes[chosen.share :: chosen.workers]:
+            trained(recipe, chosen.runs)
+        raise SystemExit
+    if chosen.workers > 1:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        workers = [
+            subprocess.Popen([sys.executable, *sys.argv, "--share", str(share)], env=environment)
+            for share in range(chosen.workers)
+        ]
+        if any([worker.wait() for worker in workers]):
+            raise SystemExit("a share of the runs was not finished; the same command goes on")
+    return [trained(recipe, chosen.runs) for recipe in recipes]
+
+
+def trained(recipe: workbench.Recipe, folder: Path) -> workbench.Run:
+    """The run of one recipe, evaluated with all its suites."""
+    run = workbench.train(recipe, folder / f"seed{recipe.seed}-{recipe.fingerprint[:12]}")
+    if run.status["state"] != "finished":
+        raise SystemExit(f"{run.path} was interrupted; the same command goes on")
+    marks = {suite: run.path / f".evaluated-{suite}" for suite in recipe.evaluation.suites}
+    missing = [suite for suite, mark in marks.items() if not mark.is_file()]
+    if missing:
+        suites = recipe.evaluation.model_copy(update={"suites": tuple(missing)})
+        evaluate(run.model(), recipe.model_copy(update={"evaluation": suites}), run.path / "evaluation")
+        for suite in missing:
+            marks[suite].touch()
+    return run

@@ -1,0 +1,61 @@
+"""An image tower's frozen first layers: what they make of pictures, and the tower without them."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.errors import SettingError
+
+if TYPE_CHECKING:
+    from workbench.models.dual_encoder import DualEncoder
+
+SETTING = "student.cache_frozen"
+
+
+def frozen_layers(model: "DualEncoder") -> list[nn.Module]:
+    """The modules of the image tower that the recipe's `student.frozen` names."""
+    modules = dict(model.clip.named_modules())
+    return [modules[name] for name in model.frozen if name.startswith("visual.")]
+
+
+@contextlib.contextmanager
+def without_frozen_layers(model: "DualEncoder") -> Iterator[None]:
+    """The tower takes what its frozen layers would give, in place of pictures."""
+    layers: list[Any] = frozen_layers(model)
+    for layer in layers:
+        layer.forward = _unchanged
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+@torch.no_grad()
+def frozen_maps(model: "DualEncoder", images: Tensor) -> Tensor:
+    """The last frozen layer's feature maps [batch, channels, height, width] of uint8 pictures."""
+    maps: list[Tensor] = []
+    hooks = [
+        layer.register_forward_hook(lambda _, given, output: maps.append(output))
+        for layer in frozen_layers(model)
+    ]
+    try:
+        embedded = model.encode_image(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    shapes = {tuple(each.shape[1:]) for each in maps[-1:]}
+    if maps and maps[-1].ndim == 4 and maps[-1].is_floating_point():
+        with without_frozen_layers(model):
+            again = model.clip.encode_image(maps[-1])
+        if torch.allclose(again, embedded, rtol=1e-3, atol=1e-5):
+            return maps[-1]
+    problem = f"the frozen modules are not its first layers, one after the other (they end in {shapes})"
+    raise SettingError(SETTING, True, problem, "false, or freeze the first layers only")
+
+
+def _unchanged(maps: Tensor) -> Tensor:
+    return maps

@@ -1,0 +1,35 @@
+"""The demo student's image tower: the first fourteen layers of MobileNetV2, as a timm model.
+
+ImageNet's MobileNetV2 has a stride of 32, at which the small things of a 64 px picture are gone; cut off at
+stride 16 it keeps them, and half a million weights that know what things look like. Importing this module is
+what `open_clip.create_model` needs to build the tower.
+"""
+
+from typing import Any
+
+from timm.models import generate_default_cfgs, register_model
+from timm.models.efficientnet import EfficientNet
+from torch import nn
+
+NAME = "mobilenetv2_stem"
+STAGES = 5  # of seven; the fifth ends at stride 16 with 96 channels
+GRID = 2  # places a side that the last map is averaged to, so that left, right, top and bottom stay apart
+
+default_cfgs = generate_default_cfgs({NAME: {"input_size": (3, 64, 64), "pool_size": (1, 1), "num_classes": 0}})
+
+
+@register_model
+def mobilenetv2_stem(pretrained: bool = False, **kwargs: Any) -> EfficientNet:
+    """MobileNetV2 up to stride 16, its last map averaged to 2 x 2 places: features [batch, 384]."""
+    from timm import create_model
+
+    model: Any = create_model("mobilenetv2_100", **kwargs)
+    model.default_cfg = model.pretrained_cfg = default_cfgs
+    model.blocks = model.blocks[:STAGES]
+    model.feature_info = [stage for stage in model.feature_info if stage["stage"] <= STAGES]
+    # Places become channels, so that what follows takes the map for a single vector.
+    model.conv_head = nn.Sequential(nn.AdaptiveAvgPool2d(GRID), nn.PixelUnshuffle(GRID))
+    model.bn2 = nn.Identity()
+    model.num_features = model.head_hidden_size = 96 * GRID**2
+    model.reset_classifier(0)
+    return model

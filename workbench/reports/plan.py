@@ -1,0 +1,64 @@
+"""How large an experiment has to be: seeds and pictures for an effect, from runs that are there."""
+
+from collections.abc import Sequence
+
+from workbench.errors import SettingError
+from workbench.evaluation.power import Variation, pictures_needed, seeds_needed
+from workbench.figures.style import is_share, metric_label
+from workbench.reports.compare import RunLike, compare, difference_by_seed
+
+SEEDS = (3, 5, 10, 20)
+
+
+def plan(
+    runs: Sequence[RunLike],
+    effect: float,
+    *,
+    metric: str = "text_to_image_r1",
+    split: str | None = None,
+) -> str:
+    """Says how many seeds a difference needs on as many pictures as now, and how many pictures with few seeds.
+
+    `runs`: two seeds or more of each of two recipes, evaluated alike. `effect`: the difference that 80 % of
+    experiments should tell from zero, in points of a share, else in the metric's unit. Raises SettingError
+    for runs that do not say what seeds vary by.
+    """
+    if not effect > 0:
+        raise SettingError("--detect", effect, "there is no difference to see", "Above 0, e.g. 1.0.")
+    comparison = compare(runs)
+    groups = list(comparison.groups.values())
+    known = list(comparison.table.index)
+    split = split or known[0][0]
+    if (split, metric) not in known:
+        metrics = ", ".join(name for part, name in known if part == split)
+        raise SettingError("--metric", f"{split} {metric}", "it was not measured", f"One of: {metrics}.")
+    found = difference_by_seed(split, metric, groups[1], groups[0]) if len(groups) == 2 else None
+    if found is None:
+        counted = {name: len(members) for name, members in comparison.groups.items()}
+        problem = "two recipes of two seeds or more tell what seeds vary by"
+        raise SettingError("runs", counted, problem, "E.g. three seeds alone and three distilled.")
+    unit = 100.0 if is_share(metric) else 1.0
+    seeds = min(map(len, groups))
+    variation = Variation.of(found.components, seeds, found.n)
+    wanted = effect / unit
+    lines = [
+        f"{metric_label(metric)} on {split}: a difference of {effect:g}, seen in 80 % of experiments by a "
+        "95 % interval",
+        f"these runs ({seeds} seeds, {found.n:,} pictures) see {unit * variation.detectable(seeds, found.n):.1f}",
+        "",
+    ]
+    for factor in (1, 2, 4):
+        pictures = factor * found.n
+        needed = seeds_needed(wanted, pictures, variation)
+        lines.append(f"  {pictures:>9,} pictures: {_count(needed, 'seeds')}")
+    lines.append("")
+    for count in SEEDS:
+        needed = pictures_needed(wanted, count, variation)
+        lines.append(f"  {count:>9} seeds:    {_count(needed, 'pictures')}")
+    spread = unit * variation.seeds**0.5
+    lines += ["", f"The difference's own standard deviation between seeds, pictures apart: {spread:.1f}."]
+    return "\n".join(lines)
+
+
+def _count(needed: int | None, unit: str) -> str:
+    return f"{needed:,} {unit}" if needed is not None else f"no number of {unit} is enough"
