@@ -11,7 +11,6 @@ on_top.md, what each system adds to the others. Hours on two CPU cores; stop and
 import argparse
 import itertools
 import json
-from pathlib import Path
 
 from trained import arguments, shared
 

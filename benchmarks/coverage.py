@@ -2,9 +2,9 @@
 
     python benchmarks/coverage.py [--trials 2000] [--out benchmarks/results]
 
-Every query is a hit or a miss, by how good its seed, how hard its picture and its caption, and how much a recipe
-likes the picture; both recipes have the same expectation. Counts how often each interval holds zero, and how wide
-it is on the average: a bootstrap over pictures with seeds averaged, a bootstrap of seeds and pictures, Student's t
+Every query is a hit or a miss, by how good its seed, how hard its picture and caption, and how much a recipe
+likes the picture; both recipes have the same expectation. Counts how often each interval holds zero, and
+how wide it is: a bootstrap over pictures with seeds averaged, one of seeds and pictures, Student's t
 over seeds, and `crossed_interval`. Writes coverage.json and coverage.md. Some ten minutes on a core.
 """
 

@@ -1,22 +1,17 @@
 """Does DCLIP work, and what of it? The whole chain against its controls and baselines.
 
-    python benchmarks/dclip.py [--seeds 0 1 2] [--control-seeds 0] [--only ROW ...]
-                               [--runs runs] [--out benchmarks/results]
+    python benchmarks/dclip.py [--seeds 0 1 2] [--runs runs] [--out benchmarks/results] [--workers CORES]
 
 On the embedded dataset: finds regions, trains cross-modal teachers and students, evaluates them beside the
-start that they share, and writes dclip.json, .md (the README's table) and the runs' .html report. Two
-processes share the work, since models this small leave a second core idle; `--only` trains some rows and
-writes nothing, which is what each of them does. Stop and start it as you like.
+start that they share, and writes dclip.json, .md (the README's table) and the runs' .html report. Stop and
+start it as you like.
 """
 
 import argparse
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 from ablation import markdown
+from trained import arguments, shared
 
 import workbench
 from workbench.files import atomic_write, write_json
@@ -24,13 +19,11 @@ from workbench.reports.html import write_report
 from workbench.reports.starts import evaluated_between, evaluated_start
 
 FINE_TUNING = "fine-tuning"
-MAIN = {  # row: (recipe, settings)
+ROWS: dict[str, tuple[str, dict[str, object]]] = {
     "no teacher": ("dclip_no_teacher_demo", {}),
     "null teacher": ("dclip_null_teacher_demo", {}),
     "DCLIP": ("dclip_demo", {}),
     "DCLIP, leak-free": ("dclip_leak_free_demo", {}),
-}
-CONTROLS = {
     FINE_TUNING: ("fine_tuning_demo", {}),
     "text only": ("dclip_text_only_demo", {}),
     "shuffled regions": ("dclip_shuffled_regions_demo", {}),
@@ -42,13 +35,6 @@ CONTROLS = {
     "teacher of 1 epoch": ("dclip_demo", {"cross_modal.epoch": 1}),
     "teacher of 6 epochs": ("dclip_demo", {"cross_modal.epoch": 6}),
 }
-# Rows that share a cross-modal teacher stay together: one process trains it.
-SHARES = (
-    ("no teacher", "null teacher", "DCLIP", "teacher of 1 epoch", "teacher of 6 epochs", "preservation 0.3",
-     "image to text favoured"),
-    ("DCLIP, leak-free", "text only", "shuffled regions", "no regions", "mean in attention's place",
-     "no interaction", FINE_TUNING),
-)  # fmt: skip
 ALPHAS = (0.25, 0.5, 0.75)  # of WiSE-FT, from the start to the first seed of fine-tuning
 COLUMNS = {
     ("test", "text_to_image_r1"): "text to image R@1",
@@ -64,27 +50,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--control-seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--only", nargs="+", metavar="ROW", choices=[*MAIN, *CONTROLS])
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    chosen = parser.parse_args()
+    chosen = arguments(parser).parse_args()
 
-    if not chosen.only:
-        share_the_work()
-    seeds = dict.fromkeys(MAIN, chosen.seeds) | dict.fromkeys(CONTROLS, chosen.control_seeds)
-    runs = {
-        row: [trained(row, *settings, seed, chosen.runs) for seed in seeds[row]]
-        for row, settings in (MAIN | CONTROLS).items()
-        if not chosen.only or row in chosen.only
-    }
-    if chosen.only:
-        return
+    wanted = [
+        (row, workbench.Recipe.load(name, {**settings, "seed": seed}))
+        for row, (name, settings) in ROWS.items()
+        for seed in chosen.seeds
+    ]
+    made = shared([recipe for _, recipe in wanted], chosen)
+    runs: dict[str, list[workbench.Run]] = {row: [] for row in ROWS}
+    for (row, _), run in zip(wanted, made, strict=True):
+        runs[row].append(run)
     trained_runs = [run for group in runs.values() for run in group]
     between = [evaluated_between(runs[FINE_TUNING][0], alpha, chosen.runs) for alpha in ALPHAS]
     everything = [evaluated_start(trained_runs[0], chosen.runs), *trained_runs, *between]
-    comparison = workbench.compare(everything)
+    rows = [row for row, group in runs.items() for _ in group]
+    names = ["start", *rows, *(f"WiSE-FT, {alpha:g} of {FINE_TUNING}" for alpha in ALPHAS)]
+    comparison = workbench.compare(everything, names=names)
     chosen.out.mkdir(parents=True, exist_ok=True)
     written = json.loads(comparison.to_json())
     counts = {row: len(group) for row, group in runs.items()}
@@ -94,27 +76,6 @@ def main() -> None:
         stream.write(markdown(comparison.table, list(comparison.groups), COLUMNS))
     print(comparison)
     print(write_report(everything, chosen.runs / "dclip.html"))
-
-
-def share_the_work() -> None:
-    """Train every row, each share in a process of its own."""
-    threads = max(1, (os.cpu_count() or 1) // len(SHARES))
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, *sys.argv, "--only"]
-    workers = [subprocess.Popen([*command, *share], env=environment) for share in SHARES]
-    if any([worker.wait() for worker in workers]):
-        raise SystemExit("a share of the work was not finished; the same command goes on")
-
-
-def trained(row: str, name: str, settings: dict[str, object], seed: int, folder: Path) -> workbench.Run:
-    """The evaluated run of a row and seed, trained where it is not there."""
-    recipe = workbench.Recipe.load(name, {**settings, "name": row, "seed": seed})
-    run = workbench.train(recipe, folder / f"{name}-seed{seed}-{recipe.fingerprint[:8]}")
-    if run.status["state"] != "finished":
-        raise SystemExit(f"{run.path} was interrupted; the same command goes on")
-    if not (run.path / "evaluation").is_dir():
-        run.evaluate()
-    return run
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Does distillation help? The demo student alone and distilled, three seeds each, on every held-out split.
 
     python benchmarks/distillation_gain.py [--seeds 0 1 2] [--runs runs] [--out benchmarks/results]
+                                           [--workers CORES]
 
 Trains six runs (or finds them trained), evaluates them and the teacher, and writes distillation_gain.json,
-.md (the README's table) and .html (the report). About half an hour on two CPU cores; stop and start it as you
-like.
+.md (the README's table), .png (its picture) and .html (the report). A quarter of an hour on two CPU cores;
+stop and start it as you like.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from trained import arguments, shared
 
 import workbench
 from workbench.evaluation.suites import evaluate
@@ -26,6 +29,7 @@ SHOWN = {  # metric -> the README's words
     "zero_shot_names_top1": "name of the object, top-1",
     "zero_shot_categories_top1": "its category, top-1",
     "swap_accuracy": "swapped relation (chance 50)",
+    "search_precision_at_6": "search, precision at 6",
 }
 
 
@@ -33,32 +37,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    arguments = parser.parse_args()
+    chosen = arguments(parser).parse_args()
 
-    runs = []
-    for recipe_name in RECIPES:
-        for seed in arguments.seeds:
-            recipe = workbench.Recipe.load(recipe_name, {"seed": seed})
-            run = workbench.train(
-                recipe, arguments.runs / f"{recipe_name}-seed{seed}-{recipe.fingerprint[:8]}"
-            )
-            if not (run.path / "evaluation").is_dir():
-                run.evaluate()
-            runs.append(run)
-    teacher = _teacher_scores(arguments.runs / "teacher")
-    comparison = workbench.compare(runs)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    write_json(
-        arguments.out / "distillation_gain.json", {"teacher": teacher, **_parsed(comparison.to_json())}
-    )
-    with atomic_write(arguments.out / "distillation_gain.md", "w") as stream:
+    recipes = [workbench.Recipe.load(name, {"seed": seed}) for name in RECIPES for seed in chosen.seeds]
+    runs = shared(recipes, chosen)
+    teacher = _teacher_scores(chosen.runs / "teacher")
+    comparison = workbench.compare(runs, names=[recipe.name for recipe in recipes])
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    write_json(chosen.out / "distillation_gain.json", {"teacher": teacher, **_parsed(comparison.to_json())})
+    with atomic_write(chosen.out / "distillation_gain.md", "w") as stream:
         stream.write(markdown(comparison.table, teacher))
-    draw(comparison.figure, arguments.out / "distillation_gain.png")
+    draw(comparison.figure, chosen.out / "distillation_gain.png")
     print(comparison)
-    print(write_report(runs, arguments.runs / "distillation_gain.html"))
+    print(write_report(runs, chosen.runs / "distillation_gain.html"))
 
 
 def _teacher_scores(folder: Path) -> dict[str, dict[str, float]]:

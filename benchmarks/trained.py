@@ -7,8 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 import workbench
 from workbench.evaluation.suites import evaluate
+from workbench.training.teacher import bare, teacher_run
 
 
 def arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -46,7 +49,12 @@ def shared(recipes: Sequence[workbench.Recipe], chosen: argparse.Namespace) -> l
 
 def trained(recipe: workbench.Recipe, folder: Path) -> workbench.Run:
     """The run of one recipe, evaluated with all its suites."""
-    run = workbench.train(recipe, folder / f"seed{recipe.seed}-{recipe.fingerprint[:12]}")
+    place = folder / f"seed{recipe.seed}-{recipe.fingerprint[:12]}"
+    if recipe.objectives.cross_modal and recipe.cross_modal.control != "null":
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".teacher-{bare(recipe).fingerprint[:12]}.lock"):
+            teacher_run(recipe, place)  # one process trains it, the others find it
+    run = workbench.train(recipe, place)
     if run.status["state"] != "finished":
         raise SystemExit(f"{run.path} was interrupted; the same command goes on")
     marks = {suite: run.path / f".evaluated-{suite}" for suite in recipe.evaluation.suites}

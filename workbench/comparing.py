@@ -89,7 +89,7 @@ def plan(
     metric: Annotated[str, typer.Option(help="A metric of the runs' evaluation.")] = "text_to_image_r1",
     split: Annotated[str, typer.Option(help="The split it is measured on [the first].")] = "",
 ) -> None:
-    """Print how many seeds and pictures a difference needs, from what several seeds of two recipes vary by."""
+    """Print how many seeds and pictures a difference needs, from seeds of two recipes that are there."""
     from workbench.reports.plan import plan as planned
 
     print(planned(runs, detect, metric=metric, split=split or None))

@@ -26,7 +26,10 @@ def export(
 
     if private and not push:
         raise SettingError("--private", True, "nothing is uploaded", "Give --push ORG/NAME too.")
-    print(f"local-dir:{workbench.Run(run).export(folder)}")
+    place = workbench.Run(run).export(folder)
+    print(f"local-dir:{place}")
+    if (place / "image_tower.pt2").is_file():
+        print("open_clip needs `import workbench.models.mobilenet_stem`; the .pt2 files need torch alone")
     if push:
         from workbench.training.export import push as upload
 

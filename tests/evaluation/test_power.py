@@ -25,9 +25,7 @@ def test_four_of_five_experiments_see_the_detectable_effect():
     random = np.random.default_rng(0)
     effect = VARIATION.detectable(5, 400)
     nothing = np.zeros((5, 400))
-    seen = [
-        crossed_interval(differences(5, 400, random, effect), nothing).low > 0 for _ in range(400)
-    ]
+    seen = [crossed_interval(differences(5, 400, random, effect), nothing).low > 0 for _ in range(400)]
     assert np.mean(seen) == pytest.approx(0.8, abs=0.06)
 
 

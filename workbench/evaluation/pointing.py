@@ -1,4 +1,4 @@
-"""Does a word look at its thing? Where a cross-modal teacher's attention points, on pictures with known boxes."""
+"""Does a word look at its thing? Where a cross-modal teacher's attention points, boxes being known."""
 
 from typing import NamedTuple
 
@@ -18,9 +18,9 @@ class Pointing(NamedTuple):
     measured by.
 
     Over the objects named in captions of pictures with two regions or more. `chance` is a region drawn at
-    random, `by_weight` the region of the largest weight for every word (confidence and area alone), `covered` the
-    share of objects that have a region: no attention can do better. `correct` [M] and `image` [M] are the
-    single results.
+    random, `by_weight` the region of the largest weight for every word (confidence and area alone),
+    `covered` the share of objects that have a region: no attention can do better. `correct` [M] and
+    `image` [M] are the single results.
     """
 
     accuracy: float
@@ -42,8 +42,8 @@ def pointing_accuracy(
     """Where the words of objects point, over `captions` of pairs that know their `objects` and `boxes`.
 
     A word's attention is its mean over heads and over the pieces of the object's name; of several regions
-    with the same, none is chosen. `model` is the frozen tower whose words they are. None where no object of the
-    pairs can be judged.
+    with the same, none is chosen. `model` is the frozen tower whose words they are. None where no object of
+    the pairs can be judged.
     """
     pairs = inputs.pairs
     if not {"objects", "boxes"} <= set(pairs.table.column_names):

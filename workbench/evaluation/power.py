@@ -12,7 +12,7 @@ MOST = 1000  # seeds; beyond them an effect counts as out of reach
 
 @dataclass(frozen=True)
 class Variation:
-    """Variances of a difference, of one seed on one picture: between seeds, between pictures, and the rest."""
+    """Variances of a difference, of one seed on one picture: between seeds, between pictures, the rest."""
 
     seeds: float
     pictures: float

@@ -10,7 +10,7 @@ from torch import Tensor
 from workbench.data.concepts import article, concepts
 from workbench.data.decode import decode_image
 from workbench.data.pairs import Pairs
-from workbench.evaluation.encode import Embedded, encode_images, encode_texts
+from workbench.evaluation.encode import encode_images, encode_texts
 from workbench.models.dual_encoder import DualEncoder
 
 Hit = tuple[int, float]  # row of the picture, cosine similarity
@@ -63,19 +63,26 @@ def word_scores(image: Tensor, text: Tensor, average: Tensor) -> Tensor:
 
 
 def search_precision(
-    model: DualEncoder, pairs: Pairs, embedded: Embedded, things: int = THINGS, best: int = BEST
+    model: DualEncoder,
+    pairs: Pairs,
+    image: Tensor,
+    rows: np.ndarray,
+    things: int = THINGS,
+    best: int = BEST,
 ) -> tuple[np.ndarray, list[str]]:
     """For each of the `things` most frequent objects of scenes, the share of the `best` pictures found by "a
-    THING" that show it; with their names. Empty where fewer are shown by twice as many pictures as are
-    found, so that chance leaves something to miss.
+    THING" that show it; with their names.
+
+    `image` [I, D] are the unit embeddings of the pictures in `rows` [I] of `pairs`. Empty where fewer things
+    are shown by twice as many pictures as are found, so that chance leaves something to miss.
     """
-    objects = [pairs.table["objects"][int(row)].as_py() for row in embedded.rows]
+    objects = [pairs.table["objects"][int(row)].as_py() for row in rows]
     counts = Counter(name for names in objects for name in set(names))
     names = sorted(counts, key=lambda name: (-counts[name], name))[:things]
     if len(names) < things or counts[names[-1]] < 2 * best:
         return np.empty(0), []
     phrases = {concept.name: concept.phrase for concept in concepts()}
     text = encode_texts(model, [phrases[name] for name in names])
-    found = word_scores(embedded.image, text, average_query(model)).topk(best).indices
+    found = word_scores(image, text, average_query(model)).topk(best).indices
     shown = [[name in objects[int(at)] for at in row] for name, row in zip(names, found, strict=True)]
     return np.mean(shown, axis=1), names

@@ -134,7 +134,7 @@ def evaluate_embedded(
     if "composition" in suites and "swapped_caption" in pairs.table.column_names:
         _composition(model, pairs, embedded, scores, queries)
     if "search" in suites and "objects" in pairs.table.column_names:
-        precision, names = search_precision(model, pairs, embedded)
+        precision, names = search_precision(model, pairs, embedded.image, embedded.rows)
         if names:
             scores[f"search_precision_at_{BEST}"] = float(precision.mean())
             key = f"search_precision_at_{BEST}"

@@ -144,5 +144,5 @@ def metric_label(metric: str) -> str:
 
 def is_share(metric: str) -> bool:
     """Whether a metric lies in [0, 1] and is written in per cent."""
-    kinds = r"r\d+|top\d+|accuracy|mrr|map|mean_per_class|harmonic_mean|chance|f1|match"
+    kinds = r"r\d+|top\d+|precision_at_\d+|accuracy|mrr|map|mean_per_class|harmonic_mean|chance|f1|match"
     return re.search(f"_({kinds})$", metric) is not None

@@ -21,7 +21,7 @@ from workbench.models.transform import ImageTransform, normalised
 CONFIG_NAME = "open_clip_config.json"
 WEIGHTS_NAME = "open_clip_model.safetensors"
 MAX_SCALE = 100.0
-CPU_PORTION = 32  # pictures that a processor embeds together: the maps of more leave its caches, at half the speed
+CPU_PORTION = 32  # pictures that a processor embeds together: the maps of more leave its caches
 
 
 class DualEncoder(nn.Module):
@@ -30,8 +30,9 @@ class DualEncoder(nn.Module):
 
     `clip` is the plain open_clip module, `config` its open_clip configuration, `transform` and `tokenize`
     make its inputs. `frozen` names modules of `clip` that neither learn nor update batch statistics; neither
-    do others of which no parameter learns. `fixed` names the parameters of the former, and those that the
-    architecture does not let learn (positions made of sines).
+    do others of which no parameter learns; with `freeze_batch_norm` no BatchNorm updates its statistics.
+    `fixed` names the parameters that are frozen, and those that the architecture does not let learn
+    (positions made of sines).
     """
 
     clip: Any  # open_clip's classes share no base that says what they can

@@ -40,9 +40,9 @@ def load_dual_encoder(
     (`local-dir:PATH` or the path itself), a JSON file in open_clip's format, or `hf-hub:ORG/NAME`.
     `pretrained`: one of open_clip's tags, a weights file, or shipped weights (`demo_teacher`); None leaves
     the weights random, or those in the folder. `initial_weights` copies packaged tower weights into modules
-    (`{"visual.trunk": "mobilenet_v2"}`). `frozen`, `freeze_batch_norm`: see DualEncoder. `without_weights`: random ones, but activation and preprocessing as
-    the tag has them. Raises SettingError, naming `setting`, when something is missing; downloads only where
-    `allow_download`.
+    (`{"visual.trunk": "mobilenet_v2"}`). `frozen`, `freeze_batch_norm`: see DualEncoder. `without_weights`:
+    random ones, but activation and preprocessing as the tag has them. Raises SettingError, naming `setting`,
+    when something is missing; downloads only where `allow_download`.
     """
     import open_clip
 

@@ -15,7 +15,9 @@ NAME = "mobilenetv2_stem"
 STAGES = 5  # of seven; the fifth ends at stride 16 with 96 channels
 GRID = 2  # places a side that the last map is averaged to, so that left, right, top and bottom stay apart
 
-default_cfgs = generate_default_cfgs({NAME: {"input_size": (3, 64, 64), "pool_size": (1, 1), "num_classes": 0}})
+default_cfgs = generate_default_cfgs(
+    {NAME: {"input_size": (3, 64, 64), "pool_size": (1, 1), "num_classes": 0}}
+)
 
 
 @register_model

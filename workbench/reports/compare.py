@@ -310,11 +310,10 @@ def _note(groups: Mapping[str, list[Evaluated]], left_out: Sequence[str]) -> str
     lines = [f"{counts}; ± is the standard deviation over seeds."]
     if len(groups) > 1:
         trained = [len(runs) for runs in groups.values() if not runs[0].untrained]
-        if min(trained, default=1) > 1:
-            method = "over seeds and images together"
-        else:
-            method = f"over images, by paired bootstrap ({RESAMPLES:,} resamples), where a side has one seed"
-            method = method if max(trained, default=1) == 1 else f"over seeds and images together, or {method}"
+        both, pictures = "over seeds and images together", "over images, by paired bootstrap"
+        method = both if min(trained, default=1) > 1 else pictures
+        if min(trained, default=1) == 1 < max(trained, default=1):
+            method = f"{both}, and {pictures} where a side has one seed"
         lines.append(
             f"[..] is the 95 % interval of the difference: {method}; captions of an image move together. "
             "Within noise: it holds zero."

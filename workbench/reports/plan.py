@@ -17,7 +17,7 @@ def plan(
     metric: str = "text_to_image_r1",
     split: str | None = None,
 ) -> str:
-    """Says how many seeds a difference needs on as many pictures as now, and how many pictures with few seeds.
+    """How many seeds a difference needs on as many pictures as now, and how many pictures with few seeds.
 
     `runs`: two seeds or more of each of two recipes, evaluated alike. `effect`: the difference that 80 % of
     experiments should tell from zero, in points of a share, else in the metric's unit. Raises SettingError
@@ -44,7 +44,8 @@ def plan(
     lines = [
         f"{metric_label(metric)} on {split}: a difference of {effect:g}, seen in 80 % of experiments by a "
         "95 % interval",
-        f"these runs ({seeds} seeds, {found.n:,} pictures) see {unit * variation.detectable(seeds, found.n):.1f}",
+        f"these runs ({seeds} seeds, {found.n:,} pictures) see "
+        f"{unit * variation.detectable(seeds, found.n):.1f}",
         "",
     ]
     for factor in (1, 2, 4):

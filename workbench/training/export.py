@@ -9,6 +9,7 @@ from workbench.files import atomic_write
 from workbench.models.dual_encoder import CONFIG_NAME, WEIGHTS_NAME
 from workbench.models.loading import TOWER_CONFIG_NAME
 from workbench.training.model_card import model_card
+from workbench.training.programs import IMAGE_PROGRAM, TEXT_PROGRAM, needs_workbench, write_programs
 
 if TYPE_CHECKING:
     from workbench.training.run import Run
@@ -19,6 +20,7 @@ CARD_OF_WORKBENCH = "<!-- written by `workbench export` -->"
 FILES = (
     *(CARD, CONFIG_NAME, WEIGHTS_NAME, TOWER_CONFIG_NAME),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *(IMAGE_PROGRAM, TEXT_PROGRAM),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model"),
 )
 
@@ -26,7 +28,8 @@ FILES = (
 def export(run: "Run", folder: str | Path) -> Path:
     """Write the student of `run`, without heads of losses, and its model card; returns the folder.
 
-    `open_clip.create_model_and_transforms("local-dir:FOLDER")` and `open_clip.get_tokenizer` load it. Raises
+    `open_clip.create_model_and_transforms("local-dir:FOLDER")` and `open_clip.get_tokenizer` load it. A model
+    that open_clip cannot build alone comes as two programs of torch.export as well. Raises
     SettingError for a folder that holds a model or a README.md which is not from an export.
     """
     folder = Path(folder).expanduser().absolute()
@@ -40,6 +43,8 @@ def export(run: "Run", folder: str | Path) -> Path:
         raise SettingError("folder", str(folder), problem, "A new folder.")
     model, step = run.restored()
     model.save(folder)
+    if needs_workbench(model):
+        write_programs(model, folder)
     with atomic_write(card, "w") as stream:
         stream.write(model_card(run, model, step, f"local-dir:{folder.name}") + f"\n{CARD_OF_WORKBENCH}\n")
     return folder

@@ -14,6 +14,7 @@ from workbench.figures.style import is_share, metric_label
 from workbench.files import read_json
 from workbench.plain_yaml import write_yaml
 from workbench.recipe import Recipe
+from workbench.training.programs import needs_workbench
 
 if TYPE_CHECKING:
     from workbench.models.dual_encoder import DualEncoder
@@ -34,6 +35,17 @@ with torch.no_grad():
     print((model.logit_scale.exp() * image @ text.T).softmax(-1))
 ```
 """
+PROGRAMS = """\
+Its image tower is this package's own: `import workbench.models.mobilenet_stem` first.
+Without it, and without open_clip, `image_tower.pt2` and `text_tower.pt2` run in plain torch:
+
+```python
+import torch
+
+image_tower = torch.export.load("image_tower.pt2").module()  # uint8 pictures [B, 3, {height}, {width}]
+text_tower = torch.export.load("text_tower.pt2").module()  # token ids [B, {length}] of tokenizer.json
+```
+"""
 # Setting's value -> what its licence asks for, of what comes with the workbench.
 LICENCES = {
     "scenes": "the pictures are composed of Twemoji (© Twitter, Inc and other contributors, CC BY 4.0) and "
@@ -43,6 +55,7 @@ LICENCES = {
     "minilm": "all-MiniLM-L6-v2 is under Apache-2.0",
     "smollm2": "SmolLM2 is under Apache-2.0",
     "mobilenet_v2": "MobileNetV2's weights are torchvision's (BSD-3-Clause)",
+    "mobilenet_v2_stem": "it began with layers of torchvision's MobileNetV2 (BSD-3-Clause)",
 }
 DETECTOR = "regions were found by a detector of ultralytics, which is under AGPL-3.0"
 
@@ -71,6 +84,7 @@ def model_card(run: "Run", model: "DualEncoder", step: int, place: str) -> str:
         f"dimensions. Architecture: `{_named(recipe.student.model)}`.",
         "## How to load it",
         LOADING.format(place=place),
+        _programs(model),
         "## What it learned from",
         "\n".join(f"- {line}" for line in _training(run, recipe, step)),
         "## Results",
@@ -83,6 +97,13 @@ def model_card(run: "Run", model: "DualEncoder", step: int, place: str) -> str:
         f"```yaml\n{_without_folders(recipe)}```",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _programs(model: "DualEncoder") -> str:
+    if not needs_workbench(model):
+        return ""
+    height, width = model.transform.size
+    return PROGRAMS.format(height=height, width=width, length=model.tokenizer.context_length)
 
 
 def _towers(clip: Any) -> tuple[list[Any], list[Any]]:

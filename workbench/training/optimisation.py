@@ -16,8 +16,9 @@ from workbench.objectives import Mixture
 
 
 class Inputs(NamedTuple):
-    """What a learner is given of a batch: uint8 pictures (or the maps of frozen layers), tokens, the patches that a masked one keeps, and
-    embeddings of the captions where these are known (of a text tower that stays as it is)."""
+    """What a learner is given of a batch: uint8 pictures (or the maps of frozen layers), tokens, the patches
+    that a masked one keeps, and embeddings of the captions where these are known (of a text tower that stays
+    as it is)."""
 
     images: Tensor
     tokens: Tensor

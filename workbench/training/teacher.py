@@ -13,6 +13,7 @@ from workbench.data.loader import caption_choice, epoch_order
 from workbench.data.pairs import Pairs
 from workbench.data.sources import load_pairs
 from workbench.errors import SettingError
+from workbench.evaluation.pointing import pointing_accuracy
 from workbench.files import write_json
 from workbench.models.cross_modal import CrossModalTeacher
 from workbench.models.loading import ASSETS
@@ -73,7 +74,6 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
         usable = _usable(recipe, pairs, inputs)
         torch.manual_seed(recipe.seed)
         teacher = new_teacher(recipe, frozen.dim).to(device)
-        del frozen
 
         # ---- optimiser, length, resume
         settings = recipe.cross_modal
@@ -106,6 +106,14 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
             captions = validation.first_caption[: min(len(validation), PROBED)]
             recalls = leak_probe(teacher, held_out, captions)
             found = {f"recall_of_z_{name}": value for name, value in recalls.items()}
+            pointing = pointing_accuracy(teacher, held_out, frozen.model, captions)
+            if pointing is not None:
+                found |= {
+                    "pointing_accuracy": pointing.accuracy,
+                    "pointing_chance": pointing.chance,
+                    "pointing_by_weight": pointing.by_weight,
+                    "pointing_covered": pointing.covered,
+                }
             with torch.no_grad():
                 loss = float(_loss(recipe, teacher.eval(), held_out, captions[:batch], captions[:batch]))
             journal.record("validation", step, epoch=step / steps_per_epoch, loss=loss, **found)

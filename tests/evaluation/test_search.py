@@ -1,0 +1,75 @@
+"""Searching pictures by words: what is special to the words counts, and precision is of what is shown."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from workbench.data.pairs import Pairs
+from workbench.data.scenes import scenes
+from workbench.evaluation.search import PictureIndex, search_precision, word_scores
+from workbench.models.loading import load_dual_encoder
+
+
+@pytest.fixture(scope="module")
+def student():
+    torch.manual_seed(0)
+    return load_dual_encoder("demo_student").eval()
+
+
+def test_a_picture_near_to_every_word_is_not_found_by_all():
+    """The hub has the larger cosine with the query, the other picture the larger one beyond the average."""
+    average = torch.tensor([1.0, 0.0, 0.0])
+    query = torch.nn.functional.normalize(torch.tensor([1.0, 0.5, 0.0]), dim=0)
+    hub = torch.nn.functional.normalize(torch.tensor([1.0, 0.1, 0.0]), dim=0)
+    own = torch.nn.functional.normalize(torch.tensor([0.3, 1.0, 0.0]), dim=0)
+    pictures = torch.stack([hub, own])
+    assert (pictures @ query).argmax() == 0
+    assert word_scores(pictures, query[None], average).argmax() == 1
+
+
+def test_an_answer_is_in_the_order_of_the_scores_and_says_cosines(student):
+    pairs = scenes("val", 20)
+    index = PictureIndex(student, pairs)
+    hits = index.words("a red apple", best=5)
+    assert len(hits) == 5 and len({row for row, _ in hits}) == 5
+    from workbench.evaluation.encode import encode_texts
+
+    query = encode_texts(student, ["a red apple"])[0]
+    for row, cosine in hits:
+        assert cosine == pytest.approx(float(index.image[row] @ query), abs=1e-6)
+
+
+def test_precision_counts_the_pictures_that_show_the_thing(student, monkeypatch):
+    """Two things in pictures of known embeddings."""
+    names = ["fish"] * 4 + ["dog"] * 4
+    table = pa.table(
+        {"id": [str(n) for n in range(8)], "captions": [["x"]] * 8, "objects": [[n] for n in names]}
+    )
+    pairs = Pairs(table, lambda row: torch.zeros(3, 8, 8, dtype=torch.uint8), name="made", split="made")
+    image = torch.tensor([[1.0, 0.0]] * 4 + [[0.0, 1.0], [0.9, 0.1], [0.0, 1.0], [0.9, 0.1]])
+    words = {"a fish": [1.0, 0.0], "a dog": [0.0, 1.0]}
+
+    def encoded(model, captions):
+        return torch.tensor([words.get(caption, [0.5, 0.5]) for caption in captions])
+
+    monkeypatch.setattr("workbench.evaluation.search.encode_texts", encoded)
+    precision, found = search_precision(student, pairs, image, np.arange(8), things=2, best=2)
+    assert dict(zip(found, precision, strict=True)) == {"dog": 1.0, "fish": 1.0}
+    image.copy_(image.flip(1))  # now every picture is near to the other's name
+    precision, found = search_precision(student, pairs, image, np.arange(8), things=2, best=2)
+    assert dict(zip(found, precision, strict=True)) == {"dog": 0.0, "fish": 0.0}
+
+
+def test_splits_that_show_things_too_seldom_are_not_judged(student):
+    pairs = scenes("test", 60)
+    assert search_precision(student, pairs, torch.empty(60, 3), np.arange(60))[1] == []
+
+
+def test_the_album_shows_forty_things_often():
+    album = scenes("album")
+    counts: dict[str, int] = {}
+    for names in album.table["objects"].to_pylist():
+        for name in names:
+            counts[name] = counts.get(name, 0) + 1
+    assert len(counts) == 40 and min(counts.values()) >= 12

@@ -1,0 +1,62 @@
+"""Towers as programs of torch.export: for those who have torch, and neither open_clip nor this package."""
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.models import mobilenet_stem
+from workbench.models.dual_encoder import DualEncoder
+
+IMAGE_PROGRAM, TEXT_PROGRAM = "image_tower.pt2", "text_tower.pt2"
+CAPTIONS = ["a red apple", "two dogs left of a tree"]
+TOLERANCE = 1e-4
+
+
+def needs_workbench(model: DualEncoder) -> bool:
+    """Whether open_clip builds the image tower only after this package has told timm of it."""
+    return model.config["model_cfg"]["vision_cfg"].get("timm_model_name") == mobilenet_stem.NAME
+
+
+def write_programs(model: DualEncoder, folder: Path) -> None:
+    """Write both towers, for any number of pictures (uint8 [B, 3, H, W]) and captions (token ids [B, L]).
+
+    Raises RuntimeError where a program gives other embeddings than the model.
+    """
+    height, width = model.transform.size
+    pictures = torch.randint(0, 256, (3, 3, height, width), dtype=torch.uint8, generator=torch.Generator())
+    for name, other, method, given in (
+        (IMAGE_PROGRAM, "text", "encode_image", pictures),
+        (TEXT_PROGRAM, "visual", "encode_text", model.tokenizer([*CAPTIONS, CAPTIONS[0]])),
+    ):
+        tower = _Tower(copy.deepcopy(model).cpu().eval(), other, method)
+        partial = folder / f".{name}.partial"
+        program = torch.export.export(
+            tower, (given[:2],), dynamic_shapes={"given": {0: torch.export.Dim("batch")}}
+        )
+        try:
+            with open(partial, "wb") as stream:
+                torch.export.save(program, stream)
+            again = torch.export.load(str(partial)).module()(given)
+            error = float((again - tower(given)).detach().abs().max())
+            if not error <= TOLERANCE:
+                raise RuntimeError(f"{name} differs from the model by {error:.1e}")
+            os.replace(partial, folder / name)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+class _Tower(nn.Module):
+    """One tower of a model, without the other."""
+
+    def __init__(self, model: DualEncoder, other: str, method: str) -> None:
+        super().__init__()
+        clip: Any = model.clip
+        setattr(clip, other, nn.Identity())
+        self.model, self.method = model, method
+
+    def forward(self, given: Tensor) -> Tensor:
+        return getattr(self.model, self.method)(given)
