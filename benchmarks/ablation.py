@@ -19,6 +19,7 @@ from workbench.files import atomic_write, write_json
 from workbench.reports.html import write_report
 
 CONCEPTS = "knowledge_clip_concepts_demo"
+WORDS = "student.initial_weights.text.transformer.embeddings.word_embeddings"
 KNOWLEDGE, ALL = "knowledge_clip_demo", "all_three_demo"
 # What takes each system out of all_three_demo.
 WITHOUT: dict[str, dict[str, object]] = {
@@ -84,6 +85,22 @@ ABLATIONS: dict[str, dict[str, tuple[str, dict[str, object]]]] = {
             for ratio in (0.25, 0.5, 0.75, 0.9)
         },
     },
+    "unseen_names": {
+        "alone": ("task_only_demo", {}),
+        "CLIP-KD": ("clip_kd_demo", {}),
+        "FD of a quarter": ("clip_kd_demo", {"objectives.fd": 1.0}),
+        "no FD": ("clip_kd_demo", {"objectives.fd": 0.0}),
+        "+ Knowledge-CLIP's embedding": (
+            "clip_kd_demo",
+            {"text_teacher.model": "minilm", "objectives.embedding": 1.0},
+        ),
+        "alone, MiniLM's words": ("task_only_demo", {WORDS: "minilm_words"}),
+        "CLIP-KD, MiniLM's words": ("clip_kd_demo", {WORDS: "minilm_words"}),
+        "CLIP-KD, MiniLM's words kept": (
+            "clip_kd_demo",
+            {WORDS: "minilm_words", "training.lr_multipliers.text.transformer.embeddings": 0.0},
+        ),
+    },
     "all_three": {
         "alone": ("task_only_demo", {}),
         "CLIP-KD": ("clip_kd_demo", {}),
@@ -124,6 +141,7 @@ COLUMNS = {  # (split, metric) -> the README's words
     ("test", "token_f1"): "token F1",
     ("test_style", "text_to_image_r10"): "new artwork, text to image R@10",
     ("test_concepts", "text_to_image_r10"): "unseen names, text to image R@10",
+    ("test_concepts", "zero_shot_names_top1"): "unseen names, name, top-1",
 }
 
 

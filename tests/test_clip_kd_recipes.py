@@ -72,9 +72,17 @@ def test_the_control_differs_from_the_mixture_in_the_loss_only() -> None:
 
 
 def test_another_student_is_all_that_the_demo_with_a_resnet_changes() -> None:
-    assert differences(Recipe.load("clip_kd_resnet18_demo"), Recipe.load("clip_kd_demo")) == {
+    assert differences(Recipe.load("clip_kd_resnet18_demo"), Recipe.load("clip_kd_scratch_demo")) == {
         "student.model": ("demo_resnet18", "demo_student")
     }
+
+
+def test_the_twin_from_nothing_inherits_nothing() -> None:
+    scratch = Recipe.load("clip_kd_scratch_demo")
+    assert not scratch.student.initial_weights and not scratch.student.frozen
+    apart = differences(scratch, Recipe.load("clip_kd_demo"))
+    assert {setting.split(".")[0] for setting in apart} == {"student", "training"}
+    assert {name for name in apart if name.startswith("training")} == {"training.lr_multipliers"}
 
 
 def test_the_paper_recipes_pattern_keeps_validation_shards_apart(

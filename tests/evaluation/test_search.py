@@ -7,7 +7,7 @@ import torch
 
 from workbench.data.pairs import Pairs
 from workbench.data.scenes import scenes
-from workbench.evaluation.search import PictureIndex, search_precision, word_scores
+from workbench.evaluation.search import PictureIndex, hubness, search_precision
 from workbench.models.loading import load_dual_encoder
 
 
@@ -17,15 +17,23 @@ def student():
     return load_dual_encoder("demo_student").eval()
 
 
-def test_a_picture_near_to_every_word_is_not_found_by_all():
-    """The hub has the larger cosine with the query, the other picture the larger one beyond the average."""
-    average = torch.tensor([1.0, 0.0, 0.0])
-    query = torch.nn.functional.normalize(torch.tensor([1.0, 0.5, 0.0]), dim=0)
-    hub = torch.nn.functional.normalize(torch.tensor([1.0, 0.1, 0.0]), dim=0)
-    own = torch.nn.functional.normalize(torch.tensor([0.3, 1.0, 0.0]), dim=0)
+def test_a_picture_near_to_every_name_is_not_found_by_all(student, monkeypatch):
+    """The hub has the larger cosine with the query, the other picture the larger one beyond what fits all."""
+    unit = torch.nn.functional.normalize
+    hub, own = unit(torch.tensor([[1.0, 0.3], [0.2, 1.0]]), dim=1)
+    query, bank = (
+        unit(torch.tensor([[1.0, 1.2]]), dim=1),
+        unit(torch.tensor([[1.0, 0.2], [1.0, -0.2]]), dim=1),
+    )
     pictures = torch.stack([hub, own])
-    assert (pictures @ query).argmax() == 0
-    assert word_scores(pictures, query[None], average).argmax() == 1
+    monkeypatch.setattr("workbench.evaluation.search.encode_texts", lambda model, captions: bank)
+    excess = hubness(student, scenes("val", 2), pictures)
+    scale = float(student.scale)
+    assert excess.tolist() == pytest.approx(
+        [torch.logsumexp(scale * bank @ picture, 0).item() / scale for picture in pictures]
+    )
+    assert excess[0] > excess[1]
+    assert (pictures @ query[0] - excess).argmax() == 1
 
 
 def test_an_answer_is_in_the_order_of_the_scores_and_says_cosines(student):

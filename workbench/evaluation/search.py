@@ -26,10 +26,11 @@ class PictureIndex:
         self.model = model
         self.pairs = pairs
         self.image, self.rows, _ = encode_images(model, pairs)
+        self.hubness = hubness(model, pairs, self.image)
 
     def words(self, query: str, best: int = 12) -> list[Hit]:
-        """The pictures that fit the words best, best first, as `word_scores` ranks them."""
-        return self._nearest(encode_texts(self.model, [query])[0], best, average_query(self.model))
+        """The pictures that fit the words best, best first: by cosine, less what fits all (`hubness`)."""
+        return self._nearest(encode_texts(self.model, [query])[0], best, self.hubness)
 
     @torch.no_grad()
     def picture(self, data: bytes, best: int = 12) -> list[Hit]:
@@ -37,29 +38,28 @@ class PictureIndex:
         cannot be read."""
         ready = self.model.transform(decode_image(data))[None].to(self.model.mean.device)
         query = torch.nn.functional.normalize(self.model.encode_image(ready).float().cpu(), dim=-1)[0]
-        return self._nearest(query, best, torch.zeros_like(query))
+        return self._nearest(query, best, torch.zeros(len(self.image)))
 
-    def _nearest(self, query: Tensor, best: int, average: Tensor) -> list[Hit]:
-        order = word_scores(self.image, query, average).topk(min(best, len(self.image))).indices
-        cosines = self.image[order] @ query
-        return [
-            (int(self.rows[at]), float(score)) for score, at in zip(cosines, np.asarray(order), strict=True)
-        ]
+    def _nearest(self, query: Tensor, best: int, hubness: Tensor) -> list[Hit]:
+        cosines = self.image @ query
+        order = (cosines - hubness).topk(min(best, len(self.image))).indices.tolist()
+        return [(int(self.rows[at]), float(cosines[at])) for at in order]
 
 
-def average_query(model: DualEncoder) -> Tensor:
-    """The mean embedding [D] of a thousand names of things, ImageNet's."""
-    return encode_texts(model, [f"{article(name)} {name}" for name in IMAGENET_CLASSNAMES]).mean(0)
+def hubness(model: DualEncoder, pairs: Pairs, image: Tensor) -> Tensor:
+    """How near each picture [I] is to names of things in general: a soft maximum of cosines, at the model's
+    own scale.
 
-
-def word_scores(image: Tensor, text: Tensor, average: Tensor) -> Tensor:
-    """How much better each picture fits the words than it fits any thing, [queries, pictures].
-
-    Some pictures are near to every name; their cosine to the `average` query is taken off, which ranks by
-    what is special to the words. A plain form of querybank normalisation (Bogolin et al. 2022, arXiv
+    Some pictures are near to every name, and would be found by all. The names are those that scenes teach,
+    else ImageNet's. Querybank normalisation with the inverted softmax (Bogolin et al. 2022, arXiv
     2112.12777).
     """
-    return (text - average) @ image.T
+    if "objects" in pairs.table.column_names:
+        bank = [concept.phrase for concept in concepts() if not concept.held_out]
+    else:
+        bank = [f"{article(name)} {name}" for name in IMAGENET_CLASSNAMES]
+    scale = float(model.scale.detach())
+    return torch.logsumexp(scale * image @ encode_texts(model, bank).T, dim=1) / scale
 
 
 def search_precision(
@@ -83,6 +83,6 @@ def search_precision(
         return np.empty(0), []
     phrases = {concept.name: concept.phrase for concept in concepts()}
     text = encode_texts(model, [phrases[name] for name in names])
-    found = word_scores(image, text, average_query(model)).topk(best).indices
+    found = (text @ image.T - hubness(model, pairs, image)).topk(best).indices
     shown = [[name in objects[int(at)] for at in row] for name, row in zip(names, found, strict=True)]
     return np.mean(shown, axis=1), names

@@ -292,9 +292,7 @@ def difference_by_seed(
     return crossed_interval(found[0], reference[0], found[1], paired=paired)
 
 
-def _by_seed(
-    split: str, metric: str, runs: Sequence[Evaluated]
-) -> tuple[np.ndarray, np.ndarray] | None:
+def _by_seed(split: str, metric: str, runs: Sequence[Evaluated]) -> tuple[np.ndarray, np.ndarray] | None:
     """Each run's result of each query [S, N], and the query's image [N]; None where a run has kept none."""
     found = [results_of_queries(metric, run.queries.get(split, {})) for run in runs]
     known = [each for each in found if each is not None]
