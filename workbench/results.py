@@ -29,13 +29,8 @@ class Result:
 
 RESULTS = (
     Result("distillation_gain", ("distillation_gain.py",), "half an hour", trains=True),
-    Result("ablation_knowledge_clip", ("ablation.py knowledge_clip",), "two hours", trains=True),
-    Result("ablation_knowledge_weights", ("ablation.py knowledge_weights",), "an hour", trains=True),
     Result("ablation_clip_kd", ("ablation.py clip_kd",), "an hour", trains=True),
-    Result("ablation_masking", ("ablation.py masking",), "an hour", trains=True),
     Result("dclip", ("dclip.py",), "three hours", trains=True),
-    Result("ablation_all_three", ("ablation.py all_three",), "two hours", trains=True),
-    Result("on_top", ("ablation.py all_three",), "nothing after ablation_all_three", trains=True),
     Result("step", ("step.py --size demo", "step.py --size real"), "ten minutes"),
     Result("models", ("models.py",), "ten minutes"),
     Result("input", ("input.py",), "ten minutes"),

@@ -218,9 +218,10 @@ def test_splits_are_disjoint(splits, full_evaluation):
     assert not shown("test_style") & trained and {name for name, _ in shown("test_style")} <= names
     assert {style for _, style in shown("test_style")} == {"openmoji"}
     assert not {name for name, _ in shown("test_concepts")} & names
-    assert len({name for name, _ in shown("test_concepts")}) == sum(
-        concept.held_out for concept in concepts()
-    )
+    unseen = [{name for name, _ in shown(split)} for split in ("val_concepts", "test_concepts")]
+    assert not unseen[0] & names and not unseen[0] & unseen[1]
+    assert sum(map(len, unseen)) == sum(concept.held_out for concept in concepts())
+    assert {name for name, _ in shown("album")} <= names
 
 
 def test_the_reader_travels_to_other_processes(splits):

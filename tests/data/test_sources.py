@@ -10,6 +10,7 @@ from tests.data.samples import HTML, bomb, encoded, shows, write_folder, write_s
 from workbench.data import sources
 from workbench.data.decode import BadSample
 from workbench.data.pairs import Pairs
+from workbench.data.scenes import SPLITS
 from workbench.data.sources import available_splits, load_pairs
 from workbench.errors import SettingError
 
@@ -249,7 +250,7 @@ def test_relative_sources_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_scenes_open_by_name() -> None:
     pairs = load_pairs("scenes", "train", scenes=8, image_size=32)
     assert len(pairs) == 8 and pairs.image(0).shape == (3, 32, 32)
-    assert available_splits("scenes", scenes=8) == ["train", "val", "test", "test_style", "test_concepts"]
+    assert available_splits("scenes", scenes=8) == list(SPLITS)
     assert len(load_pairs("scenes", "train", scenes=8, image_size=32, limit=3)) == 3
     assert len(load_pairs("scenes", "train", format="scenes", scenes=8, image_size=32)) == 8
     with pytest.raises(SettingError, match="not the embedded dataset"):

@@ -21,14 +21,12 @@ def test_a_picture_near_to_every_name_is_not_found_by_all(student, monkeypatch):
     """The hub has the larger cosine with the query, the other picture the larger one beyond what fits all."""
     unit = torch.nn.functional.normalize
     hub, own = unit(torch.tensor([[1.0, 0.3], [0.2, 1.0]]), dim=1)
-    query, bank = (
-        unit(torch.tensor([[1.0, 1.2]]), dim=1),
-        unit(torch.tensor([[1.0, 0.2], [1.0, -0.2]]), dim=1),
-    )
+    query = unit(torch.tensor([[1.0, 1.2]]), dim=1)
+    bank = unit(torch.tensor([[1.0, 0.2], [1.0, -0.2]]), dim=1)
     pictures = torch.stack([hub, own])
     monkeypatch.setattr("workbench.evaluation.search.encode_texts", lambda model, captions: bank)
     excess = hubness(student, scenes("val", 2), pictures)
-    scale = float(student.scale)
+    scale = float(student.scale.detach())
     assert excess.tolist() == pytest.approx(
         [torch.logsumexp(scale * bank @ picture, 0).item() / scale for picture in pictures]
     )

@@ -125,7 +125,7 @@ def test_a_step_with_the_papers_mixture_reaches_every_weight(name):
 
 def test_the_demo_resnet_reads_with_the_demo_students_tokenizer(tmp_path):
     torch.manual_seed(0)
-    model, other = load_dual_encoder("demo_resnet18").eval(), load_dual_encoder("demo_student")
+    model, other = load_dual_encoder("demo_resnet18").eval(), load_dual_encoder("demo_student_plain")
     assert torch.equal(model.tokenize(CAPTIONS), other.tokenize(CAPTIONS))
     assert (model.dim, model.transform.size) == (other.dim, (64, 64))
     assert count(model.clip.text) == count(other.clip.text)

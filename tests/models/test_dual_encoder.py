@@ -20,7 +20,7 @@ CAPTIONS = ["a red apple", "two dogs left of a tree, seen from above"]
 @pytest.fixture(scope="module")
 def student():
     torch.manual_seed(0)
-    return load_dual_encoder("demo_student").eval()
+    return load_dual_encoder("demo_student_plain").eval()
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_scale_is_the_clamped_multiplier(student):
 
 
 def test_frozen_modules_neither_learn_nor_update_statistics():
-    model = load_dual_encoder("demo_student", frozen=["visual.trunk.blocks.0", "text"])
+    model = load_dual_encoder("demo_student_plain", frozen=["visual.trunk.blocks.0", "text"])
     model.train()
     before = {name: value.clone() for name, value in model.clip.state_dict().items()}
     images = torch.randint(0, 256, (4, 3, 96, 96), dtype=torch.uint8)

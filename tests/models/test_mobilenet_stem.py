@@ -35,9 +35,8 @@ def test_the_tower_is_small_and_starts_from_imagenet():
     load_into(again, "mobilenet_v2_stem")
     for key, tensor in again.state_dict().items():
         assert torch.equal(student.clip.visual.trunk.state_dict()[key], tensor), key
-    # Trained filters are no draw from the initialisation: the first ones are smooth.
-    first = again.state_dict()["conv_stem.weight"]
-    assert first.diff(dim=3).square().mean() < first.square().mean()
+    statistics = again.state_dict()["blocks.4.2.bn3.running_var"]
+    assert statistics.std() > 0.01  # 1 everywhere where nothing was ever seen
 
 
 def test_words_start_from_minilm_where_a_recipe_asks_for_it():

@@ -167,7 +167,8 @@ def test_towers_without_attention_say_what_works(build):
     ("name", "first"),
     [
         ("demo_teacher", ("trunk.blocks.6.", "trunk.conv_head", "trunk.bn2", "head.")),
-        ("demo_student", ("trunk.blocks.5.", "trunk.conv_head", "trunk.classifier")),
+        ("demo_student", ("trunk.blocks.4.", "head.")),
+        ("demo_student_plain", ("trunk.blocks.5.", "trunk.conv_head", "trunk.classifier")),
         ("resnet18", ("trunk.layer4.", "head.")),
         ("mobilevit_s", ("trunk.stages.4.", "trunk.final_conv", "head.")),
         ("swin_tiny", ("trunk.layers.3.", "trunk.norm.", "head.")),
@@ -225,7 +226,7 @@ def test_the_text_tower_learns_or_not_wherever_it_is_kept(build, name):
 
 
 def test_what_the_recipe_froze_by_name_stays_frozen(build):
-    model = build("demo_student", frozen=["visual.trunk.conv_head", "text.token_embedding"])
+    model = build("demo_student_plain", frozen=["visual.trunk.conv_head", "text.token_embedding"])
     set_trainable(model, "last_stage", True)
     assert not any("conv_head" in key or "token_embedding" in key for key in learning(model, ""))
     assert any("classifier" in key for key in learning(model)) and learning(model, "text.")

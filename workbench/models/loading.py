@@ -1,8 +1,11 @@
 """Finds and loads two-tower models: shipped configurations, open_clip's own, and folders one exported."""
 
 import contextlib
+import ctypes
+import functools
 import json
 import logging
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +22,7 @@ from workbench.models import package_weights
 from workbench.models.dual_encoder import CONFIG_NAME, WEIGHTS_NAME, DualEncoder, nearest
 from workbench.models.package_weights import ASSETS
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 TOWER_CONFIG_NAME = "config.json"  # transformers' own name
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -48,6 +52,7 @@ def load_dual_encoder(
 
     import workbench.models.mobilenet_stem  # noqa: F401  timm knows the demo student's tower after it
 
+    keep_freed_memory()
     name = model.removeprefix("local-dir:")
     config_file = _config_file(name)
     with tempfile.TemporaryDirectory() as scratch, hub_access(allow_download):
@@ -75,6 +80,19 @@ def load_dual_encoder(
     for module, weights_name in ({} if without_weights else initial_weights or {}).items():
         package_weights.load_into(_submodule(clip, module, f"{setting}.initial_weights"), weights_name)
     return DualEncoder(clip.float(), config, tokenizer, frozen, freeze_batch_norm)
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Have glibc keep what large tensors free, where it is glibc.
+
+    It gives them back to the system, which then makes the pages of every activation anew: a third of the
+    time of a training step on a CPU, half of that of a teacher's embeddings.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def shipped_models() -> list[str]:

@@ -25,7 +25,7 @@ ORDER = "order.json"  # in a sweep's folder: the names of its runs, the baseline
 SHIPPED = (
     *("ablation_knowledge_clip.json", "ablation_clip_kd.json", "dclip.json"),
     *("ablation_all_three.json", "ablation_concepts.json", "ablation_knowledge_weights.json"),
-    *("ablation_masking.json",),
+    *("ablation_masking.json", "ablation_unseen_names.json"),
 )
 
 # Ink on these is read as easily as on white; the mark says the same without colour.

@@ -18,5 +18,5 @@ def measured(name: str) -> Measured:
     """The table of benchmarks/results that is called `name`; where it is missing, words that say so."""
     path = RESULTS / f"{name}.md"
     if not path.is_file():
-        return Measured(f"There is no `benchmarks/results/{name}.md`: a checkout of the repository has it.")
+        return Measured(f"There is no `benchmarks/results/{name}.md` here: it has yet to be measured.")
     return Measured(path.read_text(encoding="utf-8"))
