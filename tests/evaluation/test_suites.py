@@ -139,7 +139,7 @@ def test_suites_of_one_model_add_up(student, tmp_path):
 
 def test_splits_of_a_recipe():
     load = Recipe.load
-    assert evaluation_splits(load("task_only_demo")) == ["test", "test_style", "test_concepts"]
+    assert evaluation_splits(load("task_only_demo")) == ["test", "test_style", "test_concepts", "album"]
     with pytest.raises(SettingError, match=r"evaluation\.splits = 'tst'.*test_style"):
         evaluation_splits(load("task_only_demo", {"evaluation.splits": ["tst"]}))
 

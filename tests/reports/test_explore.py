@@ -18,12 +18,13 @@ def test_a_row_for_every_run_with_what_differs_and_what_came_of_it(tmp_path):
     runs = [
         run_of(tmp_path / "a"),
         run_of(tmp_path / "b", seed=1, **{"objectives.fd": 2.0}),
-        run_of(tmp_path / "c", **{"student.frozen": ["visual"]}),
+        run_of(tmp_path / "c", **{"student.frozen": ["visual"], "student.cache_frozen": False}),
     ]
     table = runs_to_explore(runs, [RECALL, RANK, ("test_style", "swap_accuracy")])
+    table = table.drop(columns="student.cache_frozen", errors="ignore")
     assert list(table)[:3] == ["seed", "objectives.fd", "student.frozen"]
     assert table["objectives.fd"].tolist() == [4.0, 2.0, 4.0] and table["seed"].tolist() == [0, 1, 0]
-    assert table["student.frozen"].tolist() == ["[]", "[]", "['visual']"]
+    assert table["student.frozen"].tolist() == [str(list(runs[0].recipe.student.frozen))] * 2 + ["['visual']"]
     scores = [compare([run]).table for run in runs]
     expected = [100 * each.loc[RECALL].iloc[0] for each in scores]
     np.testing.assert_allclose(table["test: text-to-image R@1"], expected)

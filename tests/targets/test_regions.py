@@ -33,8 +33,8 @@ def recipe(**changes) -> Recipe:
     settings = {
         "name": "regions",
         "data": {"scenes": SCENES},
-        "student": {"model": "demo_student"},
-        "teacher": {"model": "demo_student"},
+        "student": {"model": "demo_student_plain"},
+        "teacher": {"model": "demo_student_plain"},
         "regions": {"proposer": "ground_truth", "limit": 4},
         "targets": {"batch": 8},
     }

@@ -13,7 +13,7 @@ from workbench.data.pairs import Pairs
 from workbench.evaluation.encode import encode_images, encode_texts
 from workbench.models.dual_encoder import DualEncoder
 
-Hit = tuple[int, float]  # row of the picture, cosine similarity
+Hit = tuple[int, float]  # row of the picture, score that it was ranked by
 
 THINGS = 40  # of those a split shows, the most frequent are searched for
 BEST = 6  # pictures of an answer that are judged
@@ -29,7 +29,7 @@ class PictureIndex:
         self.hubness = hubness(model, pairs, self.image)
 
     def words(self, query: str, best: int = 12) -> list[Hit]:
-        """The pictures that fit the words best, best first: by cosine, less what fits all (`hubness`)."""
+        """The pictures that fit the words best, best first: by cosine less `hubness`."""
         return self._nearest(encode_texts(self.model, [query])[0], best, self.hubness)
 
     @torch.no_grad()
@@ -41,9 +41,8 @@ class PictureIndex:
         return self._nearest(query, best, torch.zeros(len(self.image)))
 
     def _nearest(self, query: Tensor, best: int, hubness: Tensor) -> list[Hit]:
-        cosines = self.image @ query
-        order = (cosines - hubness).topk(min(best, len(self.image))).indices.tolist()
-        return [(int(self.rows[at]), float(cosines[at])) for at in order]
+        scores, order = (self.image @ query - hubness).topk(min(best, len(self.image)))
+        return [(int(self.rows[at]), float(score)) for score, at in zip(scores, order.tolist(), strict=True)]
 
 
 def hubness(model: DualEncoder, pairs: Pairs, image: Tensor) -> Tensor:
