@@ -18,6 +18,7 @@ CONTROLS = {
     "dclip_l14_demo": {"cross_modal.clusters", "objectives.preservation"},
     "fine_tuning_demo": {
         "objectives.cross_modal",
+        "student.frozen",
         "student.trainable_image",
         "student.trainable_text",
         "training.scale",

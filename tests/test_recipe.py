@@ -54,7 +54,7 @@ def test_defaults_are_those_agreed_on() -> None:
     assert plain.objectives.weights() == {"task": 1.0}
     assert (plain.training.lr, plain.training.betas, plain.training.eps) == (1e-3, (0.9, 0.98), 1e-6)
     assert plain.evaluation.splits is None
-    assert plain.evaluation.suites == ("retrieval", "zero_shot", "composition")
+    assert plain.evaluation.suites == ("retrieval", "zero_shot", "composition", "search")
 
 
 @pytest.mark.parametrize(

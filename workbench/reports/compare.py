@@ -122,7 +122,8 @@ def compare(runs: Sequence[RunLike], names: Sequence[str] | None = None) -> Comp
         runs = [runs]
     if names is not None and len(names) != len(runs):
         raise ValueError(f"compare: {len(runs)} runs want as many names, got {len(names)}")
-    evaluated = [_evaluated(run, name) for run, name in zip(runs, names or [None] * len(runs), strict=True)]
+    wanted: Sequence[str | None] = names if names is not None else [None] * len(runs)
+    evaluated = [_evaluated(run, name) for run, name in zip(runs, wanted, strict=True)]
     groups = _grouped(evaluated)
     everyone = [run for members in groups.values() for run in members]
     splits, left_out = _common([run.reports for run in everyone])

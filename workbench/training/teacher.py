@@ -13,7 +13,6 @@ from workbench.data.loader import caption_choice, epoch_order
 from workbench.data.pairs import Pairs
 from workbench.data.sources import load_pairs
 from workbench.errors import SettingError
-from workbench.evaluation.pointing import pointing_accuracy
 from workbench.files import write_json
 from workbench.models.cross_modal import CrossModalTeacher
 from workbench.models.loading import ASSETS
@@ -34,6 +33,7 @@ from workbench.training.interrupt import stop_on_signal
 from workbench.training.journal import Journal
 from workbench.training.leak_probe import leak_probe
 from workbench.training.machine import accelerate_on, versions
+from workbench.training.pointing import pointing_accuracy
 from workbench.training.run import Run, claim_folder, default_folder, locked
 
 SHIPPED = ASSETS / "cross_modal_teacher"  # a run without its optimiser and most of its epochs

@@ -76,8 +76,14 @@ def pointing_accuracy(
                 image.append(row)
     if not right:
         return None
-    means = (float(np.mean(values)) for values in (right, chance, heaviest, covered))
-    return Pointing(*means, np.array(right), np.array(image))
+    return Pointing(
+        accuracy=float(np.mean(right)),
+        chance=float(np.mean(chance)),
+        by_weight=float(np.mean(heaviest)),
+        covered=float(np.mean(covered)),
+        correct=np.array(right),
+        image=np.array(image),
+    )
 
 
 def name_pieces(model: DualEncoder, pieces: list[str], name: str) -> list[int]:

@@ -8,12 +8,12 @@ import torch
 
 from workbench.data.pairs import Pairs
 from workbench.data.scenes import scenes
-from workbench.evaluation.pointing import name_pieces, overlaps, pointing_accuracy
 from workbench.models.cross_modal import CrossModalTeacher
 from workbench.models.loading import load_dual_encoder
 from workbench.models.tokens import words
 from workbench.targets.cross_modal import CrossModalInputs
 from workbench.targets.regions import PictureRegions
+from workbench.training.pointing import name_pieces, overlaps, pointing_accuracy
 
 
 @pytest.fixture(scope="module")
