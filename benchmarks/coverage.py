@@ -1,6 +1,6 @@
 """Do the 95 % intervals hold what they promise? Simulated runs of two recipes that do not differ.
 
-    python benchmarks/coverage.py [--trials 1000] [--out benchmarks/results]
+    python benchmarks/coverage.py [--trials 500] [--out benchmarks/results]
 
 Every query is a hit or a miss, by how good its seed, how hard its picture and caption, and how much a recipe
 likes the picture; both recipes have the same expectation. Counts how often each interval holds zero, and
@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--trials", type=int, default=500)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
 

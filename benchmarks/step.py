@@ -25,7 +25,7 @@ from workbench.training.optimisation import Inputs, Learner, Targets, backward, 
 
 SIZES = {
     "real": ("ViT-B-32", "ViT-B-16", None, 16),
-    "demo": ("demo_student", "demo_teacher", "demo_teacher", 128),
+    "demo": ("demo_student_plain", "demo_teacher", "demo_teacher", 128),
 }
 DISTILLED = {"task": 1.0, "crd": 1.0, "fd": 4.0, "icl": 1.0}
 ROWS = 4096  # of the store that targets are looked up in

@@ -31,6 +31,7 @@ RESULTS = (
     Result("distillation_gain", ("distillation_gain.py",), "half an hour", trains=True),
     Result("ablation_clip_kd", ("ablation.py clip_kd",), "an hour", trains=True),
     Result("dclip", ("dclip.py",), "three hours", trains=True),
+    Result("coverage", ("coverage.py",), "five minutes"),
     Result("step", ("step.py --size demo", "step.py --size real"), "ten minutes"),
     Result("models", ("models.py",), "ten minutes"),
     Result("input", ("input.py",), "ten minutes"),
