@@ -4,7 +4,7 @@
                                   [--out benchmarks/results] [--workers CORES]
 
 NAME is one of the ablations below. Trains what is not trained yet, evaluates it, and writes
-ablation_NAME.json, .md (the table of docs/results.md) and the runs' .html report; of all_three also
+ablation_NAME.json, .md (its table) and the runs' .html report; of all_three also
 on_top.md, what each system adds to the others. Hours on two CPU cores; stop and start it as you like.
 """
 

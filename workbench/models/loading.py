@@ -86,8 +86,8 @@ def load_dual_encoder(
 def keep_freed_memory() -> None:
     """Have glibc keep what large tensors free, where it is glibc.
 
-    It gives them back to the system, which then makes the pages of every activation anew: a third of the
-    time of a training step on a CPU, half of that of a teacher's embeddings.
+    It gives them back to the system, which then makes the pages of every activation anew, at a good part of
+    the time of a step on a CPU.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
