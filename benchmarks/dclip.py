@@ -16,7 +16,7 @@ from trained import arguments, shared
 import workbench
 from workbench.files import atomic_write, write_json
 from workbench.reports.html import write_report
-from workbench.reports.starts import evaluated_between, evaluated_start
+from workbench.reports.wise_ft import evaluated_between, evaluated_start
 
 FINE_TUNING = "fine-tuning"
 ROWS: dict[str, tuple[str, dict[str, object]]] = {

@@ -20,7 +20,7 @@ import workbench
 from workbench.evaluation.suites import evaluate
 from workbench.files import atomic_write, read_json, write_json
 from workbench.reports.html import write_report
-from workbench.targets.compute import load_teacher
+from workbench.targets.image_text import load_teacher
 
 RECIPES = ("task_only_demo", "clip_kd_demo")
 SHOWN = {  # metric -> the README's words

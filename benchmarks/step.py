@@ -19,8 +19,8 @@ import torch
 
 from workbench.files import atomic_write, read_json, write_json
 from workbench.models.loading import load_dual_encoder
-from workbench.objectives import Mixture
-from workbench.targets.filling import Column, fill
+from workbench.objectives import DistillationLoss
+from workbench.targets.store_writer import Column, fill
 from workbench.training.optimisation import Inputs, Learner, Targets, backward, parameter_groups
 
 SIZES = {
@@ -55,7 +55,7 @@ def main() -> None:
         steps = {}
         for name, mixture_weights in (("alone", {"task": 1.0}), ("cached", DISTILLED), ("online", DISTILLED)):
             student = load_dual_encoder(student_name)
-            learner = Learner(student, Mixture(mixture_weights, student.dim, teacher.dim))
+            learner = Learner(student, DistillationLoss(mixture_weights, student.dim, teacher.dim))
             steps[name] = (learner, torch.optim.AdamW(parameter_groups(learner, 0.1, {}), lr=1e-5))
         size, theirs = (model.transform.size for model in (student, teacher))
         images = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8)

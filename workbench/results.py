@@ -9,7 +9,7 @@ from pathlib import Path
 
 from workbench.errors import SettingError
 from workbench.files import atomic_write
-from workbench.settings import suggestion
+from workbench.recipe.overrides import suggestion
 
 CHECKOUT = Path(__file__).parents[1]
 PLACE = r"(<!-- table: {} -->\n)(.*?)(<!-- end -->)"

@@ -9,7 +9,7 @@ import torch
 
 from workbench.models.loading import CONFIGS, load_dual_encoder, shipped_models
 from workbench.models.masking import encode_masked_image, kept_patches, patch_grid
-from workbench.objectives import Mixture
+from workbench.objectives import DistillationLoss
 from workbench.recipe import Recipe
 from workbench.training.optimisation import Inputs, Learner, Targets, backward
 
@@ -105,7 +105,9 @@ def test_a_masked_picture_hides_three_quarters_from_every_student(name, student,
 def test_a_step_with_the_papers_mixture_reaches_every_weight(name):
     torch.manual_seed(0)
     student = load_dual_encoder(name)
-    learner = Learner(student, Mixture(Recipe.load("clip_kd").objectives.weights(), 512, 512)).train()
+    learner = Learner(
+        student, DistillationLoss(Recipe.load("clip_kd").objectives.weights(), 512, 512)
+    ).train()
     optimiser = torch.optim.AdamW(learner.parameters(), lr=1e-3)
     stem, words = next(student.clip.visual.parameters()), student.clip.token_embedding.weight
     before = stem.detach().clone(), words.detach().clone()

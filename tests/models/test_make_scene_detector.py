@@ -9,10 +9,10 @@ import torch
 from safetensors import safe_open
 from torchvision.ops import box_iou
 
-from workbench.data.scenes import scenes
-from workbench.models import guarded_ultralytics
+from workbench.data.scenes.dataset import scenes
 from workbench.models import make_scene_detector as script
-from workbench.models.proposers import Regions, as_regions
+from workbench.models.regions import ultralytics_adapter
+from workbench.models.regions.proposers import Regions, as_regions
 
 
 def drawn(count: int, rng: np.random.Generator) -> tuple[list[Regions], list[np.ndarray]]:
@@ -59,7 +59,7 @@ def test_average_precision_by_hand() -> None:
 def test_average_precision_is_close_to_ultralytics() -> None:
     """Theirs integrates the same curve, so the two differ by little."""
     found, truth = drawn(200, np.random.default_rng(1))
-    guarded_ultralytics.ultralytics()
+    ultralytics_adapter.ultralytics()
     from ultralytics.utils.metrics import ap_per_class
 
     hits = []

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from workbench.objectives import Mixture, contrastive_loss, relational_distillation
+from workbench.objectives import DistillationLoss, contrastive_loss, relational_distillation
 from workbench.objectives.one_pass import contrastive_and_relational
 
 WEIGHTS = (0.7, 1.9)
@@ -67,7 +67,7 @@ def test_the_student_s_logits_are_made_for_both() -> None:
 
 def test_a_mixture_in_chunks_has_the_gradients_of_the_whole() -> None:
     torch.manual_seed(0)
-    mixture = Mixture({"task": 0.7, "fd": 2.0, "crd": 1.9, "icl": 0.4}, 3, 4).double()
+    mixture = DistillationLoss({"task": 0.7, "fd": 2.0, "crd": 1.9, "icl": 0.4}, 3, 4).double()
     image, text, teacher_image, teacher_text, scale, _ = inputs()
     found = []
     for chunk in (None, 2):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from workbench.models.loading import load_dual_encoder
-from workbench.objectives import Mixture
+from workbench.objectives import DistillationLoss
 from workbench.training.optimisation import Inputs, Learner, Outputs, Targets, backward, batch_loss
 
 WEIGHTS = {
@@ -35,7 +35,7 @@ def make_learner(model: str, dropout: bool) -> Learner:
     if dropout:
         student.clip.visual.ln_post = nn.Sequential(student.clip.visual.ln_post, nn.Dropout(0.4))
         student.clip.ln_final = nn.Sequential(student.clip.ln_final, nn.Dropout(0.4))
-    mixture = Mixture(WEIGHTS, student.dim, 24, target_dim=10, concepts=6)
+    mixture = DistillationLoss(WEIGHTS, student.dim, 24, target_dim=10, concepts=6)
     return Learner(student, mixture).double().train()
 
 

@@ -7,8 +7,8 @@ scenes as the demo's recipes train on, so that it knows the names in many compan
 
 import argparse
 
-from workbench.data.sources import load_pairs
-from workbench.evaluation.exact_match import autoencoding, summary, train_decoder
+from workbench.data.load import load_pairs
+from workbench.evaluation.probes.exact_match import autoencoding, summary, train_decoder
 from workbench.models.caption_decoder import SHIPPED, CaptionDecoder, small_caption_decoder
 
 SCENES = 24_000

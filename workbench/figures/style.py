@@ -20,7 +20,7 @@ BASELINE = "#59636e"  # what everything else is compared with stays grey
 IMAGE, TEXT = "#009988", "#882255"
 
 # A term keeps its colour in every figure, whichever others are in the recipe.
-TERMS = (
+OBJECTIVES = (
     "task",
     "crd",
     "fd",
@@ -94,7 +94,7 @@ def term_colour(term: str) -> str:
     palette."""
     if term == "loss":
         return INK
-    place = TERMS.index(term) if term in TERMS else sum(term.encode())
+    place = OBJECTIVES.index(term) if term in OBJECTIVES else sum(term.encode())
     return PALETTE[place % len(PALETTE)]
 
 

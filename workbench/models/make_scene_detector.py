@@ -15,11 +15,11 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from workbench.data.scenes import scenes
-from workbench.models import guarded_ultralytics
-from workbench.models.detector import load_proposer, save_detector
+from workbench.data.scenes.dataset import scenes
 from workbench.models.loading import ASSETS
-from workbench.models.proposers import Regions
+from workbench.models.regions import ultralytics_adapter
+from workbench.models.regions.detector import load_proposer, save_detector
+from workbench.models.regions.proposers import Regions
 
 ARCHITECTURE = "yolov8n"
 IMAGE_SIZE = 128  # that the network sees
@@ -40,10 +40,10 @@ def train(folder: Path, epochs: int = EPOCHS, scale: float = 1.0) -> Path:
     """Train in the new `folder` on `scale` times as many scenes; gives the file of the best weights."""
     folder.mkdir(parents=True)
     data = _write_data(folder / "data", scale)
-    guarded_ultralytics.ultralytics()
+    ultralytics_adapter.ultralytics()
     from ultralytics.models.yolo.detect import DetectionTrainer
 
-    with guarded_ultralytics.process_settings_kept():
+    with ultralytics_adapter.process_settings_kept():
         trainer = DetectionTrainer(
             overrides={
                 "model": f"{ARCHITECTURE}.yaml", "pretrained": False, "data": str(data), "imgsz": IMAGE_SIZE,
@@ -118,7 +118,7 @@ def measure(weights: str, split: str, count: int, image_size: int) -> dict[str, 
 
 def package(weights: Path, target: Path) -> dict[str, Any]:
     """Write the trained weights to `target`, then measure that file and write the numbers into it."""
-    model, _ = guarded_ultralytics.load(weights)
+    model, _ = ultralytics_adapter.load(weights)
     save_detector(target, model, ARCHITECTURE, IMAGE_SIZE, {})
     measured = {name: measure(str(target), *which) for name, which in MEASURED.items()}
     save_detector(target, model, ARCHITECTURE, IMAGE_SIZE, measured)

@@ -8,7 +8,7 @@ a quarter of a million parameters, where CLIP's own 49,408 would cost six millio
 
 from pathlib import Path
 
-from workbench.data.scenes import scenes
+from workbench.data.scenes.dataset import scenes
 from workbench.models.loading import CONFIGS
 
 VOCABULARY = 2048

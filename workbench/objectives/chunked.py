@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from workbench.objectives.chunk_pass import Gradient, Plan, Side, walk
+from workbench.objectives.chunked_kernel import Gradient, Plan, Side, run_chunks
 from workbench.objectives.similarity import Embeddings, Loss, Scale
 
 Embedded = tuple[Embeddings, Embeddings, Scale]  # queries, keys, what multiplies their cosine similarities
@@ -94,7 +94,7 @@ def _directed(
 
 
 class _Chunked(torch.autograd.Function):
-    """Queries against keys; what is aimed at are the partners, a teacher's softmax, or both.
+    """Queries against keys; what is aimed at are the positives, a teacher's softmax, or both.
 
     A chunk of rows holds all that the gradient takes but the normalisers of columns, which a first pass
     finds.
@@ -110,7 +110,7 @@ class _Chunked(torch.autograd.Function):
         with torch.autocast(given[0].device.type, enabled=False):
             sides = [Side.of(query, key, scale, plan.chunk, dtype) for query, key, scale in groups]
             gradients = [Gradient(side, wanted) for side, wanted in zip(sides, needed, strict=False)]
-            matching, divergence = walk(sides, plan, gradients)
+            matching, divergence = run_chunks(sides, plan, gradients)
             for gradient, (_, key, _) in zip(gradients, groups, strict=True):
                 gradient.finish(key, plan.chunk)
         parts = [part for each in gradients for part in (each.query, each.key, each.scale)]

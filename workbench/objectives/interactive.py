@@ -1,4 +1,4 @@
-"""Interactive contrastive learning: the student's embeddings find their partners among the teacher's."""
+"""Interactive contrastive learning: the student's embeddings find their positives among the teacher's."""
 
 from workbench.objectives.chunked import check_chunk, chunked_matching
 from workbench.objectives.contrastive import matching

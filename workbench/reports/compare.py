@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from workbench.errors import SettingError, damaged_file
+from workbench.evaluation.results_io import read_queries, read_report
 from workbench.evaluation.significance import CrossedDifference, crossed_interval, paired_bootstrap
 from workbench.evaluation.suites import results_of_queries
-from workbench.evaluation.written import read_queries, read_report
 from workbench.recipe import Recipe, differences
 from workbench.reports.tables import comparison_html, comparison_text
-from workbench.training.run import Run
+from workbench.runs.run import Run
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -13,7 +13,7 @@ from workbench.figures.training import training_figure
 from workbench.files import atomic_write, read_json
 from workbench.recipe import differences
 from workbench.reports.compare import DifferentData, RunLike, compare
-from workbench.training.run import Run
+from workbench.runs.run import Run
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -8,9 +8,9 @@ import numpy as np
 from workbench.data.pairs import Pairs
 from workbench.models.tokens import caption_tokens, word_mask
 from workbench.recipe import Recipe
-from workbench.targets.compute import ProgressLines, Teacher
-from workbench.targets.filling import Column, fill
+from workbench.targets.image_text import ProgressLines, Teacher
 from workbench.targets.store import TargetStore, store_folder
+from workbench.targets.store_writer import Column, fill
 
 CAPTIONS = 256  # that go through the tower together
 PORTION = 8192  # tokens that are lost when a process is killed

@@ -13,10 +13,10 @@ from workbench.models.cross_modal import CrossModalOutput, CrossModalTeacher, re
 from workbench.models.dual_encoder import weights_digest
 from workbench.recipe import Recipe
 from workbench.targets.caption_tokens import TokenTargets, token_targets
-from workbench.targets.compute import ProgressLines, Teacher, compute_targets
-from workbench.targets.filling import Column, fill
+from workbench.targets.image_text import ProgressLines, Teacher, compute_targets
 from workbench.targets.regions import RegionTargets, region_targets
 from workbench.targets.store import TargetStore, store_folder
+from workbench.targets.store_writer import Column, fill
 
 PROBES: dict[str, dict[str, bool]] = {
     "whole": {},

@@ -10,21 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.data.sources import load_pairs
+from workbench.data.load import load_pairs
 from workbench.errors import SettingError
 from workbench.models.cross_modal import region_weights
-from workbench.models.detector import SHIPPED, load_proposer, random_detector, select_regions
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.loading import load_dual_encoder
 from workbench.models.masking import kept_patches, patch_grid
-from workbench.models.proposers import Random
+from workbench.models.regions.detector import SHIPPED, load_proposer, random_detector, select_regions
+from workbench.models.regions.proposers import Random
 from workbench.models.tokens import caption_tokens, patch_tokens
 from workbench.models.trainable import set_trainable, trainable_parameters
-from workbench.objectives import Mixture, contrastive_loss
+from workbench.objectives import DistillationLoss, contrastive_loss
 from workbench.recipe import Recipe
-from workbench.sections import Model, Student
+from workbench.recipe.schema import Model, Student
 from workbench.targets.cross_modal import new_teacher
-from workbench.training.inputs import check_micro_batch
+from workbench.training.batch_inputs import check_micro_batch
 from workbench.training.optimisation import Inputs, Learner, Targets, backward
 
 PAIRS = 2
@@ -76,7 +76,7 @@ def _student(
     check_micro_batch(recipe, student)
     weights, settings = recipe.objectives.weights(), recipe.training
     known = ("embedding", "concepts")
-    mixture = Mixture(
+    mixture = DistillationLoss(
         {name: weight for name, weight in weights.items() if name not in known} or {"task": 1.0},
         student.dim,
         teacher.dim if teacher else None,

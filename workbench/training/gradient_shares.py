@@ -2,13 +2,13 @@
 
 import torch
 
-from workbench.objectives import Mixture
-from workbench.objectives.mixture import TERMS, Batch
+from workbench.objectives import DistillationLoss
+from workbench.objectives.combined import OBJECTIVES, Batch
 from workbench.training.optimisation import Outputs, Targets
 
 
 @torch.enable_grad()
-def gradient_shares(mixture: Mixture, outputs: Outputs, targets: Targets) -> dict[str, float]:
+def gradient_shares(mixture: DistillationLoss, outputs: Outputs, targets: Targets) -> dict[str, float]:
     """Each weighted term's share in the sum of all terms' pulls, on this process's own pairs.
 
     A pull is the norm of the gradient of weight times term with respect to the student's embeddings: of
@@ -33,7 +33,7 @@ def gradient_shares(mixture: Mixture, outputs: Outputs, targets: Targets) -> dic
     )
     pulls = {}
     for name, weight in mixture.weights.items():
-        value = weight * TERMS[name].value(mixture, batch)
+        value = weight * OBJECTIVES[name].value(mixture, batch)
         gradients = torch.autograd.grad(value, (image, text, moved), retain_graph=True, allow_unused=True)
         squares = [each.double().square().sum() for each in gradients if each is not None]
         pulls[name] = float(torch.stack(squares).sum().sqrt())

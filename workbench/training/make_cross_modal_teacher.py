@@ -12,8 +12,8 @@ from pathlib import Path
 
 from workbench.files import read_json, write_json
 from workbench.recipe import Recipe
-from workbench.training import checkpoint
-from workbench.training.run import Run
+from workbench.runs import checkpoint
+from workbench.runs.run import Run
 from workbench.training.teacher import SHIPPED, bare
 
 

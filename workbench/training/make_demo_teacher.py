@@ -8,7 +8,7 @@ Float16, without the parts of MiniLM that training left as the package carries t
 import sys
 
 from workbench.models.loading import ASSETS, save_trained
-from workbench.training.run import Run
+from workbench.runs.run import Run
 
 if __name__ == "__main__":
     target = ASSETS / "demo_teacher.safetensors"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from workbench.errors import SettingError
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.masking import encode_masked_image
-from workbench.objectives import Mixture
+from workbench.objectives import DistillationLoss
 
 
 class Inputs(NamedTuple):
@@ -59,7 +59,7 @@ class Learner(nn.Module):
     """All that learns, in one module for optimiser, process group and checkpoint: the student and the
     mixture's heads. `scale`: of the cosines in the losses, None: the student's own."""
 
-    def __init__(self, student: DualEncoder, mixture: Mixture, scale: float | None = None) -> None:
+    def __init__(self, student: DualEncoder, mixture: DistillationLoss, scale: float | None = None) -> None:
         super().__init__()
         self.student = student
         self.mixture = mixture
@@ -156,7 +156,9 @@ def _sizes(local: int, device: torch.device) -> list[int]:
     return [int(size) for size in everyone]
 
 
-def batch_loss(mixture: Mixture, outputs: Outputs, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
+def batch_loss(
+    mixture: DistillationLoss, outputs: Outputs, targets: Targets
+) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss over the global batch, of which every process computes its own rows.
 
     Returns (what to call backward on, every term over the global batch, without gradient). With several
@@ -196,7 +198,7 @@ def _gathered(side: Any, sizes: Sequence[int]) -> Any:
 
 def backward(
     learner: nn.Module,
-    mixture: Mixture,
+    mixture: DistillationLoss,
     inputs: Inputs,
     targets: Targets,
     micro_batch: int | None,

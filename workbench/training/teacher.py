@@ -9,17 +9,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from workbench.data.load import load_pairs
 from workbench.data.loader import caption_choice, epoch_order
 from workbench.data.pairs import Pairs
-from workbench.data.sources import load_pairs
 from workbench.errors import SettingError
+from workbench.evaluation.probes.leak_probe import leak_probe
+from workbench.evaluation.probes.pointing import pointing_accuracy
 from workbench.files import write_json
 from workbench.models.cross_modal import CrossModalTeacher
 from workbench.models.loading import ASSETS
 from workbench.objectives import contrastive_loss
 from workbench.recipe import Recipe
-from workbench.sections import Student, Targets, Training
-from workbench.targets.compute import Teacher, compute_targets, load_teacher
+from workbench.recipe.schema import Student, Targets, Training
+from workbench.runs import checkpoint
+from workbench.runs.folder import claim_folder, default_folder, locked
+from workbench.runs.logger import RunLogger
+from workbench.runs.run import Run
 from workbench.targets.cross_modal import (
     CrossModalInputs,
     cross_modal_inputs,
@@ -27,14 +32,10 @@ from workbench.targets.cross_modal import (
     new_teacher,
     whole_views,
 )
-from workbench.training import checkpoint
-from workbench.training.inputs import check_failures
+from workbench.targets.image_text import Teacher, compute_targets, load_teacher
+from workbench.training.batch_inputs import check_failures
 from workbench.training.interrupt import stop_on_signal
-from workbench.training.journal import Journal
-from workbench.training.leak_probe import leak_probe
 from workbench.training.machine import accelerate_on, versions
-from workbench.training.pointing import pointing_accuracy
-from workbench.training.run import Run, claim_folder, default_folder, locked
 
 SHIPPED = ASSETS / "cross_modal_teacher"  # a run without its optimiser and most of its epochs
 PROBED = 1000  # captions, one a picture, that a validation looks at
@@ -87,14 +88,14 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
             teacher.load_state_dict(saved.tensors)
             optimiser.load_state_dict(saved.optimiser)
             step = saved.step
-        journal = Journal(folder, total)
-        journal.left_out = pairs.rejected + Counter(inputs.regions.unreadable.values())
-        journal.begin(step)
-        journal.data(pairs, validation)
+        logger = RunLogger(folder, total)
+        logger.rejected = pairs.rejected + Counter(inputs.regions.unreadable.values())
+        logger.start(step)
+        logger.data(pairs, validation)
         write_json(folder / "versions.json", versions(str(device)))
         write_json(folder / "regions.json", {"without_box": inputs.regions.without_box})
         verb = "resuming" if step else "training"
-        journal.say(f"{verb} {recipe.name} in {folder}: {len(usable)} pictures, {total} steps of {batch}")
+        logger.info(f"{verb} {recipe.name} in {folder}: {len(usable)} pictures, {total} steps of {batch}")
 
         def save() -> None:
             done = None if step % steps_per_epoch else step // steps_per_epoch
@@ -116,7 +117,7 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
                 }
             with torch.no_grad():
                 loss = float(_loss(recipe, teacher.eval(), held_out, captions[:batch], captions[:batch]))
-            journal.record("validation", step, epoch=step / steps_per_epoch, loss=loss, **found)
+            logger.record("validation", step, epoch=step / steps_per_epoch, loss=loss, **found)
 
         # ---- the loop
         state, message = "running", ""
@@ -141,7 +142,7 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
                     optimiser.step()
                     step += 1
                     seconds = time.perf_counter() - began
-                    journal.record(
+                    logger.record(
                         "step",
                         step,
                         epoch=step / steps_per_epoch,
@@ -169,8 +170,8 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
             message = f"{type(error).__name__}: {error}"
             raise
         finally:
-            journal.status(state, message)
-            journal.close()
+            logger.status(state, message)
+            logger.close()
     return Run(folder)
 
 
@@ -240,7 +241,7 @@ def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True, device: Any 
     return Run(place)
 
 
-def pair_targets(
+def cross_modal_teacher_targets(
     recipe: Recipe,
     pairs: Pairs,
     frozen: Teacher,

@@ -11,29 +11,36 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from workbench.data.load import load_pairs
 from workbench.data.loader import Batch, batches
-from workbench.data.sources import load_pairs
 from workbench.errors import SettingError
 from workbench.evaluation.encode import encode_pairs
-from workbench.evaluation.retrieval import retrieval_metrics
+from workbench.evaluation.retrieval.metrics import retrieval_metrics
 from workbench.files import write_json
 from workbench.models.loading import load_dual_encoder
 from workbench.models.trainable import set_trainable, trainable_parameters
-from workbench.objectives import Mixture
+from workbench.objectives import DistillationLoss
 from workbench.recipe import Recipe
-from workbench.targets.compute import compute_targets, load_teacher
-from workbench.targets.knowledge import knowledge_targets
-from workbench.training import checkpoint
-from workbench.training.decoded import decoded_pairs
+from workbench.runs import checkpoint
+from workbench.runs.folder import claim_folder, default_folder, locked
+from workbench.runs.logger import RunLogger
+from workbench.runs.run import Run
+from workbench.targets.decoded_cache import decoded_pairs
+from workbench.targets.frozen_maps import mapped_pairs
+from workbench.targets.image_text import compute_targets, load_teacher
+from workbench.targets.text_teacher import text_teacher_targets
+from workbench.training.batch_inputs import (
+    StudentTransform,
+    TargetLookup,
+    check_failures,
+    check_micro_batch,
+    step_seed,
+)
 from workbench.training.failures import MemoryShortage, is_out_of_memory, largest_fitting, save_replay
-from workbench.training.frozen_maps import mapped_pairs
-from workbench.training.inputs import Lookup, View, check_failures, check_micro_batch, step_seed
 from workbench.training.interrupt import StopRequest, stop_on_signal
-from workbench.training.journal import Journal
 from workbench.training.machine import accelerate_on, versions
 from workbench.training.optimisation import Learner, agree, backward, parameter_groups, schedule
-from workbench.training.run import Run, claim_folder, default_folder, locked
-from workbench.training.teacher import pair_targets, train_teacher
+from workbench.training.teacher import cross_modal_teacher_targets, train_teacher
 
 MAX_BAD_STEPS = 3
 
@@ -95,14 +102,14 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
             check_failures(unreadable.values(), len(pairs), recipe)
         pair = None
         if teacher and recipe.objectives.cross_modal:
-            pair = pair_targets(
+            pair = cross_modal_teacher_targets(
                 recipe, pairs, teacher, folder, device=accelerator.device, rank=rank, world=world
             )
         if main:
-            knowledge_targets(recipe, pairs, folder / "knowledge")
+            text_teacher_targets(recipe, pairs, folder / "knowledge")
         accelerator.wait_for_everyone()
-        knowledge = knowledge_targets(recipe, pairs, folder / "knowledge")
-        mixture = Mixture(
+        knowledge = text_teacher_targets(recipe, pairs, folder / "knowledge")
+        mixture = DistillationLoss(
             recipe.objectives.weights(),
             student.dim,
             teacher.dim if teacher else None,
@@ -118,7 +125,9 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
             and not trainable_parameters(student)["text"]
             and student.text_digest() == teacher.model.text_digest()
         )
-        lookup = Lookup(recipe, student, accelerator.device, store, scale, knowledge, pair, text_is_known)
+        lookup = TargetLookup(
+            recipe, student, accelerator.device, store, scale, knowledge, pair, text_is_known
+        )
         del teacher  # its targets stay, its weights need not
         check_micro_batch(recipe, student)
         pairs = decoded_pairs(recipe, pairs, rank=rank, world=world)
@@ -147,26 +156,26 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
             learner.load_state_dict(saved.tensors)
             optimiser.load_state_dict(saved.optimiser)
             step = saved.step
-        journal = Journal(folder, total, writes=main)
-        journal.skipped_steps = saved.state["skipped_steps"] if saved else 0
-        journal.left_out = pairs.rejected + Counter(unreadable.values())
-        journal.failed = dict(saved.state["failed"]) if saved else {}
-        journal.begin(step)
-        journal.data(pairs, validation)
+        logger = RunLogger(folder, total, writes=main)
+        logger.skipped_steps = saved.state["skipped_steps"] if saved else 0
+        logger.rejected = pairs.rejected + Counter(unreadable.values())
+        logger.failed = dict(saved.state["failed"]) if saved else {}
+        logger.start(step)
+        logger.data(pairs, validation)
         if main:
             write_json(folder / "versions.json", versions(str(accelerator.device)))
             verb = "resuming" if step else "training"
             size = f"{len(pairs)} pairs, {total} steps of {batch_size}"
-            journal.say(f"{verb} {recipe.name} in {folder}: {size}")
+            logger.info(f"{verb} {recipe.name} in {folder}: {size}")
             if batch_size < recipe.training.batch:
-                journal.say(f"note: there are fewer pairs than training.batch = {recipe.training.batch}")
+                logger.info(f"note: there are fewer pairs than training.batch = {recipe.training.batch}")
 
         def save() -> None:
             if main:
                 state = {
                     "epochs_done": None if step % steps_per_epoch else step // steps_per_epoch,
-                    "skipped_steps": journal.skipped_steps,
-                    "failed": journal.failed,
+                    "skipped_steps": logger.skipped_steps,
+                    "failed": logger.failed,
                 }
                 checkpoint.save(
                     folder / "checkpoints",
@@ -186,7 +195,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                 )
                 recalls = {f"text_to_image_r{k}": value for k, value in scores.text_to_image.recall.items()}
                 recalls |= {f"image_to_text_r{k}": value for k, value in scores.image_to_text.recall.items()}
-                journal.record("validation", step, epoch=step / steps_per_epoch, **recalls)
+                logger.record("validation", step, epoch=step / steps_per_epoch, **recalls)
             accelerator.wait_for_everyone()
 
         unsaved = 0
@@ -202,12 +211,12 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                     unsaved = 0
                 except checkpoint.CheckpointError as error:
                     unsaved += 1
-                    journal.say(f"warning: {error}; the last good checkpoint stays")
+                    logger.info(f"warning: {error}; the last good checkpoint stays")
                     if unsaved == 3 or stopping or step == total:
                         raise
 
         # ---- the loop
-        view = View(recipe, student)
+        view = StudentTransform(recipe, student)
         bad_in_a_row = 0
         state, message = "running", ""
         try:
@@ -232,11 +241,11 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                         )
                         continue
                     began = time.perf_counter()
-                    journal.failed.update(batch.failed)  # by id: a pair fails again in every epoch
-                    check_failures(journal.failed.values(), len(pairs), recipe)
+                    logger.failed.update(batch.failed)  # by id: a pair fails again in every epoch
+                    check_failures(logger.failed.values(), len(pairs), recipe)
                     if not len(batch) and world == 1:
                         step += 1
-                        journal.skipped_steps += 1
+                        logger.skipped_steps += 1
                         stopping = bool(request)
                         look_and_save(stopping)
                         if stopping:
@@ -276,7 +285,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                     )
                     if bad:
                         bad_in_a_row += 1
-                        journal.skipped_steps += 1
+                        logger.skipped_steps += 1
                         if bad_in_a_row == MAX_BAD_STEPS:
                             where = folder / f"non-finite-step-{step}"
                             save_replay(where, learner, batch, inputs, targets, recipe, step, values)
@@ -291,7 +300,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                         mixture.clamp_scales_()
                     step += 1
                     seconds = time.perf_counter() - began
-                    journal.record(
+                    logger.record(
                         "step",
                         step,
                         epoch=step / steps_per_epoch,
@@ -318,8 +327,8 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
             message = message or f"{type(error).__name__}: {error}"
             raise
         finally:
-            journal.status(state, message)
-            journal.close()
+            logger.status(state, message)
+            logger.close()
         accelerator.wait_for_everyone()
     return Run(folder)
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import SettingError
 from workbench.figures.style import state_colour
 from workbench.files import read_json
-from workbench.settings import read_yaml
-from workbench.training.run import is_locked, is_silent
+from workbench.recipe.overrides import read_yaml
+from workbench.runs.folder import is_locked, is_silent
 from workbench.widgets.live import LiveFigure, Records, show_plain
 
 if TYPE_CHECKING:

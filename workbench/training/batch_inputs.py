@@ -1,0 +1,165 @@
+"""What a step is given besides its batch: a view, the teacher's targets, a seed."""
+
+import math
+from collections import Counter
+from collections.abc import Collection
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from workbench.data.loader import Batch
+from workbench.errors import SettingError
+from workbench.evaluation.similarity import pca_floor
+from workbench.models.dual_encoder import DualEncoder
+from workbench.models.masking import kept_patches, patch_grid
+from workbench.models.transform import random_crop
+from workbench.objectives import DistillationLoss
+from workbench.recipe import Recipe
+from workbench.targets.store import TargetStore
+from workbench.targets.text_teacher import TextTeacherTargets
+from workbench.training.gradient_shares import gradient_shares
+from workbench.training.optimisation import Inputs, Outputs, Targets
+
+R2_SAMPLE = 20_000  # captions from which the best R^2 is estimated
+SHARES_EVERY = 10  # steps: the terms' gradients cost as much again as the loss
+
+
+class StudentTransform:
+    """Makes a picture ready for the student: the view that an epoch has of it. Picklable, for loader
+    workers."""
+
+    def __init__(self, recipe: Recipe, student: DualEncoder) -> None:
+        self.seed = recipe.seed
+        self.scale = recipe.training.augmentation.crop_scale
+        self.views = recipe.targets.views
+        self.transform = student.transform
+
+    def __call__(self, image: Tensor, epoch: int, row: int) -> Tensor:
+        if image.is_floating_point():
+            return image  # the maps of frozen layers, which saw the whole picture
+        # With K cached views the student sees, in turn, the very crops that the teacher saw.
+        return self.transform(
+            image, random_crop(self.seed, epoch % self.views if self.views else epoch, row, self.scale)
+        )
+
+
+class TargetLookup:
+    """What a step is given for a batch: pictures, tokens, masks, and what the teachers say, from their
+    stores.
+
+    `pair`: the cross-modal teacher's embeddings, by caption. `text_is_known`: the student's text tower is the
+    teacher's and stays so, and its embeddings are looked up too.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        student: DualEncoder,
+        device: torch.device,
+        store: TargetStore | None,
+        scale: float | None,
+        knowledge: TextTeacherTargets | None,
+        pair: np.ndarray | None = None,
+        text_is_known: bool = False,
+    ) -> None:
+        self.recipe = recipe
+        self.device = device
+        self.store = store
+        self.scale = scale
+        self.knowledge = knowledge
+        self.pair = pair
+        self.text_is_known = text_is_known
+        self.best_r2 = None
+        if knowledge is not None and recipe.objectives.embedding:
+            some = np.random.default_rng(recipe.seed).permutation(len(knowledge.raw))[:R2_SAMPLE]
+            self.best_r2 = pca_floor(knowledge.embedding(np.sort(some)), student.dim)
+        self.patches = math.prod(patch_grid(student)) if recipe.objectives.mfd else 0
+
+    def inputs(self, batch: Batch, epoch: int) -> Inputs:
+        """The batch on the device; with masked features also which patches a picture keeps in this epoch."""
+        kept = None
+        if self.patches:
+            ratio = self.recipe.training.masking.ratio
+            kept = kept_patches(self.recipe.seed, epoch, batch.rows, self.patches, ratio).to(self.device)
+        text = None
+        if self.text_is_known and self.store is not None:
+            text = self._tensor(self.store.rows("text", batch.caption))
+        return Inputs(batch.images.to(self.device), batch.tokens.to(self.device), kept, text)
+
+    def targets(self, batch: Batch, epoch: int) -> Targets:
+        """What the teachers say about a batch; what the recipe does not need stays None."""
+        found = Targets()
+        if self.store is not None:
+            views = self.recipe.targets.views
+            image = self.store.rows("image", batch.rows, epoch % views if views else 0)
+            text = self.store.rows("text", batch.caption)
+            found = Targets(self._tensor(image), self._tensor(text), self.scale)
+        if self.pair is not None:
+            found = found._replace(cross_modal_target=self._tensor(self.pair[batch.caption]))
+        if self.knowledge is not None:
+            weights = self.recipe.objectives
+            if weights.embedding:
+                found = found._replace(text_target=self._tensor(self.knowledge.embedding(batch.caption)))
+            if weights.concepts:
+                found = found._replace(soft_labels=self._tensor(self.knowledge.soft_labels(batch.caption)))
+        return found
+
+    def progress(
+        self,
+        step: int,
+        mixture: DistillationLoss,
+        terms: dict[str, float],
+        outputs: Outputs,
+        targets: Targets,
+    ) -> dict[str, float]:
+        """How near the student is to its teachers, and now and then where the gradient comes from.
+
+        Mean cosines where the widths agree; for a regression on a language model's embeddings its R^2 and the
+        best that any linear map from the student's width can reach; each term's share of the gradient.
+        """
+        found: dict[str, float] = {}
+        if step % SHARES_EVERY == 1 and len(mixture.weights) > 1:
+            shares = gradient_shares(mixture, outputs, targets)
+            found |= {f"gradient_share/{name}": share for name, share in shares.items()}
+        for side, theirs in (("image", targets.teacher_image), ("text", targets.teacher_text)):
+            ours = getattr(outputs, f"projected_{side}").float()
+            if theirs is not None and ours.shape == theirs.shape:
+                found[f"cosine_to_teacher_{side}"] = float(F.cosine_similarity(ours, theirs).mean())
+        if targets.text_target is not None and self.best_r2 is not None:
+            # The targets' mean over the training captions is 0: R^2 is measured against predicting that.
+            variance = float(targets.text_target.square().mean())
+            found |= {"embedding_r2": 1 - terms["embedding"] / variance, "embedding_r2_best": self.best_r2}
+        return found
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).float().to(self.device)
+
+
+def check_micro_batch(recipe: Recipe, student: DualEncoder) -> None:
+    """SettingError when micro-batches would not give the batch's gradient."""
+    size = recipe.training.micro_batch
+    if size and size < recipe.training.batch and student.trains_batch_statistics:
+        raise SettingError(
+            "training.micro_batch",
+            size,
+            "the student has BatchNorm, whose statistics would be those of a micro-batch",
+            "null, or freeze those modules (student.frozen)",
+        )
+
+
+def check_failures(reasons: Collection[str], pairs: int, recipe: Recipe) -> None:
+    """SettingError when more pairs could not be read, for these reasons, than the recipe puts up with."""
+    if len(reasons) > recipe.data.max_failed * pairs:
+        raise SettingError(
+            "data.max_failed",
+            recipe.data.max_failed,
+            f"{len(reasons)} of {pairs} pairs could not be read: {dict(Counter(reasons))}",
+            "Mend them, or raise it",
+        )
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """The seed of a step's dropout: of seed, step and process alone, so that a resumed run repeats it."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 2)
