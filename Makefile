@@ -16,7 +16,7 @@ demo: $(INSTALLED) ## a small real distillation, end to end; prints a table and 
 	$(BIN)/workbench demo --out $(DEMO_OUT)
 
 test: $(INSTALLED) ## every test: units, two processes, notebooks, and JupyterLab in Chromium where there is one
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env tests notebooks
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env tests notebooks
 
 lab: $(INSTALLED) ## JupyterLab on the notebooks, in this environment
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)

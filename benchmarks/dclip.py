@@ -3,7 +3,7 @@
     python benchmarks/dclip.py [--seeds 0 1 2] [--runs runs] [--out benchmarks/results] [--workers CORES]
 
 On the embedded dataset: finds regions, trains cross-modal teachers and students, evaluates them beside the
-start that they share, and writes dclip.json, .md (the README's table) and the runs' .html report. Stop and
+start that they share, and writes dclip.json, .md (the table) and the runs' .html report. Stop and
 start it as you like.
 """
 

@@ -243,7 +243,7 @@ def speed(stream: Iterator[Tensor], workers: int | None) -> float:
 
 
 def markdown(rows: list[dict]) -> str:
-    """The README's table: median pictures a second, and the median ratio to the same round's peer."""
+    """The table: median pictures a second, and the median ratio to the same round's peer."""
     lines = ["| through | " + " | ".join((PEER, OURS, CACHE)) + " |", "|---|---|---|---|"]
     for through in dict.fromkeys(row["through"] for row in rows):
         cells = []

@@ -184,7 +184,7 @@ def line(row: dict) -> str:
 
 
 def markdown(rows: list[dict]) -> str:
-    """The README's table: medians, and ratios to the dense form (gd: to its bare gradients)."""
+    """The table: medians, and ratios to the dense form (gd: to its bare gradients)."""
     lines = [
         "| objectives | batch | form | time | ratio | extra memory | ratio |",
         "|---|---|---|---|---|---|---|",

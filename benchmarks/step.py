@@ -118,7 +118,7 @@ def main() -> None:
 
 
 def markdown(results: list[dict]) -> str:
-    """The README's table: the median step, and the median of its ratio to the same round's step alone."""
+    """The table: the median step, and the median of its ratio to the same round's step alone."""
     lines = [
         "| student | batch | alone | with cached targets | with the teacher online |",
         "|---|---|---|---|---|",

@@ -464,7 +464,7 @@ def test_what_cannot_be_used_is_told_in_one_line(arguments: tuple[str, ...], wor
 
 MAIN = """
 import sys, time, workbench
-from workbench import cli
+from workbench.cli import app as cli
 def train(recipe, run_dir):
     print("training", flush=True)
     {body}

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from workbench.objectives import DistillationLoss, contrastive_loss, relational_distillation
-from workbench.objectives.one_pass import contrastive_and_relational
+from workbench.objectives.chunked import contrastive_and_relational
 
 WEIGHTS = (0.7, 1.9)
 SCALES = (10.0, 14.0)

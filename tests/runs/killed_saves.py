@@ -1,6 +1,6 @@
 """Kills a save at each of its file operations and looks whether there is a whole checkpoint to go on from.
 
-Run as `python -m tests.training.killed_saves FOLDER`; prints how often it killed.
+Run as `python -m tests.runs.killed_saves FOLDER`; prints how often it killed.
 """
 
 import os

@@ -234,7 +234,7 @@ def test_nothing_saved_yet(tmp_path):
 
 
 def test_killed_at_every_file_operation(tmp_path):
-    command = [sys.executable, "-m", "tests.training.killed_saves", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.runs.killed_saves", str(tmp_path)]
     kills = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     assert int(kills) > 50
 

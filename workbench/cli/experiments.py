@@ -1,12 +1,15 @@
 """Commands that measure runs and set them side by side: sweep, evaluate, compare, plan, report,
 results."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from workbench.cli.output import Settings, number, print_rows
+from workbench.errors import SettingError
 from workbench.recipe.overrides import assignments
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
@@ -112,30 +115,24 @@ def report(
 def results(
     name: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Tables of the README; all of them if none is named."),
+        typer.Argument(metavar="NAME", help="Tables; every table that a page shows if none is named."),
     ] = None,
-    runs: Annotated[
-        Path | None, typer.Option(help="Where trained runs are kept [runs, in the clone].")
-    ] = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder of trained runs [runs, in the checkout].")] = None,
     tables_only: Annotated[
         bool,
-        typer.Option("--tables-only", help="Run nothing; put what benchmarks/results holds into the README."),
+        typer.Option("--tables-only", help="Run nothing; only insert what benchmarks/results holds."),
     ] = False,
-    show_list: Annotated[bool, typer.Option("--list", help="List the tables and what makes them.")] = False,
+    show_list: Annotated[
+        bool, typer.Option("--list", help="List the tables, their commands and their state.")
+    ] = False,
 ) -> None:
-    """Make the README's tables and figures again, from shipped recipes; hours, and resumable."""
-    from workbench.results import CHECKOUT, RESULTS, is_current, make_results
-
-    if show_list:
-        state = {True: "in the README", False: "the README differs"}
-        print_rows(
-            [
-                (each.table, " and ".join(each.commands), each.takes, state[is_current(CHECKOUT, each.table)])
-                for each in RESULTS
-            ]
-        )
-        return
-    failed = make_results(name or [], runs=runs, run=not tables_only)
-    if failed:
-        print(f"not made: {', '.join(failed)}")
-    raise typer.Exit(1 if failed else 0)
+    """Make the tables of README.md and docs/ again, in a checkout; takes hours, and resumes."""
+    checkout = Path(__file__).parents[2]
+    script = checkout / "benchmarks" / "make_results.py"
+    if not script.is_file():
+        problem = "there is no folder benchmarks beside the package"
+        raise SettingError("results", str(checkout), problem, "Run it in a clone of the repository.")
+    options = ["--runs", str(runs)] if runs else []
+    options += ["--tables-only"] if tables_only else []
+    options += ["--list"] if show_list else []
+    raise typer.Exit(subprocess.run([sys.executable, str(script), *options, *(name or [])]).returncode)

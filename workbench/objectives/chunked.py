@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from workbench.objectives.chunked_kernel import Gradient, Plan, Side, run_chunks
-from workbench.objectives.similarity import Embeddings, Loss, Scale
+from workbench.objectives.similarity import Embeddings, Loss, Scale, check_batch, check_width
 
 Embedded = tuple[Embeddings, Embeddings, Scale]  # queries, keys, what multiplies their cosine similarities
 
@@ -55,6 +55,39 @@ def chunked_mixture(
     Returns (weighted sum, and without gradient the matching and the divergence).
     """
     return _summed(student, teacher, weights, chunk, rows, both)
+
+
+def contrastive_and_relational(
+    student_image: Embeddings,
+    student_text: Embeddings,
+    teacher_image: Embeddings,
+    teacher_text: Embeddings,
+    student_scale: Scale,
+    teacher_scale: Scale,
+    weights: tuple[float, float],
+    *,
+    rows: slice | None = None,
+    chunk: int,
+) -> tuple[Loss, Loss, Loss]:
+    """Weighted sum of `contrastive_loss` and `relational_distillation` for the time and memory of the latter.
+
+    `weights` are those of the two; the other arguments are theirs. Returns (weighted sum, and without
+    gradient the task loss and CRD). Raises ValueError as they do.
+    """
+    batch = check_batch(
+        "contrastive_and_relational",
+        student_image=student_image,
+        student_text=student_text,
+        teacher_image=teacher_image,
+        teacher_text=teacher_text,
+    )
+    check_width("contrastive_and_relational", student_image=student_image, student_text=student_text)
+    check_width("contrastive_and_relational", teacher_image=teacher_image, teacher_text=teacher_text)
+    check_chunk("contrastive_and_relational", chunk)
+    student = (student_image, student_text, student_scale)
+    teacher = (teacher_image, teacher_text, teacher_scale)
+    weighted, task, crd = chunked_mixture(student, teacher, weights, chunk, rows, both=True)
+    return weighted / (2 * batch), task / (2 * batch), crd / (2 * batch)
 
 
 def check_chunk(objective: str, chunk: int | None) -> None:

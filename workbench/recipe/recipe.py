@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from workbench.errors import SettingError
 from workbench.files import atomic_write, sha256_of_json
+from workbench.objectives.registry import declared_objectives
 from workbench.recipe.overrides import set_by_path, suggestion, to_setting_error
 from workbench.recipe.schema import (
     NOT_FINGERPRINTED,
@@ -66,13 +67,11 @@ class Recipe(Section):
                 "Give one a weight, e.g. objectives.task=1",
             )
         for name, weight in weights.items():
-            needed = "text_teacher" if name in ("embedding", "concepts") else "teacher"
-            if name != "task" and getattr(self, needed) is None:
+            needed = declared_objectives()[name].needs
+            if needed is not None and getattr(self, needed) is None:
+                problem = f"it needs a {needed.replace('_', ' ')}, and there is none"
                 raise SettingError(
-                    f"objectives.{name}",
-                    weight,
-                    f"it needs a {needed.replace('_', ' ')}, and there is none",
-                    f"Set {needed}.model, or objectives.{name}=0",
+                    f"objectives.{name}", weight, problem, f"Set {needed}.model, or objectives.{name}=0"
                 )
         if training.micro_batch is not None and training.micro_batch > training.batch:
             remedy = f"At most {training.batch}, or null."

@@ -1,8 +1,10 @@
 """The sections of a recipe: every setting, its type, range and default. Imports no torch."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from workbench.objectives.registry import declared_objectives
 
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
@@ -173,25 +175,24 @@ class CrossModal(Section):
     temperature: Positive = 0.05
 
 
-class Objectives(Section):
-    """The weight of every term of the loss."""
-
-    task: NotNegative = 1.0
-    crd: NotNegative = 0.0
-    fd: NotNegative = 0.0
-    mfd: NotNegative = 0.0
-    gd: NotNegative = 0.0
-    icl: NotNegative = 0.0
-    afd: NotNegative = 0.0
-    cosine: NotNegative = 0.0
-    embedding: NotNegative = 0.0
-    concepts: NotNegative = 0.0
-    cross_modal: NotNegative = 0.0
-    preservation: NotNegative = 0.0
-
+class _Weights(Section):
     def weights(self) -> dict[str, float]:
-        """Name to weight of the terms in use."""
+        """Name to weight of the objectives in use."""
         return {name: weight for name, weight in self.model_dump().items() if weight}
+
+
+if TYPE_CHECKING:
+
+    class Objectives(_Weights):
+        def __getattr__(self, name: str) -> float: ...
+else:
+    Objectives = create_model(
+        "Objectives",
+        __base__=_Weights,
+        __doc__="The weight of every objective in `workbench.objectives`.",
+        __module__=__name__,
+        **{name: (NotNegative, 1.0 if name == "task" else 0.0) for name in declared_objectives()},
+    )
 
 
 class Augmentation(Section):

@@ -32,7 +32,7 @@ class RunLogger:
         self.skipped_steps = 0
         self.unwritten = 0
         self.step = 0
-        self._total = total_steps
+        self.total_steps = total_steps
         self._started = time.time()
         self._first_step: int | None = None
         self._last_status = 0.0
@@ -54,7 +54,7 @@ class RunLogger:
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(total=self._total, initial=step, unit="step", dynamic_ncols=True)
+            self._bar = tqdm(total=self.total_steps, initial=step, unit="step", dynamic_ncols=True)
         self.status("running")
 
     def record(self, kind: str, step: int, **values: Any) -> None:
@@ -93,13 +93,15 @@ class RunLogger:
                 {
                     "state": state,
                     "step": self.step,
-                    "total_steps": self._total,
+                    "total_steps": self.total_steps,
                     "message": message,
                     "pid": os.getpid(),
                     "host": socket.gethostname(),
                     "started": self._started,
                     "updated": self._last_status,
-                    "seconds_left": (self._total - self.step) / rate if done and state == "running" else None,
+                    "seconds_left": (self.total_steps - self.step) / rate
+                    if done and state == "running"
+                    else None,
                     "rejected": dict(self.rejected + Counter(self.failed.values())),
                     "skipped_steps": self.skipped_steps,
                 },
@@ -145,9 +147,9 @@ class RunLogger:
         elif time.monotonic() - self._last_line > LINE_EVERY:
             self._last_line = time.monotonic()
             done = self.step - (self._first_step or 0)
-            left = (self._total - self.step) * (time.monotonic() - self._clock) / max(1, done)
+            left = (self.total_steps - self.step) * (time.monotonic() - self._clock) / max(1, done)
             self.info(
-                f"step {self.step} of {self._total}: loss {values['loss']:.3f}, {left / 60:.1f} min left"
+                f"step {self.step} of {self.total_steps}: loss {values['loss']:.3f}, {left / 60:.1f} min left"
             )
 
     def _unwritten(self, error: OSError) -> None:

@@ -12,6 +12,7 @@ from workbench.data.decode import BadSample
 from workbench.data.load import load_pairs
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
+from workbench.models.devices import device_of
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.loading import load_dual_encoder
 from workbench.models.transform import random_crop
@@ -56,7 +57,7 @@ def compute_targets(
     pairs: Pairs | None = None,
     teacher: Teacher | None = None,
     *,
-    device: Any = "cpu",
+    device: Any = None,
     rank: int = 0,
     world: int = 1,
     say: Callable[[str], object] | None = print,
@@ -69,6 +70,7 @@ def compute_targets(
     that cannot be read are listed in `bad_rows["image"]`. Raises SettingError for a folder with another
     teacher's or other data's targets.
     """
+    device = device_of(recipe) if device is None else device
     pairs = pairs or load_pairs(recipe.data.source, recipe.data.train_split, **recipe.data.options())
     teacher = teacher or load_teacher(recipe)
     model, captions = teacher.model.to(device), pairs.all_captions

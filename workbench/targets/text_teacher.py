@@ -1,16 +1,19 @@
 """What a language model says about the training captions: its embeddings, standardised, and concepts."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from workbench.data.pairs import Pairs
-from workbench.models.text_teacher import load_text_teacher
 from workbench.recipe import Recipe
 from workbench.targets.concepts import Concepts, Sparse, fit_concepts
 from workbench.targets.standardise import Standardiser
-from workbench.targets.text_embeddings import caption_embeddings
+from workbench.targets.text_embeddings import text_teacher_embeddings
+
+STANDARDISER, CONCEPTS = "standardiser.npz", "concepts.npz"
 
 
 class TextTeacherTargets:
@@ -45,48 +48,61 @@ class TextTeacherTargets:
         return Sparse(*(side[captions] for side in self.labels)).dense(len(self.concepts.centroids))
 
 
-def text_teacher_targets(recipe: Recipe, pairs: Pairs, folder: Path) -> TextTeacherTargets | None:
+def text_teacher_targets(
+    recipe: Recipe,
+    pairs: Pairs,
+    folder: Path,
+    *,
+    wait: Callable[[], object] = lambda: None,
+    device: Any = "cpu",
+    rank: int = 0,
+    world: int = 1,
+) -> TextTeacherTargets | None:
     """The text teacher's targets for a recipe's training pairs; None where it has no text teacher.
 
-    Embeddings are cached like every teacher's. What is fitted on them (mean and deviation, concepts) is
-    fitted on the training captions alone, once, and kept in `folder`, so that a resumed run and every process
-    of a run use the same.
+    Embeddings are cached like every teacher's, and filled by all processes. What is fitted on them (mean and
+    deviation, concepts) is fitted on the training captions alone, once, by the first process, and kept in
+    `folder`, so that a resumed run and every process of a run use the same.
     """
     settings = recipe.text_teacher
     if settings is None or not (recipe.objectives.embedding or recipe.objectives.concepts):
         return None
     with torch.random.fork_rng(devices=[]):  # making a model draws numbers, and the student's go on after it
-        teacher = load_text_teacher(
-            settings.model,
-            pooling=settings.pooling,
-            layer=settings.layer,
+        raw = text_teacher_embeddings(
+            settings,
+            pairs.all_captions,
+            name=f"{pairs.name}-{pairs.split}",
             allow_download=recipe.allow_download,
+            device=device,
+            rank=rank,
+            world=world,
         )
-    raw = caption_embeddings(teacher, pairs.all_captions, name=f"{pairs.name}-{pairs.split}")
-    folder.mkdir(parents=True, exist_ok=True)
-    place = folder / "standardiser.npz"
-    if place.is_file():
-        standardiser = Standardiser.load(place)
-    else:
-        standardiser = Standardiser.fit(raw, components=settings.components)
-        standardiser.save(place)
+    if rank == 0:
+        _fit(recipe, raw, folder)
+    wait()
+    standardiser = Standardiser.load(folder / STANDARDISER)
     if not recipe.objectives.concepts:
         return TextTeacherTargets(raw, standardiser, None, None)
-    place = folder / "concepts.npz"
-    if place.is_file():
-        concepts = Concepts.load(place)
-    else:
-        wanted = recipe.concepts
-        concepts = fit_concepts(
-            raw,
-            wanted.clusters,
-            method=wanted.method,
-            reduce=wanted.reduce,
-            perplexity=wanted.perplexity,
-            seed=recipe.seed,
-        )
-        concepts.save(place)
+    concepts = Concepts.load(folder / CONCEPTS)
     return TextTeacherTargets(raw, standardiser, concepts, _labels(concepts, raw, recipe))
+
+
+def _fit(recipe: Recipe, raw: np.ndarray, folder: Path) -> None:
+    """Write into `folder` what of the fitted is not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / STANDARDISER).is_file():
+        assert recipe.text_teacher is not None
+        Standardiser.fit(raw, components=recipe.text_teacher.components).save(folder / STANDARDISER)
+    if recipe.objectives.concepts and not (folder / CONCEPTS).is_file():
+        settings = recipe.concepts
+        fit_concepts(
+            raw,
+            settings.clusters,
+            method=settings.method,
+            reduce=settings.reduce,
+            perplexity=settings.perplexity,
+            seed=recipe.seed,
+        ).save(folder / CONCEPTS)
 
 
 def _labels(concepts: Concepts, raw: np.ndarray, recipe: Recipe) -> Sparse:

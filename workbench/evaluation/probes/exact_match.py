@@ -73,6 +73,8 @@ class Probe(nn.Module):
     ) -> "Probe":
         """Learn to feed the decoder; every encoder gets the same steps, batch and rate."""
         decoder = self.decoder[0]
+        embeddings = embeddings.to(decoder.t5.device)
+        self.to(decoder.t5.device)
         optimiser = torch.optim.AdamW(self.adapter.parameters(), lr=lr, weight_decay=0.01)
         with frozen(decoder):
             train(
@@ -88,7 +90,7 @@ class Probe(nn.Module):
     @torch.no_grad()
     def write(self, embeddings: Float[Tensor, "n dim"]) -> list[str]:
         """The captions that the decoder writes, greedily."""
-        return self.decoder[0].write(self.adapter(embeddings))
+        return self.decoder[0].write(self.adapter(embeddings.to(self.decoder[0].t5.device)))
 
 
 class frozen:

@@ -42,6 +42,7 @@ def fit_probes(model: DualEncoder, recipe: Recipe) -> Probes | None:
     if not {"exact_match", "captioning"} & set(suites):
         return None
     decoder = load_caption_decoder(recipe.evaluation.decoder, allow_download=recipe.allow_download)
+    decoder = decoder.to(model.mean.device)
     pairs = load_pairs(recipe.data.source, recipe.data.train_split, **recipe.data.options())
     text = image = None
     if "exact_match" in suites:

@@ -9,8 +9,8 @@ import torch
 from safetensors import safe_open
 from torchvision.ops import box_iou
 
+from tools import make_scene_detector as script
 from workbench.data.scenes.dataset import scenes
-from workbench.models import make_scene_detector as script
 from workbench.models.regions import ultralytics_adapter
 from workbench.models.regions.proposers import Regions, as_regions
 

@@ -1,7 +1,7 @@
 """Makes the shipped cross-modal teacher from a finished run of dclip_teacher_demo.
 
     workbench train dclip_teacher_demo --run-dir RUN
-    python -m workbench.training.make_cross_modal_teacher RUN
+    python tools/make_cross_modal_teacher.py RUN
 
 The run's records and the weights after the epoch that dclip_demo learns from, without the optimiser.
 """
@@ -18,8 +18,7 @@ from workbench.training.teacher import SHIPPED, bare
 
 
 def ship(run: Run, target: Path, epoch: int) -> Path:
-    """Copy what tells how a run went, and one epoch's weights, to `target`; only a run of the demo's
-    recipe."""
+    """Copy a run's records and one epoch's weights to `target`; the run must be of the demo's recipe."""
     recipe = bare(Recipe.load("dclip_teacher_demo"))
     assert run.recipe.fingerprint == recipe.fingerprint, "this run is of another recipe"
     folders = checkpoint.list_checkpoints(run.path / "checkpoints").values()
@@ -30,8 +29,8 @@ def ship(run: Run, target: Path, epoch: int) -> Path:
     recipe.save(target / "recipe.yaml")
     for name in ("metrics.jsonl", "versions.json", "regions.json"):
         shutil.copyfile(run.path / name, target / name)
-    told = ("state", "step", "total_steps")  # the rest is about the machine
-    write_json(target / "status.json", {key: run.status[key] for key in told})
+    shipped = ("state", "step", "total_steps")  # the rest describes the machine
+    write_json(target / "status.json", {key: run.status[key] for key in shipped})
     for name in (checkpoint.MODEL, checkpoint.STATE, checkpoint.MANIFEST):
         shutil.copyfile(kept / name, place / name)
     (target / "checkpoints" / checkpoint.POINTER).write_text(f"{place.name}\n")

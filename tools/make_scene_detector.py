@@ -1,6 +1,6 @@
 """Trains the shipped scene detector: where things are in scenes of the embedded dataset, whatever they are.
 
-    python -m workbench.models.make_scene_detector FOLDER
+    python tools/make_scene_detector.py FOLDER
 
 YOLOv8n from random weights with ultralytics' trainer, one class, in a new FOLDER; then measures it on
 held-out scenes and artwork and writes it with the numbers to workbench/assets. About an hour on one core.

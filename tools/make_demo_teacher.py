@@ -1,6 +1,7 @@
 """Makes the shipped teacher's file from a run of teacher_demo.
 
-    python -m workbench.training.make_demo_teacher RUN
+    workbench train teacher_demo --run-dir RUN
+    python tools/make_demo_teacher.py RUN
 
 Float16, without the parts of MiniLM that training left as the package carries them.
 """

@@ -1,6 +1,6 @@
 """Makes the demo student's tokenizer: byte-level BPE learned on the embedded dataset's training captions.
 
-    python -m workbench.models.make_tokenizer
+    python tools/make_tokenizer.py
 
 Any text can be written with it (bytes are the last resort), and its 2,048 entries cost a student of width 128
 a quarter of a million parameters, where CLIP's own 49,408 would cost six million.

@@ -1,8 +1,9 @@
-"""Trains the caption decoder that ships for the embedded dataset: `python -m
-workbench.evaluation.make_caption_decoder`.
+"""Makes the shipped caption decoder: it writes captions of the embedded dataset back from single vectors.
 
-A quarter of an hour on one CPU core. It sees the captions of the training split, and of three times as many
-scenes as the demo's recipes train on, so that it knows the names in many company.
+    python tools/make_caption_decoder.py [--steps 6000] [--seed 0]
+
+A quarter of an hour on one CPU core. It learns from the captions of three times as many training scenes as
+the demo recipes use, so that it meets every name in many combinations.
 """
 
 import argparse
@@ -15,7 +16,7 @@ SCENES = 24_000
 
 
 def make(steps: int = 6000, seed: int = 0) -> CaptionDecoder:
-    """Train it anew, telling how far it is."""
+    """Train a new decoder and print its loss every 200 steps."""
     captions = load_pairs("scenes", "train", scenes=SCENES).all_captions
     decoder = small_caption_decoder(captions, seed=seed)
 
@@ -28,7 +29,9 @@ def make(steps: int = 6000, seed: int = 0) -> CaptionDecoder:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
