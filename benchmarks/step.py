@@ -21,7 +21,8 @@ from workbench.files import atomic_write, read_json, write_json
 from workbench.models.loading import load_dual_encoder
 from workbench.objectives import DistillationLoss
 from workbench.targets.store_writer import Column, fill
-from workbench.training.optimisation import Inputs, Learner, Targets, backward, parameter_groups
+from workbench.training.learner import BatchTargets, Inputs, Learner, backward
+from workbench.training.optimisation import parameter_groups
 
 SIZES = {
     "real": ("ViT-B-32", "ViT-B-16", None, 16),
@@ -63,16 +64,16 @@ def main() -> None:
         captions = ["a small red apple left of a large green tree on a blue background"] * batch
         tokens, their_tokens = student.tokenize(captions), teacher.tokenize(captions)
 
-        def targets(name: str) -> Targets:
+        def targets(name: str) -> BatchTargets:
             if name == "alone":
-                return Targets()
+                return BatchTargets()
             if name == "cached":
                 rows = rng.integers(ROWS, size=batch)
-                return Targets(
+                return BatchTargets(
                     *(torch.from_numpy(store.rows(side, rows)).float() for side in ("image", "text")), 50.0
                 )
             with torch.no_grad():
-                return Targets(teacher.encode_image(enlarged), teacher.encode_text(their_tokens), 50.0)
+                return BatchTargets(teacher.encode_image(enlarged), teacher.encode_text(their_tokens), 50.0)
 
         seconds: dict[str, list[float]] = {name: [] for name in steps}
         for turn in range(arguments.rounds + 1):

@@ -243,5 +243,5 @@ def test_the_ci_script_is_sound() -> None:
 
 def test_recipes_and_model_configs_are_in_the_package() -> None:
     # Everything in the folder goes into the wheel; git decides what is in the folder.
-    assert list((ROOT / "workbench" / "recipes").glob("*.yaml"))
+    assert list((ROOT / "workbench" / "recipe" / "recipes").glob("*/*.yaml"))
     assert list((ROOT / "workbench" / "models" / "configs").glob("*/*.json"))

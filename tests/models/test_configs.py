@@ -11,7 +11,7 @@ from workbench.models.loading import CONFIGS, load_dual_encoder, shipped_models
 from workbench.models.masking import encode_masked_image, kept_patches, patch_grid
 from workbench.objectives import DistillationLoss
 from workbench.recipe import Recipe
-from workbench.training.optimisation import Inputs, Learner, Targets, backward
+from workbench.training.learner import BatchTargets, Inputs, Learner, backward
 
 # Of timm's image towers: the name, and the width of the features that are mapped to 512 dimensions.
 STUDENTS = {
@@ -114,7 +114,7 @@ def test_a_step_with_the_papers_mixture_reaches_every_weight(name):
     inputs = Inputs(
         torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8), student.tokenize(["a cat", "two dogs"])
     )
-    targets = Targets(torch.randn(2, 512), torch.randn(2, 512), 100.0)
+    targets = BatchTargets(torch.randn(2, 512), torch.randn(2, 512), 100.0)
     terms, _ = backward(learner, learner.mixture, inputs, targets, None, 0)
     assert set(terms) == {"loss", "task", "crd", "fd", "icl"}
     assert all(term.isfinite() for term in terms.values())

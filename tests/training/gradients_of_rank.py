@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from workbench.models.loading import load_dual_encoder
 from workbench.objectives import DistillationLoss
-from workbench.training.optimisation import Inputs, Learner, Outputs, Targets, backward, batch_loss
+from workbench.training.learner import BatchTargets, Inputs, Learner, Outputs, backward, batch_loss
 
 WEIGHTS = {
     "task": 1.0,
@@ -39,10 +39,10 @@ def make_learner(model: str, dropout: bool) -> Learner:
     return Learner(student, mixture).double().train()
 
 
-def some(data: dict[str, Tensor], rows: slice) -> tuple[Inputs, Targets]:
+def some(data: dict[str, Tensor], rows: slice) -> tuple[Inputs, BatchTargets]:
     batch = Inputs(data["images"][rows], data["tokens"][rows], data["kept"][rows])
     theirs = data["teacher_image"][rows], data["teacher_text"][rows]
-    return batch, Targets(*theirs, 20.0, data["text_target"][rows], data["soft_labels"][rows])
+    return batch, BatchTargets(*theirs, 20.0, data["text_target"][rows], data["soft_labels"][rows])
 
 
 def found(learner: Learner, terms: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -6,12 +6,12 @@ from torch.nn import functional as F
 
 from workbench.objectives import DistillationLoss, contrastive_loss, feature_distillation
 from workbench.training.gradient_shares import gradient_shares
-from workbench.training.optimisation import Outputs, Targets
+from workbench.training.learner import BatchTargets, Outputs
 
 WEIGHTS = {"task": 1.0, "crd": 1.0, "fd": 4.0, "mfd": 2.0, "gd": 0.01, "icl": 1.0, "afd": 1.0, "cosine": 1.0}
 
 
-def given(mixture: DistillationLoss, width: int) -> tuple[Outputs, Targets]:
+def given(mixture: DistillationLoss, width: int) -> tuple[Outputs, BatchTargets]:
     generator = torch.Generator().manual_seed(1)
     image, text, masked = (torch.randn(6, width, generator=generator) for _ in range(3))
     theirs = [torch.randn(6, 8, generator=generator) for _ in range(2)]
@@ -19,7 +19,7 @@ def given(mixture: DistillationLoss, width: int) -> tuple[Outputs, Targets]:
         outputs = Outputs(
             image, text, *mixture.project(image, text), mixture.image_head(masked), torch.tensor(9.0)
         )
-    return outputs, Targets(theirs[0], theirs[1], 20.0)
+    return outputs, BatchTargets(theirs[0], theirs[1], 20.0)
 
 
 @pytest.mark.parametrize("width", [8, 5])
@@ -62,4 +62,6 @@ def test_nothing_pulls_where_student_and_teacher_are_one() -> None:
     mixture = DistillationLoss({"fd": 1.0}, 8, 8)
     same = F.normalize(torch.randn(4, 8), dim=1)
     outputs = Outputs(same, same, same, same, None, torch.tensor(9.0))
-    assert gradient_shares(mixture, outputs, Targets(same, same, 9.0))["fd"] == pytest.approx(0, abs=1e-6)
+    assert gradient_shares(mixture, outputs, BatchTargets(same, same, 9.0))["fd"] == pytest.approx(
+        0, abs=1e-6
+    )

@@ -172,7 +172,7 @@ def test_two_processes_train_as_one(recipe, tmp_path) -> None:
 def test_known_text_is_what_the_tower_says(recipe, tmp_path, monkeypatch) -> None:
     """Looked-up embeddings of captions train the same student as computed ones, to their float16."""
     looked_up = workbench.train(student(recipe), tmp_path / "looked-up").model()
-    monkeypatch.setattr("workbench.training.trainer.trainable_parameters", lambda _: {"text": 1})
+    monkeypatch.setattr("workbench.training.batch_inputs.trainable_parameters", lambda _: {"text": 1})
     computed = workbench.train(student(recipe), tmp_path / "computed").model()
     images = torch.randint(0, 256, (4, 3, *computed.transform.size), dtype=torch.uint8)
     ours, theirs = (model.encode_image(images) for model in (looked_up, computed))

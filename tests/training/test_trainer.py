@@ -330,7 +330,7 @@ def test_a_disk_that_is_full_for_a_moment_costs_no_more_than_a_record(tmp_path, 
     assert [json.loads(line)["step"] for line in lines] == [1, 3] and logger.unwritten == 1
     with open(tmp_path / "metrics.jsonl", "a") as stream:
         stream.write('{"kind": "st\n')
-    RunLogger(tmp_path, 9).begin(3)  # what is damaged goes
+    RunLogger(tmp_path, 9).start(3)  # what is damaged goes
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 
 

@@ -13,7 +13,7 @@ from workbench.batch.notebook_runner import checked, locate
 from workbench.batch.sweep_plan import Planned, load_sweep, plan
 from workbench.errors import SettingError
 from workbench.files import atomic_write, read_json, write_json
-from workbench.runs.folder import is_locked
+from workbench.runs.folder import is_locked, read_status
 
 LINE_EVERY = 30.0  # seconds between two lines about how far everything is
 
@@ -172,7 +172,7 @@ def _progress(
 def _share(planned: Planned) -> float:
     """How much of a run's training is done."""
     try:
-        status = read_json(planned.run_dir / "status.json")
+        status = read_status(planned.run_dir)
         return float(status["step"]) / float(status["total_steps"])
     except (OSError, ValueError, KeyError, ZeroDivisionError):
         return 0.0

@@ -2,11 +2,36 @@
 
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from workbench.errors import damaged_file
 from workbench.files import read_json
+
+
+class SplitResults(NamedTuple):
+    """A split's report (its numbers are under `scores`), and the results of its single queries."""
+
+    report: dict[str, Any]
+    queries: dict[str, np.ndarray]
+
+
+def read_evaluations(folder: Path) -> dict[str, SplitResults]:
+    """Everything that `evaluate` wrote into a run's folder `evaluation`, by split; {} where it wrote nothing.
+
+    Raises SettingError naming the file that is damaged.
+    """
+    evaluations = {}
+    for file in sorted(folder.glob("*.json")):
+        try:
+            report = read_report(file)
+            file = file.with_suffix(".npz")
+            evaluations[file.stem] = SplitResults(report, read_queries(file))
+        except (OSError, ValueError) as error:
+            remedy = f"Run `workbench evaluate {folder.parent}` again."
+            raise damaged_file("runs", file, error, remedy) from None
+    return evaluations
 
 
 def read_report(file: Path) -> dict[str, Any]:

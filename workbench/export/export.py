@@ -2,17 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from workbench.errors import SettingError
-from workbench.export.model_card import model_card
+from workbench.export.model_card import TrainingFacts, model_card
 from workbench.export.programs import IMAGE_PROGRAM, TEXT_PROGRAM, needs_workbench, write_programs
 from workbench.files import atomic_write
-from workbench.models.dual_encoder import CONFIG_NAME, WEIGHTS_NAME
+from workbench.models.dual_encoder import CONFIG_NAME, WEIGHTS_NAME, DualEncoder
 from workbench.models.loading import TOWER_CONFIG_NAME
-
-if TYPE_CHECKING:
-    from workbench.runs.run import Run
 
 CARD = "README.md"
 CARD_OF_WORKBENCH = "<!-- written by `workbench export` -->"
@@ -25,13 +21,8 @@ FILES = (
 )
 
 
-def export(run: "Run", folder: str | Path) -> Path:
-    """Write the student of `run`, without heads of losses, and its model card; returns the folder.
-
-    `open_clip.create_model_and_transforms("local-dir:FOLDER")` and `open_clip.get_tokenizer` load it. A model
-    that open_clip cannot build alone comes as two programs of torch.export as well. Raises
-    SettingError for a folder that holds a model or a README.md which is not from an export.
-    """
+def check_folder(folder: str | Path) -> Path:
+    """Where an export goes, absolute; SettingError for a folder with a model or README.md of other origin."""
     folder = Path(folder).expanduser().absolute()
     if folder.exists() and not folder.is_dir():
         raise SettingError("folder", str(folder), "it is a file", "A new folder.")
@@ -41,12 +32,23 @@ def export(run: "Run", folder: str | Path) -> Path:
     if taken and not ours:
         problem = f"its {' and '.join(taken)} are not from an export, and would be written over"
         raise SettingError("folder", str(folder), problem, "A new folder.")
-    model, step = run.restored()
+    return folder
+
+
+def export(model: DualEncoder, facts: TrainingFacts, folder: str | Path) -> Path:
+    """Write a student, without heads of losses, and its model card; returns the folder.
+
+    `open_clip.create_model_and_transforms("local-dir:FOLDER")` and `open_clip.get_tokenizer` load it. A model
+    that open_clip cannot build alone comes as two programs of torch.export as well. Raises SettingError as
+    `check_folder` does.
+    """
+    folder = check_folder(folder)
     model.save(folder)
     if needs_workbench(model):
         write_programs(model, folder)
-    with atomic_write(card, "w") as stream:
-        stream.write(model_card(run, model, step, f"local-dir:{folder.name}") + f"\n{CARD_OF_WORKBENCH}\n")
+    card = model_card(model, facts, f"local-dir:{folder.name}")
+    with atomic_write(folder / CARD, "w") as stream:
+        stream.write(f"{card}\n{CARD_OF_WORKBENCH}\n")
     return folder
 
 

@@ -1,24 +1,21 @@
-"""The model card of a run's student: how to load it, what it learned from, its numbers, its limits."""
+"""The model card of a student: how to load it, what it learned from, its numbers, its limits."""
 
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workbench.data.labelled.load import KINDS
-from workbench.evaluation.results_io import read_queries
+from workbench.evaluation.results_io import SplitResults
 from workbench.evaluation.significance import bootstrap_interval
 from workbench.evaluation.suites import results_of_queries
 from workbench.export.programs import needs_workbench
 from workbench.figures.style import is_share, metric_label
-from workbench.files import read_json
 from workbench.recipe import Recipe
 from workbench.recipe.yaml_io import write_yaml
 
 if TYPE_CHECKING:
     from workbench.models.dual_encoder import DualEncoder
-    from workbench.runs.run import Run
 
 TAGS = ["clip", "knowledge-distillation", "zero-shot-image-classification"]
 LOADING = """\
@@ -60,17 +57,28 @@ LICENCES = {
 DETECTOR = "regions were found by a detector of ultralytics, which is under AGPL-3.0"
 
 
-def model_card(run: "Run", model: "DualEncoder", step: int, place: str) -> str:
-    """Markdown with the metadata that model hubs read, for `model`, the student of `run` after `step` steps,
-    which open_clip loads from `place`.
+class TrainingFacts(NamedTuple):
+    """What is known of a student's training: the contents of its run folder, as plain values."""
 
-    Numbers are those in the run's `evaluation` that are of these weights, with 95 % bootstrap intervals over
+    recipe: Recipe
+    step: int
+    status: Mapping[str, Any]
+    data: Mapping[str, Any]
+    versions: Mapping[str, str]
+    evaluations: Mapping[str, SplitResults]
+
+
+def model_card(model: "DualEncoder", facts: TrainingFacts, place: str) -> str:
+    """Markdown with the metadata that model hubs read, for a student which open_clip loads from `place`.
+
+    Numbers are those of the evaluations that are of these weights, with 95 % bootstrap intervals over
     pictures.
     """
-    recipe, fingerprint = run.recipe, model.fingerprint()
-    reports = {path.stem: read_json(path) for path in sorted((run.path / "evaluation").glob("*.json"))}
-    reports = {
-        name: report for name, report in reports.items() if report.get("model", fingerprint) == fingerprint
+    recipe, fingerprint = facts.recipe, model.fingerprint()
+    evaluations = {
+        name: results
+        for name, results in facts.evaluations.items()
+        if results.report.get("model", fingerprint) == fingerprint
     }
     image, text = (sum(p.numel() for p in part) for part in _towers(model.clip))
     size = " x ".join(map(str, model.transform.size))
@@ -86,11 +94,11 @@ def model_card(run: "Run", model: "DualEncoder", step: int, place: str) -> str:
         LOADING.format(place=place),
         _programs(model),
         "## What it learned from",
-        "\n".join(f"- {line}" for line in _training(run, recipe, step)),
+        "\n".join(f"- {line}" for line in _training(facts)),
         "## Results",
-        _results(reports, run.path / "evaluation"),
+        _results(evaluations),
         "## Limits",
-        "\n".join(f"- {line}" for line in _limits(run, recipe, reports)),
+        "\n".join(f"- {line}" for line in _limits(facts, evaluations)),
         "## Licences",
         _licences(recipe),
         "## Recipe",
@@ -112,16 +120,15 @@ def _towers(clip: Any) -> tuple[list[Any], list[Any]]:
     return image, [parameter for parameter in clip.parameters() if id(parameter) not in own]
 
 
-def _training(run: "Run", recipe: Recipe, step: int) -> list[str]:
-    status, facts = run.status, run.path / "data.json"
-    seen = read_json(facts)["train"] if facts.is_file() else None
+def _training(facts: TrainingFacts) -> list[str]:
+    recipe, seen = facts.recipe, facts.data.get("train")
     size = f": {seen['pairs']:,} pictures, {seen['captions']:,} captions" if seen else ""
     lines = [f"Data: `{_named(recipe.data.source)}`, split `{recipe.data.train_split}`{size}."]
     if seen:
         lines.append(f"Fingerprint of their ids and captions (SHA-256): `{seen['fingerprint']}`.")
-    if left_out := status.get("rejected"):
-        counted = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
-        lines.append(f"Left out of the source, all splits: {counted}.")
+    if rejected := facts.status.get("rejected"):
+        counted = ", ".join(f"{count:,} {reason}" for reason, count in rejected.items())
+        lines.append(f"Not usable in the source, all splits: {counted}.")
     start = recipe.student.pretrained or ", ".join(recipe.student.initial_weights.values())
     lines.append(f"Start: {f'`{_named(start)}`' if start else 'random weights'}.")
     if recipe.teacher is not None:
@@ -135,26 +142,23 @@ def _training(run: "Run", recipe: Recipe, step: int) -> list[str]:
     terms = ", ".join(f"{name} {weight:g}" for name, weight in recipe.objectives.weights().items())
     lines.append(f"Objectives and their weights: {terms}.")
     settings = recipe.training
+    batch = min(settings.batch, seen["pairs"] if seen else settings.batch)
     lines.append(
-        f"{step:,} steps of {min(settings.batch, seen['pairs'] if seen else settings.batch)} pairs with "
-        f"AdamW, learning rate "
-        f"{settings.lr:g}, seed {recipe.seed}."
+        f"{facts.step:,} steps of {batch} pairs with AdamW, learning rate {settings.lr:g}, "
+        f"seed {recipe.seed}."
     )
-    if (run.path / "versions.json").is_file():
-        known = read_json(run.path / "versions.json")
-        named = ("workbench", "torch", "open_clip_torch", "timm", "transformers")
-        lines.append(
-            "Made with " + ", ".join(f"{name} {known[name]}" for name in named if name in known) + "."
-        )
+    named = ("workbench", "torch", "open_clip_torch", "timm", "transformers")
+    made_with = [f"{name} {facts.versions[name]}" for name in named if name in facts.versions]
+    if made_with:
+        lines.append(f"Made with {', '.join(made_with)}.")
     return lines
 
 
-def _results(reports: Mapping[str, Mapping[str, Any]], folder: Path) -> str:
-    if not reports:
+def _results(evaluations: Mapping[str, SplitResults]) -> str:
+    if not evaluations:
         return "These weights have not been evaluated."
     lines = ["| data | measure | value | 95 % interval |", "|---|---|---|---|"]
-    for name, report in reports.items():
-        queries = read_queries(folder / f"{name}.npz")
+    for report, queries in evaluations.values():
         pictures = f"{report['split']} ({report['images']:,} pictures)"
         for metric, value in report["scores"].items():
             share = is_share(metric)
@@ -169,15 +173,15 @@ def _results(reports: Mapping[str, Mapping[str, Any]], folder: Path) -> str:
     return "\n".join([*lines, "", note])
 
 
-def _limits(run: "Run", recipe: Recipe, reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _limits(facts: TrainingFacts, evaluations: Mapping[str, SplitResults]) -> list[str]:
     lines = []
-    if (state := run.status.get("state")) != "finished":
+    if (state := facts.status.get("state")) != "finished":
         lines.append(f"Its training is not finished ({state}): these are the weights of the last checkpoint.")
-    if recipe.data.source == "scenes":
+    if facts.recipe.data.source == "scenes":
         lines.append("It has seen drawings composed of emoji, and captions of one grammar: not photographs.")
     else:
         lines.append("It knows what its training data show and how their captions are written, and no more.")
-    if any(report["scores"].get("swap_accuracy", 1.0) < 0.6 for report in reports.values()):
+    if any(report["scores"].get("swap_accuracy", 1.0) < 0.6 for report, _ in evaluations.values()):
         lines.append(
             "It tells who is left of whom hardly better than chance (see the swapped relations above)."
         )

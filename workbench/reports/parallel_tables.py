@@ -7,7 +7,6 @@ from typing import Any
 from pandas import DataFrame
 
 from workbench.figures.style import is_share, metric_label
-from workbench.files import read_json
 from workbench.recipe import differences
 from workbench.runs.run import Run
 
@@ -28,9 +27,8 @@ def runs_to_explore(runs: Sequence[Run], keys: Sequence[Key]) -> DataFrame:
     rows = []
     for run, recipe in zip(runs, recipes, strict=True):
         plain = recipe.model_dump(mode="json")
-        settings = {name: _told(_inside(plain, name)) for name in changed}
-        reports = {split: run.path / "evaluation" / f"{split}.json" for split, _ in keys}
-        scores = {split: read_json(path)["scores"] for split, path in reports.items() if path.is_file()}
+        settings = {name: _axis_value(_inside(plain, name)) for name in changed}
+        scores = {split: results.report["scores"] for split, results in run.evaluations.items()}
         results = {key: scores.get(key[0], {}).get(key[1], float("nan")) for key in keys}
         rows.append(settings | {_label(key): _percent(key, value) for key, value in results.items()})
     return DataFrame(rows)
@@ -60,7 +58,7 @@ def _inside(tree: Any, name: str) -> Any:
     return tree
 
 
-def _told(value: Any) -> Any:
+def _axis_value(value: Any) -> Any:
     """Numbers as they are, all else in words: an axis has either."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 

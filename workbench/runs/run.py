@@ -12,6 +12,7 @@ from workbench.runs.folder import read_recipe, read_status
 if TYPE_CHECKING:
     import pandas
 
+    from workbench.evaluation.results_io import SplitResults
     from workbench.models.cross_modal import CrossModalTeacher
     from workbench.models.dual_encoder import DualEncoder
     from workbench.runs.checkpoint import Checkpoint
@@ -164,9 +165,23 @@ class Run:
         own = recipe.data == self.recipe.data
         return evaluate(self.model(), recipe, self.path / "evaluation" if own else None)
 
+    @property
+    def evaluations(self) -> "dict[str, SplitResults]":
+        """What evaluation wrote, by split; SettingError naming a damaged file."""
+        from workbench.evaluation.results_io import read_evaluations
+
+        return read_evaluations(self.path / "evaluation")
+
     def export(self, folder: str | Path) -> Path:
         """Write the student and its model card as a folder that plain open_clip loads with
         `local-dir:FOLDER`."""
-        from workbench.export.export import export
+        from workbench.export.export import TrainingFacts, check_folder, export
 
-        return export(self, folder)
+        folder = check_folder(folder)
+        model, step = self.restored()
+        files = {name: self.path / f"{name}.json" for name in ("data", "versions")}
+        known = {name: read_json(file) if file.is_file() else {} for name, file in files.items()}
+        facts = TrainingFacts(
+            self.recipe, step, self.status, known["data"], known["versions"], self.evaluations
+        )
+        return export(model, facts, folder)
