@@ -1,4 +1,4 @@
-"""The registry of objectives: what is read from the source is what is imported, and one file adds an objective."""
+"""The registry: what is read from the source is what is imported, and one file adds an objective."""
 
 import os
 import shutil

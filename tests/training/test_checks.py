@@ -23,7 +23,11 @@ def test_refused_before_targets(
 
     monkeypatch.setattr(trainer, "build_targets", too_late)
     settings = {"data.scenes": 24, "training.batch": 8, "student.initial_weights": {}, "student.frozen": []}
-    settings |= {"student.cache_frozen": False, "training.lr_multipliers": {}}
+    settings |= {
+        "student.cache_frozen": False,
+        "student.freeze_batch_norm": False,
+        "training.lr_multipliers": {},
+    }
     recipe = workbench.Recipe.load("clip_kd_demo", {**settings, **changes})
     with pytest.raises(SettingError) as error:
         workbench.train(recipe, tmp_path / "run")

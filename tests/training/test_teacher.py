@@ -13,9 +13,10 @@ from workbench.errors import SettingError
 from workbench.evaluation.probes.leak_probe import leak_probe
 from workbench.models.loading import load_dual_encoder
 from workbench.recipe import Recipe
+from workbench.targets.build import build_targets
 from workbench.targets.cross_modal import cross_modal_inputs
 from workbench.targets.image_text import load_teacher
-from workbench.training.teacher import _captions, bare, cross_modal_teacher_targets, teacher_run
+from workbench.training.teacher import _captions, bare, teacher_run
 
 TINY = Path(__file__).parents[1] / "tiny_vit.json"
 
@@ -182,10 +183,10 @@ def test_known_text_is_what_the_tower_says(recipe, tmp_path, monkeypatch) -> Non
 def test_the_null_teacher_is_the_caption(recipe, tmp_path) -> None:
     null = student(recipe, **{"cross_modal.control": "null"})
     pairs, frozen = load_pairs("scenes", "train", scenes=24), load_teacher(recipe())
-    target = cross_modal_teacher_targets(null, pairs, frozen, tmp_path / "student")
+    targets = build_targets(null, pairs, load_dual_encoder(str(TINY)), tmp_path / "student")
     with torch.no_grad():
         text = frozen.model.encode_text(frozen.model.tokenize(pairs.all_captions))
-    np.testing.assert_allclose(target, torch.nn.functional.normalize(text, dim=1), atol=2e-3)
+    np.testing.assert_allclose(targets.cross_modal, torch.nn.functional.normalize(text, dim=1), atol=2e-3)
     assert not list(tmp_path.iterdir())  # nothing was trained
 
 
