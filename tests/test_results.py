@@ -15,7 +15,8 @@ from benchmarks.make_results import (
     pages_with,
     state,
 )
-from workbench import cli, comparing
+from workbench.cli import app as cli
+from workbench.cli import experiments
 from workbench.errors import SettingError
 
 README = "before\n<!-- table: one -->\nold\n<!-- end -->\nafter\n"
@@ -121,8 +122,8 @@ def test_the_script_lists_the_tables_and_names_a_wrong_one(capsys: pytest.Captur
 
 
 def test_the_command_runs_the_script_of_its_checkout(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = checkout / "workbench" / "experiments.py"
-    monkeypatch.setattr(comparing, "__file__", str(package))
+    package = checkout / "workbench" / "cli" / "experiments.py"
+    monkeypatch.setattr(experiments, "__file__", str(package))
     (checkout / "benchmarks" / "make_results.py").write_text(
         "import sys\nfrom pathlib import Path\n"
         "(Path(__file__).parent / 'called').write_text(' '.join(sys.argv[1:]))\nsys.exit(1)\n"
@@ -133,6 +134,6 @@ def test_the_command_runs_the_script_of_its_checkout(checkout: Path, monkeypatch
 
 
 def test_the_command_needs_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparing, "__file__", str(tmp_path / "workbench" / "experiments.py"))
+    monkeypatch.setattr(experiments, "__file__", str(tmp_path / "workbench" / "cli" / "experiments.py"))
     done = CliRunner().invoke(cli.app, ["results"])
     assert isinstance(done.exception, SettingError) and "clone" in str(done.exception)

@@ -374,7 +374,7 @@ def test_assets_are_listed_and_fetched(fake: Any) -> None:
 
 
 def test_notebooks_and_their_parameters_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.test_notebook_runner import write_notebook
+    from tests.batch.test_notebook_runner import write_notebook
 
     write_notebook(tmp_path / "first.ipynb", "print(1)")
     monkeypatch.setattr(notebook_runner, "NOTEBOOKS", tmp_path)
