@@ -130,7 +130,7 @@ ON_TOP = {
     ),
     "right concepts, in the place of dealt ones": ("all three, placebo concepts", "all three"),
 }
-COLUMNS = {  # (split, metric) -> the README's words
+COLUMNS = {  # (split, metric) -> the table's words
     ("test", "text_to_image_r1"): "text to image R@1",
     ("test", "image_to_text_r1"): "image to text R@1",
     ("test", "text_to_image_r10"): "text to image R@10",
@@ -182,7 +182,7 @@ def main() -> None:
 
 
 def on_top(named: dict[str, list[workbench.Run]]) -> str:
-    """The README's table of what each system adds: differences in percent with 95 % intervals, over seeds."""
+    """The table of what each system adds: differences in percent with 95 % intervals, over seeds."""
     columns = {key: words for key, words in COLUMNS.items() if key[1] not in ("exact_match", "token_f1")}
     lines = [f"| what is added | {' | '.join(columns.values())} |", f"|---|{'---|' * len(columns)}"]
     for words, (base, more) in ON_TOP.items():
@@ -199,7 +199,7 @@ def on_top(named: dict[str, list[workbench.Run]]) -> str:
 
 
 def markdown(table, names: list[str], wanted: dict[tuple[str, str], str] = COLUMNS) -> str:
-    """The README's table in percent: the baseline's values, then differences to it with 95 % intervals."""
+    """The table in percent: the baseline's values, then differences to it with 95 % intervals."""
     columns = {key: words for key, words in wanted.items() if key in table.index}
     lines = [
         f"| recipe | {' | '.join(columns.values())} |",

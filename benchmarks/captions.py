@@ -172,7 +172,7 @@ def show(rows: list[dict]) -> None:
 
 
 def markdown(rows: list[dict]) -> str:
-    """The README's table: medians, times as multiples of the plain way's."""
+    """The table: medians, times as multiples of the plain way's."""
     lines = [
         "| captions | program | time x plain | limit | least cosine to plain |",
         "|---|---|---|---|---|",

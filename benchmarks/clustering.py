@@ -180,7 +180,7 @@ def show(rows: list[dict]) -> None:
 
 
 def markdown(rows: list[dict]) -> str:
-    """The README's table: medians, times and inertia as multiples of scikit-learn's."""
+    """The table: medians, times and inertia as multiples of scikit-learn's."""
     lines = ["| program | CPU time | wall time | inertia | extra memory |", "|---|---|---|---|---|"]
     for row in rows:
         cpu, wall = (f"{statistics.median(row[key]):.2f} x" for key in ("cpu_ratios", "wall_ratios"))

@@ -109,7 +109,7 @@ def t_over_seeds(means: np.ndarray) -> tuple[float, float]:
 
 
 def markdown(rows: list[dict]) -> str:
-    """The README's table: coverage in percent, half the mean width in points."""
+    """The table: coverage in percent, half the mean width in points."""
     lines = [
         f"| seeds | recall's spread between seeds | {' | '.join(METHODS.values())} |",
         f"|---|---|{'---|' * len(METHODS)}",

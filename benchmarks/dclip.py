@@ -3,7 +3,7 @@
     python benchmarks/dclip.py [--seeds 0 1 2] [--runs runs] [--out benchmarks/results] [--workers CORES]
 
 On the embedded dataset: finds regions, trains cross-modal teachers and students, evaluates them beside the
-start that they share, and writes dclip.json, .md (the README's table) and the runs' .html report. Stop and
+start that they share, and writes dclip.json, .md (the table) and the runs' .html report. Stop and
 start it as you like.
 """
 
@@ -16,7 +16,7 @@ from trained import arguments, shared
 import workbench
 from workbench.files import atomic_write, write_json
 from workbench.reports.html import write_report
-from workbench.reports.starts import evaluated_between, evaluated_start
+from workbench.reports.wise_ft import evaluated_between, evaluated_start
 
 FINE_TUNING = "fine-tuning"
 ROWS: dict[str, tuple[str, dict[str, object]]] = {

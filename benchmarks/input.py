@@ -33,13 +33,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as classic
 
+from workbench.data.load import load_pairs
 from workbench.data.loader import batches, epoch_order
 from workbench.data.pairs import Pairs
-from workbench.data.sources import load_pairs
 from workbench.files import atomic_write, write_json
 from workbench.models.transform import ImageTransform, normalised, random_crop
 from workbench.recipe import Recipe
-from workbench.training.decoded import decoded_pairs
+from workbench.targets.decoded_cache import decoded_pairs
 
 WIDTH, HEIGHT, QUALITY, PIXELS, BATCH = 640, 480, 90, 224, 32
 CROPS = (0.9, 1.0)
@@ -243,7 +243,7 @@ def speed(stream: Iterator[Tensor], workers: int | None) -> float:
 
 
 def markdown(rows: list[dict]) -> str:
-    """The README's table: median pictures a second, and the median ratio to the same round's peer."""
+    """The table: median pictures a second, and the median ratio to the same round's peer."""
     lines = ["| through | " + " | ".join((PEER, OURS, CACHE)) + " |", "|---|---|---|---|"]
     for through in dict.fromkeys(row["through"] for row in rows):
         cells = []

@@ -26,7 +26,7 @@ from memory import growth
 from torch import Tensor
 
 from workbench.files import atomic_write, write_json
-from workbench.objectives import Mixture
+from workbench.objectives import DistillationLoss
 
 CLIP_KD = ("task", "crd", "icl")
 CHUNKED = [("task",), ("crd",), ("icl",), CLIP_KD]
@@ -115,7 +115,9 @@ def make_programs(objectives: tuple[str, ...], batch: int, dim: int, chunk: int)
     scale = torch.tensor(14.0, requires_grad=True)
 
     def passes(rows: int | None) -> Program:
-        mixture = Mixture(dict.fromkeys(objectives, 1.0), dim, dim, target_dim=576, concepts=1024, chunk=rows)
+        mixture = DistillationLoss(
+            dict.fromkeys(objectives, 1.0), dim, dim, target_dim=576, concepts=1024, chunk=rows
+        )
 
         def forward_and_backward() -> None:
             loss, _ = mixture(image, text, image, text, scale, *teacher, 50.0, **targets)
@@ -182,7 +184,7 @@ def line(row: dict) -> str:
 
 
 def markdown(rows: list[dict]) -> str:
-    """The README's table: medians, and ratios to the dense form (gd: to its bare gradients)."""
+    """The table: medians, and ratios to the dense form (gd: to its bare gradients)."""
     lines = [
         "| objectives | batch | form | time | ratio | extra memory | ratio |",
         "|---|---|---|---|---|---|---|",

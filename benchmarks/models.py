@@ -139,7 +139,7 @@ def extra_memory(name: str, threads: int) -> float | None:
 
 
 def markdown(rows: list[dict]) -> str:
-    """The README's table: medians, and each student's share of what its teacher takes."""
+    """The table: medians, and each student's share of what its teacher takes."""
     lines = [
         "| model | parameters | operations | 1 picture | 32 pictures | 1 caption | 32 captions | memory |",
         "|---|---|---|---|---|---|---|---|",

@@ -129,7 +129,7 @@ def show(rows: list[dict]) -> None:
 
 
 def markdown(rows: list[dict]) -> str:
-    """The README's table: medians, times as multiples of the bare matrix product's."""
+    """The table: medians, times as multiples of the bare matrix product's."""
     lines = ["| embeddings | program | wall time x product | extra memory |", "|---|---|---|---|"]
     for row in rows:
         wall = statistics.median(row["wall_ratios"])

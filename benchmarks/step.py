@@ -19,9 +19,10 @@ import torch
 
 from workbench.files import atomic_write, read_json, write_json
 from workbench.models.loading import load_dual_encoder
-from workbench.objectives import Mixture
-from workbench.targets.filling import Column, fill
-from workbench.training.optimisation import Inputs, Learner, Targets, backward, parameter_groups
+from workbench.objectives import DistillationLoss
+from workbench.targets.store_writer import Column, fill
+from workbench.training.learner import BatchTargets, Inputs, Learner, backward
+from workbench.training.optimisation import parameter_groups
 
 SIZES = {
     "real": ("ViT-B-32", "ViT-B-16", None, 16),
@@ -55,7 +56,7 @@ def main() -> None:
         steps = {}
         for name, mixture_weights in (("alone", {"task": 1.0}), ("cached", DISTILLED), ("online", DISTILLED)):
             student = load_dual_encoder(student_name)
-            learner = Learner(student, Mixture(mixture_weights, student.dim, teacher.dim))
+            learner = Learner(student, DistillationLoss(mixture_weights, student.dim, teacher.dim))
             steps[name] = (learner, torch.optim.AdamW(parameter_groups(learner, 0.1, {}), lr=1e-5))
         size, theirs = (model.transform.size for model in (student, teacher))
         images = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8)
@@ -63,16 +64,16 @@ def main() -> None:
         captions = ["a small red apple left of a large green tree on a blue background"] * batch
         tokens, their_tokens = student.tokenize(captions), teacher.tokenize(captions)
 
-        def targets(name: str) -> Targets:
+        def targets(name: str) -> BatchTargets:
             if name == "alone":
-                return Targets()
+                return BatchTargets()
             if name == "cached":
                 rows = rng.integers(ROWS, size=batch)
-                return Targets(
+                return BatchTargets(
                     *(torch.from_numpy(store.rows(side, rows)).float() for side in ("image", "text")), 50.0
                 )
             with torch.no_grad():
-                return Targets(teacher.encode_image(enlarged), teacher.encode_text(their_tokens), 50.0)
+                return BatchTargets(teacher.encode_image(enlarged), teacher.encode_text(their_tokens), 50.0)
 
         seconds: dict[str, list[float]] = {name: [] for name in steps}
         for turn in range(arguments.rounds + 1):
@@ -118,7 +119,7 @@ def main() -> None:
 
 
 def markdown(results: list[dict]) -> str:
-    """The README's table: the median step, and the median of its ratio to the same round's step alone."""
+    """The table: the median step, and the median of its ratio to the same round's step alone."""
     lines = [
         "| student | batch | alone | with cached targets | with the teacher online |",
         "|---|---|---|---|---|",

@@ -1,10 +1,12 @@
-"""What all tests share: folders of their own, no network, and reasons for what cannot run here."""
+"""What all tests share: folders of their own, no network, reasons for what cannot run here, and a tiny
+experiment."""
 
 import atexit
 import os
 import shutil
 import signal
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and the
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # else the tokenizer warns whenever a test starts a process
 # Started in the background by a shell, this process ignores Ctrl-C, and so would all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+TINY = Path(__file__).with_name("tiny_vit.json")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,3 +47,49 @@ def _no_browser() -> str | None:
     from tests.browser import missing
 
     return missing()
+
+
+# A real but tiny experiment: drawn scenes, a small vision transformer, a saved teacher of another width.
+
+
+@pytest.fixture(scope="session")
+def teacher_folder(tmp_path_factory):
+    import torch
+
+    from workbench.models.loading import load_dual_encoder
+
+    torch.manual_seed(7)
+    return load_dual_encoder("demo_student").save(tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture(scope="session")
+def settings(teacher_folder):
+    """Settings of a distillation of nine steps that takes a second or two;
+    `workbench.recipe.Recipe.from_settings` takes them."""
+    return {
+        "name": "tiny",
+        "data": {"scenes": 27, "image_size": 32, "max_failed": 0.0},
+        "student": {"model": str(TINY)},
+        "teacher": {"model": str(teacher_folder)},
+        "objectives": {"task": 1.0, "crd": 1.0, "fd": 4.0, "icl": 1.0},
+        "training": {
+            "steps": 9,
+            "batch": 8,
+            "warmup_steps": 2,
+            "validate_every": 100,
+            "checkpoint_every": 2,
+            "threads": 1,
+            "device": "cpu",
+            "augmentation": {"crop_scale": [0.6, 1.0]},
+        },
+    }
+
+
+@pytest.fixture
+def recipe(settings):
+    """Makes the tiny experiment's recipe, with changes."""
+    from workbench.recipe import Recipe
+
+    return lambda **changes: Recipe.from_settings(
+        settings, {name.replace("__", "."): value for name, value in changes.items()}
+    )

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.data.samples import pair_members, write_shard
-from workbench.data.sources import load_pairs
+from workbench.data.load import load_pairs
 from workbench.models.loading import ASSETS, shipped_models
 from workbench.objectives import feature_distillation
 from workbench.recipe import Recipe, differences

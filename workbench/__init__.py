@@ -10,21 +10,21 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from workbench import data, evaluation, figures, models, objectives, reports, targets, training, widgets
-    from workbench.data.labelled import load_labelled
-    from workbench.data.sources import load_pairs
+    from workbench.data.labelled.load import load_labelled
+    from workbench.data.load import load_pairs
     from workbench.recipe import Recipe
     from workbench.reports.compare import compare
+    from workbench.runs.run import Run
     from workbench.training.launch import launch
-    from workbench.training.run import Run
     from workbench.training.trainer import train
 
 _HOMES = {
     "Recipe": "workbench.recipe",
-    "Run": "workbench.training.run",
+    "Run": "workbench.runs.run",
     "compare": "workbench.reports.compare",
     "launch": "workbench.training.launch",
-    "load_labelled": "workbench.data.labelled",
-    "load_pairs": "workbench.data.sources",
+    "load_labelled": "workbench.data.labelled.load",
+    "load_pairs": "workbench.data.load",
     "train": "workbench.training.trainer",
 }
 _FOLDERS = (

@@ -9,8 +9,8 @@ import torch
 
 from tests.data.samples import write_folder
 from workbench.data.decode import BadSample
+from workbench.data.load import load_pairs
 from workbench.data.pairs import Pairs
-from workbench.data.sources import load_pairs
 
 CAPTIONS = [["a dog", "ein Hund"], ["a cat"], ["東京", "Tokyo", "Tokyo"], [""], ["last"]]
 

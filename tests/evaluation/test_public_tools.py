@@ -9,7 +9,7 @@ from open_clip_train.train import get_clip_metrics
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, top_k_accuracy_score
 
-from workbench.data.sources import load_pairs
+from workbench.data.load import load_pairs
 from workbench.evaluation import retrieval_metrics, zero_shot_metrics, zero_shot_weights
 from workbench.evaluation.encode import encode_pairs, encode_texts
 from workbench.models.loading import load_dual_encoder

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from workbench.data.decode import BadSample
+from workbench.data.load import load_pairs
 from workbench.data.pairs import Pairs
-from workbench.data.sources import load_pairs
 from workbench.errors import SettingError
 from workbench.evaluation import encode
 from workbench.evaluation.encode import encode_pairs, encode_texts
-from workbench.evaluation.search import PictureIndex
+from workbench.evaluation.retrieval.search import PictureIndex
 from workbench.evaluation.suites import evaluate, evaluate_embedded, evaluation_splits
 from workbench.files import read_json
 from workbench.models.loading import load_dual_encoder

@@ -10,7 +10,7 @@ from pandas import DataFrame
 from tests.fake_runs import write_run
 from workbench.figures.training import training_figure
 from workbench.figures.training_panels import SKIPPED, VALIDATION, Curves, training_panels
-from workbench.training.run import Run
+from workbench.runs.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def test_writing_is_greedy_and_equals_transformers_generate(decoder: CaptionDeco
 
 
 def test_it_learns_to_write_captions_back(decoder: CaptionDecoder, tmp_path) -> None:
-    from workbench.evaluation.exact_match import autoencoding, train_decoder
+    from workbench.evaluation.probes.exact_match import autoencoding, train_decoder
 
     assert autoencoding(decoder, CAPTIONS).raw.mean() < 1
     train_decoder(decoder, CAPTIONS * 4, steps=150, batch=16, lr=1e-2)
@@ -60,8 +60,8 @@ def test_what_is_not_there_is_named() -> None:
 def test_the_shipped_decoder_writes_the_embedded_datasets_captions() -> None:
     import numpy as np
 
-    from workbench.data.sources import load_pairs
-    from workbench.evaluation.exact_match import VALID, autoencoding
+    from workbench.data.load import load_pairs
+    from workbench.evaluation.probes.exact_match import VALID, autoencoding
 
     decoder = load_caption_decoder()
     captions = load_pairs("scenes", "test").select(np.arange(100)).all_captions

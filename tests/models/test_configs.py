@@ -9,9 +9,9 @@ import torch
 
 from workbench.models.loading import CONFIGS, load_dual_encoder, shipped_models
 from workbench.models.masking import encode_masked_image, kept_patches, patch_grid
-from workbench.objectives import Mixture
+from workbench.objectives import DistillationLoss
 from workbench.recipe import Recipe
-from workbench.training.optimisation import Inputs, Learner, Targets, backward
+from workbench.training.learner import BatchTargets, Inputs, Learner, backward
 
 # Of timm's image towers: the name, and the width of the features that are mapped to 512 dimensions.
 STUDENTS = {
@@ -105,14 +105,16 @@ def test_a_masked_picture_hides_three_quarters_from_every_student(name, student,
 def test_a_step_with_the_papers_mixture_reaches_every_weight(name):
     torch.manual_seed(0)
     student = load_dual_encoder(name)
-    learner = Learner(student, Mixture(Recipe.load("clip_kd").objectives.weights(), 512, 512)).train()
+    learner = Learner(
+        student, DistillationLoss(Recipe.load("clip_kd").objectives.weights(), 512, 512)
+    ).train()
     optimiser = torch.optim.AdamW(learner.parameters(), lr=1e-3)
     stem, words = next(student.clip.visual.parameters()), student.clip.token_embedding.weight
     before = stem.detach().clone(), words.detach().clone()
     inputs = Inputs(
         torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8), student.tokenize(["a cat", "two dogs"])
     )
-    targets = Targets(torch.randn(2, 512), torch.randn(2, 512), 100.0)
+    targets = BatchTargets(torch.randn(2, 512), torch.randn(2, 512), 100.0)
     terms, _ = backward(learner, learner.mixture, inputs, targets, None, 0)
     assert set(terms) == {"loss", "task", "crd", "fd", "icl"}
     assert all(term.isfinite() for term in terms.values())

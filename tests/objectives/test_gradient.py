@@ -16,9 +16,9 @@ def test_they_are_the_gradients_that_autograd_finds() -> None:
     image, text = (each.requires_grad_() for each in pair())
     found = info_nce_gradients(image, text, 20.0)
     # The direction image -> text alone: the loss with respect to the logits' rows, on embeddings as they are.
-    partners = torch.arange(len(image))
+    positives = torch.arange(len(image))
     for query, key, (of_query, of_key) in ((image, text, found[:2]), (text, image, found[2:])):
-        loss = torch.nn.functional.cross_entropy(20.0 * query @ key.T, partners)
+        loss = torch.nn.functional.cross_entropy(20.0 * query @ key.T, positives)
         expected = torch.autograd.grad(loss, (query, key))
         torch.testing.assert_close(of_query, expected[0], rtol=1e-10, atol=1e-14)
         torch.testing.assert_close(of_key, expected[1], rtol=1e-10, atol=1e-14)

@@ -9,6 +9,7 @@ import pytest
 from tests.fake_runs import write_run
 from workbench.errors import SettingError
 from workbench.figures.style import INK, PAPER
+from workbench.reports.benchmark_tables import RESULTS
 from workbench.reports.compare import compare
 from workbench.reports.effects import (
     TINTS,
@@ -20,7 +21,6 @@ from workbench.reports.effects import (
     read_results,
     runs_of_sweep,
 )
-from workbench.reports.measured import RESULTS
 
 KEYS = [("test", "text_to_image_r1"), ("test", "swap_accuracy"), ("test", "missing")]
 

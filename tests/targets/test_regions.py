@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.data.sources import load_pairs
+from workbench.data.load import load_pairs
 from workbench.errors import SettingError
 from workbench.models.tokens import patch_tokens
 from workbench.recipe import Recipe
 from workbench.targets.caption_tokens import token_targets
-from workbench.targets.compute import Teacher, load_teacher
+from workbench.targets.image_text import Teacher, load_teacher
 from workbench.targets.regions import WHOLE, region_targets
 
 SCENES = 20

@@ -29,7 +29,7 @@ from tests.targets.little_store import (
 )
 from workbench.errors import SettingError
 from workbench.files import sha256_of_json
-from workbench.targets import Column, TargetStore, fill, filling, store_folder
+from workbench.targets import Column, TargetStore, fill, store_folder, store_writer
 
 ROOT = Path(__file__).parents[2]
 
@@ -205,8 +205,8 @@ def test_the_same_process_started_twice(tmp_path, whole):
 
 
 def test_share_of_a_dead_process_is_taken_over(tmp_path, whole, monkeypatch):
-    monkeypatch.setattr(filling, "PATIENCE", 0.0)
-    monkeypatch.setattr(filling, "POLL", 0.001)
+    monkeypatch.setattr(store_writer, "PATIENCE", 0.0)
+    monkeypatch.setattr(store_writer, "POLL", 0.001)
     filled(tmp_path / "store", rank=1, world=2)
     assert contents(tmp_path / "store") == contents(whole)
 
@@ -271,7 +271,7 @@ def test_rates_count_the_rows_of_this_session_only(tmp_path, monkeypatch):
             nonlocal now
             now += 2.0
 
-    monkeypatch.setattr(filling.time, "monotonic", lambda: now)
+    monkeypatch.setattr(store_writer.time, "monotonic", lambda: now)
     reports: list = []
     filled(tmp_path / "store", columns=columns(computed=TwoSecondsEach()), report=reports.append)
     image = [report for report in reports if report.column == "image"]
@@ -311,7 +311,7 @@ def test_fingerprints_are_compared_as_json(tmp_path):
 
 
 def test_whoever_claims_the_folder_first_has_it(tmp_path, monkeypatch):
-    real, drafts = filling.write_json, []
+    real, drafts = store_writer.write_json, []
 
     def write_json(path, value):
         drafts.append(path)
@@ -319,7 +319,7 @@ def test_whoever_claims_the_folder_first_has_it(tmp_path, monkeypatch):
             filled(tmp_path / "store", fingerprint={"teacher": "the other's"})
         real(path, value)
 
-    monkeypatch.setattr(filling, "write_json", write_json)
+    monkeypatch.setattr(store_writer, "write_json", write_json)
     with pytest.raises(SettingError, match="the other's"):
         filled(tmp_path / "store")
     TargetStore.open(tmp_path / "store", {"teacher": "the other's"}).verify()

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from workbench.models.loading import load_dual_encoder
-from workbench.objectives import Mixture
-from workbench.training.optimisation import Inputs, Learner, Outputs, Targets, backward, batch_loss
+from workbench.objectives import DistillationLoss
+from workbench.training.learner import BatchTargets, Inputs, Learner, Outputs, backward, batch_loss
 
 WEIGHTS = {
     "task": 1.0,
@@ -35,14 +35,14 @@ def make_learner(model: str, dropout: bool) -> Learner:
     if dropout:
         student.clip.visual.ln_post = nn.Sequential(student.clip.visual.ln_post, nn.Dropout(0.4))
         student.clip.ln_final = nn.Sequential(student.clip.ln_final, nn.Dropout(0.4))
-    mixture = Mixture(WEIGHTS, student.dim, 24, target_dim=10, concepts=6)
+    mixture = DistillationLoss(WEIGHTS, student.dim, 24, target_dim=10, concepts=6)
     return Learner(student, mixture).double().train()
 
 
-def some(data: dict[str, Tensor], rows: slice) -> tuple[Inputs, Targets]:
+def some(data: dict[str, Tensor], rows: slice) -> tuple[Inputs, BatchTargets]:
     batch = Inputs(data["images"][rows], data["tokens"][rows], data["kept"][rows])
     theirs = data["teacher_image"][rows], data["teacher_text"][rows]
-    return batch, Targets(*theirs, 20.0, data["text_target"][rows], data["soft_labels"][rows])
+    return batch, BatchTargets(*theirs, 20.0, data["text_target"][rows], data["soft_labels"][rows])
 
 
 def found(learner: Learner, terms: dict[str, Tensor]) -> dict[str, Tensor]:

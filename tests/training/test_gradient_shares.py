@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from workbench.objectives import Mixture, contrastive_loss, feature_distillation
+from workbench.objectives import DistillationLoss, contrastive_loss, feature_distillation
 from workbench.training.gradient_shares import gradient_shares
-from workbench.training.optimisation import Outputs, Targets
+from workbench.training.learner import BatchTargets, Outputs
 
 WEIGHTS = {"task": 1.0, "crd": 1.0, "fd": 4.0, "mfd": 2.0, "gd": 0.01, "icl": 1.0, "afd": 1.0, "cosine": 1.0}
 
 
-def given(mixture: Mixture, width: int) -> tuple[Outputs, Targets]:
+def given(mixture: DistillationLoss, width: int) -> tuple[Outputs, BatchTargets]:
     generator = torch.Generator().manual_seed(1)
     image, text, masked = (torch.randn(6, width, generator=generator) for _ in range(3))
     theirs = [torch.randn(6, 8, generator=generator) for _ in range(2)]
@@ -19,13 +19,13 @@ def given(mixture: Mixture, width: int) -> tuple[Outputs, Targets]:
         outputs = Outputs(
             image, text, *mixture.project(image, text), mixture.image_head(masked), torch.tensor(9.0)
         )
-    return outputs, Targets(theirs[0], theirs[1], 20.0)
+    return outputs, BatchTargets(theirs[0], theirs[1], 20.0)
 
 
 @pytest.mark.parametrize("width", [8, 5])
 def test_they_add_up_and_leave_no_trace(width: int) -> None:
     torch.manual_seed(0)
-    mixture = Mixture(WEIGHTS, width, 8)
+    mixture = DistillationLoss(WEIGHTS, width, 8)
     outputs, targets = given(mixture, width)
     shares = gradient_shares(mixture, outputs, targets)
     assert list(shares) == list(WEIGHTS) and sum(shares.values()) == pytest.approx(1)
@@ -38,7 +38,7 @@ def test_they_add_up_and_leave_no_trace(width: int) -> None:
 
 def test_they_are_the_norms_of_the_terms_gradients() -> None:
     torch.manual_seed(0)
-    mixture = Mixture({"task": 1.0, "mfd": 2.0}, 5, 8)
+    mixture = DistillationLoss({"task": 1.0, "mfd": 2.0}, 5, 8)
     outputs, targets = given(mixture, 5)
     image, text = outputs.image.clone().requires_grad_(), outputs.text.clone().requires_grad_()
     task = torch.cat(torch.autograd.grad(contrastive_loss(image, text, 9.0), (image, text))).norm()
@@ -59,7 +59,9 @@ def test_they_are_the_norms_of_the_terms_gradients() -> None:
 
 
 def test_nothing_pulls_where_student_and_teacher_are_one() -> None:
-    mixture = Mixture({"fd": 1.0}, 8, 8)
+    mixture = DistillationLoss({"fd": 1.0}, 8, 8)
     same = F.normalize(torch.randn(4, 8), dim=1)
     outputs = Outputs(same, same, same, same, None, torch.tensor(9.0))
-    assert gradient_shares(mixture, outputs, Targets(same, same, 9.0))["fd"] == pytest.approx(0, abs=1e-6)
+    assert gradient_shares(mixture, outputs, BatchTargets(same, same, 9.0))["fd"] == pytest.approx(
+        0, abs=1e-6
+    )

@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.training.gradients_of_rank import SEED, main, make_learner, some, whole
 from workbench.models.masking import kept_patches
-from workbench.training.optimisation import backward
+from workbench.training.learner import backward
 
 TINY = str(Path(__file__).parents[1] / "tiny_vit.json")
 SCRIPT = str(Path(__file__).with_name("gradients_of_rank.py"))
@@ -153,10 +153,10 @@ def test_parameter_groups_decay_matrices_only():
 
 def test_parameter_groups_refuse_an_unknown_module():
     from workbench.errors import SettingError
-    from workbench.training.optimisation import parameter_groups
+    from workbench.training.optimisation import check_multipliers
 
     with pytest.raises(SettingError, match=r"training.lr_multipliers.*visual"):
-        parameter_groups(nn.Linear(2, 3), 0.1, {"visul": 0.5})
+        check_multipliers(nn.Linear(2, 3), {"visul": 0.5})
 
 
 def test_schedule_rises_then_falls_to_zero():

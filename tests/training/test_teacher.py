@@ -8,14 +8,15 @@ import pytest
 import torch
 
 import workbench
-from workbench.data.sources import load_pairs
+from workbench.data.load import load_pairs
 from workbench.errors import SettingError
+from workbench.evaluation.probes.leak_probe import leak_probe
 from workbench.models.loading import load_dual_encoder
 from workbench.recipe import Recipe
-from workbench.targets.compute import load_teacher
+from workbench.targets.build import build_targets
 from workbench.targets.cross_modal import cross_modal_inputs
-from workbench.training.leak_probe import leak_probe
-from workbench.training.teacher import _captions, bare, pair_targets, teacher_run
+from workbench.targets.image_text import load_teacher
+from workbench.training.teacher import _captions, bare, teacher_run
 
 TINY = Path(__file__).parents[1] / "tiny_vit.json"
 
@@ -172,7 +173,7 @@ def test_two_processes_train_as_one(recipe, tmp_path) -> None:
 def test_known_text_is_what_the_tower_says(recipe, tmp_path, monkeypatch) -> None:
     """Looked-up embeddings of captions train the same student as computed ones, to their float16."""
     looked_up = workbench.train(student(recipe), tmp_path / "looked-up").model()
-    monkeypatch.setattr("workbench.training.trainer.trainable_parameters", lambda _: {"text": 1})
+    monkeypatch.setattr("workbench.training.batch_inputs.trainable_parameters", lambda _: {"text": 1})
     computed = workbench.train(student(recipe), tmp_path / "computed").model()
     images = torch.randint(0, 256, (4, 3, *computed.transform.size), dtype=torch.uint8)
     ours, theirs = (model.encode_image(images) for model in (looked_up, computed))
@@ -182,10 +183,10 @@ def test_known_text_is_what_the_tower_says(recipe, tmp_path, monkeypatch) -> Non
 def test_the_null_teacher_is_the_caption(recipe, tmp_path) -> None:
     null = student(recipe, **{"cross_modal.control": "null"})
     pairs, frozen = load_pairs("scenes", "train", scenes=24), load_teacher(recipe())
-    target = pair_targets(null, pairs, frozen, tmp_path / "student")
+    targets = build_targets(null, pairs, load_dual_encoder(str(TINY)), tmp_path / "student")
     with torch.no_grad():
         text = frozen.model.encode_text(frozen.model.tokenize(pairs.all_captions))
-    np.testing.assert_allclose(target, torch.nn.functional.normalize(text, dim=1), atol=2e-3)
+    np.testing.assert_allclose(targets.cross_modal, torch.nn.functional.normalize(text, dim=1), atol=2e-3)
     assert not list(tmp_path.iterdir())  # nothing was trained
 
 

@@ -14,13 +14,14 @@ import pytest
 import torch
 
 import workbench
+from workbench.cli.output import exit_code
 from workbench.errors import SettingError
 from workbench.files import sha256_of_file
-from workbench.terminal import exit_code
-from workbench.training import checkpoint, trainer
+from workbench.runs import checkpoint
+from workbench.runs.folder import locked
+from workbench.runs.logger import RunLogger
+from workbench.training import trainer
 from workbench.training.failures import MemoryShortage
-from workbench.training.journal import Journal
-from workbench.training.run import locked
 
 
 def weights(run):
@@ -266,7 +267,7 @@ def test_a_failed_job_tells_its_log(recipe, tmp_path):
 
 
 def test_a_folder_in_use_is_refused(recipe, tmp_path):
-    from workbench.training.run import locked
+    from workbench.runs.folder import locked
 
     with locked(tmp_path), pytest.raises(SettingError, match="another process trains in it"):
         workbench.train(recipe(), tmp_path)
@@ -302,9 +303,9 @@ def test_a_batch_of_one_is_refused(recipe):
 
 
 def test_a_disk_that_is_full_for_a_moment_costs_no_more_than_a_record(tmp_path, monkeypatch):
-    journal = Journal(tmp_path, 9)
-    journal.begin(0)
-    journal.record("step", 1, loss=1.0, scale=1.0)
+    logger = RunLogger(tmp_path, 9)
+    logger.start(0)
+    logger.record("step", 1, loss=1.0, scale=1.0)
     real = open
 
     def half(path, mode="r", **options):
@@ -323,13 +324,13 @@ def test_a_disk_that_is_full_for_a_moment_costs_no_more_than_a_record(tmp_path, 
 
     with monkeypatch.context() as patched:
         patched.setattr("builtins.open", half)
-        journal.record("step", 2, loss=1.0, scale=1.0)
-    journal.record("step", 3, loss=1.0, scale=1.0)
+        logger.record("step", 2, loss=1.0, scale=1.0)
+    logger.record("step", 3, loss=1.0, scale=1.0)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [1, 3] and journal.unwritten == 1
+    assert [json.loads(line)["step"] for line in lines] == [1, 3] and logger.unwritten == 1
     with open(tmp_path / "metrics.jsonl", "a") as stream:
         stream.write('{"kind": "st\n')
-    Journal(tmp_path, 9).begin(3)  # what is damaged goes
+    RunLogger(tmp_path, 9).start(3)  # what is damaged goes
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 
 

@@ -71,7 +71,7 @@ def test_kinds_are_kept_apart(path: Path) -> None:
 
 
 def test_a_resumed_run_that_rewrote_the_file(path: Path) -> None:
-    """As Journal.begin does: a new file in the old one's place, without what came after the checkpoint."""
+    """As RunLogger.begin does: a new file in the old one's place, without what came after the checkpoint."""
     records = Records(path)
     append(path, "".join(line("step", step, loss=1.0) for step in range(1, 10)))
     records.read()

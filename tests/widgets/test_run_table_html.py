@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.fake_runs import write_run, write_status
 from workbench.recipe import Recipe
-from workbench.training.run_table import RunRow, find_runs, headline_scores
+from workbench.runs.table import RunRow, find_runs, headline_scores
 from workbench.widgets.run_table_html import age, differences_html, runs_html
 
 RECALL = ("test", "text_to_image_r1")

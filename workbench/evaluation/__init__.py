@@ -1,7 +1,7 @@
 """A model and data in, numbers out."""
 
 from workbench.evaluation.agreement import teacher_agreement
-from workbench.evaluation.attributes import (
+from workbench.evaluation.attributes.protocols import (
     AttributePrediction,
     ByAttributes,
     ByClassName,
@@ -10,9 +10,9 @@ from workbench.evaluation.attributes import (
     class_name_accuracy,
 )
 from workbench.evaluation.calibration import calibrated_scale, calibration_curve, retrieval_confidence
-from workbench.evaluation.composition import Swap, swap_accuracy
 from workbench.evaluation.efficiency import Efficiency, model_efficiency
-from workbench.evaluation.retrieval import Direction, Retrieval, retrieval_folds, retrieval_metrics
+from workbench.evaluation.probes.composition import Swap, swap_accuracy
+from workbench.evaluation.retrieval.metrics import Direction, Retrieval, retrieval_folds, retrieval_metrics
 from workbench.evaluation.significance import (
     CrossedDifference,
     Interval,
@@ -29,7 +29,7 @@ from workbench.evaluation.similarity import (
     readout_r2,
     similarity_distributions,
 )
-from workbench.evaluation.zero_shot import ZeroShot, zero_shot_metrics, zero_shot_weights
+from workbench.evaluation.zero_shot.metrics import ZeroShot, zero_shot_metrics, zero_shot_weights
 
 __all__ = [
     "AttributePrediction",

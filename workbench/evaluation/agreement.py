@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from workbench.evaluation.cosines import Matrix, Side, all_cosines, pair_cosines
+from workbench.evaluation.retrieval.normalized import Matrix, NormalizedEmbeddings, all_cosines, pair_cosines
 
 
 class Agreement(NamedTuple):
@@ -34,7 +34,7 @@ def teacher_agreement(
     if shapes[0] != shapes[1] or shapes[2] != shapes[3]:
         raise ValueError(f"teacher_agreement: two towers of one model are of two widths: {shapes}")
     every = torch.arange(len(student_image))
-    ours, our_text, theirs, their_text = (Side(each) for each in sides)
+    ours, our_text, theirs, their_text = (NormalizedEmbeddings(each) for each in sides)
     image_cosine = text_cosine = float("nan")
     if shapes[0] == shapes[2]:
         image_cosine = float(pair_cosines(ours, every, theirs, every).mean())

@@ -9,7 +9,15 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from workbench.evaluation.cosines import TIE, Indices, Matrix, Side, all_cosines, checked_indices, slices
+from workbench.evaluation.retrieval.normalized import (
+    TIE,
+    Indices,
+    Matrix,
+    NormalizedEmbeddings,
+    all_cosines,
+    checked_indices,
+    slices,
+)
 
 CHUNK = 1024  # queries scored at once
 SCALES = (1e-2, 1e4)  # between which the best one is looked for
@@ -88,7 +96,7 @@ def _checked(query: Matrix, candidate: Matrix, right: Indices) -> Tensor:
 
 def _scores(query: Matrix, candidate: Matrix) -> Iterator[tuple[slice, Tensor]]:
     """Cosines [part, C] of one part of the queries after another."""
-    queries, candidates = Side(query), Side(candidate)
+    queries, candidates = NormalizedEmbeddings(query), NormalizedEmbeddings(candidate)
     every = torch.arange(len(candidate))
     for part in slices(len(query), CHUNK):
         yield part, all_cosines(queries, torch.arange(part.start, part.stop), candidates, every)

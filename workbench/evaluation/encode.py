@@ -52,7 +52,8 @@ def encode_texts(model: DualEncoder, captions: Sequence[str], batch: int = 256) 
         for start in range(0, len(captions), batch):
             part = order[start : start + batch]
             tokens = model.tokenize([captions[index] for index in part])
-            embedded[part] = model.encode_text(tokens.to(device)).float().cpu()
+            with model.autocast():
+                embedded[part] = model.encode_text(tokens.to(device)).float().cpu()
         known[key] = torch.nn.functional.normalize(embedded, dim=-1)
     return known[key].clone()
 

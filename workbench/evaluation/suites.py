@@ -7,20 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from workbench.data.load import available_splits, load_pairs
 from workbench.data.pairs import Pairs
-from workbench.data.sources import available_splits, load_pairs
 from workbench.errors import SettingError
-from workbench.evaluation.attribute_suite import scene_attribute_scores
-from workbench.evaluation.composition import swap_accuracy
+from workbench.evaluation.attributes.suite import scene_attribute_scores
 from workbench.evaluation.encode import Embedded, encode_pairs, encode_texts
-from workbench.evaluation.probes import fit_probes, probe_scores
-from workbench.evaluation.questions import scene_questions
-from workbench.evaluation.retrieval import retrieval_metrics
-from workbench.evaluation.search import BEST, search_precision
-from workbench.evaluation.written import read_queries, read_report
-from workbench.evaluation.zero_shot import zero_shot_metrics, zero_shot_weights
-from workbench.evaluation.zero_shot_sets import evaluate_set, zero_shot_sets
+from workbench.evaluation.probes.composition import swap_accuracy
+from workbench.evaluation.probes.forced_choice import scene_questions
+from workbench.evaluation.probes.suite import fit_probes, probe_scores
+from workbench.evaluation.results_io import read_queries, read_report
+from workbench.evaluation.retrieval.metrics import retrieval_metrics
+from workbench.evaluation.retrieval.search import BEST, search_precision
+from workbench.evaluation.zero_shot.metrics import zero_shot_metrics, zero_shot_weights
+from workbench.evaluation.zero_shot.sets import evaluate_set, zero_shot_sets
 from workbench.files import atomic_write, write_json
+from workbench.models.devices import device_of
 from workbench.models.dual_encoder import DualEncoder
 from workbench.recipe import Recipe
 
@@ -43,8 +44,11 @@ def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> 
     With a `folder`, `<split>.json` (numbers, fingerprints of model and data, pictures that could not be read)
     and `<split>.npz` (one result per query, for paired intervals) are written there once all of them are
     known: an evaluation that was interrupted does not look like one of fewer splits. What is there already of
-    the same model on the same data, from other suites, stays.
+    the same model on the same data, from other suites, stays. The model is moved to the recipe's device, and
+    computes in the training's precision.
     """
+    model = model.to(device_of(recipe))
+    model.precision = recipe.training.precision
     results = {}
     written: dict[str, tuple[dict[str, Any], Queries]] = {}
     splits = evaluation_splits(recipe)

@@ -5,12 +5,12 @@ from workbench.figures.boxes import picture_with_boxes
 from workbench.figures.cluster_map import cluster_map
 from workbench.figures.comparison import comparison_figure
 from workbench.figures.distributions import distribution_figure
-from workbench.figures.doses import dose_figure
-from workbench.figures.front import FrontPoint, front
 from workbench.figures.gallery import Gallery, Picture, gallery
 from workbench.figures.lines import line_figure
 from workbench.figures.parallel import parallel_figure
+from workbench.figures.pareto import FrontPoint, front
 from workbench.figures.reliability import reliability_figure
+from workbench.figures.sensitivity import dose_figure
 from workbench.figures.sphere import Descent, sphere_figure
 from workbench.figures.training import training_figure
 from workbench.figures.training_panels import Curves

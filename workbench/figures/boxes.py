@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from jaxtyping import Num
 
 from workbench.figures.gallery import data_uri
-from workbench.figures.placing import free_places
+from workbench.figures.label_layout import free_places
 from workbench.figures.style import INK, PAPER, template
 
 SIDE = 340  # pixels: the longer side of the picture in a figure as wide as a notebook's cell

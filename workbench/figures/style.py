@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import plotly.graph_objects as go
 
+from workbench.objectives.registry import declared_objectives
+
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK, QUIET, GRID, PAPER = "#1f2933", "#66727f", "#e4e7eb", "#ffffff"
 
@@ -18,22 +20,6 @@ PALETTE = (
 )
 BASELINE = "#59636e"  # what everything else is compared with stays grey
 IMAGE, TEXT = "#009988", "#882255"
-
-# A term keeps its colour in every figure, whichever others are in the recipe.
-TERMS = (
-    "task",
-    "crd",
-    "fd",
-    "icl",
-    "embedding",
-    "cosine",
-    "concepts",
-    "gd",
-    "afd",
-    "mfd",
-    "cross_modal",
-    "preservation",
-)
 
 STATES = {
     "running": "#0077bb",
@@ -94,8 +80,8 @@ def term_colour(term: str) -> str:
     palette."""
     if term == "loss":
         return INK
-    place = TERMS.index(term) if term in TERMS else sum(term.encode())
-    return PALETTE[place % len(PALETTE)]
+    objective = declared_objectives().get(term)
+    return objective.colour if objective else PALETTE[sum(term.encode()) % len(PALETTE)]
 
 
 def state_colour(state: str) -> str:

@@ -31,6 +31,7 @@ class DualEncoder(nn.Module):
     `clip` is the plain open_clip module, `config` its open_clip configuration, `transform` and `tokenize`
     make its inputs. `frozen` names modules of `clip` that neither learn nor update batch statistics; neither
     do others of which no parameter learns; with `freeze_batch_norm` no BatchNorm updates its statistics.
+    `precision` is what `embed_images` and evaluation compute in, "float32" or "bfloat16".
     `fixed` names the parameters that are frozen, and those that the architecture does not let learn
     (positions made of sines).
     """
@@ -49,6 +50,7 @@ class DualEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.freeze_batch_norm = freeze_batch_norm
+        self.precision = "float32"
         self.clip = clip
         self.config = config
         self.tokenizer = tokenizer
@@ -115,8 +117,14 @@ class DualEncoder(nn.Module):
     def embed_images(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         """`encode_image` without a gradient, in portions that suit the device; on the CPU in float32."""
         portion = CPU_PORTION if self.mean.device.type == "cpu" else len(images)
-        parts = [self.encode_image(part.to(self.mean.device)) for part in images.split(portion)]
+        with self.autocast():
+            parts = [self.encode_image(part.to(self.mean.device)) for part in images.split(portion)]
         return torch.cat(parts).float().cpu()
+
+    def autocast(self) -> torch.autocast:
+        """The context of `precision`, "float32" or "bfloat16", for embedding without a gradient."""
+        half = self.precision == "bfloat16"
+        return torch.autocast(self.mean.device.type, dtype=torch.bfloat16, enabled=half)
 
     def encode_text(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch dim"]:
         """Embeddings, of any norm, of captions that went through `tokenize`."""

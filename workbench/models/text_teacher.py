@@ -22,6 +22,7 @@ from torch import Tensor
 
 from workbench.errors import SettingError
 from workbench.files import cache_folder, sha256_of_file
+from workbench.models.devices import best_device
 from workbench.models.dual_encoder import nearest
 from workbench.models.loading import hub_access, quiet_loading
 from workbench.models.package_weights import fetched, package_folder
@@ -62,6 +63,11 @@ class TextTeacher:
         self.normalise = normalise
         self.max_tokens = max_tokens
         self.dim = int(model.config.hidden_size)
+
+    @property
+    def dtype(self) -> str:
+        """The precision of its weights, e.g. "float32"."""
+        return str(next(self.model.parameters()).dtype).removeprefix("torch.")
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -156,18 +162,20 @@ def load_text_teacher(
     pooling: Pooling | None = None,
     layer: int | None = None,
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     allow_download: bool = False,
 ) -> TextTeacher:
     """Load a language model by one of `NAMES`, a folder, a .gguf file or a hub name.
 
     `pooling` None: a sentence encoder's own, else the mean without the BOS token. `layer`: the hidden states
     to pool, 0 the token embeddings, negative from the end, None the model's output. `precision` "auto" takes
-    bfloat16 where the device multiplies matrices in it. Raises SettingError where the model is not there,
-    cannot be loaded, has no such layer, or pools in a way of its own; downloads only where `allow_download`.
+    bfloat16 where the device multiplies matrices in it; `device` None is a GPU where there is one. Raises
+    SettingError where the model is not there, cannot be loaded, has no such layer, or pools in a way of its
+    own; downloads only where `allow_download`.
     """
+    device = best_device() if device is None else device
     if precision == "auto":
-        precision = "bfloat16" if has_bfloat16_units(device) else "float32"
+        precision = default_precision(device)
     place = _locate(model)
     if place.endswith(".gguf"):
         place = str(_converted(Path(place)))
@@ -193,6 +201,26 @@ def load_text_teacher(
         normalise=own.get("normalise", False),
         max_tokens=max_tokens,
     )
+
+
+def default_precision(device: str | torch.device = "cpu") -> Literal["float32", "bfloat16"]:
+    """bfloat16 where the device multiplies matrices in it."""
+    return "bfloat16" if has_bfloat16_units(device) else "float32"
+
+
+def teacher_files(model: str) -> list[tuple[str, int, int]] | None:
+    """Path, size and time of last change of every file of a language model; None where they are not known
+    to be on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+
+    place = Path(_locate(model))
+    if not place.exists():
+        cached = try_to_load_from_cache(str(place), "config.json")
+        if not isinstance(cached, str):
+            return None
+        place = Path(cached).parent
+    files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def has_bfloat16_units(device: str | torch.device = "cpu") -> bool:

@@ -1,18 +1,37 @@
-"""Losses: pure functions of embeddings, and their weighted mixture."""
+"""Losses: pure functions of embeddings, one a file, and their weighted sum. Loaded on first use."""
 
-from workbench.objectives.concepts import ConceptClassifier, concept_loss
-from workbench.objectives.contrastive import contrastive_loss
-from workbench.objectives.feature import cosine_distillation, feature_distillation
-from workbench.objectives.fused import fused_contrastive_loss
-from workbench.objectives.gradient import gradient_distillation
-from workbench.objectives.interactive import interactive_contrastive_loss
-from workbench.objectives.mixture import Mixture
-from workbench.objectives.regression import embedding_regression
-from workbench.objectives.relational import relational_distillation
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.objectives.combined import DistillationLoss
+    from workbench.objectives.concepts import ConceptClassifier, concept_loss
+    from workbench.objectives.contrastive import contrastive_loss
+    from workbench.objectives.feature import cosine_distillation, feature_distillation
+    from workbench.objectives.fused import fused_contrastive_loss
+    from workbench.objectives.gradient import gradient_distillation
+    from workbench.objectives.interactive import interactive_contrastive_loss
+    from workbench.objectives.regression import embedding_regression
+    from workbench.objectives.relational import relational_distillation
+
+# Recipes read the registry in this folder, and reading a recipe must not import torch.
+_FILES = {
+    "ConceptClassifier": "concepts",
+    "DistillationLoss": "combined",
+    "concept_loss": "concepts",
+    "contrastive_loss": "contrastive",
+    "cosine_distillation": "feature",
+    "embedding_regression": "regression",
+    "feature_distillation": "feature",
+    "fused_contrastive_loss": "fused",
+    "gradient_distillation": "gradient",
+    "interactive_contrastive_loss": "interactive",
+    "relational_distillation": "relational",
+}
 
 __all__ = [
     "ConceptClassifier",
-    "Mixture",
+    "DistillationLoss",
     "concept_loss",
     "contrastive_loss",
     "cosine_distillation",
@@ -23,3 +42,13 @@ __all__ = [
     "interactive_contrastive_loss",
     "relational_distillation",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FILES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_FILES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_FILES})

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from workbench.objectives.chunk_pass import Gradient, Plan, Side, walk
-from workbench.objectives.similarity import Embeddings, Loss, Scale
+from workbench.objectives.chunked_kernel import Gradient, Plan, Side, run_chunks
+from workbench.objectives.similarity import Embeddings, Loss, Scale, check_batch, check_width
 
 Embedded = tuple[Embeddings, Embeddings, Scale]  # queries, keys, what multiplies their cosine similarities
 
@@ -57,6 +57,39 @@ def chunked_mixture(
     return _summed(student, teacher, weights, chunk, rows, both)
 
 
+def contrastive_and_relational(
+    student_image: Embeddings,
+    student_text: Embeddings,
+    teacher_image: Embeddings,
+    teacher_text: Embeddings,
+    student_scale: Scale,
+    teacher_scale: Scale,
+    weights: tuple[float, float],
+    *,
+    rows: slice | None = None,
+    chunk: int,
+) -> tuple[Loss, Loss, Loss]:
+    """Weighted sum of `contrastive_loss` and `relational_distillation` for the time and memory of the latter.
+
+    `weights` are those of the two; the other arguments are theirs. Returns (weighted sum, and without
+    gradient the task loss and CRD). Raises ValueError as they do.
+    """
+    batch = check_batch(
+        "contrastive_and_relational",
+        student_image=student_image,
+        student_text=student_text,
+        teacher_image=teacher_image,
+        teacher_text=teacher_text,
+    )
+    check_width("contrastive_and_relational", student_image=student_image, student_text=student_text)
+    check_width("contrastive_and_relational", teacher_image=teacher_image, teacher_text=teacher_text)
+    check_chunk("contrastive_and_relational", chunk)
+    student = (student_image, student_text, student_scale)
+    teacher = (teacher_image, teacher_text, teacher_scale)
+    weighted, task, crd = chunked_mixture(student, teacher, weights, chunk, rows, both=True)
+    return weighted / (2 * batch), task / (2 * batch), crd / (2 * batch)
+
+
 def check_chunk(objective: str, chunk: int | None) -> None:
     """ValueError unless `chunk` is None or a whole number of at least 1."""
     if chunk is not None and (not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 1):
@@ -94,7 +127,7 @@ def _directed(
 
 
 class _Chunked(torch.autograd.Function):
-    """Queries against keys; what is aimed at are the partners, a teacher's softmax, or both.
+    """Queries against keys; what is aimed at are the positives, a teacher's softmax, or both.
 
     A chunk of rows holds all that the gradient takes but the normalisers of columns, which a first pass
     finds.
@@ -110,7 +143,7 @@ class _Chunked(torch.autograd.Function):
         with torch.autocast(given[0].device.type, enabled=False):
             sides = [Side.of(query, key, scale, plan.chunk, dtype) for query, key, scale in groups]
             gradients = [Gradient(side, wanted) for side, wanted in zip(sides, needed, strict=False)]
-            matching, divergence = walk(sides, plan, gradients)
+            matching, divergence = run_chunks(sides, plan, gradients)
             for gradient, (_, key, _) in zip(gradients, groups, strict=True):
                 gradient.finish(key, plan.chunk)
         parts = [part for each in gradients for part in (each.query, each.key, each.scale)]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.objectives.learned_scale import LearnedScale
+from workbench.objectives.registry import LossInputs, Objective, Widths
 from workbench.objectives.similarity import Embeddings, Loss, check_batch, check_width, mapped, unit
 
 
@@ -53,3 +55,23 @@ def concept_loss(
         check_width("concept_loss", classifier_output=logits, soft_labels=soft_labels)
         loss = loss - (labels * F.log_softmax(logits, dim=1)).sum()
     return loss / (2 * batch)
+
+
+def _concepts(inputs: LossInputs, modules: Any) -> Loss:
+    return concept_loss(*inputs.student, inputs.soft_labels, modules.concept_classifier, rows=inputs.rows)
+
+
+def _modules(widths: Widths) -> dict[str, nn.Module]:
+    assert widths.concepts is not None  # the objective requires it
+    return {"concept_classifier": ConceptClassifier(widths.student, widths.concepts)}
+
+
+CONCEPTS = Objective(
+    name="concepts",
+    function=_concepts,
+    order=9,
+    colour="#999933",
+    needs="text_teacher",
+    requires=("soft_labels",),
+    modules=_modules,
+)

@@ -1,11 +1,14 @@
 """The task loss of CLIP: symmetric InfoNCE between images and their captions."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from workbench.objectives.chunked import check_chunk, chunked_matching
+from workbench.objectives.registry import LossInputs, Objective
 from workbench.objectives.similarity import (
     Embeddings,
     Loss,
@@ -64,3 +67,16 @@ def matching_loss(scores: Float[Tensor, "_rows _batch"], first: int) -> Loss:
     """Sum over the rows n of logits of the cross-entropy against the key of number `first` + n."""
     partner = torch.arange(first, first + len(scores), device=scores.device)
     return F.cross_entropy(scores, partner, reduction="sum")
+
+
+def _task(inputs: LossInputs, modules: Any) -> Loss:
+    return contrastive_loss(
+        *inputs.student,
+        inputs.student_scale,
+        rows=inputs.rows,
+        chunk=inputs.chunk,
+        direction_weights=inputs.direction_weights,
+    )
+
+
+TASK = Objective(name="task", function=_task, order=0, colour="#0077bb")

@@ -1,5 +1,8 @@
 """Feature distillation: the student's embeddings come to lie where the teacher's do."""
 
+from typing import Any
+
+from workbench.objectives.registry import LossInputs, Objective
 from workbench.objectives.similarity import Embeddings, Loss, check_batch, check_width, unit
 
 _HEAD_FIRST = "; project the student with the head first"
@@ -32,3 +35,73 @@ def cosine_distillation(student: Embeddings, teacher: Embeddings, *, rows: slice
     student, teacher = unit(student, teacher)
     chosen = rows or slice(None)
     return (1 - (student[chosen] * teacher[chosen]).sum(dim=-1)).sum() / batch
+
+
+def _fd(inputs: LossInputs, modules: Any) -> Loss:
+    image, text = zip(inputs.projected, inputs.teacher, strict=True)
+    return feature_distillation(*image, rows=inputs.rows) + feature_distillation(*text, rows=inputs.rows)
+
+
+def _mfd(inputs: LossInputs, modules: Any) -> Loss:
+    image = feature_distillation(inputs.masked_image, inputs.teacher_image, rows=inputs.rows)
+    return image + feature_distillation(inputs.projected_text, inputs.teacher_text, rows=inputs.rows)
+
+
+def _cosine(inputs: LossInputs, modules: Any) -> Loss:
+    image, text = zip(inputs.projected, inputs.teacher, strict=True)
+    return cosine_distillation(*image, rows=inputs.rows) + cosine_distillation(*text, rows=inputs.rows)
+
+
+def _cross_modal(inputs: LossInputs, modules: Any) -> Loss:
+    return cosine_distillation(inputs.projected_image, inputs.cross_modal_target, rows=inputs.rows)
+
+
+def _preservation(inputs: LossInputs, modules: Any) -> Loss:
+    return cosine_distillation(inputs.projected_image, inputs.teacher_image, rows=inputs.rows)
+
+
+FD = Objective(
+    name="fd",
+    function=_fd,
+    order=2,
+    colour="#009988",
+    needs="teacher",
+    requires=("teacher_image", "teacher_text"),
+    head=("image", "text"),
+)
+MFD = Objective(
+    name="mfd",
+    function=_mfd,
+    order=3,
+    colour="#117733",
+    needs="teacher",
+    requires=("teacher_image", "teacher_text", "masked_image"),
+    head=("image", "text"),
+)
+COSINE = Objective(
+    name="cosine",
+    function=_cosine,
+    order=7,
+    colour="#882255",
+    needs="teacher",
+    requires=("teacher_image", "teacher_text"),
+    head=("image", "text"),
+)
+CROSS_MODAL = Objective(
+    name="cross_modal",
+    function=_cross_modal,
+    order=10,
+    colour="#aa4499",
+    needs="teacher",
+    requires=("cross_modal_target",),
+    head=("image",),
+)
+PRESERVATION = Objective(
+    name="preservation",
+    function=_preservation,
+    order=11,
+    colour="#663300",
+    needs="teacher",
+    requires=("teacher_image",),
+    head=("image",),
+)

@@ -1,11 +1,14 @@
 """Augmented feature distillation: student and teacher fused, and the fusions matched across modalities."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from workbench.objectives.contrastive import contrastive_loss
+from workbench.objectives.learned_scale import LearnedScale
+from workbench.objectives.registry import LossInputs, Objective, Widths
 from workbench.objectives.similarity import Embeddings, Loss, Scale, check_batch, check_width, mapped, unit
 
 
@@ -40,3 +43,31 @@ def fused_contrastive_loss(
     image = mapped(fuse_image, torch.cat(unit(student_image, teacher_image), dim=1))
     text = mapped(fuse_text, torch.cat(unit(student_text, teacher_text), dim=1))
     return contrastive_loss(image, text, scale, rows=rows)
+
+
+def _afd(inputs: LossInputs, modules: Any) -> Loss:
+    fuse = modules.fuse_image, modules.fuse_text
+    return fused_contrastive_loss(
+        *inputs.student, *inputs.teacher, *fuse, modules.fused_scale(), rows=inputs.rows
+    )
+
+
+def _modules(widths: Widths) -> dict[str, nn.Module]:
+    student, teacher = widths.student, widths.of("teacher_image")
+    assert teacher is not None  # the objective requires it
+    return {
+        "fuse_image": nn.Linear(student + teacher, teacher),
+        "fuse_text": nn.Linear(student + teacher, teacher),
+        "fused_scale": LearnedScale(),
+    }
+
+
+AFD = Objective(
+    name="afd",
+    function=_afd,
+    order=6,
+    colour="#332288",
+    needs="teacher",
+    requires=("teacher_image", "teacher_text"),
+    modules=_modules,
+)

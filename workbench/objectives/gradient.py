@@ -1,10 +1,13 @@
 """Gradient distillation: the student's loss pulls its embeddings the way the teacher's loss would."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from workbench.objectives.registry import LossInputs, Objective
 from workbench.objectives.similarity import Embeddings, Loss, Scale, check_batch, check_width, logits, unit
 
 
@@ -73,3 +76,19 @@ def info_nce_gradients(
             of_key = wrong[:, chosen].T @ query - (rest * query)[chosen]
             found += [factor * of_query, factor * of_key]
     return tuple(found)
+
+
+def _gd(inputs: LossInputs, modules: Any) -> Loss:
+    scales = inputs.student_scale, inputs.teacher_scale
+    return gradient_distillation(*inputs.projected, *inputs.teacher, *scales, rows=inputs.rows)
+
+
+GD = Objective(
+    name="gd",
+    function=_gd,
+    order=4,
+    colour="#cc3311",
+    needs="teacher",
+    requires=("teacher_image", "teacher_text", "teacher_scale"),
+    head=("image", "text"),
+)

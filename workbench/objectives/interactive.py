@@ -1,7 +1,13 @@
-"""Interactive contrastive learning: the student's embeddings find their partners among the teacher's."""
+"""Interactive contrastive learning: the student's embeddings find their positives among the teacher's."""
+
+from typing import Any
+
+from torch import nn
 
 from workbench.objectives.chunked import check_chunk, chunked_matching
 from workbench.objectives.contrastive import matching
+from workbench.objectives.learned_scale import LearnedScale
+from workbench.objectives.registry import LossInputs, Objective, Widths
 from workbench.objectives.similarity import Embeddings, Loss, Scale, check_batch, check_width, unit
 
 
@@ -39,3 +45,29 @@ def interactive_contrastive_loss(
         image_to_text = matching(student_image, teacher_text, scale, rows)
         text_to_image = matching(student_text, teacher_image, scale, rows)
     return (image_to_text + text_to_image) / (2 * batch)
+
+
+def _icl(inputs: LossInputs, modules: Any) -> Loss:
+    return interactive_contrastive_loss(
+        *inputs.projected,
+        *inputs.teacher,
+        modules.interactive_scale(),
+        rows=inputs.rows,
+        chunk=inputs.chunk,
+    )
+
+
+def _modules(widths: Widths) -> dict[str, nn.Module]:
+    return {"interactive_scale": LearnedScale()}
+
+
+ICL = Objective(
+    name="icl",
+    function=_icl,
+    order=5,
+    colour="#ee3377",
+    needs="teacher",
+    requires=("teacher_image", "teacher_text"),
+    head=("image", "text"),
+    modules=_modules,
+)

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from workbench.objectives.registry import LossInputs, Objective, Widths
 from workbench.objectives.similarity import Embeddings, Loss, check_batch, check_width, mapped, unit
 
 
@@ -41,3 +43,25 @@ def embedding_regression(
     predicted = mapped(head, unit(student_text)[0][chosen])
     check_width("embedding_regression", head_output=predicted, target=target)
     return (predicted - target[chosen]).square().sum() / (batch * target.shape[1])
+
+
+def _embedding(inputs: LossInputs, modules: Any) -> Loss:
+    return embedding_regression(
+        inputs.student_text, inputs.text_target, modules.embedding_head, rows=inputs.rows
+    )
+
+
+def _modules(widths: Widths) -> dict[str, nn.Module]:
+    assert widths.text_target is not None  # the objective requires it
+    return {"embedding_head": EmbeddingHead(widths.student, widths.text_target)}
+
+
+EMBEDDING = Objective(
+    name="embedding",
+    function=_embedding,
+    order=8,
+    colour="#33a6dd",
+    needs="text_teacher",
+    requires=("text_target",),
+    modules=_modules,
+)

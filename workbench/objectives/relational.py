@@ -1,10 +1,13 @@
 """Contrastive relational distillation: the student ranks the batch as its teacher does."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from workbench.objectives.chunked import check_chunk, chunked_divergence
+from workbench.objectives.registry import LossInputs, Objective
 from workbench.objectives.similarity import (
     Embeddings,
     Loss,
@@ -80,3 +83,23 @@ def divergence(
         reduction="sum",
         log_target=True,
     )
+
+
+def _crd(inputs: LossInputs, modules: Any) -> Loss:
+    # As in Hinton et al. 2015 (arXiv 1503.02531): its square keeps the gradient's size.
+    temperature = inputs.temperature
+    scales = inputs.student_scale / temperature, inputs.teacher_scale / temperature
+    loss = relational_distillation(
+        *inputs.student, *inputs.teacher, *scales, rows=inputs.rows, chunk=inputs.chunk
+    )
+    return temperature**2 * loss
+
+
+CRD = Objective(
+    name="crd",
+    function=_crd,
+    order=1,
+    colour="#ee7733",
+    needs="teacher",
+    requires=("teacher_image", "teacher_text", "teacher_scale"),
+)

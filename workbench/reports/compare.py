@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from workbench.errors import SettingError, damaged_file
+from workbench.errors import SettingError
 from workbench.evaluation.significance import CrossedDifference, crossed_interval, paired_bootstrap
 from workbench.evaluation.suites import results_of_queries
-from workbench.evaluation.written import read_queries, read_report
 from workbench.recipe import Recipe, differences
 from workbench.reports.tables import comparison_html, comparison_text
-from workbench.training.run import Run
+from workbench.runs.run import Run
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -154,19 +153,14 @@ def _evaluated(run: RunLike, name: str | None) -> Evaluated:
         raise SettingError(
             "runs", str(path), "there is no recipe.yaml in this folder", "Give the folder of a run."
         )
-    reports, queries = {}, {}
-    for file in sorted((path / "evaluation").glob("*.json")):
-        try:
-            reports[file.stem] = read_report(file)
-            file = file.with_suffix(".npz")
-            queries[file.stem] = read_queries(file)
-        except (OSError, ValueError) as error:
-            raise damaged_file("runs", file, error, f"Run `workbench evaluate {path}` again.") from None
-    if not reports:
+    evaluations = Run(path).evaluations
+    if not evaluations:
         raise SettingError(
             "runs", str(path), "this run has not been evaluated", f"Run `workbench evaluate {path}` first."
         )
     recipe = Run(path).recipe
+    reports = {split: results.report for split, results in evaluations.items()}
+    queries = {split: results.queries for split, results in evaluations.items()}
     return Evaluated(path, recipe.model_copy(update={"name": name}) if name else recipe, reports, queries)
 
 

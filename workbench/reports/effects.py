@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 from pandas import DataFrame, MultiIndex
 
 from workbench.errors import SettingError
-from workbench.figures.doses import Dose
 from workbench.figures.gallery import Gallery
+from workbench.figures.sensitivity import Dose
 from workbench.figures.style import BASELINE, FONT, GRID, INK, QUIET, is_share, metric_label
 from workbench.files import read_json
+from workbench.reports.benchmark_tables import RESULTS
 from workbench.reports.compare import compare
-from workbench.reports.measured import RESULTS
 from workbench.reports.tables import difference_text, value_text
-from workbench.training.run import Run
+from workbench.runs.run import Run
 
 Key = tuple[str, str]  # split, metric
 

@@ -13,7 +13,7 @@ from workbench.figures.training import training_figure
 from workbench.files import atomic_write, read_json
 from workbench.recipe import differences
 from workbench.reports.compare import DifferentData, RunLike, compare
-from workbench.training.run import Run
+from workbench.runs.run import Run
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -70,7 +70,7 @@ def write_report(
 
 def _results(runs: Sequence[Run]) -> str:
     """The comparison of those that can be compared, and which ones these are not."""
-    evaluated = [run for run in runs if any((run.path / "evaluation").glob("*.json"))]
+    evaluated = [run for run in runs if run.evaluations]
     names = ", ".join(os.path.basename(run.path) for run in runs if run not in evaluated)
     others = f"<p>Not evaluated: {escape(names)}.</p>" if names else ""
     if not evaluated:
@@ -110,16 +110,14 @@ def _data(runs: Sequence[Run]) -> str:
     used: dict[tuple[str, ...], list[str]] = {}
     for run in runs:
         file, name = run.path / "data.json", os.path.basename(run.path)
-        with _told(file):
+        with _naming(file):
             for use, facts in (read_json(file) if file.is_file() else {}).items():
                 words = {"train": "trained on", "validation": "validated on"}[use]
                 counts = f"{facts['pairs']:,}", f"{facts['captions']:,}"
                 used.setdefault((words, facts["split"], *counts, facts["fingerprint"]), []).append(name)
-        for path in sorted((run.path / "evaluation").glob("*.json")):
-            with _told(path):
-                report = read_json(path)
-                counts = f"{report['images']:,}", f"{report['captions']:,}"
-                used.setdefault(("evaluated on", path.stem, *counts, str(report["data"])), []).append(name)
+        for split, (report, _) in run.evaluations.items():
+            counts = f"{report['images']:,}", f"{report['captions']:,}"
+            used.setdefault(("evaluated on", split, *counts, str(report["data"])), []).append(name)
     rows = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}" for cell in (*facts[:4], facts[4][:16]))
         + f"<td>{'all' if len(names) == len(runs) else escape(', '.join(names))}"
@@ -130,7 +128,7 @@ def _data(runs: Sequence[Run]) -> str:
 
 
 @contextlib.contextmanager
-def _told(file: Path) -> Iterator[None]:
+def _naming(file: Path) -> Iterator[None]:
     """Say which file it is that is damaged."""
     try:
         yield
@@ -143,7 +141,7 @@ def _versions(runs: Sequence[Run]) -> str:
     for run in runs:
         file = run.path / "versions.json"
         if file.is_file():
-            with _told(file):
+            with _naming(file):
                 found = ", ".join(f"{name} {version}" for name, version in read_json(file).items())
             rows.append(f"<tr><td>{escape(os.path.basename(run.path))}<td>{escape(found)}")
     return f"<table>{''.join(rows)}</table>"

@@ -1,11 +1,11 @@
 """What teachers say about data, computed once and looked up ever after."""
 
-from workbench.targets.captions import caption_embeddings
 from workbench.targets.chunks import Column
 from workbench.targets.concepts import Concepts, fit_concepts, soft_labels
-from workbench.targets.filling import Progress, fill
 from workbench.targets.standardise import Standardiser
 from workbench.targets.store import TargetStore, store_folder
+from workbench.targets.store_writer import Progress, fill
+from workbench.targets.text_embeddings import caption_embeddings
 
 __all__ = [
     "Column",

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from workbench.data.pairs import Pairs
+from workbench.models.devices import device_of
 from workbench.models.tokens import caption_tokens, word_mask
 from workbench.recipe import Recipe
-from workbench.targets.compute import ProgressLines, Teacher
-from workbench.targets.filling import Column, fill
+from workbench.targets.image_text import ProgressLines, Teacher
 from workbench.targets.store import TargetStore, store_folder
+from workbench.targets.store_writer import Column, fill
 
 CAPTIONS = 256  # that go through the tower together
 PORTION = 8192  # tokens that are lost when a process is killed
@@ -38,7 +39,7 @@ def token_targets(
     pairs: Pairs,
     teacher: Teacher,
     *,
-    device: Any = "cpu",
+    device: Any = None,
     rank: int = 0,
     world: int = 1,
     say: Callable[[str], object] | None = print,
@@ -47,6 +48,7 @@ def token_targets(
 
     Computed now, continued where a killed process stopped, or opened when all is there.
     """
+    device = device_of(recipe) if device is None else device
     model, captions = teacher.model.to(device), pairs.all_captions
     lengths = [
         word_mask(model, model.tokenize(captions[start : start + CAPTIONS])).sum(1).clamp(min=1).numpy()

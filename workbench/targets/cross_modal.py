@@ -10,13 +10,14 @@ from torch import Tensor
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
 from workbench.models.cross_modal import CrossModalOutput, CrossModalTeacher, region_weights
+from workbench.models.devices import device_of
 from workbench.models.dual_encoder import weights_digest
 from workbench.recipe import Recipe
 from workbench.targets.caption_tokens import TokenTargets, token_targets
-from workbench.targets.compute import ProgressLines, Teacher, compute_targets
-from workbench.targets.filling import Column, fill
+from workbench.targets.image_text import ProgressLines, Teacher, compute_targets
 from workbench.targets.regions import RegionTargets, region_targets
 from workbench.targets.store import TargetStore, store_folder
+from workbench.targets.store_writer import Column, fill
 
 PROBES: dict[str, dict[str, bool]] = {
     "whole": {},
@@ -94,12 +95,13 @@ def cross_modal_inputs(
     pairs: Pairs,
     teacher: Teacher,
     *,
-    device: Any = "cpu",
+    device: Any = None,
     rank: int = 0,
     world: int = 1,
     say: Callable[[str], object] | None = print,
 ) -> CrossModalInputs:
     """Everything the cross-modal teacher reads about `pairs`, computed now, continued, or opened."""
+    device = device_of(recipe) if device is None else device
     shared: dict[str, Any] = {"device": device, "rank": rank, "world": world, "say": say}
     embeddings = compute_targets(whole_views(recipe), pairs, teacher, **shared)
     regions = region_targets(recipe, pairs, teacher, **shared)

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from workbench.data.pairs import Pairs
-from workbench.models.detector import load_proposer, select_regions
+from workbench.models.devices import device_of
 from workbench.models.dual_encoder import DualEncoder
+from workbench.models.regions.detector import load_proposer, select_regions
 from workbench.models.tokens import patch_tokens
 from workbench.models.transform import Crop
 from workbench.recipe import Recipe
-from workbench.targets.compute import ProgressLines, Teacher, readable
-from workbench.targets.filling import Column, fill
+from workbench.targets.image_text import ProgressLines, Teacher, readable
 from workbench.targets.store import TargetStore, store_folder
+from workbench.targets.store_writer import Column, fill
 
 WHOLE = -2  # the class of a whole picture that stands for the regions it has none of
 _BOX, _CONFIDENCE, _AREA, _CLASS = slice(0, 4), 4, 5, 6  # columns of a stored region
@@ -77,7 +78,7 @@ def region_targets(
     pairs: Pairs,
     teacher: Teacher,
     *,
-    device: Any = "cpu",
+    device: Any = None,
     rank: int = 0,
     world: int = 1,
     say: Callable[[str], object] | None = print,
@@ -90,6 +91,7 @@ def region_targets(
     authors forget mean and deviation). With the proposer "patches" the regions are the places of the tower's
     last feature map.
     """
+    device = device_of(recipe) if device is None else device
     settings, model = recipe.regions, teacher.model.to(device)
     batch, name = recipe.targets.batch, f"{pairs.name}-{pairs.split}"
     report = ProgressLines(say, "regions':") if say and rank == 0 else None

@@ -140,6 +140,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def is_complete(folder: Path) -> bool:
+    """Whether a store is there, filled and sealed."""
+    return (folder / MANIFEST).is_file() and bool(read_manifest(folder)["complete"])
+
+
 def layouts(manifest: dict[str, Any]) -> dict[str, Layout]:
     """The layout of each column, by name."""
     return {

@@ -10,22 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.data.sources import load_pairs
+from workbench.data.load import load_pairs
 from workbench.errors import SettingError
 from workbench.models.cross_modal import region_weights
-from workbench.models.detector import SHIPPED, load_proposer, random_detector, select_regions
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.loading import load_dual_encoder
 from workbench.models.masking import kept_patches, patch_grid
-from workbench.models.proposers import Random
+from workbench.models.regions.detector import SHIPPED, load_proposer, random_detector, select_regions
+from workbench.models.regions.proposers import Random
 from workbench.models.tokens import caption_tokens, patch_tokens
 from workbench.models.trainable import set_trainable, trainable_parameters
-from workbench.objectives import Mixture, contrastive_loss
+from workbench.objectives import DistillationLoss, contrastive_loss
+from workbench.objectives.registry import declared_objectives
 from workbench.recipe import Recipe
-from workbench.sections import Model, Student
+from workbench.recipe.schema import Model, Student
 from workbench.targets.cross_modal import new_teacher
-from workbench.training.inputs import check_micro_batch
-from workbench.training.optimisation import Inputs, Learner, Targets, backward
+from workbench.training.checks import check_micro_batch
+from workbench.training.learner import BatchTargets, Inputs, Learner, backward
 
 PAIRS = 2
 PICTURE = (3, 480, 640)
@@ -75,9 +76,8 @@ def _student(
         student.clip.logit_scale.requires_grad_(False)
     check_micro_batch(recipe, student)
     weights, settings = recipe.objectives.weights(), recipe.training
-    known = ("embedding", "concepts")
-    mixture = Mixture(
-        {name: weight for name, weight in weights.items() if name not in known} or {"task": 1.0},
+    mixture = DistillationLoss(
+        {name: weight for name, weight in weights.items() if _is_rehearsed(name)} or {"task": 1.0},
         student.dim,
         teacher.dim if teacher else None,
         chunk=settings.loss_chunk,
@@ -90,7 +90,7 @@ def _student(
     if "mfd" in weights:
         patches = math.prod(patch_grid(student))
         kept = kept_patches(recipe.seed, 0, np.arange(PAIRS), patches, settings.masking.ratio)
-    given = Targets(cross_modal_target=target)
+    given = BatchTargets(cross_modal_target=target)
     if teacher is not None:
         theirs = torch.randn(2, PAIRS, teacher.dim)
         given = given._replace(teacher_image=theirs[0], teacher_text=theirs[1], teacher_scale=100.0)
@@ -112,6 +112,11 @@ def _student(
         (f"loss of {PAIRS} random pairs", shown),
         *_steps(recipe.training.steps, recipe.training.epochs, recipe.training.batch, pairs),
     ]
+
+
+def _is_rehearsed(objective: str) -> bool:
+    """Language models are not built, and without one nobody knows the width of its embeddings."""
+    return declared_objectives()[objective].needs != "text_teacher"
 
 
 def _cross_modal(

@@ -1,5 +1,7 @@
 """What a failing step leaves behind: the batch that would have fitted, or all that is needed to replay it."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from workbench.files import write_json
+
+MAX_BAD_STEPS = 3
 
 
 class MemoryShortage(RuntimeError):
@@ -25,6 +29,24 @@ class MemoryShortage(RuntimeError):
         else:
             advice = f"training.micro_batch={fits} fits (tried just now) and gives the same gradient"
         super().__init__(f"out of memory with {asked}; {advice}")
+
+
+@contextlib.contextmanager
+def memory_shortage(recipe: Any, learner: Any, inputs: Any, share: int | None, world: int) -> Iterator[None]:
+    """Turn running out of memory into MemoryShortage, with the number of pairs that fit; `share` is this
+    process's micro-batch."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        fits = largest_fitting(learner, inputs, share)
+        raise MemoryShortage(
+            recipe.training.batch,
+            recipe.training.micro_batch,
+            fits and fits * world,
+            learner.student.trains_batch_statistics,
+        ) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -63,11 +85,9 @@ def save_replay(
     folder: Path,
     learner: nn.Module,
     batch: Any,
-    inputs: Any,
-    targets: Any,
+    gradient: Any,
     recipe: Any,
     step: int,
-    values: dict[str, float],
 ) -> Path:
     """Write all that a step depended on: weights, inputs, targets, recipe, and the values that came out."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,8 +96,8 @@ def save_replay(
         folder / "weights.safetensors",
     )
     written = {
-        **inputs._asdict(),
-        **targets._asdict(),
+        **gradient.inputs._asdict(),
+        **gradient.targets._asdict(),
         "rows": torch.from_numpy(batch.rows),
         "caption": torch.from_numpy(batch.caption),
     }
@@ -85,6 +105,32 @@ def save_replay(
     save_file(tensors, folder / "batch.safetensors")
     recipe.save(folder / "recipe.yaml")
     write_json(
-        folder / "step.json", {"step": step, "values": {name: repr(value) for name, value in values.items()}}
+        folder / "step.json",
+        {"step": step, "values": {name: repr(value) for name, value in gradient.values.items()}},
     )
     return folder
+
+
+class NonFiniteSteps:
+    """Skips steps whose loss or gradient is not finite; FloatingPointError where three come in a row, with
+    all that is needed to replay the last in the run folder."""
+
+    def __init__(self, recipe: Any, folder: Path, learner: nn.Module) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.learner = learner
+        self.in_a_row = 0
+
+    def may_learn(self, bad: bool, step: int, batch: Any, gradient: Any) -> bool:
+        """Whether the optimiser may use this step's gradient (None: the batch was empty)."""
+        if gradient is None:
+            return False
+        self.in_a_row = self.in_a_row + 1 if bad else 0
+        if self.in_a_row == MAX_BAD_STEPS:
+            where = self.folder / f"non-finite-step-{step}"
+            save_replay(where, self.learner, batch, gradient, self.recipe, step)
+            raise FloatingPointError(
+                f"loss or gradient was not finite in {MAX_BAD_STEPS} steps in a row; "
+                f"all that is needed to replay the last is in {where}"
+            )
+        return not bad

@@ -2,13 +2,13 @@
 
 import torch
 
-from workbench.objectives import Mixture
-from workbench.objectives.mixture import TERMS, Batch
-from workbench.training.optimisation import Outputs, Targets
+from workbench.objectives import DistillationLoss
+from workbench.objectives.registry import LossInputs
+from workbench.training.learner import BatchTargets, Outputs
 
 
 @torch.enable_grad()
-def gradient_shares(mixture: Mixture, outputs: Outputs, targets: Targets) -> dict[str, float]:
+def gradient_shares(mixture: DistillationLoss, outputs: Outputs, targets: BatchTargets) -> dict[str, float]:
     """Each weighted term's share in the sum of all terms' pulls, on this process's own pairs.
 
     A pull is the norm of the gradient of weight times term with respect to the student's embeddings: of
@@ -21,19 +21,20 @@ def gradient_shares(mixture: Mixture, outputs: Outputs, targets: Targets) -> dic
         # The head is linear: what moves the embedding of a masked picture moves its projection like this.
         masked = masked.detach() + mixture.project(moved, text)[0]
         masked = masked - mixture.project(torch.zeros_like(image), text)[0]
-    batch = Batch(
+    inputs = LossInputs(
         image,
         text,
         *mixture.project(image, text),
         outputs.scale.detach(),
-        masked_image=masked,  # type: ignore[arg-type]  # whatever an active term reads is there
-        rows=None,
+        masked_image=masked,
         chunk=mixture.chunk,
+        direction_weights=mixture.direction_weights,
+        temperature=mixture.temperature,
         **targets._asdict(),
     )
     pulls = {}
     for name, weight in mixture.weights.items():
-        value = weight * TERMS[name].value(mixture, batch)
+        value = weight * mixture.value(name, inputs)
         gradients = torch.autograd.grad(value, (image, text, moved), retain_graph=True, allow_unused=True)
         squares = [each.double().square().sum() for each in gradients if each is not None]
         pulls[name] = float(torch.stack(squares).sum().sqrt())

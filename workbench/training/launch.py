@@ -9,7 +9,8 @@ from pathlib import Path
 
 from workbench.errors import SettingError
 from workbench.recipe import Recipe
-from workbench.training.run import Run, claim_folder, default_folder, is_locked, trained_by
+from workbench.runs.folder import claim_folder, default_folder, is_locked, trained_by
+from workbench.runs.run import Run
 
 POLL = 0.2  # seconds
 _children: list[

@@ -1,82 +1,15 @@
-"""One optimisation step: parameter groups, schedule, gathered negatives, gradient cache."""
+"""The optimiser, the learning rate, and how long a run is."""
 
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from workbench.errors import SettingError
-from workbench.models.dual_encoder import DualEncoder
-from workbench.models.masking import encode_masked_image
-from workbench.objectives import Mixture
-
-
-class Inputs(NamedTuple):
-    """What a learner is given of a batch: uint8 pictures (or the maps of frozen layers), tokens, the patches
-    that a masked one keeps, and embeddings of the captions where these are known (of a text tower that stays
-    as it is)."""
-
-    images: Tensor
-    tokens: Tensor
-    kept: Tensor | None = None
-    text: Tensor | None = None
-
-    def part(self, rows: slice) -> "Inputs":
-        """The same of some of its pairs."""
-        return Inputs._make([None if each is None else each[rows] for each in self])
-
-
-class Outputs(NamedTuple):
-    """What a learner gives for a batch: the student's embeddings, as they are and in the teacher's width
-    (`masked_image` too), and its scale."""
-
-    image: Tensor
-    text: Tensor
-    projected_image: Tensor
-    projected_text: Tensor
-    masked_image: Tensor | None
-    scale: Tensor
-
-
-class Targets(NamedTuple):
-    """What teachers say about a batch: an image-text teacher's embeddings and scale, a language model's
-    embeddings of the captions, the captions' concepts, and a cross-modal teacher's embeddings of the
-    pairs."""
-
-    teacher_image: Tensor | None = None
-    teacher_text: Tensor | None = None
-    teacher_scale: float | None = None
-    text_target: Tensor | None = None
-    soft_labels: Tensor | None = None
-    cross_modal_target: Tensor | None = None
-
-
-class Learner(nn.Module):
-    """All that learns, in one module for optimiser, process group and checkpoint: the student and the
-    mixture's heads. `scale`: of the cosines in the losses, None: the student's own."""
-
-    def __init__(self, student: DualEncoder, mixture: Mixture, scale: float | None = None) -> None:
-        super().__init__()
-        self.student = student
-        self.mixture = mixture
-        self.scale = scale
-
-    def forward(
-        self, images: Tensor, tokens: Tensor, kept: Tensor | None = None, text: Tensor | None = None
-    ) -> Outputs:
-        encode = self.student.encode_maps if images.is_floating_point() else self.student.encode_image
-        image = encode(images)
-        if text is None:
-            text = self.student.encode_text(tokens)
-        masked = None
-        if kept is not None:
-            masked = self.mixture.image_head(encode_masked_image(self.student, images, kept))
-        scale = self.student.scale if self.scale is None else image.new_tensor(self.scale)
-        return Outputs(image, text, *self.mixture.project(image, text), masked, scale)
+from workbench.recipe import Recipe
+from workbench.recipe.schema import Training
 
 
 def parameter_groups(
@@ -89,22 +22,75 @@ def parameter_groups(
     match counts.
     """
     groups: dict[tuple[bool, float], list[Tensor]] = {}
-    unused = set(multipliers)
     for name, parameter in module.named_parameters():
         inside = name.removeprefix("student.clip.")
-        matches = [prefix for prefix in multipliers if inside == prefix or inside.startswith(prefix + ".")]
-        unused -= set(matches)
+        matches = [prefix for prefix in multipliers if _is_inside(inside, prefix)]
         factor = multipliers[max(matches, key=len)] if matches else 1.0
         if parameter.requires_grad:
             groups.setdefault((parameter.ndim >= 2, factor), []).append(parameter)
-    if unused:
-        raise SettingError(
-            "training.lr_multipliers", sorted(unused), "the student has no such modules", "e.g. visual, text"
-        )
     return [
         {"params": parameters, "weight_decay": weight_decay if decays else 0.0, "factor": factor}
         for (decays, factor), parameters in groups.items()
     ]
+
+
+def check_multipliers(student: nn.Module, multipliers: Mapping[str, float]) -> None:
+    """SettingError for a learning-rate factor of a module that the student does not have."""
+    names = [name for name, _ in student.named_parameters()]
+    unknown = [prefix for prefix in multipliers if not any(_is_inside(name, prefix) for name in names)]
+    if unknown:
+        raise SettingError(
+            "training.lr_multipliers", sorted(unknown), "the student has no such modules", "e.g. visual, text"
+        )
+
+
+def _is_inside(parameter: str, module: str) -> bool:
+    return parameter == module or parameter.startswith(f"{module}.")
+
+
+def adamw(module: nn.Module, settings: Training) -> torch.optim.AdamW:
+    """The optimiser that the recipe's `training` describes."""
+    groups = parameter_groups(module, settings.weight_decay, settings.lr_multipliers)
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
+
+
+class Length(NamedTuple):
+    """How long a run is, in steps, and after which steps it is looked at and saved."""
+
+    batch: int
+    per_epoch: int
+    total: int
+    validate_every: int
+    checkpoint_every: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, readable: int, world: int) -> "Length":
+        """With so many readable pairs and processes; SettingError where they are too few."""
+        check_pairs(recipe, readable, world)
+        settings = recipe.training
+        batch = min(settings.batch, readable - readable % world)
+        per_epoch = readable // batch
+        total = settings.steps or math.ceil(settings.epochs * per_epoch)
+        return cls(batch, per_epoch, total, settings.validate_every or per_epoch, settings.checkpoint_every)
+
+    def validates_after(self, step: int) -> bool:
+        """Whether the student is validated after this many steps."""
+        return step % self.validate_every == 0 or step == self.total
+
+    def saves_after(self, step: int) -> bool:
+        """Whether a checkpoint is due after this many steps."""
+        return step % self.checkpoint_every == 0 or step % self.per_epoch == 0 or step == self.total
+
+    def epochs_done(self, step: int) -> int | None:
+        """The number of epochs that end with this step; None in the middle of one."""
+        return None if step % self.per_epoch else step // self.per_epoch
+
+
+def check_pairs(recipe: Recipe, pairs: int, world: int) -> None:
+    """SettingError where there are not two pairs to contrast, or not one for each process."""
+    if min(recipe.training.batch, pairs - pairs % world) < 2:
+        problem = f"it has {pairs} training pairs"
+        raise SettingError("data.source", recipe.data.source, problem, "Give two or more")
 
 
 def schedule(step: int, total: int, warmup: int) -> float:
@@ -112,146 +98,3 @@ def schedule(step: int, total: int, warmup: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-
-class _Gather(torch.autograd.Function):
-    """All processes' rows, in rank order; the gradient of every process's loss comes back to the rows'
-    owner."""
-
-    @staticmethod
-    def forward(context: Any, local: Tensor, sizes: Sequence[int]) -> Tensor:
-        context.sizes = sizes
-        padded = local.new_zeros(max(sizes), *local.shape[1:])
-        padded[: len(local)] = local
-        parts = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(parts, padded)
-        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        gradient = gradient.contiguous()
-        dist.all_reduce(gradient)
-        start = sum(context.sizes[: dist.get_rank()])
-        return gradient[start : start + context.sizes[dist.get_rank()]], None
-
-
-def processes() -> int:
-    """How many processes train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def agree(bad: bool, stop: bool, device: Any) -> tuple[bool, bool]:
-    """Whether any process had a bad step or was asked to stop: they all skip and stop together."""
-    if processes() == 1:
-        return bad, stop
-    flags = torch.tensor([float(bad), float(stop)], device=device)
-    dist.all_reduce(flags, dist.ReduceOp.MAX)
-    return bool(flags[0]), bool(flags[1])
-
-
-def _sizes(local: int, device: torch.device) -> list[int]:
-    mine = torch.tensor([local], device=device)
-    everyone = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(everyone, mine)
-    return [int(size) for size in everyone]
-
-
-def batch_loss(mixture: Mixture, outputs: Outputs, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss over the global batch, of which every process computes its own rows.
-
-    Returns (what to call backward on, every term over the global batch, without gradient). With several
-    processes the first is multiplied by their number, because DistributedDataParallel averages gradients
-    where the sum is exact.
-    """
-    rows, world = None, processes()
-    if world > 1:
-        # A process that dropped an unreadable pair has fewer rows than the others.
-        sizes = _sizes(len(outputs.image), outputs.image.device)
-        start = sum(sizes[: dist.get_rank()])
-        rows = slice(start, start + sizes[dist.get_rank()])
-        outputs = Outputs._make([*(_gathered(side, sizes) for side in outputs[:5]), outputs.scale])
-        targets = Targets._make([_gathered(side, sizes) for side in targets])
-    total, terms = mixture(
-        outputs.image,
-        outputs.text,
-        outputs.projected_image,
-        outputs.projected_text,
-        outputs.scale,
-        masked_image=outputs.masked_image,
-        rows=rows,
-        **targets._asdict(),
-    )
-    shown = {"loss": total.detach(), **{name: value.detach() for name, value in terms.items()}}
-    if world > 1:
-        summed = torch.stack([value.double() for value in shown.values()])
-        dist.all_reduce(summed)
-        shown = dict(zip(shown, summed, strict=True))
-    return total * world, shown
-
-
-def _gathered(side: Any, sizes: Sequence[int]) -> Any:
-    """All processes' rows of an embedding or target; what is no tensor is the same everywhere."""
-    return _Gather.apply(side, sizes) if isinstance(side, Tensor) else side
-
-
-def backward(
-    learner: nn.Module,
-    mixture: Mixture,
-    inputs: Inputs,
-    targets: Targets,
-    micro_batch: int | None,
-    seed: int,
-) -> tuple[dict[str, Tensor], Outputs]:
-    """Put the full batch's gradient into `.grad`; returns the terms and the (detached) outputs.
-
-    With a `micro_batch` (pairs per process) below the batch this is the gradient cache (Gao et al. 2021,
-    arXiv 2101.06983): embed all micro-batches without a graph, take the loss and its gradient with respect to
-    the embeddings, then embed each micro-batch again with the same random numbers and pass that gradient on.
-    Exact, in micro-batch memory.
-    """
-    size = len(inputs.images)
-    parts = [slice(start, start + (micro_batch or size)) for start in range(0, size, micro_batch or size)]
-    if len(parts) == 1:
-        torch.manual_seed(seed)
-        outputs = learner(*inputs)
-        loss, terms = batch_loss(mixture, outputs, targets)
-        loss.backward()
-        return terms, _detached(outputs)
-    pieces = []
-    for number, part in enumerate(parts):
-        torch.manual_seed(seed + number)
-        with torch.no_grad():
-            pieces.append(learner(*inputs.part(part)))
-    sides = [
-        None if side[0] is None else torch.cat(side).requires_grad_()
-        for side in zip(*(piece[:5] for piece in pieces), strict=True)
-    ]
-    leaves = Outputs._make([*sides, pieces[0].scale.detach().requires_grad_()])
-    # Gradients stay on this process until the last backward.
-    silent = getattr(learner, "no_sync", nullcontext)
-    with silent():
-        loss, terms = batch_loss(mixture, leaves, targets)
-        loss.backward()
-    for number, part in enumerate(parts):
-        torch.manual_seed(seed + number)
-        last = part is parts[-1]
-        with nullcontext() if last else silent():
-            outputs = learner(*inputs.part(part))
-            shares = [None if leaf is None or leaf.grad is None else leaf.grad[part] for leaf in leaves[:5]]
-            shares.append(leaves.scale.grad if last else None)
-            used = [
-                (output, share)
-                for output, share in zip(outputs, shares, strict=True)
-                if share is not None and output.requires_grad
-            ]
-            if last:
-                # The process group waits for every parameter, also for those that only the loss has used.
-                used += [
-                    (parameter.sum() * 0, parameter.new_zeros(())) for parameter in mixture.used_by_the_loss()
-                ]
-            torch.autograd.backward([output for output, _ in used], [share for _, share in used])
-    return terms, _detached(leaves)
-
-
-def _detached(outputs: Outputs) -> Outputs:
-    return Outputs._make([None if side is None else side.detach() for side in outputs])

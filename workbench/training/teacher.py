@@ -11,30 +11,28 @@ import torch
 
 from workbench.data.loader import caption_choice, epoch_order
 from workbench.data.pairs import Pairs
-from workbench.data.sources import load_pairs
 from workbench.errors import SettingError
+from workbench.evaluation.probes.leak_probe import leak_probe
+from workbench.evaluation.probes.pointing import pointing_accuracy
 from workbench.files import write_json
 from workbench.models.cross_modal import CrossModalTeacher
 from workbench.models.loading import ASSETS
 from workbench.objectives import contrastive_loss
 from workbench.recipe import Recipe
-from workbench.sections import Student, Targets, Training
-from workbench.targets.compute import Teacher, compute_targets, load_teacher
+from workbench.recipe.schema import Student, Targets, Training
+from workbench.runs.folder import default_folder
+from workbench.runs.run import Run
 from workbench.targets.cross_modal import (
     CrossModalInputs,
     cross_modal_inputs,
-    cross_modal_targets,
     new_teacher,
-    whole_views,
 )
-from workbench.training import checkpoint
-from workbench.training.inputs import check_failures
-from workbench.training.interrupt import stop_on_signal
-from workbench.training.journal import Journal
-from workbench.training.leak_probe import leak_probe
-from workbench.training.machine import accelerate_on, versions
-from workbench.training.pointing import pointing_accuracy
-from workbench.training.run import Run, claim_folder, default_folder, locked
+from workbench.targets.image_text import Teacher, load_teacher
+from workbench.training.batch_inputs import open_pairs
+from workbench.training.checks import check_failures
+from workbench.training.learner import clip_gradient
+from workbench.training.optimisation import Length
+from workbench.training.session import Session
 
 SHIPPED = ASSETS / "cross_modal_teacher"  # a run without its optimiser and most of its epochs
 PROBED = 1000  # captions, one a picture, that a validation looks at
@@ -51,127 +49,109 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
     cannot work. DCLIP (arXiv 2505.21549).
     """
     recipe = bare(recipe)
-    folder = Path(run_dir) if run_dir is not None else default_folder(recipe)
-    if recipe.training.threads:
-        torch.set_num_threads(recipe.training.threads)
-    if device is None:
-        accelerator = accelerate_on(recipe)
-        if accelerator.num_processes > 1:
+    settings = recipe.cross_modal
+    with Session(recipe, run_dir, device=device) as session:
+        if session.world > 1:
             problem = "the cross-modal teacher learns from what is cached, in one process"
-            raise SettingError("processes", accelerator.num_processes, problem, "1")
-        device = accelerator.device
-    with locked(folder):
-        claim_folder(folder, recipe)
-        if Run(folder).status.get("state") == "finished":
-            return Run(folder)
+            raise SettingError("processes", session.world, problem, "1")
+        if session.finished:
+            return session.run
 
         # ---- data, towers, what is cached of them
-        pairs, validation = _data(recipe)
+        pairs, validation = open_pairs(recipe)
         frozen = load_teacher(recipe)
-        inputs = cross_modal_inputs(recipe, pairs, frozen, device=device)
-        held_out = cross_modal_inputs(recipe, validation, frozen, device=device)
+        torch.manual_seed(recipe.seed)
+        teacher = new_teacher(recipe, frozen.dim).to(session.device)
+        inputs = cross_modal_inputs(recipe, pairs, frozen, device=session.device)
+        held_out = cross_modal_inputs(recipe, validation, frozen, device=session.device)
         check_failures(inputs.regions.unreadable.values(), len(pairs), recipe)
         usable = _usable(recipe, pairs, inputs)
-        torch.manual_seed(recipe.seed)
-        teacher = new_teacher(recipe, frozen.dim).to(device)
 
         # ---- optimiser, length, resume
-        settings = recipe.cross_modal
-        optimiser = torch.optim.Adam(teacher.parameters(), lr=settings.lr)
         batch = min(settings.batch, len(usable))
-        steps_per_epoch = len(usable) // batch
-        total = settings.epochs * steps_per_epoch
-        step = 0
-        saved = checkpoint.load_latest(folder / "checkpoints")
-        if saved is not None:
-            teacher.load_state_dict(saved.tensors)
-            optimiser.load_state_dict(saved.optimiser)
-            step = saved.step
-        journal = Journal(folder, total)
-        journal.left_out = pairs.rejected + Counter(inputs.regions.unreadable.values())
-        journal.begin(step)
-        journal.data(pairs, validation)
-        write_json(folder / "versions.json", versions(str(device)))
-        write_json(folder / "regions.json", {"without_box": inputs.regions.without_box})
-        verb = "resuming" if step else "training"
-        journal.say(f"{verb} {recipe.name} in {folder}: {len(usable)} pictures, {total} steps of {batch}")
-
-        def save() -> None:
-            done = None if step % steps_per_epoch else step // steps_per_epoch
-            state = {"epochs_done": done}
-            tensors = teacher.state_dict()
-            checkpoint.save(folder / "checkpoints", step, tensors, optimiser.state_dict(), state, keep="all")
+        per_epoch = len(usable) // batch
+        length = Length(
+            batch, per_epoch, settings.epochs * per_epoch, per_epoch, recipe.training.checkpoint_every
+        )
+        optimiser = torch.optim.Adam(teacher.parameters(), lr=settings.lr)
+        saved = session.resume(teacher, optimiser)
+        step = saved.step if saved else 0
+        logger = session.start(length.total, step)
+        logger.rejected = pairs.rejected + Counter(inputs.regions.unreadable.values())
+        logger.data(pairs, validation)
+        write_json(session.folder / "regions.json", {"without_box": inputs.regions.without_box})
+        size = f"{len(usable)} pictures, {length.total} steps of {batch}"
+        logger.info(f"{'resuming' if step else 'training'} {recipe.name} in {session.folder}: {size}")
 
         def validate() -> None:
             captions = validation.first_caption[: min(len(validation), PROBED)]
-            recalls = leak_probe(teacher, held_out, captions)
-            found = {f"recall_of_z_{name}": value for name, value in recalls.items()}
-            pointing = pointing_accuracy(teacher, held_out, frozen.model, captions)
-            if pointing is not None:
-                found |= {
-                    "pointing_accuracy": pointing.accuracy,
-                    "pointing_chance": pointing.chance,
-                    "pointing_by_weight": pointing.by_weight,
-                    "pointing_covered": pointing.covered,
-                }
-            with torch.no_grad():
-                loss = float(_loss(recipe, teacher.eval(), held_out, captions[:batch], captions[:batch]))
-            journal.record("validation", step, epoch=step / steps_per_epoch, loss=loss, **found)
+            scores = _validation_scores(recipe, teacher, held_out, frozen, captions, batch)
+            logger.record("validation", step, epoch=step / per_epoch, **scores)
 
         # ---- the loop
-        state, message = "running", ""
-        try:
-            with stop_on_signal() as request:
-                if not step:
-                    validate()  # how much of the match is there before anything was learned
-                while step < total:
-                    began = time.perf_counter()
-                    epoch, position = divmod(step, steps_per_epoch)
-                    order = epoch_order(len(usable), recipe.seed, epoch)
-                    rows = usable[order[position * batch : (position + 1) * batch]]
-                    read, matched = _captions(recipe, pairs, rows, epoch)
-                    teacher.train()
-                    optimiser.zero_grad()
-                    loss = _loss(recipe, teacher, inputs, read, matched)
-                    loss.backward()
-                    norm = float(torch.nn.utils.clip_grad_norm_(teacher.parameters(), math.inf))
-                    if not math.isfinite(float(loss.detach()) + norm):
-                        problem = f"the loss or its gradient was not finite in step {step + 1}"
-                        raise FloatingPointError(f"{problem}: lower cross_modal.lr, now {settings.lr}")
-                    optimiser.step()
-                    step += 1
-                    seconds = time.perf_counter() - began
-                    journal.record(
-                        "step",
-                        step,
-                        epoch=step / steps_per_epoch,
-                        loss=float(loss.detach()),
-                        gradient_norm=norm,
-                        scale=1 / settings.temperature,
-                        samples_per_second=len(rows) / seconds,
-                        lr=settings.lr,
-                        seconds=seconds,
-                    )
-                    stopping = bool(request)
-                    if step % steps_per_epoch == 0:
-                        validate()
-                    if (
-                        step % steps_per_epoch == 0
-                        or stopping
-                        or step % recipe.training.checkpoint_every == 0
-                    ):
-                        save()
-                    if stopping:
-                        break
-            state = "finished" if step == total else "interrupted"
-        except BaseException as error:
-            state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            message = f"{type(error).__name__}: {error}"
-            raise
-        finally:
-            journal.status(state, message)
-            journal.close()
-    return Run(folder)
+        if not step:
+            validate()  # how much of the match is there before anything was learned
+        while step < length.total:
+            began = time.perf_counter()
+            epoch, position = divmod(step, per_epoch)
+            order = epoch_order(len(usable), recipe.seed, epoch)
+            rows = usable[order[position * batch : (position + 1) * batch]]
+            read, matched = _captions(recipe, pairs, rows, epoch)
+            teacher.train()
+            optimiser.zero_grad()
+            loss = _loss(recipe, teacher, inputs, read, matched)
+            loss.backward()
+            norm = clip_gradient(teacher, None)
+            if not math.isfinite(float(loss.detach()) + norm):
+                problem = f"the loss or its gradient was not finite in step {step + 1}"
+                raise FloatingPointError(f"{problem}: lower cross_modal.lr, now {settings.lr}")
+            optimiser.step()
+            step += 1
+            seconds = time.perf_counter() - began
+            logger.record(
+                "step",
+                step,
+                epoch=step / per_epoch,
+                loss=float(loss.detach()),
+                gradient_norm=norm,
+                scale=1 / settings.temperature,
+                samples_per_second=len(rows) / seconds,
+                lr=settings.lr,
+                seconds=seconds,
+            )
+            stopping = session.stop_requested
+            if length.validates_after(step):
+                validate()
+            if stopping or length.saves_after(step):
+                state = {"epochs_done": length.epochs_done(step)}
+                last = stopping or step == length.total
+                session.save(step, teacher, optimiser, state, keep="all", last=last)
+            if stopping:
+                break
+    return session.run
+
+
+def _validation_scores(
+    recipe: Recipe,
+    teacher: CrossModalTeacher,
+    held_out: CrossModalInputs,
+    frozen: Teacher,
+    captions: np.ndarray,
+    batch: int,
+) -> dict[str, float]:
+    recalls = leak_probe(teacher, held_out, captions)
+    scores = {f"recall_of_z_{name}": value for name, value in recalls.items()}
+    pointing = pointing_accuracy(teacher, held_out, frozen.model, captions)
+    if pointing is not None:
+        scores |= {
+            "pointing_accuracy": pointing.accuracy,
+            "pointing_chance": pointing.chance,
+            "pointing_by_weight": pointing.by_weight,
+            "pointing_covered": pointing.covered,
+        }
+    with torch.no_grad():
+        loss = _loss(recipe, teacher.eval(), held_out, captions[:batch], captions[:batch])
+    return {"loss": float(loss), **scores}
 
 
 def bare(recipe: Recipe) -> Recipe:
@@ -238,38 +218,6 @@ def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True, device: Any 
     while not (place / "recipe.yaml").is_file() or Run(place).status.get("state") != "finished":
         time.sleep(POLL)
     return Run(place)
-
-
-def pair_targets(
-    recipe: Recipe,
-    pairs: Pairs,
-    frozen: Teacher,
-    folder: Path,
-    *,
-    device: Any = "cpu",
-    rank: int = 0,
-    world: int = 1,
-) -> np.ndarray:
-    """What the cross-modal teacher of a student's recipe says about every caption with its picture, [T, D].
-
-    Trains the teacher first where it is not there. The null teacher is the caption's own embedding.
-    """
-    shared: dict[str, Any] = {"device": device, "rank": rank, "world": world}
-    if recipe.cross_modal.control == "null":
-        return np.asarray(compute_targets(whole_views(recipe), pairs, frozen, **shared).column("text"))
-    run = teacher_run(recipe, folder, main=rank == 0, device=device)
-    told = {"regions": run.recipe.regions, "cross_modal": run.recipe.cross_modal}
-    inputs = cross_modal_inputs(recipe.model_copy(update=told), pairs, frozen, **shared)
-    teacher = run.cross_modal_teacher(recipe.cross_modal.epoch)
-    return cross_modal_targets(inputs, teacher, rank=rank, world=world)
-
-
-def _data(recipe: Recipe) -> tuple[Pairs, Pairs]:
-    source, options = recipe.data.source, recipe.data.options
-    return (
-        load_pairs(source, recipe.data.train_split, **options()),
-        load_pairs(source, recipe.data.validation_split, **options(train=False)),
-    )
 
 
 def _usable(recipe: Recipe, pairs: Pairs, inputs: CrossModalInputs) -> np.ndarray:

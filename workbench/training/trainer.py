@@ -1,41 +1,32 @@
-"""The training loop, to be read from top to bottom: set up, resume, step, validate, save, finish."""
+"""The training loop, to be read from top to bottom: check, set up, resume, step, validate, save."""
 
-import contextlib
 import math
-import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch import nn
 
-from workbench.data.loader import Batch, batches
-from workbench.data.sources import load_pairs
-from workbench.errors import SettingError
+from workbench.data.loader import Batch
+from workbench.data.pairs import Pairs
 from workbench.evaluation.encode import encode_pairs
-from workbench.evaluation.retrieval import retrieval_metrics
-from workbench.files import write_json
+from workbench.evaluation.retrieval.metrics import retrieval_metrics
+from workbench.models.cross_modal import CrossModalTeacher
+from workbench.models.dual_encoder import DualEncoder
 from workbench.models.loading import load_dual_encoder
-from workbench.models.trainable import set_trainable, trainable_parameters
-from workbench.objectives import Mixture
+from workbench.models.trainable import set_trainable
+from workbench.objectives import DistillationLoss
 from workbench.recipe import Recipe
-from workbench.targets.compute import compute_targets, load_teacher
-from workbench.targets.knowledge import knowledge_targets
-from workbench.training import checkpoint
-from workbench.training.decoded import decoded_pairs
-from workbench.training.failures import MemoryShortage, is_out_of_memory, largest_fitting, save_replay
-from workbench.training.frozen_maps import mapped_pairs
-from workbench.training.inputs import Lookup, View, check_failures, check_micro_batch, step_seed
-from workbench.training.interrupt import StopRequest, stop_on_signal
-from workbench.training.journal import Journal
-from workbench.training.machine import accelerate_on, versions
-from workbench.training.optimisation import Learner, agree, backward, parameter_groups, schedule
-from workbench.training.run import Run, claim_folder, default_folder, locked
-from workbench.training.teacher import pair_targets, train_teacher
-
-MAX_BAD_STEPS = 3
+from workbench.runs.run import Run
+from workbench.targets.build import TrainingTargets, build_targets, cached_pairs
+from workbench.training.batch_inputs import TargetLookup, open_pairs, step_seed, stream
+from workbench.training.checks import check_failures, check_student, check_world
+from workbench.training.failures import NonFiniteSteps, memory_shortage
+from workbench.training.learner import Gradient, Learner, backward, clip_gradient
+from workbench.training.optimisation import Length, adamw, schedule
+from workbench.training.session import Session
+from workbench.training.teacher import teacher_run, train_teacher
 
 
 def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
@@ -48,285 +39,169 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
     """
     if recipe.trains == "cross_modal_teacher":
         return train_teacher(recipe, run_dir)
-    folder = Path(run_dir) if run_dir is not None else default_folder(recipe)
-    if recipe.training.threads:
-        torch.set_num_threads(recipe.training.threads)
-    accelerator = accelerate_on(recipe)
-    main, world, rank = accelerator.is_main_process, accelerator.num_processes, accelerator.process_index
-    if recipe.training.batch % world:
-        raise SettingError(
-            "training.batch",
-            recipe.training.batch,
-            f"{world} processes cannot share it",
-            f"a multiple of {world}",
-        )
+    settings = recipe.training
+    with Session(recipe, run_dir) as session:
+        if session.finished:
+            return session.run
 
-    with locked(folder) if main else contextlib.nullcontext():
-        if main:
-            claim_folder(folder, recipe)
-        accelerator.wait_for_everyone()
-        if Run(folder).status.get("state") == "finished":
-            return Run(folder)
+        # ---- every cheap refusal, then the targets
+        check_world(recipe, session.world)
+        pairs, validation = open_pairs(recipe)
+        student = load_student(recipe)
+        check_student(recipe, student, len(pairs), session.world)
+        teacher = trained_cross_modal_teacher(session)
+        wait = session.wait
+        targets = build_targets(recipe, pairs, student, session.folder, teacher, wait=wait, **session.share)
+        check_failures(targets.unreadable.values(), len(pairs), recipe)
+        pairs = cached_pairs(recipe, pairs, student, **session.share)
+        length = Length.of(recipe, len(pairs) - len(targets.unreadable), session.world)
 
-        # ---- data, models, targets
-        pairs = load_pairs(recipe.data.source, recipe.data.train_split, **recipe.data.options())
-        validation = load_pairs(
-            recipe.data.source, recipe.data.validation_split, **recipe.data.options(train=False)
-        )
-        # Every process starts from the same weights, heads of the losses included.
-        torch.manual_seed(recipe.seed)
-        student = load_dual_encoder(
-            recipe.student.model,
-            recipe.student.pretrained,
-            initial_weights=recipe.student.initial_weights,
-            frozen=recipe.student.frozen,
-            freeze_batch_norm=recipe.student.freeze_batch_norm,
-            allow_download=recipe.allow_download,
-            setting="student",
-        )
-        set_trainable(student, recipe.student.trainable_image, recipe.student.trainable_text)
-        if recipe.training.scale is not None:
-            student.clip.logit_scale.requires_grad_(False)
-        teacher = load_teacher(recipe) if recipe.teacher else None
-        store, unreadable = None, {}
-        if teacher:
-            store = compute_targets(recipe, pairs, teacher, device=accelerator.device, rank=rank, world=world)
-            unreadable = store.bad_rows["image"]
-            check_failures(unreadable.values(), len(pairs), recipe)
-        pair = None
-        if teacher and recipe.objectives.cross_modal:
-            pair = pair_targets(
-                recipe, pairs, teacher, folder, device=accelerator.device, rank=rank, world=world
-            )
-        if main:
-            knowledge_targets(recipe, pairs, folder / "knowledge")
-        accelerator.wait_for_everyone()
-        knowledge = knowledge_targets(recipe, pairs, folder / "knowledge")
-        mixture = Mixture(
-            recipe.objectives.weights(),
-            student.dim,
-            teacher.dim if teacher else None,
-            target_dim=knowledge.dim if knowledge else None,
-            concepts=knowledge.clusters if knowledge else None,
-            chunk=recipe.training.loss_chunk,
-            direction_weights=recipe.training.direction_weights,
-            temperature=recipe.training.distillation_temperature,
-        )
-        scale = teacher.scale if teacher else None
-        text_is_known = bool(
-            teacher
-            and not trainable_parameters(student)["text"]
-            and student.text_digest() == teacher.model.text_digest()
-        )
-        lookup = Lookup(recipe, student, accelerator.device, store, scale, knowledge, pair, text_is_known)
-        del teacher  # its targets stay, its weights need not
-        check_micro_batch(recipe, student)
-        pairs = decoded_pairs(recipe, pairs, rank=rank, world=world)
-        pairs = mapped_pairs(recipe, pairs, student, device=accelerator.device, rank=rank, world=world)
-
-        # ---- optimiser and length
-        learner = Learner(student, mixture, recipe.training.scale)
-        groups = parameter_groups(learner, recipe.training.weight_decay, recipe.training.lr_multipliers)
-        optimiser = torch.optim.AdamW(
-            groups, lr=recipe.training.lr, betas=recipe.training.betas, eps=recipe.training.eps
-        )
-        readable = len(pairs) - len(unreadable)
-        batch_size = min(recipe.training.batch, readable - readable % world)
-        if batch_size < 2:
-            raise SettingError(
-                "data.source", recipe.data.source, f"it has {readable} training pairs", "Give two or more"
-            )
-        steps_per_epoch = readable // batch_size
-        total = recipe.training.steps or math.ceil(recipe.training.epochs * steps_per_epoch)
-
-        # ---- resume: 1. this run's own last checkpoint, 2. else the weights the recipe starts from
-        wrapped, optimiser = accelerator.prepare(learner, optimiser)
-        step = 0
-        saved = checkpoint.load_latest(folder / "checkpoints")
-        if saved is not None:
-            learner.load_state_dict(saved.tensors)
-            optimiser.load_state_dict(saved.optimiser)
-            step = saved.step
-        journal = Journal(folder, total, writes=main)
-        journal.skipped_steps = saved.state["skipped_steps"] if saved else 0
-        journal.left_out = pairs.rejected + Counter(unreadable.values())
-        journal.failed = dict(saved.state["failed"]) if saved else {}
-        journal.begin(step)
-        journal.data(pairs, validation)
-        if main:
-            write_json(folder / "versions.json", versions(str(accelerator.device)))
-            verb = "resuming" if step else "training"
-            size = f"{len(pairs)} pairs, {total} steps of {batch_size}"
-            journal.say(f"{verb} {recipe.name} in {folder}: {size}")
-            if batch_size < recipe.training.batch:
-                journal.say(f"note: there are fewer pairs than training.batch = {recipe.training.batch}")
-
-        def save() -> None:
-            if main:
-                state = {
-                    "epochs_done": None if step % steps_per_epoch else step // steps_per_epoch,
-                    "skipped_steps": journal.skipped_steps,
-                    "failed": journal.failed,
-                }
-                checkpoint.save(
-                    folder / "checkpoints",
-                    step,
-                    learner.state_dict(),
-                    optimiser.state_dict(),
-                    state,
-                    keep=recipe.training.keep,
-                )
-
-        def validate() -> None:
-            if main:
-                wrapped.eval()
-                embedded = encode_pairs(student, validation, recipe.evaluation.batch)
-                scores = retrieval_metrics(
-                    embedded.image, embedded.text, embedded.image_of_text, average_precision=False
-                )
-                recalls = {f"text_to_image_r{k}": value for k, value in scores.text_to_image.recall.items()}
-                recalls |= {f"image_to_text_r{k}": value for k, value in scores.image_to_text.recall.items()}
-                journal.record("validation", step, epoch=step / steps_per_epoch, **recalls)
-            accelerator.wait_for_everyone()
-
-        unsaved = 0
-
-        def look_and_save(stopping: bool) -> None:
-            nonlocal unsaved
-            if step % (recipe.training.validate_every or steps_per_epoch) == 0 or step == total:
-                validate()
-            due = step % recipe.training.checkpoint_every == 0 or step % steps_per_epoch == 0
-            if due or stopping or step == total:
-                try:
-                    save()
-                    unsaved = 0
-                except checkpoint.CheckpointError as error:
-                    unsaved += 1
-                    journal.say(f"warning: {error}; the last good checkpoint stays")
-                    if unsaved == 3 or stopping or step == total:
-                        raise
+        # ---- what learns, resumed from this run's own last checkpoint
+        loss = distillation_loss(recipe, student, targets)
+        learner = Learner(student, loss, settings.scale)
+        lookup = TargetLookup(recipe, student, session.device, targets)
+        wrapped, optimiser = session.prepare(learner, adamw(learner, settings))
+        saved = session.resume(learner, optimiser)
+        step = saved.step if saved else 0
+        logger = session.start(length.total, step)
+        logger.skipped_steps = saved.state["skipped_steps"] if saved else 0
+        logger.failed = dict(saved.state["failed"]) if saved else {}
+        logger.rejected = pairs.rejected + Counter(targets.unreadable.values())
+        logger.data(pairs, validation)
+        size = f"{len(pairs)} pairs, {length.total} steps of {length.batch}"
+        logger.info(f"{'resuming' if step else 'training'} {recipe.name} in {session.folder}: {size}")
+        if length.batch < settings.batch:
+            logger.info(f"note: there are fewer pairs than training.batch = {settings.batch}")
 
         # ---- the loop
-        view = View(recipe, student)
-        bad_in_a_row = 0
-        state, message = "running", ""
-        try:
-            with stop_on_signal() as request:
-                stream: Iterator[Batch] = iter(())
-                while step < total:
-                    epoch, position = divmod(step, steps_per_epoch)
-                    batch = next(stream, None)
-                    if batch is None:
-                        stream = batches(
-                            pairs,
-                            view,
-                            student.tokenize,
-                            batch=batch_size,
-                            seed=recipe.seed,
-                            epoch=epoch,
-                            start=position,
-                            rank=rank,
-                            world=world,
-                            workers=recipe.data.workers,
-                            exclude=np.array(sorted(unreadable), dtype=np.int64),
-                        )
-                        continue
-                    began = time.perf_counter()
-                    journal.failed.update(batch.failed)  # by id: a pair fails again in every epoch
-                    check_failures(journal.failed.values(), len(pairs), recipe)
-                    if not len(batch) and world == 1:
-                        step += 1
-                        journal.skipped_steps += 1
-                        stopping = bool(request)
-                        look_and_save(stopping)
-                        if stopping:
-                            break
-                        continue
-                    wrapped.train()
-                    rate = schedule(step, total, recipe.training.warmup_steps)
-                    for group in optimiser.param_groups:
-                        group["lr"] = recipe.training.lr * group["factor"] * rate
-                    optimiser.zero_grad()
-                    inputs, targets = lookup.inputs(batch, epoch), lookup.targets(batch, epoch)
-                    micro_batch = recipe.training.micro_batch
-                    share = max(1, micro_batch // world) if micro_batch else None
-                    try:
-                        noise = step_seed(recipe.seed, step, rank)
-                        with accelerator.autocast():
-                            terms, outputs = backward(wrapped, mixture, inputs, targets, share, noise)
-                    except Exception as error:
-                        if not is_out_of_memory(error):
-                            raise
-                        fits = largest_fitting(learner, inputs, share)
-                        raise MemoryShortage(
-                            batch_size,
-                            micro_batch,
-                            fits and fits * world,
-                            student.trains_batch_statistics,
-                        ) from error
-                    limit = recipe.training.clip_norm or math.inf
-                    norm = float(
-                        torch.nn.utils.clip_grad_norm_(
-                            [p for p in learner.parameters() if p.grad is not None], limit
-                        )
-                    )
-                    values = {name: float(value) for name, value in terms.items()}
-                    bad, stopping = agree(
-                        not math.isfinite(values["loss"] + norm), bool(request), accelerator.device
-                    )
-                    if bad:
-                        bad_in_a_row += 1
-                        journal.skipped_steps += 1
-                        if bad_in_a_row == MAX_BAD_STEPS:
-                            where = folder / f"non-finite-step-{step}"
-                            save_replay(where, learner, batch, inputs, targets, recipe, step, values)
-                            raise FloatingPointError(
-                                f"loss or gradient was not finite in {MAX_BAD_STEPS} steps in a row; "
-                                f"all that is needed to replay the last is in {where}"
-                            )
-                    else:
-                        bad_in_a_row = 0
-                        optimiser.step()
-                        student.clip.logit_scale.data.clamp_(0, math.log(100))
-                        mixture.clamp_scales_()
-                    step += 1
-                    seconds = time.perf_counter() - began
-                    journal.record(
-                        "step",
-                        step,
-                        epoch=step / steps_per_epoch,
-                        **values,
-                        **{
-                            f"weighted/{name}": recipe.objectives.weights()[name] * values[name]
-                            for name in values
-                            if name != "loss"
-                        },
-                        gradient_norm=norm,
-                        scale=float(outputs.scale),
-                        **lookup.progress(step, mixture, values, outputs, targets),
-                        samples_per_second=len(batch) * world / seconds,
-                        lr=recipe.training.lr * rate,
-                        seconds=seconds,
-                    )
-                    look_and_save(stopping)
-                    if stopping:
-                        break
-            state = "finished" if step == total else "interrupted"
-            message = _interruption(request) if state == "interrupted" else ""
-        except BaseException as error:
-            state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            message = message or f"{type(error).__name__}: {error}"
-            raise
-        finally:
-            journal.status(state, message)
-            journal.close()
-        accelerator.wait_for_everyone()
-    return Run(folder)
+        non_finite = NonFiniteSteps(recipe, session.folder, learner)
+        for epoch, batch in stream(session, pairs, student, length, step, targets.unreadable):
+            began = time.perf_counter()
+            logger.failed.update(batch.failed)  # by id: a pair fails again in every epoch
+            check_failures(logger.failed.values(), len(pairs), recipe)
+            rate = settings.lr * schedule(step, length.total, settings.warmup_steps)
+            for group in optimiser.param_groups:
+                group["lr"] = rate * group["factor"]
+            optimiser.zero_grad()
+            gradient = full_gradient(session, wrapped, learner, lookup, batch, epoch, step)
+            finite = gradient is not None and math.isfinite(gradient.values["loss"] + gradient.norm)
+            bad, stopping = session.agree(not finite, session.stop_requested)
+            logger.skipped_steps += bad
+            if non_finite.may_learn(bad, step, batch, gradient):
+                optimiser.step()
+                learner.clamp_scales_()
+            step += 1
+            if gradient is not None:
+                seconds = time.perf_counter() - began
+                logger.record(
+                    "step",
+                    step,
+                    epoch=step / length.per_epoch,
+                    **gradient.values,
+                    **{
+                        f"weighted/{name}": each * gradient.values[name]
+                        for name, each in loss.weights.items()
+                    },
+                    gradient_norm=gradient.norm,
+                    scale=float(gradient.outputs.scale),
+                    **lookup.progress(step, loss, gradient),
+                    samples_per_second=len(batch) * session.world / seconds,
+                    lr=rate,
+                    seconds=seconds,
+                )
+            if length.validates_after(step):
+                validate(session, wrapped, student, validation, step / length.per_epoch)
+            if stopping or length.saves_after(step):
+                state = {
+                    "epochs_done": length.epochs_done(step),
+                    "skipped_steps": logger.skipped_steps,
+                    "failed": logger.failed,
+                }
+                session.save(step, learner, optimiser, state, last=stopping or step == length.total)
+            if stopping:
+                break
+    return session.run
 
 
-def _interruption(request: StopRequest) -> str:
-    return (
-        f"stopped by {signal.Signals(request.signal).name}; the same call goes on from here"
-        if request.signal
-        else ""
+def full_gradient(
+    session: Session,
+    wrapped: nn.Module,
+    learner: Learner,
+    lookup: TargetLookup,
+    batch: Batch,
+    epoch: int,
+    step: int,
+) -> Gradient | None:
+    """The gradient of the global batch, clipped; None where no picture of the batch could be read."""
+    if not len(batch) and session.world == 1:
+        return None
+    settings, world = session.recipe.training, session.world
+    wrapped.train()
+    inputs, targets = lookup.inputs(batch, epoch), lookup.targets(batch, epoch)
+    share = max(1, settings.micro_batch // world) if settings.micro_batch else None
+    noise = step_seed(session.recipe.seed, step, session.rank)
+    with memory_shortage(session.recipe, learner, inputs, share, world), session.autocast():
+        terms, outputs = backward(wrapped, learner.mixture, inputs, targets, share, noise)
+    values = {name: float(value) for name, value in terms.items()}
+    return Gradient(inputs, targets, outputs, values, clip_gradient(learner, settings.clip_norm))
+
+
+def load_student(recipe: Recipe) -> DualEncoder:
+    """The student as its recipe starts it, with the parts that learn; the same in every process, and so are
+    random numbers from here on."""
+    torch.manual_seed(recipe.seed)
+    student = load_dual_encoder(
+        recipe.student.model,
+        recipe.student.pretrained,
+        initial_weights=recipe.student.initial_weights,
+        frozen=recipe.student.frozen,
+        freeze_batch_norm=recipe.student.freeze_batch_norm,
+        allow_download=recipe.allow_download,
+        setting="student",
     )
+    set_trainable(student, recipe.student.trainable_image, recipe.student.trainable_text)
+    if recipe.training.scale is not None:
+        student.clip.logit_scale.requires_grad_(False)
+    return student
+
+
+def trained_cross_modal_teacher(session: Session) -> tuple[Recipe, CrossModalTeacher] | None:
+    """The cross-modal teacher that the student learns from, with its recipe; trained first where there is
+    none yet. None where the recipe has no use for one."""
+    settings = session.recipe.cross_modal
+    if not session.recipe.objectives.cross_modal or settings.control == "null":
+        return None
+    with torch.random.fork_rng(devices=[]):  # the student's random numbers do not depend on whose turn it was
+        run = teacher_run(session.recipe, session.folder, main=session.main, device=session.device)
+        return run.recipe, run.cross_modal_teacher(settings.epoch)
+
+
+def distillation_loss(recipe: Recipe, student: DualEncoder, targets: TrainingTargets) -> DistillationLoss:
+    """The recipe's objectives, with heads for the widths of student and targets."""
+    return DistillationLoss(
+        recipe.objectives.weights(),
+        student.dim,
+        targets.width,
+        target_dim=targets.text.dim if targets.text else None,
+        concepts=targets.text.clusters if targets.text else None,
+        chunk=recipe.training.loss_chunk,
+        direction_weights=recipe.training.direction_weights,
+        temperature=recipe.training.distillation_temperature,
+    )
+
+
+def validate(
+    session: Session, wrapped: nn.Module, student: DualEncoder, validation: Pairs, epoch: float
+) -> None:
+    """Record recall on the validation split; the first process computes it, the others wait."""
+    if session.main and session.logger is not None:
+        wrapped.eval()
+        student.precision = session.recipe.training.precision
+        embedded = encode_pairs(student, validation, session.recipe.evaluation.batch)
+        scores = retrieval_metrics(
+            embedded.image, embedded.text, embedded.image_of_text, average_precision=False
+        )
+        recalls = {f"text_to_image_r{k}": value for k, value in scores.text_to_image.recall.items()}
+        recalls |= {f"image_to_text_r{k}": value for k, value in scores.image_to_text.recall.items()}
+        session.logger.record("validation", session.logger.step, epoch=epoch, **recalls)
+    session.wait()

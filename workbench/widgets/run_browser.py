@@ -12,8 +12,8 @@ from typing import Any
 
 from workbench.errors import SettingError
 from workbench.figures.style import run_colours
-from workbench.training.run import Run
-from workbench.training.run_table import (
+from workbench.runs.run import Run
+from workbench.runs.table import (
     RunRow,
     Score,
     find_runs,

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.figures.style import BASELINE, FONT, GRID, INK, QUIET, is_share, metric_label, state_colour
-from workbench.plain_yaml import in_yaml
-from workbench.training.run_table import RunRow, Score
+from workbench.recipe.yaml_io import in_yaml
+from workbench.runs.table import RunRow, Score
 
 COLUMNS = {"name": "run", "seed": "seed", "state": "state", "step": "step", "updated": "updated"}
 RIGHT = ("seed", "step", "updated")

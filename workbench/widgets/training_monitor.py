@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import SettingError
 from workbench.figures.style import state_colour
-from workbench.files import read_json
-from workbench.settings import read_yaml
-from workbench.training.run import is_locked, is_silent
+from workbench.recipe.overrides import read_yaml
+from workbench.runs.folder import is_locked, is_silent, read_status
 from workbench.widgets.live import LiveFigure, Records, show_plain
 
 if TYPE_CHECKING:
@@ -250,7 +249,7 @@ def _duration(seconds: float) -> str:
 
 def _read_status(folder: Path) -> dict[str, Any]:
     try:
-        return dict(read_json(folder / "status.json"))
+        return read_status(folder)
     except (OSError, ValueError):
         return {}
 

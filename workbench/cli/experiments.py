@@ -1,0 +1,138 @@
+"""Commands that measure runs and set them side by side: sweep, evaluate, compare, plan, report,
+results."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workbench.cli.output import Settings, number, print_rows
+from workbench.errors import SettingError
+from workbench.recipe.overrides import assignments
+
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A sweep's YAML file.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for all its runs [sweeps/NAME].")] = None,
+    at_once: Annotated[int, typer.Option(min=1, help="Runs that go on at the same time.")] = 1,
+    again: Annotated[bool, typer.Option("--again", help="Repeat what failed.")] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="Run on the Ray cluster of RAY_ADDRESS.")] = False,
+) -> None:
+    """Train a grid or list of recipe overrides, several seeds each; the same call again goes on."""
+    from workbench.batch.sweeps import run_sweep, write_table
+
+    folder = out or Path("sweeps") / file.stem
+    outcomes = run_sweep(file, folder, at_once=at_once, again=again, ray=ray)
+    print_rows([(each.planned.name, each.state, each.reason) for each in outcomes])
+    table = write_table(outcomes, folder)
+    if table:
+        print(table.read_text(encoding="utf-8"))
+        print(f"report: {folder.resolve() / 'report.html'}")
+    raise typer.Exit(0 if all(each.state == "finished" for each in outcomes) else 1)
+
+
+def evaluate(
+    run_or_model: Annotated[
+        str, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder, or any model a recipe may name.")
+    ],
+    settings: Settings = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the numbers as JSON [RUN/evaluation, if on the run's own data]."),
+    ] = None,
+) -> None:
+    """Print the numbers of a run's student, or of any model, on every evaluation split."""
+    from workbench.evaluation.suites import evaluate as evaluate_suites
+    from workbench.models.loading import load_dual_encoder
+    from workbench.recipe import Recipe
+    from workbench.runs.run import Run
+
+    changes = assignments(settings or [])
+    if (Path(run_or_model) / "recipe.yaml").is_file():
+        run = Run(run_or_model)
+        recipe = Recipe.load(run.path / "recipe.yaml", changes)
+        # Numbers on other data must not replace the run's own.
+        folder = out or (run.path / "evaluation" if recipe.data == run.recipe.data else None)
+        model = run.model()
+    else:
+        recipe = Recipe.from_settings({"name": "evaluation", "student": {"model": run_or_model}}, changes)
+        folder = out
+        model = load_dual_encoder(
+            recipe.student.model,
+            recipe.student.pretrained,
+            allow_download=recipe.allow_download,
+            setting="student",
+        ).eval()
+    results = evaluate_suites(model, recipe, folder)
+    metrics = list(dict.fromkeys(name for scores in results.values() for name in scores))
+    print_rows(
+        [
+            ("", *results),
+            *((name, *(number(scores.get(name)) for scores in results.values())) for name in metrics),
+        ]
+    )
+    if folder:
+        print(f"written to {folder}")
+
+
+def compare(runs: Runs) -> None:
+    """Print the results of several runs side by side, with intervals of their differences."""
+    import workbench
+
+    print(workbench.compare([workbench.Run(path) for path in runs]))
+
+
+def plan(
+    runs: Runs,
+    detect: Annotated[float, typer.Option(help="The difference to see, in points or the metric's unit.")],
+    metric: Annotated[str, typer.Option(help="A metric of the runs' evaluation.")] = "text_to_image_r1",
+    split: Annotated[str, typer.Option(help="The split it is measured on [the first].")] = "",
+) -> None:
+    """Print how many seeds and pictures a difference needs, from seeds of two recipes that are there."""
+    from workbench.reports.plan import plan as planned
+
+    print(planned(runs, detect, metric=metric, split=split or None))
+
+
+def report(
+    runs: Runs,
+    out: Annotated[Path, typer.Option(help="The HTML file to write; it opens without a network.")] = Path(
+        "report.html"
+    ),
+) -> None:
+    """Write one self-contained HTML page about one or more runs."""
+    from workbench.reports.html import write_report
+    from workbench.runs.run import Run
+
+    write_report([Run(path) for path in runs], out)
+    print(out.resolve())
+
+
+def results(
+    name: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Tables; every table that a page shows if none is named."),
+    ] = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder of trained runs [runs, in the checkout].")] = None,
+    tables_only: Annotated[
+        bool,
+        typer.Option("--tables-only", help="Run nothing; only insert what benchmarks/results holds."),
+    ] = False,
+    show_list: Annotated[
+        bool, typer.Option("--list", help="List the tables, their commands and their state.")
+    ] = False,
+) -> None:
+    """Make the tables of README.md and docs/ again, in a checkout; takes hours, and resumes."""
+    checkout = Path(__file__).parents[2]
+    script = checkout / "benchmarks" / "make_results.py"
+    if not script.is_file():
+        problem = "there is no folder benchmarks beside the package"
+        raise SettingError("results", str(checkout), problem, "Run it in a clone of the repository.")
+    options = ["--runs", str(runs)] if runs else []
+    options += ["--tables-only"] if tables_only else []
+    options += ["--list"] if show_list else []
+    raise typer.Exit(subprocess.run([sys.executable, str(script), *options, *(name or [])]).returncode)

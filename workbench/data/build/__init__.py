@@ -1,0 +1,1 @@
+"""Data sets from data sets: mixtures, and overlap with test data."""

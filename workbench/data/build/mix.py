@@ -1,0 +1,249 @@
+"""Training sets put together from several local sources, without the pictures that Karpathy's splits test on.
+
+Nothing is downloaded, and pictures in files stay where they are. Who passes a mixture on passes on what is in
+it: COCO's captions are CC BY 4.0 and its pictures, from Flickr, under their owners' Creative Commons licences
+(Lin et al. 2014, arXiv 1405.0312); Flickr30k's captions are for research and education, its pictures under
+Flickr's terms (Young et al. 2014, TACL 2); Conceptual Captions' list is free to use (Google), its pictures
+their owners' (Sharma et al. 2018, ACL). The splits are Karpathy & Fei-Fei's (2015, arXiv 1412.2306).
+"""
+
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from workbench.data.discovery import Source, detect, find_files
+from workbench.data.load import load_pairs
+from workbench.data.pairs import Pairs
+from workbench.errors import SettingError
+from workbench.files import atomic_write, read_json, sha256_of_file, write_json
+
+# DCLIP's 50,000 + 15,000 + 10,000 less the tenth that it validates on.
+COUNTS = {"coco": 45_000, "flickr": 13_500, "extra": 9_000}
+RECORD = "mixture.json"
+PICTURES = "pictures"
+_COCO_FILE = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})")
+_TAKEN = re.compile(r"jpe?g|png|webp", re.IGNORECASE)
+Row = dict[str, Any]  # a line of the table: image, caption (a list), id, split
+
+
+def build_mixture(
+    folder: Path,
+    *,
+    coco: Source | None = None,
+    flickr: Source | None = None,
+    extra: Source | None = None,
+    coco_images: Source | None = None,
+    flickr_images: Source | None = None,
+    counts: Mapping[str, int] = COUNTS,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Write `train.jsonl` and `val.jsonl`, tables for `load_pairs`, into `folder`, and `mixture.json`, which
+    says what came from where; returns what that holds.
+
+    `coco` and `flickr` are Karpathy's dataset_coco.json and dataset_flickr30k.json, of which `train` and
+    `restval` are drawn from by `seed`; `extra` is anything that `load_pairs` opens, drawn from whole where it
+    has no splits. All captions of a picture are kept. Pictures in tar shards are written as files, each whole
+    or not at all, and a second call goes on where one stopped. Validation is Karpathy's own.
+
+    Raises SettingError where a source has fewer pictures than asked for, where `folder` holds another
+    mixture, and with the ids at fault where a chosen picture, by its id or its COCO id, whatever source it
+    came from, is one of Karpathy's test or validation pictures.
+    """
+    jsons = {name: Path(path) for name, path in (("coco", coco), ("flickr", flickr)) if path is not None}
+    if not jsons:
+        raise SettingError("--coco, --flickr", None, "there is nothing to mix", "Name a Karpathy JSON.")
+    images = {"coco": coco_images, "flickr": flickr_images}
+    sources = {**jsons, **({"extra": extra} if extra is not None else {})}
+    settings = {
+        "kind": "clean",
+        "seed": seed,
+        "sources": {name: os.path.abspath(path) for name, path in sources.items()},
+        "images": {name: os.path.abspath(path) for name, path in images.items() if path is not None},
+        "counts": {name: counts[name] for name in sources},
+    }
+    if (done := finished(folder, settings)) is not None:
+        return done
+    known = {name: KarpathySplits.read(path) for name, path in jsons.items()}
+    held_out = frozenset().union(*(splits.of("test", "val") for splits in known.values()))
+    taken, parts, seen = dict[str, Pairs](), dict[str, Any](), set[str]()
+    for name, source in sources.items():
+        pairs = _open(name, source, "train", images)
+        ids = pairs.ids
+        names = [known[name].names[each] if name in known else picture_names(each) for each in ids]
+        fresh = [row for row, each in enumerate(names) if not each & seen]
+        chosen = draw(fresh, counts[name], seed, name)
+        check_held_out(name, {ids[row]: names[row] for row in chosen}, held_out)
+        seen = seen.union(*(names[row] for row in chosen))
+        taken[name] = pairs.select(chosen)
+        repeated = len(pairs) - len(fresh)
+        parts[name] = {"available": len(pairs), "already taken": repeated, **described(taken[name])}
+    begin(folder, settings)
+    rows, validation = list[Row](), list[Row]()
+    for name, source in sources.items():
+        rows += table_rows(taken[name], source, "train", folder)
+        if name in known:
+            validation += table_rows(_open(name, source, "val", images), source, "val", folder)
+    return finish(folder, settings, rows, validation, {"sources": parts, "held out names": len(held_out)})
+
+
+def _open(name: str, source: Source, split: str, images: Mapping[str, Source | None]) -> Pairs:
+    if name in images:
+        return load_pairs(source, split, format="karpathy", image_folder=images[name])
+    return load_pairs(source, split, val_share=0.0, test_share=0.0)
+
+
+@dataclass(frozen=True)
+class KarpathySplits:
+    """What a Karpathy JSON says of its pictures, here or not: file name and split of every record, and all
+    names that a picture may go by in other sources."""
+
+    records: Sequence[tuple[str, str]]
+    names: Mapping[str, set[str]]
+
+    @classmethod
+    def read(cls, path: Path) -> "KarpathySplits":
+        """Raises SettingError for what is no such JSON."""
+        names: dict[str, set[str]] = {}
+        try:
+            images = json.loads(path.read_bytes())["images"]
+            for image in images:
+                known = names.setdefault(image["filename"], picture_names(image["filename"]))
+                known |= {f"COCO {int(image['cocoid'])}"} if "cocoid" in image else set()
+            return cls([(image["filename"], image["split"]) for image in images], names)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            problem = f"not a Karpathy JSON ({type(error).__name__}: {error})"
+            remedy = "Name dataset_coco.json or dataset_flickr30k.json."
+            raise SettingError("data.source", str(path), problem, remedy) from error
+
+    def of(self, *splits: str) -> frozenset[str]:
+        """The names of all pictures that a record puts into one of these splits."""
+        return frozenset().union(*(self.names[name] for name, split in self.records if split in splits))
+
+
+def picture_names(identity: str) -> set[str]:
+    """What a picture may go by in another source: its file name's stem, and its COCO id where that shows."""
+    stem = PurePosixPath(identity).name.split(".")[0]
+    coco = _COCO_FILE.fullmatch(stem)
+    return {stem, f"COCO {int(coco[1])}"} if coco else {stem}
+
+
+def check_held_out(source: str, chosen: Mapping[str, set[str]], held_out: frozenset[str]) -> None:
+    """Raise SettingError, naming the ids, where a chosen picture goes by a name of a held-out one."""
+    offending = sorted(identity for identity, names in chosen.items() if names & held_out)
+    if offending:
+        shown = ", ".join(offending[:10]) + (", ..." if len(offending) > 10 else "")
+        problem = f"{len(offending)} chosen pictures are in Karpathy's test or validation split: {shown}"
+        raise SettingError(f"--{source}", shown, problem, "Take them out, or use the true JSON.")
+
+
+def draw(rows: Sequence[int], count: int, seed: int, source: str) -> list[int]:
+    """That many of the rows by seed, in order; a larger draw contains the smaller."""
+    if count > len(rows):
+        problem = f"{source} has {len(rows)} pictures to choose from"
+        raise SettingError("--count", f"{source}={count}", problem, f"At most {len(rows)}.")
+    order = np.random.Generator(np.random.Philox(key=[seed, 2**63])).permutation(len(rows))
+    return [rows[place] for place in np.sort(order[:count])]
+
+
+def table_rows(pairs: Pairs, source: Source, split: str, folder: Path) -> list[Row]:
+    """Lines of a table; pictures of shards are written into `folder`, others named where they lie."""
+    base, names = find_files(source)
+    if detect(source, base, names) == "shards":
+        files: Iterable[str] = _unpacked(pairs.ids, base, names, folder)
+    else:
+        files = map(os.path.abspath, pairs.files)
+    return [
+        {"image": file, "caption": pairs.captions(row), "id": identity, "split": split}
+        for row, (file, identity) in enumerate(zip(files, pairs.ids, strict=True))
+    ]
+
+
+def _unpacked(wanted: Sequence[str], base: Path, names: Sequence[str], folder: Path) -> list[str]:
+    """Write the pictures of these ids (shard/key), byte by byte, unless they are there; their paths in
+    `folder`."""
+    left = set(wanted)
+    written: dict[str, str] = {}
+    for name in names:
+        shard = os.path.splitext(name)[0]
+        if not name.endswith(".tar") or not any(each.startswith(f"{shard}/") for each in left):
+            continue
+        with tarfile.open(base / name, "r:") as tar:
+            for member in _members(tar):
+                above, _, last = member.name.removeprefix("./").rpartition("/")
+                key, _, extension = last.partition(".")
+                identity = "/".join(part for part in (shard, above, key) if part)
+                if identity in left and _TAKEN.fullmatch(extension):
+                    path = f"{PICTURES}/{identity}.{extension.lower()}"
+                    written[identity] = path
+                    left.discard(identity)
+                    if not (folder / path).is_file():
+                        stream = tar.extractfile(member)
+                        assert stream is not None  # the index has regular files only
+                        with atomic_write(folder / path) as file:
+                            file.write(stream.read())
+    return [written[identity] for identity in wanted]
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Up to where a shard that was cut off ends, as its index goes."""
+    try:
+        yield from (member for member in tar if member.isreg())
+    except tarfile.ReadError:
+        return
+
+
+def described(pairs: Pairs) -> dict[str, Any]:
+    """Counts and fingerprint of what was taken of a source."""
+    return {
+        "pictures": len(pairs),
+        "captions": len(pairs.image_of_caption),
+        "fingerprint": pairs.fingerprint,
+        "left out": dict(pairs.rejected),
+    }
+
+
+def finished(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of the mixture in `folder` where it is done; refused where it is one of other settings."""
+    if not (folder / RECORD).is_file():
+        return None
+    record: dict[str, Any] = read_json(folder / RECORD)
+    if record["settings"] != json.loads(json.dumps(settings)):
+        problem = "it holds a mixture of other settings"
+        raise SettingError("OUT", str(folder), problem, "Choose another folder, or empty this one.")
+    return record if record["finished"] else None
+
+
+def begin(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make `folder` the place of this mixture, before its first picture."""
+    write_json(folder / RECORD, {"finished": False, "settings": settings})
+
+
+def finish(
+    folder: Path,
+    settings: Mapping[str, Any],
+    rows: Sequence[Row],
+    validation: Sequence[Row],
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write the tables, then the record that says that all is there; returns it."""
+    files = {}
+    for name, lines in (("train.jsonl", rows), ("val.jsonl", validation)):
+        with atomic_write(folder / name, "w") as stream:
+            for line in lines:
+                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        captions = sum(len(line["caption"]) for line in lines)
+        files[name] = {
+            "pictures": len(lines),
+            "captions": captions,
+            "sha256": sha256_of_file(folder / name),
+        }
+    write_json(folder / RECORD, {"finished": True, "settings": settings, "files": files, **about})
+    record: dict[str, Any] = read_json(folder / RECORD)
+    return record

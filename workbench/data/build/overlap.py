@@ -1,0 +1,160 @@
+"""DCLIP's own choice of training pictures rebuilt, and how much of Karpathy's test split is in it.
+
+The authors took the first pictures of COCO's 2017 training captions and of Flickr30k's list in file order,
+without regard to the splits that they then tested on (facts: their released data builder). Licences: as in
+`workbench.data.build.mix`.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workbench.data.build.mix import (
+    KarpathySplits,
+    Row,
+    begin,
+    described,
+    draw,
+    finish,
+    finished,
+    picture_names,
+    table_rows,
+)
+from workbench.data.discovery import Source
+from workbench.data.load import load_pairs
+from workbench.errors import SettingError
+
+# Before the tenth that they validated on is taken away.
+COUNTS = {"coco": 50_000, "flickr": 15_000, "extra": 10_000}
+VALIDATION_SHARE = 0.1
+
+
+def build_overlapping(
+    folder: Path,
+    *,
+    coco_captions: Path | None = None,
+    flickr_captions: Path | None = None,
+    coco: Path | None = None,
+    flickr: Path | None = None,
+    extra: Source | None = None,
+    coco_images: Source | None = None,
+    flickr_images: Source | None = None,
+    counts: Mapping[str, int] = COUNTS,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Write the authors' choice as `train.jsonl` and `val.jsonl`, and how many test pictures it contains.
+
+    `coco_captions` is captions_train2017.json, `flickr_captions` results.csv or results_20130124.token: the
+    first pictures in the order of their captions, all captions kept. `coco` and `flickr` are Karpathy's
+    JSONs, whose test and validation pictures are counted, in everything and in what is left for training
+    after a tenth, drawn by `seed`, has gone to validation (theirs was drawn without a seed). Nothing is
+    excluded: this measures a leak and is no training set for results. Pictures need not be there to be
+    counted. Raises SettingError for files of another layout and for too few pictures.
+    """
+    given = {
+        "coco": (coco_captions, coco, coco_images, read_coco_captions),
+        "flickr": (flickr_captions, flickr, flickr_images, read_flickr_captions),
+    }
+    settings = {
+        "kind": "overlap",
+        "seed": seed,
+        "files": {name: [str(each) for each in files[:3]] for name, files in given.items()},
+        "extra": str(extra),
+        "counts": dict(counts),
+    }
+    if (done := finished(folder, settings)) is not None:
+        return done
+    rows, parts, splits = list[Row](), dict[str, Any](), dict[str, KarpathySplits]()
+    for name, (captions_file, karpathy, images, read) in given.items():
+        if captions_file is None:
+            continue
+        captions = read(captions_file)
+        if len(captions) < counts[name]:
+            problem = f"{captions_file} has captions of {len(captions)} pictures"
+            raise SettingError("--count", f"{name}={counts[name]}", problem, f"At most {len(captions)}.")
+        below = Path(images) if images is not None else captions_file.parent
+        for picture in list(captions)[: counts[name]]:
+            path = os.path.abspath(below / picture)
+            rows.append({"image": path, "caption": captions[picture], "id": picture, "split": "train"})
+        parts[name] = {"available": len(captions), "pictures": counts[name]}
+        if karpathy is not None:
+            splits[name] = KarpathySplits.read(karpathy)
+    if extra is not None:
+        pairs = load_pairs(extra, "train", val_share=0.0, test_share=0.0)
+        selected = pairs.select(draw(range(len(pairs)), counts["extra"], seed, "extra"))
+        begin(folder, settings)
+        rows += table_rows(selected, extra, "train", folder)
+        parts["extra"] = {"available": len(pairs), **described(selected)}
+    if not rows:
+        problem, remedy = "there is nothing to mix", "Name at least one of them"
+        raise SettingError("--coco-captions, --flickr-captions", None, problem, remedy)
+    order = np.random.Generator(np.random.Philox(key=[seed, 2**62])).permutation(len(rows))
+    aside = set(order[: int(VALIDATION_SHARE * len(rows))].tolist())
+    training = [row for number, row in enumerate(rows) if number not in aside]
+    validation = [{**rows[number], "split": "val"} for number in sorted(aside)]
+    about = {
+        "sources": parts,
+        "missing pictures": sum(not os.path.isfile(folder / row["image"]) for row in rows),
+        "overlap": {
+            name: {"all": overlap(rows, each), "train.jsonl": overlap(training, each)}
+            for name, each in splits.items()
+        },
+    }
+    return finish(folder, settings, training, validation, about)
+
+
+def overlap(rows: Sequence[Row], splits: KarpathySplits) -> dict[str, int]:
+    """How many of the rows show a picture of Karpathy's test and validation split."""
+    found = {}
+    for split in ("test", "val"):
+        names = splits.of(split)
+        found[split] = sum(bool(picture_names(row["id"]) & names) for row in rows)
+    return found
+
+
+def read_coco_captions(path: Path) -> dict[str, list[str]]:
+    """File name to captions of a COCO captions JSON, pictures in the order of their first annotation."""
+    try:
+        content = json.loads(path.read_bytes())
+        names = {image["id"]: image["file_name"] for image in content["images"]}
+        captions: dict[str, list[str]] = {}
+        for annotation in content["annotations"]:
+            captions.setdefault(names[annotation["image_id"]], []).append(annotation["caption"].strip())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"not a COCO captions JSON ({type(error).__name__}: {error})"
+        raise SettingError("--coco-captions", str(path), problem, "Name captions_train2017.json") from error
+    return captions
+
+
+def read_flickr_captions(path: Path) -> dict[str, list[str]]:
+    """File name to captions of Flickr30k's results.csv (`image_name| comment_number| comment`) or
+    results_20130124.token (`image_name#number<tab>comment`), in file order.
+
+    A line without a caption is passed over: the distributed results.csv has one.
+    """
+    captions: dict[str, list[str]] = {}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise SettingError(
+            "--flickr-captions", str(path), f"cannot be read ({error})", "Name results.csv"
+        ) from error
+    for line in lines:
+        if "\t" in line:
+            picture, _, caption = line.partition("\t")
+            picture = picture.partition("#")[0]
+        else:
+            picture, _, rest = line.partition("|")
+            caption = rest.partition("|")[2]
+        if caption.strip() and picture.strip() != "image_name":
+            captions.setdefault(picture.strip(), []).append(caption.strip())
+    if not captions:
+        problem = "it holds no lines `image_name| comment_number| comment`"
+        raise SettingError(
+            "--flickr-captions", str(path), problem, "Name results.csv or results_20130124.token"
+        )
+    return captions

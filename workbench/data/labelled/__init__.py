@@ -1,0 +1,1 @@
+"""Zero-shot sets: labelled images, one layout a file."""

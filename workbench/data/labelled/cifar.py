@@ -1,0 +1,200 @@
+"""Opens the test images of CIFAR-10 and CIFAR-100, as their authors and torchvision distribute them.
+
+The Python version is pickles. They are read by an unpickler that knows numbers, strings, lists, dicts and
+arrays of bytes, builds the arrays itself, and refuses every other name before anything of it runs.
+"""
+
+import io
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from workbench.data.decode import BadSample
+from workbench.data.labelled.labels import Labelled, read_lines
+from workbench.data.pairs import Pairs
+from workbench.data.source import read_file
+from workbench.errors import SettingError
+
+SIDE = 32
+# Radford et al. 2021, for both data sets (openai/CLIP, data/prompts.md); open_clip carries ImageNet's only.
+CIFAR_TEMPLATES = (
+    "a photo of a {}.",
+    "a blurry photo of a {}.",
+    "a black and white photo of a {}.",
+    "a low contrast photo of a {}.",
+    "a high contrast photo of a {}.",
+    "a bad photo of a {}.",
+    "a good photo of a {}.",
+    "a photo of a small {}.",
+    "a photo of a big {}.",
+    "a photo of the {}.",
+    "a blurry photo of the {}.",
+    "a black and white photo of the {}.",
+    "a low contrast photo of the {}.",
+    "a high contrast photo of the {}.",
+    "a bad photo of the {}.",
+    "a good photo of the {}.",
+    "a photo of the small {}.",
+    "a photo of the big {}.",
+)
+_PIXELS = 3 * SIDE * SIDE
+_LARGEST = 256 << 20
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A folder, its file of test images and its file of class names; in the binary version, a record's first
+    bytes are labels, of which the last is meant."""
+
+    folder: str
+    images: str
+    names: str
+    labels: str = ""
+    label_bytes: int = 0
+
+
+_LAYOUTS = {
+    "cifar10": (
+        Layout("cifar-10-batches-py", "test_batch", "batches.meta", "label"),
+        Layout("cifar-10-batches-bin", "test_batch.bin", "batches.meta.txt", label_bytes=1),
+    ),
+    "cifar100": (
+        Layout("cifar-100-python", "test", "meta", "fine_label"),
+        Layout("cifar-100-binary", "test.bin", "fine_label_names.txt", label_bytes=2),
+    ),
+}
+
+
+def locate_cifar(kind: str, folder: Path) -> tuple[Path, Layout] | None:
+    """Where "cifar10" or "cifar100" lies in a folder, and in which layout; None where it does not."""
+    for layout in _LAYOUTS[kind]:
+        for base in (folder / layout.folder, folder):
+            if (base / layout.images).is_file() and (base / layout.names).is_file():
+                return base, layout
+    return None
+
+
+def open_cifar(base: Path, layout: Layout, source: str) -> Labelled:
+    """The 10,000 test images of CIFAR, with CLIP's 18 templates; classes in the set's own order.
+
+    Raises `SettingError` for files that are damaged, or that hold what no such file needs.
+    """
+    if layout.label_bytes:
+        names = read_lines(base / layout.names)
+        pixels, labels = _binary(base / layout.images, layout.label_bytes)
+    else:
+        batch, about = (_unpickled(base / name) for name in (layout.images, layout.names))
+        try:
+            names = [_text(name) for name in about[f"{layout.labels}_names"]]
+            pixels = batch["data"].pixels()
+            labels = np.array(batch[f"{layout.labels}s"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged(base, f"{type(error).__name__}: {error}") from error
+    if not len(labels) or labels.dtype.kind not in "iu" or labels.shape != (len(pixels),):
+        raise _damaged(base, f"{len(pixels)} images and labels of shape {labels.shape}")
+    if labels.min() < 0 or labels.max() >= len(names):
+        raise _damaged(base, f"labels up to {labels.max()} for {len(names)} classes")
+    class_names = [name.replace("_", " ") for name in names]
+    table = pa.table(
+        {
+            "id": [f"test/{row:05d}" for row in range(len(labels))],
+            "captions": [[class_names[label]] for label in labels],
+        }
+    )
+    pairs = Pairs(table, _Stored(pixels), name=source, split="test")
+    return Labelled(pairs, labels.astype(np.int64), class_names, CIFAR_TEMPLATES)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Gives pictures out of an array [N, 3 x 32 x 32]: all of the red, then green, then blue."""
+
+    pixels: np.ndarray
+
+    def __call__(self, row: int) -> torch.Tensor:
+        return torch.from_numpy(self.pixels[row].reshape(3, SIDE, SIDE).copy())
+
+
+def _binary(path: Path, label_bytes: int) -> tuple[np.ndarray, np.ndarray]:
+    data = np.frombuffer(_bytes(path), dtype=np.uint8)
+    if len(data) % (label_bytes + _PIXELS):
+        raise _damaged(path, f"{len(data)} bytes are no whole number of records")
+    records = data.reshape(-1, label_bytes + _PIXELS)
+    return records[:, label_bytes:], records[:, label_bytes - 1]
+
+
+class _Array:
+    """Stands in for an array while unpickling: keeps what it is told, and does nothing with it."""
+
+    state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def pixels(self) -> np.ndarray:
+        """Its bytes as uint8 [N, 3 x 32 x 32]; raises TypeError or ValueError where it is no such array."""
+        _, shape, kind, column_major, data = self.state
+        if not isinstance(kind, _Type) or kind.code not in (b"u1", "u1") or column_major:
+            raise TypeError("the images are no array of bytes")
+        return np.frombuffer(data, dtype=np.uint8).reshape(shape).reshape(-1, _PIXELS)
+
+
+class _Type:
+    """Stands in for an array's type."""
+
+    def __init__(self, code: Any = None, *_: Any) -> None:
+        self.code = code
+
+    def __setstate__(self, state: Any) -> None:
+        """Byte order and alignment, which bytes do not have."""
+
+
+def _new_array(*_: Any) -> _Array:
+    return _Array()
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Builds numbers, strings, lists, dicts and stand-ins for arrays; calls nothing else."""
+
+    _KNOWN: ClassVar[dict[tuple[str, str], Any]] = {
+        ("numpy.core.multiarray", "_reconstruct"): _new_array,
+        ("numpy._core.multiarray", "_reconstruct"): _new_array,
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _Type,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._KNOWN:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return self._KNOWN[module, name]
+
+
+def _unpickled(path: Path) -> dict[str, Any]:
+    """The dict in a pickle written by Python 2, its keys as text."""
+    data = _bytes(path)
+    try:
+        found = _PlainUnpickler(io.BytesIO(data), encoding="bytes").load()
+        return {_text(key): value for key, value in found.items()}
+    except Exception as error:  # unpickling raises whatever it pleases on damaged bytes
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return read_file(path, _LARGEST)
+    except BadSample as error:
+        raise _damaged(path, error.reason) from error
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _damaged(path: Path, problem: str) -> SettingError:
+    remedy = "Unpack it anew from the authors' archive, of which torchvision checks the MD5."
+    return SettingError("source", str(path), f"no file of CIFAR ({problem})", remedy)

@@ -1,0 +1,195 @@
+"""A zero-shot set once it is open: images, labels, class names, templates, and attributes."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from workbench.data.decode import BadSample
+from workbench.data.pairs import Pairs
+from workbench.data.pairs import Rows as RowNumbers
+from workbench.data.source import FileReader, Rows, read_file
+from workbench.errors import SettingError
+
+PHOTO_TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "{}")
+LARGEST_LIST = 64 << 20  # bytes of a text file that lists images or classes
+Known = npt.NDArray[np.float32]  # 1: has it, 0: has it not, NaN: unknown
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What the classes of a zero-shot set, or its single images, are known to have.
+
+    `names` [A] are words that fit a sentence ("long neck", "blue wing"), `groups` [A] what each is a value of
+    ("wing color"), None where it stands alone. `template` says one or several of them, with commas, at its
+    `{}`, and `plain` says none. `of_class` [classes, A] and `of_image` [N, A] hold 1, 0, or NaN where nobody
+    knows; a set has at least one of them. `strength` [classes, A] goes with `of_class`: how strongly, or in
+    what share of its images, a class has it, 0 to 1.
+    """
+
+    names: list[str]
+    groups: list[str | None]
+    template: str
+    plain: str
+    of_class: Known | None = None
+    strength: Known | None = None
+    of_image: Known | None = None
+
+    def sentence(self, chosen: Sequence[int]) -> str:
+        """The prompt that says these attributes, by number, and no class."""
+        if not len(chosen):
+            return self.plain
+        return self.template.format(", ".join(self.names[number] for number in chosen))
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images with integer labels; `pairs` holds them with their class name as the caption.
+
+    `labels` [N] index `class_names`, which fit the one `{}` of each of `templates`. Where the set says so,
+    `unseen` [classes] marks the classes that zero-shot learners never train on, and `test` [N] the images
+    that results are reported on.
+    """
+
+    pairs: Pairs
+    labels: npt.NDArray[np.int64]
+    class_names: list[str]
+    templates: tuple[str, ...]
+    attributes: Attributes | None = None
+    unseen: npt.NDArray[np.bool_] | None = None
+    test: npt.NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def image(self, row: int) -> torch.Tensor:
+        """The image of a row, uint8 [3, H, W]; raises `BadSample` where it cannot be read."""
+        return self.pairs.image(row)
+
+    def prompts(self) -> list[list[str]]:
+        """Every template filled with every class name, [classes][templates]."""
+        return [[template.format(name) for template in self.templates] for name in self.class_names]
+
+    def select(self, rows: RowNumbers) -> "Labelled":
+        """The images of `rows`, in that order; the classes stay as they are."""
+        chosen = np.asarray(rows, dtype=np.int64).reshape(-1)
+        attributes = self.attributes
+        if attributes is not None and attributes.of_image is not None:
+            attributes = replace(attributes, of_image=attributes.of_image[chosen])
+        return replace(
+            self,
+            pairs=self.pairs.select(chosen),
+            labels=self.labels[chosen],
+            attributes=attributes,
+            test=None if self.test is None else self.test[chosen],
+        )
+
+    def for_testing(self) -> "Labelled":
+        """The images that results are reported on: all, where the set does not say."""
+        return self if self.test is None else self.select(np.flatnonzero(self.test))
+
+    def attributes_of_images(self) -> Known:
+        """What every image is known to have, [N, A]: its own attributes, else those of its class.
+
+        Raises ValueError for a set without attributes.
+        """
+        if self.attributes is not None and self.attributes.of_image is not None:
+            return self.attributes.of_image
+        if self.attributes is None or self.attributes.of_class is None:
+            raise ValueError(f"{self.pairs.name} has no attributes")
+        return self.attributes.of_class[self.labels]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One image of a zero-shot set before it is opened."""
+
+    id: str
+    path: Path
+    label: int
+
+
+def open_images(
+    source: str,
+    images: Sequence[Listed],
+    class_names: Sequence[str],
+    max_pixels: int,
+    max_failed: float,
+    rejected: Mapping[str, int] | None = None,
+) -> tuple[Pairs, npt.NDArray[np.int64]]:
+    """The images as pairs, each with its class name as the caption, and the positions of those kept.
+
+    `rejected` counts what was left out before. Raises `SettingError` where none is left, or where more than
+    `max_failed` of all are left out.
+    """
+    rows, kept, lost = Rows(), [], Counter[str](rejected or {})
+    for position, image in enumerate(images):
+        try:
+            rows.add(image.id, [class_names[image.label]], None, str(image.path))
+            kept.append(position)
+        except BadSample as error:
+            lost[error.reason] += 1
+    every = len(kept) + lost.total()
+    if not kept or lost.total() > max_failed * every:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in lost.most_common())
+        problem = f"{lost.total()} of {every} images cannot be used ({reasons or 'there are none'})"
+        remedy = f"Repair or add them, or raise max_failed (now {max_failed:g})."
+        raise SettingError(
+            "source", source, problem, remedy if kept else "At least one image must be usable."
+        )
+    table = rows.table()
+    reader = FileReader(table["path"], max_pixels)
+    columns = table.select(["id", "captions"])
+    pairs = Pairs(columns, reader, name=source, split="all", rejected=lost, max_failed=max_failed)
+    return pairs, np.array(kept, dtype=np.int64)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a small text file that are not empty; raises `SettingError` where it cannot be read."""
+    try:
+        text = read_file(path, LARGEST_LIST).decode("utf-8-sig")
+    except (BadSample, UnicodeError) as error:
+        raise SettingError("source", str(path), str(error), "The set needs this text file.") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def read_numbered(path: Path) -> dict[int, str]:
+    """A text file with a number and something else a line ("12 blue"), in its order.
+
+    Raises `SettingError` for other lines and for a number that comes twice.
+    """
+    found: dict[int, str] = {}
+    for line in read_lines(path):
+        match = re.fullmatch(r"([0-9]{1,9})\s+(.+)", line)
+        if match is None or int(match[1]) in found:
+            remedy = "It has a number of its own and a name a line, such as '12 blue'."
+            raise SettingError("source", str(path), f"it has a line {line[:80]!r}", remedy)
+        found[int(match[1])] = match[2]
+    return found
+
+
+def read_names(path: Path) -> list[str]:
+    """The names in a text file that numbers them from 1; raises `SettingError` for other numbers."""
+    found = read_numbered(path)
+    if list(found) != list(range(1, len(found) + 1)):
+        raise SettingError(
+            "source", str(path), "its lines are not numbered from 1", "Take the released file."
+        )
+    return list(found.values())
+
+
+def read_matrix(path: Path, rows: int, columns: int) -> npt.NDArray[np.float32]:
+    """A text file of numbers as [rows, columns]; raises `SettingError` for any other number of them."""
+    try:
+        values = np.array([float(word) for line in read_lines(path) for word in line.split()], np.float32)
+        return values.reshape(rows, columns)
+    except ValueError as error:
+        if isinstance(error, SettingError):
+            raise
+        problem = f"not {rows} rows of {columns} numbers ({error})"
+        raise SettingError("source", str(path), problem, "Take the file of the same release.") from error

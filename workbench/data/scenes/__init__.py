@@ -1,0 +1,1 @@
+"""The embedded dataset: scenes drawn from emoji, with captions."""

@@ -1,0 +1,1 @@
+"""Attributes: three protocols on zero-shot sets and on the embedded dataset."""

@@ -1,0 +1,82 @@
+"""The sentences that stand for attributes: of a class without its name, and of one attribute alone."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.data.labelled.labels import Attributes, Labelled
+from workbench.evaluation.zero_shot.metrics import zero_shot_weights
+
+MOST = 10  # attributes in a sentence: CLIP reads 77 tokens, and the ten longest of CUB take 73
+
+
+class Described(NamedTuple):
+    """Classes as sentences about attributes: `labels` [N] index `sentences`; `unseen` [classes] or None."""
+
+    sentences: list[str]
+    labels: np.ndarray
+    unseen: np.ndarray | None
+
+
+def described_classes(labelled: Labelled, most: int = MOST) -> Described:
+    """What protocol (b) tells apart: classes by their attributes, the name removed.
+
+    Where classes have attributes, a class is its at most `most` most telling ones: of those it has, one of a
+    group (the strongest), the ones first whose strength is most above the mean over classes. Where only
+    images have them, every combination that an image shows is a class, so none is unseen. Raises ValueError
+    for a set without attributes.
+    """
+    attributes = labelled.attributes
+    if attributes is None:
+        raise ValueError(f"{labelled.pairs.name} has no attributes")
+    if attributes.of_class is not None:
+        sentences = [attributes.sentence(chosen) for chosen in _most_telling(attributes, most)]
+        return Described(sentences, labelled.labels, labelled.unseen)
+    shown = np.nan_to_num(labelled.attributes_of_images())
+    combinations, labels = np.unique(shown, axis=0, return_inverse=True)
+    sentences = [attributes.sentence(np.flatnonzero(row).tolist()) for row in combinations]
+    return Described(sentences, labels.reshape(-1), None)
+
+
+def single_sentences(attributes: Attributes) -> list[str]:
+    """A sentence for each attribute alone, then one that says none, [A + 1]."""
+    return [attributes.sentence([number]) for number in range(len(attributes.names))] + [
+        attributes.sentence([])
+    ]
+
+
+def without_each(
+    groups: list[str | None], with_each: Float[Tensor, "attributes dim"], plain: Float[Tensor, " dim"]
+) -> Float[Tensor, "attributes dim"]:
+    """What protocol (c) sets against each attribute's sentence: an embedding without the attribute.
+
+    For a value of a group, the normalised mean of the group's other values; for an attribute that stands
+    alone, the sentence that says none, since CLIP hardly reads "not".
+    """
+    others = [
+        [other for other, name in enumerate(groups) if name == group and other != number]
+        if group is not None
+        else []
+        for number, group in enumerate(groups)
+    ]
+    return torch.stack([zero_shot_weights(with_each[rest][None])[0] if rest else plain for rest in others])
+
+
+def _most_telling(attributes: Attributes, most: int) -> list[list[int]]:
+    """The numbers of the attributes that describe each class."""
+    assert attributes.strength is not None and attributes.of_class is not None
+    strength, has = np.nan_to_num(attributes.strength), attributes.of_class == 1
+    known = (~np.isnan(attributes.strength)).sum(axis=0)
+    above_mean = strength - strength.sum(axis=0) / np.maximum(known, 1)
+    found = []
+    for row in range(len(strength)):
+        strongest: dict[object, int] = {}
+        for number in sorted(np.flatnonzero(has[row]), key=lambda number: -strength[row, number]):
+            strongest.setdefault(
+                number if attributes.groups[number] is None else attributes.groups[number], int(number)
+            )
+        found.append(sorted(strongest.values(), key=lambda number: -above_mean[row, number])[:most])
+    return found

@@ -1,0 +1,197 @@
+"""Attributes: three protocols, never mixed, each with its own function and its own kind of result.
+
+Class names; attributes in place of the name; and each attribute by itself. The texts of the latter two are in
+`attribute_prompts.py`.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+
+from workbench.evaluation.retrieval.normalized import (
+    Indices,
+    Matrix,
+    NormalizedEmbeddings,
+    all_cosines,
+    checked_indices,
+)
+from workbench.evaluation.zero_shot.metrics import zero_shot_metrics
+
+_DECIMALS = 12  # scores that differ by less are equal: rounding in float64 must not order them
+
+
+@dataclass(frozen=True)
+class ClassAccuracy:
+    """Mean per-class top-1 accuracies, in [0, 1]; NaN where there are no images of such classes.
+
+    `seen` and `unseen` are of images of seen and of unseen classes against all classes (generalised zero-shot
+    learning), `harmonic_mean` theirs, `zero_shot` of images of unseen classes against the unseen only.
+    Xian et al. 2017 (arXiv 1707.00600), section 5.
+    """
+
+    mean_per_class: float
+    seen: float
+    unseen: float
+    harmonic_mean: float
+    zero_shot: float
+    correct: np.ndarray  # bool [N], against all classes
+    correct_among_unseen: np.ndarray  # bool [images of unseen classes], in their order
+
+
+class ByClassName(ClassAccuracy):
+    """Classes were told by their names."""
+
+
+class ByAttributes(ClassAccuracy):
+    """Classes were told by their attributes, the name removed."""
+
+
+class AttributePrediction(NamedTuple):
+    """How well single attributes are told from images; shares in [0, 1], NaN where none is left.
+
+    `average_precision` [A] is NaN for the `left_out` attributes that no image, or every image, is known to
+    have. `chance` is the mean share of images that have an attribute, which random scores reach. The mean of
+    `result` [Q], one for each attribute of each image in `image` [Q], is `mean`.
+    """
+
+    average_precision: np.ndarray
+    mean: float
+    chance: float
+    left_out: int
+    result: np.ndarray
+    image: np.ndarray
+
+
+Accuracy = TypeVar("Accuracy", bound=ClassAccuracy)
+
+
+def class_name_accuracy(
+    image: Matrix, name_weights: Matrix, labels: Indices, unseen: np.ndarray | None = None
+) -> ByClassName:
+    """Protocol (a): classes told by name. `image` [N, D], `name_weights` [classes, D], of any norm.
+
+    `labels` [N] index classes, `unseen` bool [classes] marks those held out; None: nothing is known of that,
+    and all but `mean_per_class` is NaN. Ties count against us. Raises ValueError where shapes or labels make
+    no sense. CLIP has met most of these classes in pre-training: unseen is a name here, not a fact.
+    """
+    return _accuracy(ByClassName, image, name_weights, labels, unseen)
+
+
+def attributes_only_accuracy(
+    image: Matrix, attribute_weights: Matrix, labels: Indices, unseen: np.ndarray | None = None
+) -> ByAttributes:
+    """Protocol (b): classes told by sentences about their attributes, without the name.
+
+    `attribute_weights` [classes, D] embed these sentences; all else as for `class_name_accuracy`. Classes
+    with the same sentence are never told apart.
+    """
+    return _accuracy(ByAttributes, image, attribute_weights, labels, unseen)
+
+
+def attribute_prediction(
+    image: Matrix, with_text: Matrix, without_text: Matrix, present: np.ndarray
+) -> AttributePrediction:
+    """Protocol (c): which images have an attribute, by cos(image, with it) - cos(image, without it).
+
+    `image` [N, D]; `with_text` and `without_text` [A, D], of any norm; `present` [N, A] is 1, 0, or NaN for
+    images that nobody has judged, which then do not count. Average precision is the mean, over the images
+    that have the attribute, of the precision down to each one's score, tied ones included (scikit-learn's).
+    A score that is not a number counts against us. Raises ValueError where shapes do not fit.
+    """
+    truth = np.asarray(present, dtype=np.float64)
+    shapes = [tuple(each.shape) for each in (image, with_text, without_text, truth)]
+    texts = (len(with_text), image.shape[-1])
+    if shapes != [(len(image), texts[1]), texts, texts, (len(image), len(with_text))]:
+        raise ValueError(f"attribute_prediction: wants [N, D], [A, D], [A, D] and [N, A], got {shapes}")
+    images, rows, attributes = (
+        NormalizedEmbeddings(image),
+        torch.arange(len(image)),
+        torch.arange(len(with_text)),
+    )
+    towards, away = (
+        all_cosines(images, rows, NormalizedEmbeddings(text), attributes)
+        for text in (with_text, without_text)
+    )
+    scores = (towards - away).round(decimals=_DECIMALS).numpy()
+    precision, average, prevalence = [], np.full(len(with_text), np.nan), []
+    found_in: list[np.ndarray] = []
+    for number in range(len(with_text)):
+        judged = np.flatnonzero(~np.isnan(truth[:, number]))
+        has = truth[judged, number] == 1
+        if not has.any() or has.all():
+            continue
+        each = _precision_at(scores[judged, number], has)
+        average[number] = each.mean()
+        prevalence.append(float(has.mean()))
+        precision.append(each / len(each))
+        found_in.append(judged[has])
+    if not precision:
+        nothing = np.empty(0)
+        return AttributePrediction(average, np.nan, np.nan, len(average), nothing, nothing.astype(np.int64))
+    result = np.concatenate(precision)
+    return AttributePrediction(
+        average_precision=average,
+        mean=float(np.nanmean(average)),
+        chance=float(np.mean(prevalence)),
+        left_out=len(average) - len(precision),
+        result=result * (len(result) / len(precision)),
+        image=np.concatenate(found_in),
+    )
+
+
+def per_class_results(correct: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What every image adds to the mean per-class accuracy: [N] numbers of which that is the mean.
+
+    An image of a class counts by how few the class has, a wrong one 0. `correct` bool [N], `labels` [N].
+    """
+    images_of = np.bincount(labels, minlength=1)
+    return correct * (len(labels) / (np.maximum(images_of, 1)[labels] * (images_of > 0).sum()))
+
+
+def harmonic_mean(seen: float, unseen: float) -> float:
+    """2 U S / (U + S); 0 where both are 0."""
+    return 0.0 if seen + unseen == 0 else 2 * unseen * seen / (unseen + seen)
+
+
+def _accuracy(
+    kind: type[Accuracy], image: Matrix, weights: Matrix, labels: Indices, unseen: np.ndarray | None
+) -> Accuracy:
+    correct = zero_shot_metrics(image, weights, labels).ranks == 1
+    right = checked_indices("labels", labels, len(image), len(weights)).numpy()
+    nobody = np.empty(0, dtype=bool)
+    if unseen is None:
+        rest = (float("nan"),) * 4
+        return kind(_mean_per_class(correct, right), *rest, correct, nobody)
+    if unseen.shape != (len(weights),) or unseen.dtype != bool:
+        raise ValueError(f"unseen: wants {len(weights)} booleans, got {unseen.dtype} of {unseen.shape}")
+    held_out = unseen[right]
+    seen_accuracy = _mean_per_class(correct[~held_out], right[~held_out])
+    unseen_accuracy = _mean_per_class(correct[held_out], right[held_out])
+    among = nobody
+    if held_out.any():
+        number = np.cumsum(unseen) - 1
+        picked, classes = np.flatnonzero(held_out), np.flatnonzero(unseen)
+        among = zero_shot_metrics(image[picked], weights[classes], number[right[picked]]).ranks == 1
+    return kind(
+        mean_per_class=_mean_per_class(correct, right),
+        seen=seen_accuracy,
+        unseen=unseen_accuracy,
+        harmonic_mean=harmonic_mean(seen_accuracy, unseen_accuracy),
+        zero_shot=_mean_per_class(among, right[held_out]),
+        correct=correct,
+        correct_among_unseen=among,
+    )
+
+
+def _mean_per_class(correct: np.ndarray, labels: np.ndarray) -> float:
+    return float(per_class_results(correct, labels).mean()) if len(labels) else float("nan")
+
+
+def _precision_at(scores: np.ndarray, has: np.ndarray) -> np.ndarray:
+    """Of each image that has the attribute, the share that have it among those scoring as high or higher."""
+    broken = np.where(has, -np.inf, np.inf)
+    _, place = np.unique(-np.where(np.isnan(scores), broken, scores), return_inverse=True)
+    having = np.cumsum(np.bincount(place, weights=has))
+    return (having / np.cumsum(np.bincount(place)))[place[has]]

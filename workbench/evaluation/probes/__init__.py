@@ -1,0 +1,1 @@
+"""Probes: what embeddings and attention hold, beyond retrieval."""

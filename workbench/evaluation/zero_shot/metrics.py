@@ -1,0 +1,88 @@
+"""Zero-shot classification: class embeddings from prompts, and accuracy against them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.evaluation.retrieval.normalized import (
+    TIE,
+    Indices,
+    Matrix,
+    NormalizedEmbeddings,
+    all_cosines,
+    checked_indices,
+    slices,
+)
+from workbench.objectives.similarity import unit
+
+CHUNK = 1024  # images scored at once
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """Shares in [0, 1]. With five classes or fewer `top5` asks only that the scores are numbers."""
+
+    top1: float
+    top5: float
+    mean_per_class: float  # top-1 of each class that has images, averaged over these classes
+    ranks: np.ndarray  # int64 [images], rank of the right class from 1
+
+
+def zero_shot_weights(prompt_embeddings: Matrix) -> Float[Tensor, "_classes _dim"]:
+    """One unit embedding a class: its prompts' embeddings normalised, averaged, normalised.
+
+    `prompt_embeddings` is [classes, templates, D] of any norm; float32 out (float64 for float64 in).
+    Raises ValueError for another shape. Radford et al. 2021 (CLIP), section 3.1.4.
+    """
+    prompts = prompt_embeddings if isinstance(prompt_embeddings, Tensor) else torch.tensor(prompt_embeddings)
+    if prompts.ndim != 3 or 0 in prompts.shape:
+        raise ValueError(f"zero_shot_weights: wants [classes, templates, D], got {tuple(prompts.shape)}")
+    classes, templates, dim = prompts.shape
+    (each,) = unit(prompts.reshape(classes * templates, dim))
+    return unit(each.reshape(classes, templates, dim).mean(dim=1))[0]
+
+
+def zero_shot_metrics(image: Matrix, weights: Matrix, labels: Indices) -> ZeroShot:
+    """Top-1, top-5 and mean per-class accuracy of `image` [N, D] with class `weights` [classes, D].
+
+    Both of any norm, `labels` [N] integers in [0, classes). Ties count against us: a wrong class that scores
+    the same as the right one stands before it; so does every class where the right score is not a number.
+    Scores are float64 cosines, equal when closer than 1e-13. Raises ValueError where shapes or labels make no
+    sense.
+    """
+    if image.ndim != 2 or weights.ndim != 2 or image.shape[1] != weights.shape[1] or not len(image):
+        raise ValueError(
+            f"zero_shot_metrics: wants image [N, D] and weights [classes, D], "
+            f"got {tuple(image.shape)} and {tuple(weights.shape)}"
+        )
+    right = checked_indices("labels", labels, len(image), len(weights))
+    images, classes = NormalizedEmbeddings(image), NormalizedEmbeddings(weights)
+    every_class = torch.arange(len(weights))
+    ranks = torch.cat(
+        [
+            _ranks(
+                all_cosines(images, torch.arange(part.start, part.stop), classes, every_class), right[part]
+            )
+            for part in slices(len(image), CHUNK)
+        ]
+    )
+    hit = (ranks == 1).double()
+    images_of = torch.bincount(right, minlength=len(weights))
+    hits_of = torch.bincount(right, weights=hit, minlength=len(weights))
+    seen = images_of > 0
+    return ZeroShot(
+        top1=float(hit.mean()),
+        top5=float((ranks <= 5).double().mean()),
+        mean_per_class=float((hits_of[seen] / images_of[seen]).mean()),
+        ranks=ranks.numpy(),
+    )
+
+
+def _ranks(scores: Float[Tensor, "images classes"], right: Int[Tensor, " images"]) -> Int[Tensor, " images"]:
+    own = scores.gather(1, right[:, None])
+    ranks = (scores >= own - TIE).sum(dim=1)  # the right class is one of those, so this counts from 1
+    # A right score that is not a number is beaten by every class, and never a hit, few classes or not.
+    return torch.where(own[:, 0].isnan(), max(scores.shape[1], 6), ranks)

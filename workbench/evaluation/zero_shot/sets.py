@@ -1,0 +1,101 @@
+"""Evaluates the zero-shot sets that a recipe names beside its own data."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from workbench.data.labelled.load import KINDS, Labelled, load_labelled
+from workbench.errors import SettingError
+from workbench.evaluation.attributes.protocols import class_name_accuracy, per_class_results
+from workbench.evaluation.attributes.suite import (
+    Queries,
+    Scores,
+    accuracy_results,
+    attribute_scores,
+    class_weights,
+)
+from workbench.evaluation.encode import encode_images
+from workbench.evaluation.zero_shot.metrics import zero_shot_metrics
+from workbench.models.dual_encoder import DualEncoder
+from workbench.recipe import Recipe
+
+
+def zero_shot_sets(recipe: Recipe, taken: list[str]) -> dict[str, str]:
+    """Name -> source of the sets in `evaluation.labelled`; the name is the folder's, after any prefix.
+
+    Raises `SettingError` where two would have one name, or one that is `taken` by a split.
+    """
+    found: dict[str, str] = {}
+    for source in recipe.evaluation.labelled:
+        prefix = re.match(rf"({'|'.join(KINDS)}):(.+)", source)
+        kind, path = prefix.groups() if prefix else ("", source)
+        folder = path if path.startswith("scenes:") else Path(path).expanduser().resolve().name
+        name = re.sub(r"[^\w.-]+", "-", f"{kind}-{folder}" if kind else folder).strip("-.") or "labelled"
+        if name in found or name in taken:
+            problem = f"its results would be called {name!r}, as others are"
+            raise SettingError("evaluation.labelled", source, problem, "Give its folder another name.")
+        found[name] = source
+    return found
+
+
+def evaluate_set(model: DualEncoder, recipe: Recipe, source: str) -> tuple[dict[str, Any], Queries]:
+    """The report on one set (numbers under `scores`) and the results of its single images.
+
+    Raises `SettingError` for `evaluation.labelled` where there is no such set.
+    """
+    data = recipe.data
+    try:
+        labelled = load_labelled(
+            source,
+            max_failed=data.max_failed,
+            max_pixels=data.max_pixels,
+            scenes=data.scenes,
+            image_size=data.image_size,
+        ).for_testing()
+    except SettingError as error:
+        raise SettingError(
+            "evaluation.labelled", source, f"{error.value}: {error.problem}", error.remedy
+        ) from error
+    image, rows, failed = encode_images(model, labelled.pairs, recipe.evaluation.batch)
+    scores, queries = labelled_scores(model, labelled.select(rows), image)
+    report = {
+        "data": labelled.pairs.fingerprint,
+        "scores": scores,
+        "images": len(rows),
+        "captions": 0,
+        "classes": len(labelled.class_names),
+        "failed": dict(failed + labelled.pairs.rejected),
+    }
+    return report, queries
+
+
+def labelled_scores(model: DualEncoder, labelled: Labelled, image: Tensor) -> tuple[Scores, Queries]:
+    """Zero-shot accuracy by class names, and the attribute protocols as far as the set goes.
+
+    `image` [N, D] embeds the images of `labelled`, in order.
+    """
+    weights = class_weights(model, labelled)
+    found = zero_shot_metrics(image, weights, labelled.labels)
+    positions = np.arange(len(labelled))
+    scores: Scores = {
+        f"zero_shot_{name}": getattr(found, name) for name in ("top1", "top5", "mean_per_class")
+    }
+    queries: Queries = {
+        "zero_shot_correct": found.ranks == 1,
+        "zero_shot_correct_image": positions,
+        "zero_shot_top5_result": found.ranks <= 5,
+        "zero_shot_top5_image": positions,
+        "zero_shot_mean_per_class_result": per_class_results(found.ranks == 1, labelled.labels),
+        "zero_shot_mean_per_class_image": positions,
+    }
+    if labelled.attributes is not None or labelled.unseen is not None:
+        named = class_name_accuracy(image, weights, labelled.labels, labelled.unseen)
+        more, results = accuracy_results("class_name", named, labelled.labels, labelled.unseen, positions)
+        scores, queries = scores | more, queries | results
+    if labelled.attributes is not None:
+        more, results = attribute_scores(model, labelled, image, positions)
+        scores, queries = scores | more, queries | results
+    return scores, queries

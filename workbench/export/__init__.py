@@ -1,0 +1,1 @@
+"""Trained students as folders that open_clip loads, with their model cards."""

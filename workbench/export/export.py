@@ -1,0 +1,94 @@
+"""Writes a run's student for those without a workbench: a folder that open_clip loads, a hub's repository."""
+
+import json
+from pathlib import Path
+
+from workbench.errors import SettingError
+from workbench.export.model_card import TrainingFacts, model_card
+from workbench.export.programs import IMAGE_PROGRAM, TEXT_PROGRAM, needs_workbench, write_programs
+from workbench.files import atomic_write
+from workbench.models.dual_encoder import CONFIG_NAME, WEIGHTS_NAME, DualEncoder
+from workbench.models.loading import TOWER_CONFIG_NAME
+
+CARD = "README.md"
+CARD_OF_WORKBENCH = "<!-- written by `workbench export` -->"
+# What an export consists of; nothing else that lies in its folder is anybody's business.
+FILES = (
+    *(CARD, CONFIG_NAME, WEIGHTS_NAME, TOWER_CONFIG_NAME),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *(IMAGE_PROGRAM, TEXT_PROGRAM),
+    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model"),
+)
+
+
+def check_folder(folder: str | Path) -> Path:
+    """Where an export goes, absolute; SettingError for a folder with a model or README.md of other origin."""
+    folder = Path(folder).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise SettingError("folder", str(folder), "it is a file", "A new folder.")
+    card = folder / CARD
+    taken = [name for name in (CARD, CONFIG_NAME, WEIGHTS_NAME) if (folder / name).exists()]
+    ours = card.is_file() and CARD_OF_WORKBENCH in card.read_text(encoding="utf-8", errors="replace")
+    if taken and not ours:
+        problem = f"its {' and '.join(taken)} are not from an export, and would be written over"
+        raise SettingError("folder", str(folder), problem, "A new folder.")
+    return folder
+
+
+def export(model: DualEncoder, facts: TrainingFacts, folder: str | Path) -> Path:
+    """Write a student, without heads of losses, and its model card; returns the folder.
+
+    `open_clip.create_model_and_transforms("local-dir:FOLDER")` and `open_clip.get_tokenizer` load it. A model
+    that open_clip cannot build alone comes as two programs of torch.export as well. Raises SettingError as
+    `check_folder` does.
+    """
+    folder = check_folder(folder)
+    model.save(folder)
+    if needs_workbench(model):
+        write_programs(model, folder)
+    card = model_card(model, facts, f"local-dir:{folder.name}")
+    with atomic_write(folder / CARD, "w") as stream:
+        stream.write(f"{card}\n{CARD_OF_WORKBENCH}\n")
+    return folder
+
+
+def push(folder: str | Path, repository: str, *, private: bool = False) -> str:
+    """Upload an exported folder to a model hub as `repository` (ORG/NAME), in one commit; returns its page.
+
+    The hub is that of huggingface_hub, with its own settings and login (HF_ENDPOINT, HF_TOKEN, `hf auth
+    login`). open_clip then loads `hf-hub:ORG/NAME`. Other files that lie in the folder stay here. Raises
+    SettingError where the hub does not take it.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    folder = Path(folder).expanduser().absolute()
+    changed = {
+        CONFIG_NAME: _config_of(repository, (folder / CONFIG_NAME).read_text(encoding="utf-8")),
+        CARD: (folder / CARD)
+        .read_text(encoding="utf-8")
+        .replace(f"local-dir:{folder.name}", f"hf-hub:{repository}"),
+    }
+    files = [folder / name for name in FILES if (folder / name).is_file()]
+    operations = [
+        CommitOperationAdd(path.name, changed[path.name].encode() if path.name in changed else str(path))
+        for path in files
+    ]
+    api = HfApi()
+    try:
+        page = api.create_repo(repository, private=private, exist_ok=True)
+        api.create_commit(repository, operations, commit_message="Add the student and its model card")
+    except Exception as error:  # names, logins, networks: whatever it is, the export itself is done
+        remedy = "ORG/NAME of yours, after `hf auth login`; the folder is written, the same call tries again."
+        problem = f"the hub did not take it ({' '.join(str(error).split())})"
+        raise SettingError("push", repository, problem, remedy) from error
+    return str(page)
+
+
+def _config_of(repository: str, text: str) -> str:
+    """open_clip's configuration with a transformers tower's files looked for in the repository itself."""
+    config = json.loads(text)
+    tower = config["model_cfg"]["text_cfg"]
+    for key in ("hf_model_name", "hf_tokenizer_name"):
+        if key in tower:
+            tower[key] = repository
+    return json.dumps(config, indent=2) + "\n"

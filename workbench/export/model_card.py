@@ -1,0 +1,224 @@
+"""The model card of a student: how to load it, what it learned from, its numbers, its limits."""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from workbench.data.labelled.load import KINDS
+from workbench.evaluation.results_io import SplitResults
+from workbench.evaluation.significance import bootstrap_interval
+from workbench.evaluation.suites import results_of_queries
+from workbench.export.programs import needs_workbench
+from workbench.figures.style import is_share, metric_label
+from workbench.recipe import Recipe
+from workbench.recipe.yaml_io import write_yaml
+
+if TYPE_CHECKING:
+    from workbench.models.dual_encoder import DualEncoder
+
+TAGS = ["clip", "knowledge-distillation", "zero-shot-image-classification"]
+LOADING = """\
+```python
+import open_clip, torch
+from PIL import Image
+
+model, _, preprocess = open_clip.create_model_and_transforms("{place}")
+tokenizer = open_clip.get_tokenizer("{place}")
+model.eval()
+with torch.no_grad():
+    image = model.encode_image(preprocess(Image.open("picture.jpg"))[None], normalize=True)
+    text = model.encode_text(tokenizer(["a picture of a dog", "a picture of a cat"]), normalize=True)
+    print((model.logit_scale.exp() * image @ text.T).softmax(-1))
+```
+"""
+PROGRAMS = """\
+Its image tower is this package's own: `import workbench.models.mobilenet_stem` first.
+Without it, and without open_clip, `image_tower.pt2` and `text_tower.pt2` run in plain torch:
+
+```python
+import torch
+
+image_tower = torch.export.load("image_tower.pt2").module()  # uint8 pictures [B, 3, {height}, {width}]
+text_tower = torch.export.load("text_tower.pt2").module()  # token ids [B, {length}] of tokenizer.json
+```
+"""
+# Setting's value -> what its licence asks for, of what comes with the workbench.
+LICENCES = {
+    "scenes": "the pictures are composed of Twemoji (© Twitter, Inc and other contributors, CC BY 4.0) and "
+    "OpenMoji (CC BY-SA 4.0)",
+    "demo_teacher": "it began as MobileNetV2 of torchvision (BSD-3-Clause) beside all-MiniLM-L6-v2 "
+    "(Apache-2.0)",
+    "minilm": "all-MiniLM-L6-v2 is under Apache-2.0",
+    "smollm2": "SmolLM2 is under Apache-2.0",
+    "mobilenet_v2": "MobileNetV2's weights are torchvision's (BSD-3-Clause)",
+    "mobilenet_v2_stem": "it began with layers of torchvision's MobileNetV2 (BSD-3-Clause)",
+}
+DETECTOR = "regions were found by a detector of ultralytics, which is under AGPL-3.0"
+
+
+class TrainingFacts(NamedTuple):
+    """What is known of a student's training: the contents of its run folder, as plain values."""
+
+    recipe: Recipe
+    step: int
+    status: Mapping[str, Any]
+    data: Mapping[str, Any]
+    versions: Mapping[str, str]
+    evaluations: Mapping[str, SplitResults]
+
+
+def model_card(model: "DualEncoder", facts: TrainingFacts, place: str) -> str:
+    """Markdown with the metadata that model hubs read, for a student which open_clip loads from `place`.
+
+    Numbers are those of the evaluations that are of these weights, with 95 % bootstrap intervals over
+    pictures.
+    """
+    recipe, fingerprint = facts.recipe, model.fingerprint()
+    evaluations = {
+        name: results
+        for name, results in facts.evaluations.items()
+        if results.report.get("model", fingerprint) == fingerprint
+    }
+    image, text = (sum(p.numel() for p in part) for part in _towers(model.clip))
+    size = " x ".join(map(str, model.transform.size))
+    head = write_yaml({"library_name": "open_clip", "pipeline_tag": TAGS[-1], "tags": TAGS})
+    parts = [
+        f"---\n{head}---",
+        f"# {recipe.name}",
+        f"{recipe.description[:1].upper()}{recipe.description[1:]}." if recipe.description else "",
+        f"A two-tower model of {(image + text) / 1e6:.1f} M parameters (image {image / 1e6:.1f} M, text "
+        f"{text / 1e6:.1f} M): pictures of {size} pixels and captions become embeddings of {model.dim} "
+        f"dimensions. Architecture: `{_named(recipe.student.model)}`.",
+        "## How to load it",
+        LOADING.format(place=place),
+        _programs(model),
+        "## What it learned from",
+        "\n".join(f"- {line}" for line in _training(facts)),
+        "## Results",
+        _results(evaluations),
+        "## Limits",
+        "\n".join(f"- {line}" for line in _limits(facts, evaluations)),
+        "## Licences",
+        _licences(recipe),
+        "## Recipe",
+        f"```yaml\n{_without_folders(recipe)}```",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _programs(model: "DualEncoder") -> str:
+    if not needs_workbench(model):
+        return ""
+    height, width = model.transform.size
+    return PROGRAMS.format(height=height, width=width, length=model.tokenizer.context_length)
+
+
+def _towers(clip: Any) -> tuple[list[Any], list[Any]]:
+    image = list(clip.visual.parameters())
+    own = {id(parameter) for parameter in image}
+    return image, [parameter for parameter in clip.parameters() if id(parameter) not in own]
+
+
+def _training(facts: TrainingFacts) -> list[str]:
+    recipe, seen = facts.recipe, facts.data.get("train")
+    size = f": {seen['pairs']:,} pictures, {seen['captions']:,} captions" if seen else ""
+    lines = [f"Data: `{_named(recipe.data.source)}`, split `{recipe.data.train_split}`{size}."]
+    if seen:
+        lines.append(f"Fingerprint of their ids and captions (SHA-256): `{seen['fingerprint']}`.")
+    if rejected := facts.status.get("rejected"):
+        counted = ", ".join(f"{count:,} {reason}" for reason, count in rejected.items())
+        lines.append(f"Not usable in the source, all splits: {counted}.")
+    start = recipe.student.pretrained or ", ".join(recipe.student.initial_weights.values())
+    lines.append(f"Start: {f'`{_named(start)}`' if start else 'random weights'}.")
+    if recipe.teacher is not None:
+        weights = f" (`{_named(recipe.teacher.pretrained)}`)" if recipe.teacher.pretrained else ""
+        lines.append(f"Teacher: `{_named(recipe.teacher.model)}`{weights}.")
+    if recipe.text_teacher is not None and (recipe.objectives.embedding or recipe.objectives.concepts):
+        lines.append(f"Language model: `{_named(recipe.text_teacher.model)}`.")
+    if recipe.objectives.cross_modal:
+        regions = f"{recipe.regions.proposer} (`{_named(recipe.regions.weights)}`)"
+        lines.append(f"Cross-modal teacher of words and regions, the latter by {regions}.")
+    terms = ", ".join(f"{name} {weight:g}" for name, weight in recipe.objectives.weights().items())
+    lines.append(f"Objectives and their weights: {terms}.")
+    settings = recipe.training
+    batch = min(settings.batch, seen["pairs"] if seen else settings.batch)
+    lines.append(
+        f"{facts.step:,} steps of {batch} pairs with AdamW, learning rate {settings.lr:g}, "
+        f"seed {recipe.seed}."
+    )
+    named = ("workbench", "torch", "open_clip_torch", "timm", "transformers")
+    made_with = [f"{name} {facts.versions[name]}" for name in named if name in facts.versions]
+    if made_with:
+        lines.append(f"Made with {', '.join(made_with)}.")
+    return lines
+
+
+def _results(evaluations: Mapping[str, SplitResults]) -> str:
+    if not evaluations:
+        return "These weights have not been evaluated."
+    lines = ["| data | measure | value | 95 % interval |", "|---|---|---|---|"]
+    for report, queries in evaluations.values():
+        pictures = f"{report['split']} ({report['images']:,} pictures)"
+        for metric, value in report["scores"].items():
+            share = is_share(metric)
+            shown = f"{100 * value:.1f} %" if share else f"{value:.3g}"
+            found = results_of_queries(metric, queries) if share else None
+            interval = ""
+            if found is not None:
+                around = bootstrap_interval(*found)
+                interval = f"{100 * around.low:.1f} to {100 * around.high:.1f}"
+            lines.append(f"| {pictures} | {metric_label(metric)} | {shown} | {interval} |")
+    note = "Intervals: bootstrap over pictures; they do not cover the luck of the seed, of which this is one."
+    return "\n".join([*lines, "", note])
+
+
+def _limits(facts: TrainingFacts, evaluations: Mapping[str, SplitResults]) -> list[str]:
+    lines = []
+    if (state := facts.status.get("state")) != "finished":
+        lines.append(f"Its training is not finished ({state}): these are the weights of the last checkpoint.")
+    if facts.recipe.data.source == "scenes":
+        lines.append("It has seen drawings composed of emoji, and captions of one grammar: not photographs.")
+    else:
+        lines.append("It knows what its training data show and how their captions are written, and no more.")
+    if any(report["scores"].get("swap_accuracy", 1.0) < 0.6 for report, _ in evaluations.values()):
+        lines.append(
+            "It tells who is left of whom hardly better than chance (see the swapped relations above)."
+        )
+    lines.append("To models of this kind a caption is a bag of words more often than not; they count badly.")
+    lines.append(
+        "It was not examined for bias or for what it does in the hands of others; do not let it judge people."
+    )
+    return lines
+
+
+def _licences(recipe: Recipe) -> str:
+    text_teacher = recipe.text_teacher.model if recipe.text_teacher else None
+    teacher = recipe.teacher.pretrained if recipe.teacher else None
+    began = recipe.student.initial_weights.values()
+    used = [recipe.data.source, recipe.student.pretrained, *began, teacher, text_teacher]
+    lines = [LICENCES[name] for name in dict.fromkeys(used) if name in LICENCES]
+    if recipe.objectives.cross_modal and recipe.regions.proposer == "yolo":
+        lines.append(DETECTOR)
+    known = f" What we know of them: {'; '.join(lines)}." if lines else ""
+    return f"Choose one that the licences of the data, the start and the teachers allow.{known}"
+
+
+def _without_folders(recipe: Recipe) -> str:
+    """The recipe as YAML; a page that is passed on should not tell where somebody keeps their files."""
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: bare(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [bare(each) for each in value]
+        return _named(value) if isinstance(value, str) else value
+
+    return write_yaml(bare(recipe.model_dump(mode="json")))
+
+
+def _named(value: str) -> str:
+    """A name as it is, an absolute path without its folders."""
+    plain = re.sub(rf"^({'|'.join(('local-dir', *KINDS))}):", "", value)
+    absolute = plain.startswith("~") or os.path.isabs(plain)
+    return f".../{os.path.basename(plain.rstrip(os.sep))}" if absolute else value

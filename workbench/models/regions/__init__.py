@@ -1,0 +1,1 @@
+"""Where the regions of an image are: detectors, and proposers that need none."""

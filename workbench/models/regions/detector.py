@@ -1,0 +1,209 @@
+"""Regions of pictures by name: ultralytics' detectors from files, and the proposers that need none."""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from workbench.errors import SettingError
+from workbench.files import cache_folder, sha256_of_file
+from workbench.models.loading import ASSETS
+from workbench.models.regions import ultralytics_adapter
+from workbench.models.regions.proposers import (
+    Grid,
+    GroundTruth,
+    Proposer,
+    Random,
+    Regions,
+    WholeImage,
+    as_regions,
+    select_regions,
+)
+
+__all__ = ["Proposer", "Regions", "load_proposer", "random_detector", "save_detector", "select_regions"]
+
+PROPOSERS = ("yolo", "ground_truth", "grid", "random", "whole_image")
+SHIPPED = "scene_detector"
+SUFFIXES = (".pt", ".safetensors")
+_MOST = 300  # boxes that a detector gives of one picture, ultralytics' own limit
+_BATCH = 32  # pictures at a time
+_STRIDE = 32  # of the coarsest feature map, which picture sizes are multiples of
+
+
+def load_proposer(
+    name: str = "yolo",
+    *,
+    weights: str = SHIPPED,
+    image_size: int | None = None,
+    confidence: float = 0.25,
+    overlap: float = 0.7,
+    boxes: int = 16,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> Proposer:
+    """The proposer called `name`: yolo, ground_truth, grid, random or whole_image.
+
+    For yolo: `weights` is the shipped `scene_detector`, a `.safetensors` file of its form, a `.pt` file of
+    any detector of ultralytics', or such a file's bare name (`yolov8x`) where it lies in the current folder
+    or in the cache folder `detectors`; `image_size` the side in pixels that pictures are fitted into (None:
+    the one it was trained with); `confidence` the least that a box needs; `overlap` the intersection over
+    union from which the weaker of two boxes goes. For grid and random: `boxes` a picture at most, and the
+    `seed` of the random ones. Nothing is downloaded and nothing is unpickled. Raises SettingError, which
+    names `regions.proposer`, `regions.weights` and so on.
+    """
+    if name not in PROPOSERS:
+        raise SettingError("regions.proposer", name, "no such proposer", f"One of: {', '.join(PROPOSERS)}.")
+    if boxes < 1:
+        raise SettingError("regions.boxes", boxes, "at least one box is needed", "Take 16.")
+    if name == "ground_truth":
+        return GroundTruth()
+    if name == "grid":
+        return Grid(boxes)
+    if name == "random":
+        return Random(boxes, seed)
+    if name == "whole_image":
+        return WholeImage()
+    path = _weights_file(weights)
+    load = _load_packed if path.suffix == ".safetensors" else ultralytics_adapter.load
+    model, trained_size = load(path)
+    settings = (trained_size if image_size is None else image_size, confidence, overlap)
+    return Detector(model, {"weights": sha256_of_file(path)}, *settings, device=device)
+
+
+def random_detector(
+    architecture: str = "yolov8x",
+    *,
+    classes: int = 80,
+    image_size: int = 640,
+    confidence: float = 0.25,
+    overlap: float = 0.7,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> "Detector":
+    """A detector of the true architecture with random weights, to count parameters and to run dry with."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = ultralytics_adapter.build(architecture, [str(number) for number in range(classes)])
+    of = {"weights": f"random {architecture}", "classes": classes, "seed": seed}
+    return Detector(model, of, image_size, confidence, overlap, device=device)
+
+
+def save_detector(
+    path: Path, model: nn.Module, architecture: str, image_size: int, measured: Mapping[str, Any]
+) -> None:
+    """Write a detector as float16 safetensors whose metadata says how to build it and what it reached."""
+    state = {
+        key: (value.half() if value.is_floating_point() else value).contiguous()
+        for key, value in model.state_dict().items()
+    }
+    facts = {
+        "architecture": architecture,
+        "names": ultralytics_adapter.names_of(model),
+        "image_size": image_size,
+        "measured": dict(measured),
+    }
+    save_file(state, path, metadata={"detector": json.dumps(facts)})
+
+
+class Detector:
+    """Regions from a detector of ultralytics'.
+
+    `model` is the network, `of` what its weights are, for the fingerprint; `parameters` counts them.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        of: Mapping[str, Any],
+        image_size: int,
+        confidence: float,
+        overlap: float,
+        *,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        for setting, value in (("confidence", confidence), ("overlap", overlap)):
+            if not 0 <= value <= 1:
+                raise SettingError(f"regions.{setting}", value, "not a share", "Take 0 to 1.")
+        if image_size < _STRIDE or image_size % _STRIDE:
+            whole = max(1, round(image_size / _STRIDE)) * _STRIDE
+            problem = f"not a multiple of {_STRIDE} pixels"
+            raise SettingError("regions.image_size", image_size, problem, f"Take {whole}.")
+        self.parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.names = ultralytics_adapter.names_of(model)
+        self.fingerprint: dict[str, Any] = {
+            "proposer": "yolo",
+            **of,
+            "image_size": image_size,
+            "confidence": confidence,
+            "overlap": overlap,
+            "ultralytics": metadata.version("ultralytics"),
+        }
+        self._predict = ultralytics_adapter.predictor(
+            model, image_size, confidence, overlap, _MOST, str(device)
+        )
+
+    def __call__(
+        self,
+        pictures: Sequence[UInt8[Tensor, "3 _ _"]],
+        known: Sequence[np.ndarray | None],
+        rows: Sequence[int],
+    ) -> list[Regions]:
+        # Arrays are taken for OpenCV's: colours last, blue first.
+        blue_first = [
+            np.ascontiguousarray(picture.permute(1, 2, 0).numpy(force=True)[..., ::-1])
+            for picture in pictures
+        ]
+        found = []
+        for start in range(0, len(pictures), _BATCH):
+            for result in self._predict(blue_first[start : start + _BATCH]):
+                rows_of = result.boxes.data.float().cpu().numpy()  # x0, y0, x1, y1, confidence, class
+                best = rows_of[np.argsort(-rows_of[:, 4], kind="stable")]
+                found.append(as_regions(best[:, :4], best[:, 4], best[:, 5]))
+        return found
+
+
+def _weights_file(weights: str) -> Path:
+    given = Path(weights).expanduser()
+    places = [ASSETS / f"{weights}.safetensors", given]
+    bare = len(given.parts) == 1
+    if bare:
+        file = given.name if given.suffix in SUFFIXES else f"{given.name}.pt"
+        places += [Path(file), cache_folder("detectors", file)]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        put = (
+            f"Put {file}, as its publisher offers it, into the current folder or {places[-1].parent}"
+            if bare
+            else "Give the path of a .pt or .safetensors file that is there"
+        )
+        problem = "no such detector on this machine, and nothing is downloaded"
+        raise SettingError("regions.weights", weights, problem, f"{put}; or take the shipped {SHIPPED}.")
+    if path.suffix not in SUFFIXES:
+        problem = "neither a .pt nor a .safetensors file"
+        raise SettingError("regions.weights", weights, problem, "Give a detector of ultralytics' in one.")
+    return path
+
+
+def _load_packed(path: Path) -> tuple[nn.Module, int]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["detector"])
+        model = ultralytics_adapter.build(facts["architecture"], facts["names"])
+        model.load_state_dict(load_file(path))
+        image_size = int(facts["image_size"])
+    except SettingError:
+        raise
+    except Exception as error:
+        problem = f"not a detector's weights ({error})"
+        raise SettingError(
+            "regions.weights", str(path), problem, f"Take {SHIPPED}, or a .pt file."
+        ) from error
+    return model, image_size

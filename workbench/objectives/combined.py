@@ -1,0 +1,179 @@
+"""A weighted sum of objectives, with the learned parts that some of them need."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import nn
+
+from workbench.errors import SettingError
+from workbench.objectives.chunked import contrastive_and_relational
+from workbench.objectives.learned_scale import LearnedScale
+from workbench.objectives.registry import LossInputs, Widths, load_objectives
+from workbench.objectives.similarity import Embeddings, Loss, Scale
+
+OBJECTIVES = load_objectives()
+PROVIDERS = {
+    "text_target": "a text teacher",
+    "soft_labels": "a text teacher's concepts",
+    "cross_modal_target": "a cross-modal teacher",
+}
+
+
+class DistillationLoss(nn.Module):
+    """The weighted sum of the objectives in `weights`; those of weight 0 cost nothing and learn nothing.
+
+    `weights` maps names of `OBJECTIVES` to numbers >= 0; SettingError names the one that cannot be used. The
+    widths and counts that follow are None where there is no such teacher: `teacher_dim` of the image-text
+    teacher, `target_dim` of the language model's embeddings, `concepts`. Learned parts: `image_head` and
+    `text_head`, linear maps from student to teacher width, the identity where these agree or no objective
+    compares that side; and what the objectives themselves need. Initial values come from torch's global
+    generator: seed it alike on every rank. `chunk`: rows at a time in losses that compare all with all, None:
+    the whole batch at once. `temperature`: what both scales are divided by in CRD.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, int | float],
+        student_dim: int,
+        teacher_dim: int | None,
+        *,
+        target_dim: int | None = None,
+        concepts: int | None = None,
+        chunk: int | None = None,
+        direction_weights: tuple[float, float] = (0.5, 0.5),
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        widths = Widths(student_dim, teacher_dim, target_dim, concepts)
+        _check(weights, widths)
+        self.weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
+        self.chunk = chunk
+        self.direction_weights = direction_weights
+        self.temperature = temperature
+        projected = {side for name in self.weights for side in OBJECTIVES[name].head}
+        self.image_head = _head(student_dim, teacher_dim if "image" in projected else None)
+        self.text_head = _head(student_dim, teacher_dim if "text" in projected else None)
+        for name, objective in OBJECTIVES.items():
+            if name in self.weights and objective.modules is not None:
+                for part, module in objective.modules(widths).items():
+                    self.add_module(part, module)
+
+    def clamp_scales_(self) -> None:
+        """Bring learned scales back into [1, 100]; for after each optimiser step."""
+        for module in self.modules():
+            if isinstance(module, LearnedScale):
+                module.clamp_()
+
+    def used_by_the_loss(self) -> Iterator[nn.Parameter]:
+        """Parameters that `forward` reads and `project` does not."""
+        for name, parameter in self.named_parameters():
+            if not name.startswith(("image_head.", "text_head.")):
+                yield parameter
+
+    def project(self, image: Embeddings, text: Embeddings) -> tuple[Embeddings, Embeddings]:
+        """Student embeddings in the teacher's width: through the heads, or as they are without heads."""
+        return self.image_head(image), self.text_head(text)
+
+    def forward(
+        self,
+        student_image: Embeddings,
+        student_text: Embeddings,
+        projected_image: Embeddings,
+        projected_text: Embeddings,
+        student_scale: Scale,
+        teacher_image: Embeddings | None = None,
+        teacher_text: Embeddings | None = None,
+        teacher_scale: Scale | None = None,
+        *,
+        masked_image: Embeddings | None = None,
+        text_target: Embeddings | None = None,
+        soft_labels: Embeddings | None = None,
+        cross_modal_target: Embeddings | None = None,
+        rows: slice | None = None,
+    ) -> tuple[Loss, dict[str, Loss]]:
+        """The weighted sum, and every active objective's unweighted value (of task and CRD in chunks, which
+        share a pass, without gradient).
+
+        Embeddings are [batch, dim], gathered from all processes where there are several; `rows` is then this
+        process's slice of them, and the values are its share of the batch mean. `masked_image` are the
+        student's embeddings of masked images in the teacher's width, `text_target` standardised caption
+        embeddings of a language model, `soft_labels` distributions over concepts, `cross_modal_target` the
+        cross-modal teacher's embeddings of the pairs, in the teacher's width. ValueError where an objective
+        lacks what it requires.
+        """
+        inputs = LossInputs(
+            student_image,
+            student_text,
+            projected_image,
+            projected_text,
+            student_scale,
+            teacher_image,
+            teacher_text,
+            teacher_scale,
+            masked_image,
+            text_target,
+            soft_labels,
+            cross_modal_target,
+            rows,
+            self.chunk,
+            self.direction_weights,
+            self.temperature,
+        )
+        values: dict[str, Loss] = {}
+        weighted = []
+        if self.chunk and self.temperature == 1 and {"task", "crd"} <= self.weights.keys():
+            _check_inputs("crd", inputs)
+            together, values["task"], values["crd"] = contrastive_and_relational(
+                *inputs.student,
+                *inputs.teacher,
+                inputs.student_scale,
+                inputs.teacher_scale,
+                (self.weights["task"], self.weights["crd"]),
+                rows=rows,
+                chunk=self.chunk,
+            )
+            weighted.append(together)
+        for name, weight in self.weights.items():
+            if name not in values:
+                values[name] = self.value(name, inputs)
+                weighted.append(weight * values[name])
+        return torch.stack(weighted).sum(), {name: values[name] for name in self.weights}
+
+    def value(self, name: str, inputs: LossInputs) -> Loss:
+        """One objective's unweighted value; ValueError where it lacks what it requires."""
+        _check_inputs(name, inputs)
+        function = OBJECTIVES[name].function
+        assert function is not None  # only entries that were read without importing lack it
+        return function(inputs, self)
+
+
+def _head(student_dim: int, teacher_dim: int | None) -> nn.Module:
+    if teacher_dim is None or teacher_dim == student_dim:
+        return nn.Identity()
+    return nn.Linear(student_dim, teacher_dim)
+
+
+def _check_inputs(name: str, inputs: LossInputs) -> None:
+    missing = [field for field in OBJECTIVES[name].requires if getattr(inputs, field) is None]
+    if missing:
+        raise ValueError(f"objective {name!r} cannot do without {', '.join(missing)}")
+
+
+def _check(weights: Mapping[str, int | float], widths: Widths) -> None:
+    """SettingError for a weight that cannot be used."""
+    for name, weight in weights.items():
+        setting = f"objectives.{name}"
+        if name not in OBJECTIVES:
+            raise SettingError(setting, weight, "no such objective", f"Choose from {', '.join(OBJECTIVES)}")
+        if not (math.isfinite(weight) and weight >= 0):
+            raise SettingError(setting, weight, "not a usable weight", "Give a finite number, 0 or more")
+        for field in OBJECTIVES[name].requires:
+            if weight > 0 and widths.of(field) is None:
+                provider = PROVIDERS.get(field, "a teacher")
+                problem = f"learns from {provider}, and there is none"
+                raise SettingError(setting, weight, problem, f"Name {provider}, or give 0")
+    if not any(weight > 0 for weight in weights.values()):
+        raise SettingError(
+            "objectives", dict(weights), "every weight is 0", "Give at least one objective a weight"
+        )

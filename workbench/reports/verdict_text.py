@@ -1,0 +1,33 @@
+"""Which differences between runs are noise, said in words from their intervals."""
+
+from collections.abc import Sequence
+
+from pandas import DataFrame
+
+from workbench.figures.style import metric_label
+from workbench.reports.benchmark_tables import Measured
+from workbench.reports.tables import difference_text
+
+VERDICTS = {"higher": "higher", "lower": "lower", "within noise": "within noise", "": "without an interval"}
+
+
+def in_words(table: DataFrame, metrics: Sequence[str]) -> Measured:
+    """A line of Markdown for each split and group but the first: what is higher, lower, or within noise.
+
+    `table` is `Comparison.table`; of `metrics` those that it has. A difference without an interval is named
+    as such, and so are fewer than three seeds.
+    """
+    groups = list(dict.fromkeys(table.columns.get_level_values(0)))
+    lines = []
+    for split in dict.fromkeys(table.index.get_level_values(0)):
+        rows = {metric: table.loc[split, metric] for metric in metrics if (split, metric) in table.index}
+        for group in groups[1:] if rows else []:
+            told: dict[str, list[str]] = {}
+            for metric, row in rows.items():
+                text = f"{metric_label(metric)} {difference_text(row[group], metric)}"
+                told.setdefault(row[group, "verdict"], []).append(text)
+            said = [f"{words}: {', '.join(told[each])}" for each, words in VERDICTS.items() if each in told]
+            few = min(int(next(iter(rows.values()))[name, "seeds"]) for name in (groups[0], group))
+            luck = f" *{few} seed{'s' if few > 1 else ''}: other seeds may say otherwise.*" if few < 3 else ""
+            lines.append(f"- {split}, **{group}** against {groups[0]}: {'; '.join(said)}.{luck}")
+    return Measured("\n".join(lines) or "There is nothing to compare.")

@@ -1,0 +1,111 @@
+"""A run's folder: where it lies, whose it is, and whether a process is training in it."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import SettingError
+from workbench.files import read_json
+from workbench.recipe import Recipe, differences
+
+SILENCE = 15.0  # seconds without a sign of life after which a run is asked whether it still lives
+BEYOND = 1e12  # no time that a clock shows
+
+
+def default_folder(recipe: Recipe) -> Path:
+    """Where a recipe's run goes unless told otherwise: the same recipe and seed come back to the same run."""
+    root = Path(os.environ.get("WORKBENCH_RUNS") or "runs")
+    return root / f"{recipe.name}-seed{recipe.seed}-{recipe.fingerprint[:8]}"
+
+
+def claim_folder(folder: Path, recipe: Recipe) -> None:
+    """Make `folder` the run folder of `recipe`; refused where another recipe's run lies."""
+    if (folder / "recipe.yaml").is_file():
+        before = read_recipe(folder)
+        if before.fingerprint != recipe.fingerprint:
+            changed = "; ".join(
+                f"{key}: {old} there, {new} now" for key, (old, new) in differences(before, recipe).items()
+            )
+            raise SettingError(
+                "run_dir",
+                str(folder),
+                f"it holds a run of another recipe ({changed})",
+                "choose another folder",
+            )
+    else:
+        recipe.save(folder / "recipe.yaml")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in `folder` meanwhile; the lock goes with the process, however it
+    ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / "lock", "a")  # noqa: SIM115, closed below
+    except OSError as error:
+        problem = f"nothing can be written there ({error.strerror})"
+        raise SettingError("run_dir", str(folder), problem, "A folder of yours.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SettingError(
+                "run_dir", str(folder), "another process trains in it", "wait for it, or choose another"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))  # whom to ask to stop
+        lock.flush()
+        yield
+
+
+def trained_by(folder: Path) -> int | None:
+    """The process that is training in `folder` now, if any."""
+    return int((folder / "lock").read_text() or 0) or None if is_locked(folder) else None
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process is training in `folder` now; of a sweep's, whether one is at that run."""
+    try:
+        with open(folder / "lock") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+    except FileNotFoundError:
+        pass
+    return False
+
+
+def is_silent(folder: Path, status: Mapping[str, Any]) -> bool:
+    """Whether a run that says it is running on this machine has died; of other machines only their files can
+    tell."""
+    updated = status.get("updated")
+    last = updated if isinstance(updated, int | float) and abs(updated) < BEYOND else 0
+    quiet = time.time() - last > SILENCE
+    return quiet and status.get("host") == socket.gethostname() and not is_locked(folder)
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """The resolved recipe of a run; SettingError, naming the file, where it cannot be read."""
+    file = folder / "recipe.yaml"
+    try:
+        return Recipe.load(str(file))
+    except SettingError as error:
+        problem = f"in {file}: {error.problem}"
+        raise SettingError(error.setting, error.value, problem, error.remedy) from None
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """State, step, seconds left and what was counted; {} before the first step. OSError or ValueError where
+    the file is damaged."""
+    path = folder / "status.json"
+    status = read_json(path) if path.is_file() else {}
+    if not isinstance(status, dict):
+        raise ValueError("it holds no object")
+    return status

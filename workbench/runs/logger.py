@@ -1,0 +1,172 @@
+"""What a run writes about itself while it trains: metrics.jsonl, status.json, and lines in the terminal."""
+
+import contextlib
+import json
+import math
+import os
+import socket
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from workbench.data.pairs import Pairs
+from workbench.files import atomic_write, write_json
+
+STATUS_EVERY = 2.0  # seconds between two writings of status.json
+LINE_EVERY = 30.0  # seconds between two lines where there is no terminal
+
+
+class RunLogger:
+    """Writes a run's records; only the first process of several has one that writes.
+
+    A disk that is full does not stop the training: what could not be written is counted and said.
+    """
+
+    def __init__(self, folder: Path, total_steps: int, writes: bool = True) -> None:
+        self.folder = folder
+        self.writes = writes
+        self.rejected: Counter[str] = Counter()  # reason -> pairs that were of no use from the start
+        self.failed: dict[str, str] = {}  # id -> reason, of pairs that could not be read when their turn came
+        self.skipped_steps = 0
+        self.unwritten = 0
+        self.step = 0
+        self.total_steps = total_steps
+        self._started = time.time()
+        self._first_step: int | None = None
+        self._last_status = 0.0
+        self._last_line = time.monotonic()
+        self._clock = time.monotonic()
+        self._bar: Any = None
+
+    def start(self, step: int) -> None:
+        """Start at `step`: records beyond it, of a session that died after its last checkpoint, are cut off,
+        and damaged ones."""
+        self.step = self._first_step = step
+        self._clock = time.monotonic()
+        if not self.writes:
+            return
+        path = self.folder / "metrics.jsonl"
+        if path.is_file():
+            with atomic_write(path, "w") as stream:
+                stream.writelines(line for line in _whole_lines(path) if _step_of(line) <= step)
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self.total_steps, initial=step, unit="step", dynamic_ncols=True)
+        self.status("running")
+
+    def record(self, kind: str, step: int, **values: Any) -> None:
+        """Append one line to metrics.jsonl; numbers that are not finite become null."""
+        self.step = step
+        if not self.writes:
+            return
+        clean = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in values.items()
+        }
+        path = self.folder / "metrics.jsonl"
+        size = path.stat().st_size if path.is_file() else 0
+        try:
+            with open(path, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"kind": kind, "step": step, **clean}) + "\n")
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.truncate(path, size)  # a full disk takes half a line, and the next would be its end
+            self._unwritten(error)
+        if kind == "step":
+            self._show(values)
+        if time.time() - self._last_status > STATUS_EVERY:
+            self.status("running")
+
+    def status(self, state: str, message: str = "") -> None:
+        """Write status.json."""
+        if not self.writes:
+            return
+        self._last_status = time.time()
+        done = self.step - (self._first_step or 0)
+        rate = done / max(1e-9, time.monotonic() - self._clock)
+        try:
+            write_json(
+                self.folder / "status.json",
+                {
+                    "state": state,
+                    "step": self.step,
+                    "total_steps": self.total_steps,
+                    "message": message,
+                    "pid": os.getpid(),
+                    "host": socket.gethostname(),
+                    "started": self._started,
+                    "updated": self._last_status,
+                    "seconds_left": (self.total_steps - self.step) / rate
+                    if done and state == "running"
+                    else None,
+                    "rejected": dict(self.rejected + Counter(self.failed.values())),
+                    "skipped_steps": self.skipped_steps,
+                },
+            )
+        except OSError as error:
+            self._unwritten(error)
+
+    def data(self, train: Pairs, validation: Pairs) -> None:
+        """Write data.json: what was learned from and validated on, by fingerprint of ids and captions."""
+        if self.writes:
+            facts = {
+                use: {
+                    "source": pairs.name,
+                    "split": pairs.split,
+                    "pairs": len(pairs),
+                    "captions": int(pairs.first_caption[-1]),
+                    "fingerprint": pairs.fingerprint,
+                }
+                for use, pairs in (("train", train), ("validation", validation))
+            }
+            try:
+                write_json(self.folder / "data.json", facts)
+            except OSError as error:
+                self._unwritten(error)
+
+    def info(self, text: str) -> None:
+        """One line for whoever watches the terminal or reads the executed notebook."""
+        if self.writes:
+            if self._bar is not None:
+                self._bar.write(text)
+            else:
+                print(text, flush=True)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, values: dict[str, Any]) -> None:
+        if self._bar is not None:
+            self._bar.update(self.step - self._bar.n)
+            self._bar.set_postfix(loss=f"{values['loss']:.3f}", scale=f"{values['scale']:.1f}")
+        elif time.monotonic() - self._last_line > LINE_EVERY:
+            self._last_line = time.monotonic()
+            done = self.step - (self._first_step or 0)
+            left = (self.total_steps - self.step) * (time.monotonic() - self._clock) / max(1, done)
+            self.info(
+                f"step {self.step} of {self.total_steps}: loss {values['loss']:.3f}, {left / 60:.1f} min left"
+            )
+
+    def _unwritten(self, error: OSError) -> None:
+        self.unwritten += 1
+        if self.unwritten == 1:
+            self.info(f"warning: the run's records cannot be written ({error}); training goes on")
+
+
+def _step_of(line: str) -> float:
+    """A record's step; infinity, which is beyond any, for a damaged line."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines that were written to their end; a kill can leave half of the last."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    return [line for line in lines if line.endswith("\n")]

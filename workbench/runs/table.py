@@ -1,0 +1,276 @@
+"""Run folders in, rows of a table out: what each run is, how far it came, its headline numbers; filter and
+sort."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workbench.errors import SettingError
+from workbench.files import read_json
+from workbench.recipe import Recipe, differences
+from workbench.recipe.yaml_io import read_yaml
+from workbench.runs.folder import is_locked, is_silent
+
+LEVELS = 2  # of folders below the one asked for; the folder `run` of a sweep's run does not count
+OURS = ("recipe.yaml", "status.json", "metrics.jsonl")  # what only a run folder holds
+HEADLINES = (r"text_to_image_r1", r"image_to_text_r1", r"zero_shot_(\w+_)?top1")
+MOST_HEADLINES = 4
+DAMAGED = "damaged"
+BEYOND = 1e300  # no number of ours; NaN and infinity neither
+
+Score = tuple[str, str]  # evaluated split and metric
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run as far as its folder can be read; `reason` says what cannot, or why the run ended early.
+
+    `state` is that of status.json, or "not trained", "gone" (it says that it is running, but nothing is) or
+    "damaged"; `updated` is in seconds since 1970. `recipe` is None where it cannot be read.
+    """
+
+    path: Path
+    folder: str  # as seen from where it was looked for
+    name: str
+    state: str
+    reason: str = ""
+    seed: int | None = None
+    step: int | None = None
+    total: int | None = None
+    updated: float | None = None
+    scores: Mapping[Score, float] = field(default_factory=dict)
+    recipe: Recipe | None = None
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Every setting of the recipe by its dotted name, and `state`."""
+        known = {} if self.recipe is None else dict(_flat(self.recipe.model_dump(mode="json")))
+        return {**known, "state": self.state}
+
+    def value(self, column: str | Score) -> Any:
+        """What a column sorts by; None where it is not known."""
+        return self.scores.get(column) if isinstance(column, tuple) else getattr(self, column)
+
+
+def find_runs(source: Any) -> list[RunRow]:
+    """A row for each run in a folder, two levels deep, or for each of several runs or run folders.
+
+    Folders of a sweep count, those whose run never began too. A run that cannot be read is a row with a
+    reason. Raises SettingError where `source` is a folder that does not exist.
+    """
+    if isinstance(source, str | PathLike):
+        root = Path(source).expanduser()
+        if not root.is_dir():
+            raise SettingError("folder", str(source), "there is no such folder", "A folder of run folders.")
+        return [_read(path, root) for path in _run_folders(root, LEVELS)]
+    several = [source] if hasattr(source, "path") else source
+    paths = [Path(each if isinstance(each, str | PathLike) else each.path) for each in several]
+    return [_read(path, path.parent) for path in dict.fromkeys(paths)]
+
+
+def headline_scores(rows: Iterable[RunRow]) -> list[Score]:
+    """The columns worth a place in the table: recall@1 and zero-shot, of the split `test` first."""
+    known = dict.fromkeys(score for row in rows for score in row.scores)
+
+    def rank(score: Score) -> tuple[bool, str, int]:
+        split, metric = score
+        place = next((at for at, kind in enumerate(HEADLINES) if re.fullmatch(kind, metric)), -1)
+        return split != "test", split, place
+
+    return sorted((score for score in known if rank(score)[2] >= 0), key=rank)[:MOST_HEADLINES]
+
+
+def matching(rows: Iterable[RunRow], text: str) -> list[RunRow]:
+    """The rows that fit every word of `text`: part of name, folder or state, or `setting=value`.
+
+    A setting may be given by its last parts (`lr=0.001`); without a value it only has to be there.
+    """
+    wanted = _words(text)
+    return [row for row in rows if all(_fits(row, word) for word in wanted)]
+
+
+def unknown_settings(rows: Iterable[RunRow], text: str) -> list[str]:
+    """The settings in a filter that no run has."""
+    known = dict.fromkeys(name for row in rows for name in row.settings)
+    asked = [word.partition("=")[0] for word in _words(text) if "=" in word]
+    return [name for name in asked if not any(_is_called(each, name) for each in known)]
+
+
+def sorted_rows(rows: Iterable[RunRow], column: str | Score, descending: bool = False) -> list[RunRow]:
+    """The rows by a column, those without a value last in either direction."""
+    rows = list(rows)
+    known = [row for row in rows if row.value(column) is not None]
+    known.sort(key=lambda row: row.value(column), reverse=descending)
+    return known + [row for row in rows if row.value(column) is None]
+
+
+def labels(rows: Sequence[RunRow]) -> list[str]:
+    """Name and seed of each row, with its folder where these are not enough to tell it from the others."""
+    plain = [row.name if row.seed is None else f"{row.name}, seed {row.seed}" for row in rows]
+    return [
+        f"{label} ({row.folder})" if plain.count(label) > 1 else label
+        for label, row in zip(plain, rows, strict=True)
+    ]
+
+
+def setting_differences(recipes: Sequence[Recipe]) -> dict[str, list[Any]]:
+    """{dotted name: the value in each recipe} for the outcome-changing settings in which not all agree."""
+    if not recipes:
+        return {}
+    found = [differences(recipes[0], other) for other in recipes[1:]]
+    first = {name: mine for each in found for name, (mine, _) in each.items()}
+    sections = list(Recipe.model_fields)
+    return {
+        name: [first[name], *(each.get(name, (first[name],) * 2)[1] for each in found)]
+        for name in sorted(first, key=lambda name: sections.index(name.partition(".")[0]))
+    }
+
+
+def _run_folders(folder: Path, levels: int) -> Iterator[Path]:
+    if _is_run(folder):
+        yield folder
+        return
+    executed = (folder / "manifest.json").is_file()
+    if executed and (_is_run(folder / "run") or _not_begun(folder / "run")):
+        yield folder / "run"
+    if levels == 0:
+        return
+    try:
+        below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    except OSError:
+        return  # not ours to read
+    for path in below:
+        if not path.name.startswith(".") and not (executed and path.name == "run"):
+            yield from _run_folders(path, levels - 1)
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in OURS)
+
+
+def _not_begun(folder: Path) -> tuple[str, str] | None:
+    """State and reason of the run that a notebook was to make in `folder`, where that was its task."""
+    try:
+        manifest = read_json(folder.parent / "manifest.json")
+        if not manifest["parameters"].get("run_dir"):
+            return None
+        if manifest["state"] != "failed":
+            return "not trained", f"its notebook is {manifest['state']}"
+        return "failed", str((manifest["error"] or {}).get("message") or "its notebook failed")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _read(path: Path, root: Path) -> RunRow:
+    inside = path.relative_to(root) if path.is_relative_to(root) and path != root else Path(path.name)
+    # A sweep's run folder is called `run`; what it is stands on the folder around it.
+    inside = inside.parent if inside.name == "run" and inside != Path("run") else inside
+    if not (path / "recipe.yaml").is_file():
+        state, reason = _not_begun(path) or (DAMAGED, "there is no recipe.yaml in this folder")
+        return RunRow(path, str(inside), inside.name, state, reason, updated=_changed(path))
+    reasons: list[str] = []
+    status = _mapping(path, "status.json", reasons)
+    scores = _scores(path, reasons)
+    known: dict[str, Any] = {
+        "step": _whole(status.get("step")),
+        "total": _whole(status.get("total_steps")),
+        "updated": _number(status.get("updated")) or _changed(path / "recipe.yaml"),
+        "scores": scores,
+    }
+    state = DAMAGED if any(each.startswith("status.json") for each in reasons) else _state(path, status)
+    if state in ("failed", "interrupted", "gone") and status.get("message"):
+        reasons.insert(0, str(status["message"]))
+    try:
+        recipe = Recipe.load(path / "recipe.yaml")
+    except (OSError, ValueError, RecursionError) as error:
+        told = error.problem if isinstance(error, SettingError) and error.setting == "recipe" else error
+        reasons.insert(0, f"recipe.yaml: {told}")
+        return RunRow(path, str(inside), inside.name, DAMAGED, "; ".join(reasons), **known)
+    known |= {"seed": recipe.seed, "recipe": recipe}
+    return RunRow(path, str(inside), recipe.name, state, "; ".join(reasons), **known)
+
+
+def _state(path: Path, status: Mapping[str, Any]) -> str:
+    said = status.get("state")
+    if not isinstance(said, str):
+        return "starting" if is_locked(path) else "not trained"
+    return "gone" if said == "running" and is_silent(path, status) else said
+
+
+def _scores(path: Path, reasons: list[str]) -> dict[Score, float]:
+    found: dict[Score, float] = {}
+    for report in sorted((path / "evaluation").glob("*.json")):
+        scores = _mapping(path, f"evaluation/{report.name}", reasons).get("scores")
+        if isinstance(scores, Mapping):
+            numbers = {metric: _number(value) for metric, value in scores.items()}
+            found |= {(report.stem, metric): value for metric, value in numbers.items() if value is not None}
+    return found
+
+
+def _mapping(path: Path, name: str, reasons: list[str]) -> Mapping[str, Any]:
+    """The JSON object in a run's file; {} where there is none, with a reason where it is something else."""
+    try:
+        content = read_json(path / name)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        reasons.append(f"{name} cannot be read ({error})")
+        return {}
+    if not isinstance(content, Mapping):
+        reasons.append(f"{name} cannot be read (it holds no object)")
+        return {}
+    return content
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < BEYOND else None
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _changed(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _words(text: str) -> list[str]:
+    return re.sub(r"\s*=\s*", "=", text).split()
+
+
+def _fits(row: RunRow, word: str) -> bool:
+    name, equals, wanted = word.partition("=")
+    if equals and name:
+        found = [value for each, value in row.settings.items() if _is_called(each, name)]
+        return any(not wanted or _is_same(value, wanted) for value in found)
+    return word.casefold() in f"{row.name} {row.folder} {row.state}".casefold()
+
+
+def _is_called(setting: str, name: str) -> bool:
+    return f".{setting}".endswith(f".{name}")
+
+
+def _is_same(value: Any, text: str) -> bool:
+    try:
+        return bool(str(value) == text or value == read_yaml(text))
+    except (yaml.YAMLError, ValueError):
+        return False

@@ -1,0 +1,100 @@
+"""Runs a language model over captions once and keeps their embeddings in a target store."""
+
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from workbench.files import cache_folder, read_json, sha256_of_json, write_json
+from workbench.models.text_teacher import (
+    TextTeacher,
+    default_precision,
+    load_text_teacher,
+    teacher_files,
+)
+from workbench.recipe.schema import TextTeacher as TextTeacherSettings
+from workbench.targets.image_text import ProgressLines
+from workbench.targets.store import TargetStore, is_complete, store_folder
+from workbench.targets.store_writer import Column, fill
+
+PORTION = 2048  # captions that are sorted by length together, and lost when a process is killed
+
+
+def caption_embeddings(
+    teacher: TextTeacher,
+    captions: Sequence[str],
+    *,
+    name: str = "captions",
+    say: Callable[[str], object] | None = print,
+    rank: int = 0,
+    world: int = 1,
+) -> np.ndarray:
+    """The teacher's embeddings of `captions`, a read-only memory map [n, dim], float32.
+
+    Computed now, continued where a killed process stopped, or opened when all is there; the store lies in the
+    cache under a fingerprint of teacher and captions, `name` is for people. `world` processes fill it
+    together.
+    """
+    fingerprint = _fingerprint(teacher.fingerprint, teacher.dtype, captions)
+
+    def texts(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
+        return teacher.embed(captions[rows]), {}
+
+    column = Column((len(captions), teacher.dim), "float32", texts)
+    report = ProgressLines(say, "language model's") if say and rank == 0 else None
+    store = fill(
+        store_folder(fingerprint, f"{name}-language-model"),
+        fingerprint,
+        {"text": column},
+        batch=PORTION,
+        rank=rank,
+        world=world,
+        report=report,
+    )
+    return np.asarray(store.column("text"))
+
+
+def text_teacher_embeddings(
+    settings: TextTeacherSettings,
+    captions: Sequence[str],
+    *,
+    name: str = "captions",
+    allow_download: bool = False,
+    device: Any = "cpu",
+    say: Callable[[str], object] | None = print,
+    rank: int = 0,
+    world: int = 1,
+) -> np.ndarray:
+    """`caption_embeddings` of the text teacher in a recipe, which is loaded only where some are missing.
+
+    What its files were last read as is remembered in the cache, because a model of billions of parameters
+    takes minutes to load, and every process would load it to find that nothing is left to do.
+    """
+    precision = default_precision(device)
+    source = teacher_files(settings.model)
+    packages = [metadata.version(package) for package in ("transformers", "tokenizers")]
+    key = sha256_of_json([source, settings.pooling, settings.layer, precision, packages])
+    memory = cache_folder("text_teachers", f"fingerprint-{key[:16]}.json")
+    if source is not None and memory.is_file():
+        known = read_json(memory)
+        fingerprint = _fingerprint(known["fingerprint"], precision, captions)
+        folder = store_folder(fingerprint, f"{name}-language-model")
+        if is_complete(folder):
+            return np.asarray(TargetStore.open(folder, fingerprint).column("text"))
+    teacher = load_text_teacher(
+        settings.model,
+        pooling=settings.pooling,
+        layer=settings.layer,
+        precision=precision,
+        allow_download=allow_download,
+        device=device,
+    )
+    embeddings = caption_embeddings(teacher, captions, name=name, say=say, rank=rank, world=world)
+    if rank == 0 and source is not None:
+        write_json(memory, {"fingerprint": teacher.fingerprint})
+    return embeddings
+
+
+def _fingerprint(teacher: dict[str, Any], dtype: str, captions: Sequence[str]) -> dict[str, Any]:
+    return {"text_teacher": teacher, "dtype": dtype, "captions": sha256_of_json(list(captions))}

@@ -1,0 +1,172 @@
+"""What a step is given: batches of pairs, views of their pictures, the teachers' targets, a seed."""
+
+import math
+from collections.abc import Collection, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from workbench.data.load import load_pairs
+from workbench.data.loader import Batch, batches
+from workbench.data.pairs import Pairs
+from workbench.evaluation.similarity import pca_floor
+from workbench.models.dual_encoder import DualEncoder
+from workbench.models.masking import kept_patches, patch_grid
+from workbench.models.trainable import trainable_parameters
+from workbench.models.transform import random_crop
+from workbench.objectives import DistillationLoss
+from workbench.recipe import Recipe
+from workbench.targets.build import TrainingTargets
+from workbench.training.gradient_shares import gradient_shares
+from workbench.training.learner import BatchTargets, Gradient, Inputs
+from workbench.training.optimisation import Length
+from workbench.training.session import Session
+
+R2_SAMPLE = 20_000  # captions from which the best R^2 is estimated
+SHARES_EVERY = 10  # steps: the terms' gradients cost as much again as the loss
+
+
+class StudentTransform:
+    """Makes a picture ready for the student: the view that an epoch has of it. Picklable, for loader
+    workers."""
+
+    def __init__(self, recipe: Recipe, student: DualEncoder) -> None:
+        self.seed = recipe.seed
+        self.scale = recipe.training.augmentation.crop_scale
+        self.views = recipe.targets.views
+        self.transform = student.transform
+
+    def __call__(self, image: Tensor, epoch: int, row: int) -> Tensor:
+        if image.is_floating_point():
+            return image  # the maps of frozen layers, which saw the whole picture
+        # With K cached views the student sees, in turn, the very crops that the teacher saw.
+        return self.transform(
+            image, random_crop(self.seed, epoch % self.views if self.views else epoch, row, self.scale)
+        )
+
+
+class TargetLookup:
+    """What a step is given for a batch: pictures, tokens, masks, and what the teachers say."""
+
+    def __init__(
+        self, recipe: Recipe, student: DualEncoder, device: torch.device, targets: TrainingTargets
+    ) -> None:
+        self.recipe = recipe
+        self.device = device
+        self.store = targets.image_text
+        self.scale = targets.scale
+        self.text = targets.text
+        self.cross_modal = targets.cross_modal
+        # Where the student's text tower is the teacher's and stays so, its embeddings are looked up too.
+        self.text_is_known = targets.student_text_is_known and not trainable_parameters(student)["text"]
+        self.best_r2 = None
+        if self.text is not None and recipe.objectives.embedding:
+            some = np.random.default_rng(recipe.seed).permutation(len(self.text.raw))[:R2_SAMPLE]
+            self.best_r2 = pca_floor(self.text.embedding(np.sort(some)), student.dim)
+        self.patches = math.prod(patch_grid(student)) if recipe.objectives.mfd else 0
+
+    def inputs(self, batch: Batch, epoch: int) -> Inputs:
+        """The batch on the device; with masked features also which patches a picture keeps in this epoch."""
+        kept = None
+        if self.patches:
+            ratio = self.recipe.training.masking.ratio
+            kept = kept_patches(self.recipe.seed, epoch, batch.rows, self.patches, ratio).to(self.device)
+        text = None
+        if self.text_is_known and self.store is not None:
+            text = self._tensor(self.store.rows("text", batch.caption))
+        return Inputs(batch.images.to(self.device), batch.tokens.to(self.device), kept, text)
+
+    def targets(self, batch: Batch, epoch: int) -> BatchTargets:
+        """What the teachers say about a batch; what the recipe does not need stays None."""
+        found = BatchTargets()
+        if self.store is not None:
+            views = self.recipe.targets.views
+            image = self.store.rows("image", batch.rows, epoch % views if views else 0)
+            text = self.store.rows("text", batch.caption)
+            found = BatchTargets(self._tensor(image), self._tensor(text), self.scale)
+        if self.cross_modal is not None:
+            found = found._replace(cross_modal_target=self._tensor(self.cross_modal[batch.caption]))
+        if self.text is not None:
+            weights = self.recipe.objectives
+            if weights.embedding:
+                found = found._replace(text_target=self._tensor(self.text.embedding(batch.caption)))
+            if weights.concepts:
+                found = found._replace(soft_labels=self._tensor(self.text.soft_labels(batch.caption)))
+        return found
+
+    def progress(self, step: int, loss: DistillationLoss, gradient: Gradient) -> dict[str, float]:
+        """How near the student is to its teachers, and now and then where the gradient comes from.
+
+        Mean cosines where the widths agree; for a regression on a language model's embeddings its R^2 and the
+        best that any linear map from the student's width can reach; each term's share of the gradient.
+        """
+        outputs, targets = gradient.outputs, gradient.targets
+        found: dict[str, float] = {}
+        if step % SHARES_EVERY == 1 and len(loss.weights) > 1:
+            shares = gradient_shares(loss, outputs, targets)
+            found |= {f"gradient_share/{name}": share for name, share in shares.items()}
+        for side, theirs in (("image", targets.teacher_image), ("text", targets.teacher_text)):
+            ours = getattr(outputs, f"projected_{side}").float()
+            if theirs is not None and ours.shape == theirs.shape:
+                found[f"cosine_to_teacher_{side}"] = float(F.cosine_similarity(ours, theirs).mean())
+        if targets.text_target is not None and self.best_r2 is not None:
+            # The targets' mean over the training captions is 0: R^2 is measured against predicting that.
+            variance = float(targets.text_target.square().mean())
+            found["embedding_r2"] = 1 - gradient.values["embedding"] / variance
+            found["embedding_r2_best"] = self.best_r2
+        return found
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).float().to(self.device)
+
+
+def open_pairs(recipe: Recipe) -> tuple[Pairs, Pairs]:
+    """The training and the validation pairs of a recipe."""
+    data = recipe.data
+    return (
+        load_pairs(data.source, data.train_split, **data.options()),
+        load_pairs(data.source, data.validation_split, **data.options(train=False)),
+    )
+
+
+def stream(
+    session: Session,
+    pairs: Pairs,
+    student: DualEncoder,
+    length: Length,
+    step: int,
+    unreadable: Collection[int] = (),
+) -> Iterator[tuple[int, Batch]]:
+    """(epoch, this process's part of the batch) of every step from `step` to the last.
+
+    Rows of pictures that are known to be `unreadable` are skipped.
+    """
+    recipe = session.recipe
+    view = StudentTransform(recipe, student)
+    exclude = np.array(sorted(unreadable), dtype=np.int64)
+    while step < length.total:
+        epoch, position = divmod(step, length.per_epoch)
+        for batch in batches(
+            pairs,
+            view,
+            student.tokenize,
+            batch=length.batch,
+            seed=recipe.seed,
+            epoch=epoch,
+            start=position,
+            rank=session.rank,
+            world=session.world,
+            workers=recipe.data.workers,
+            exclude=exclude,
+        ):
+            yield epoch, batch
+            step += 1
+            if step == length.total:
+                return
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """The seed of a step's dropout: of seed, step and process alone, so that a resumed run repeats it."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 2)

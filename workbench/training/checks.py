@@ -1,0 +1,50 @@
+"""What training refuses before any target is computed, and how many broken pairs it puts up with."""
+
+import math
+from collections import Counter
+from collections.abc import Collection
+
+from workbench.errors import SettingError
+from workbench.models.dual_encoder import DualEncoder
+from workbench.models.masking import patch_grid
+from workbench.recipe import Recipe
+from workbench.training.optimisation import check_multipliers, check_pairs
+
+
+def check_world(recipe: Recipe, world: int) -> None:
+    """SettingError where the processes cannot share a batch evenly."""
+    if recipe.training.batch % world:
+        problem = f"{world} processes cannot share it"
+        raise SettingError("training.batch", recipe.training.batch, problem, f"a multiple of {world}")
+
+
+def check_student(recipe: Recipe, student: DualEncoder, pairs: int, world: int) -> None:
+    """SettingError for what does not go with this student or with so few pairs."""
+    check_pairs(recipe, pairs, world)
+    check_micro_batch(recipe, student)
+    check_multipliers(student.clip, recipe.training.lr_multipliers)
+    if recipe.objectives.mfd:
+        math.prod(patch_grid(student))
+
+
+def check_micro_batch(recipe: Recipe, student: DualEncoder) -> None:
+    """SettingError when micro-batches would not give the batch's gradient."""
+    size = recipe.training.micro_batch
+    if size and size < recipe.training.batch and student.trains_batch_statistics:
+        raise SettingError(
+            "training.micro_batch",
+            size,
+            "the student has BatchNorm, whose statistics would be those of a micro-batch",
+            "null, or freeze those modules (student.frozen)",
+        )
+
+
+def check_failures(reasons: Collection[str], pairs: int, recipe: Recipe) -> None:
+    """SettingError when more pairs could not be read, for these reasons, than the recipe puts up with."""
+    if len(reasons) > recipe.data.max_failed * pairs:
+        raise SettingError(
+            "data.max_failed",
+            recipe.data.max_failed,
+            f"{len(reasons)} of {pairs} pairs could not be read: {dict(Counter(reasons))}",
+            "Fix them, or raise it",
+        )

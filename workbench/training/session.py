@@ -1,0 +1,237 @@
+"""One process's part in a run: lock, device, log, signals, checkpoints, and the final status."""
+
+import contextlib
+import os
+import platform
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from workbench.files import write_json
+from workbench.models.devices import device_of
+from workbench.recipe import Recipe
+from workbench.runs import checkpoint
+from workbench.runs.folder import claim_folder, default_folder, locked
+from workbench.runs.logger import RunLogger
+from workbench.runs.run import Run
+
+MOST_UNSAVED = 3  # checkpoints in a row that may fail to be written, e.g. on a full disk
+PACKAGES = (
+    "workbench",
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "timm",
+    "transformers",
+    "accelerate",
+    "numpy",
+)
+
+
+class Session:
+    """A context in which one process trains a recipe in a run folder, alone or with others.
+
+    Entering it locks and claims the folder; SettingError where that is impossible. `start` opens the log,
+    and from then on leaving the context writes the run's final state: finished, interrupted or failed. With
+    a `device` the session is of this process alone, even where several train together.
+    """
+
+    def __init__(self, recipe: Recipe, run_dir: str | Path | None, *, device: Any = None) -> None:
+        self.recipe = recipe
+        self.folder = Path(run_dir) if run_dir is not None else default_folder(recipe)
+        if recipe.training.threads:
+            torch.set_num_threads(recipe.training.threads)
+        self.accelerator = accelerate_on(recipe) if device is None else None
+        self.device = self.accelerator.device if self.accelerator else torch.device(device)
+        self.rank = self.accelerator.process_index if self.accelerator else 0
+        self.world = self.accelerator.num_processes if self.accelerator else 1
+        self.main = self.rank == 0
+        self.logger: RunLogger | None = None
+        self._stack = contextlib.ExitStack()
+        self._request = StopRequest()
+        self._unsaved = 0
+
+    def __enter__(self) -> "Session":
+        with contextlib.ExitStack() as stack:
+            if self.main:
+                stack.enter_context(locked(self.folder))
+                claim_folder(self.folder, self.recipe)
+            self.wait()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            if self.logger is not None:
+                state, message = self._outcome(error)
+                self.logger.status(state, message)
+                self.logger.close()
+            if error is None:
+                self.wait()
+
+    @property
+    def run(self) -> Run:
+        """The run in this folder."""
+        return Run(self.folder)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has already been trained to its end."""
+        return self.run.status.get("state") == "finished"
+
+    @property
+    def share(self) -> dict[str, Any]:
+        """What functions that fill targets want to know of this process."""
+        return {"device": self.device, "rank": self.rank, "world": self.world}
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.accelerator is not None:
+            self.accelerator.wait_for_everyone()
+
+    def prepare(self, *parts: Any) -> Any:
+        """Models and optimisers, moved to the device and joined with the other processes'."""
+        return self.accelerator.prepare(*parts) if self.accelerator else tuple(parts)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The recipe's precision."""
+        return self.accelerator.autocast() if self.accelerator else contextlib.nullcontext()
+
+    def resume(self, module: nn.Module, optimiser: Any) -> checkpoint.Checkpoint | None:
+        """Load the last checkpoint of this run into both; None where there is none yet."""
+        saved = checkpoint.load_latest(self.folder / "checkpoints")
+        if saved is not None:
+            module.load_state_dict(saved.tensors)
+            optimiser.load_state_dict(saved.optimiser)
+        return saved
+
+    def start(self, total: int, step: int) -> RunLogger:
+        """Open the log at `step`; Ctrl-C and SIGTERM are now requests to stop."""
+        self.logger = RunLogger(self.folder, total, writes=self.main)
+        self.logger.start(step)
+        self._request = self._stack.enter_context(stop_on_signal())
+        if self.main:
+            write_json(self.folder / "versions.json", versions(str(self.device)))
+        return self.logger
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether this process was asked to stop."""
+        return bool(self._request)
+
+    def agree(self, *flags: bool) -> tuple[bool, ...]:
+        """Each flag, true where it is true in any process."""
+        if self.world == 1:
+            return flags
+        shared = torch.tensor([float(flag) for flag in flags], device=self.device)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return tuple(bool(flag) for flag in shared)
+
+    def save(
+        self,
+        step: int,
+        module: nn.Module,
+        optimiser: Any,
+        state: Mapping[str, Any],
+        *,
+        keep: Any = None,
+        last: bool,
+    ) -> None:
+        """Write a checkpoint. One that cannot be written is a warning, but not the `last` one, and not three
+        in a row: then CheckpointError."""
+        if not self.main:
+            return
+        try:
+            tensors, moments = module.state_dict(), optimiser.state_dict()
+            keep = keep or self.recipe.training.keep
+            checkpoint.save(self.folder / "checkpoints", step, tensors, moments, dict(state), keep=keep)
+            self._unsaved = 0
+        except checkpoint.CheckpointError as error:
+            self._unsaved += 1
+            assert self.logger is not None
+            self.logger.info(f"warning: {error}; the last good checkpoint stays")
+            if last or self._unsaved == MOST_UNSAVED:
+                raise
+
+    def _outcome(self, error: BaseException | None) -> tuple[str, str]:
+        assert self.logger is not None
+        if error is not None:
+            state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            return state, f"{type(error).__name__}: {error}"
+        if self.logger.step == self.logger.total_steps:
+            return "finished", ""
+        if self._request.signal is None:
+            return "interrupted", ""
+        name = signal.Signals(self._request.signal).name
+        return "interrupted", f"stopped by {name}; the same call goes on from here"
+
+
+class StopRequest:
+    """Which signal asked to stop, if any."""
+
+    signal: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[StopRequest]:
+    """Note SIGINT and SIGTERM instead of dying of them; a second one interrupts at once."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may set handlers; elsewhere the caller's own stay in force.
+        yield request
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if request:
+            raise KeyboardInterrupt
+        request.signal = number
+
+    before: dict[int, Callable[..., Any] | int | None] = {
+        number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def versions(device: str) -> dict[str, str]:
+    """Versions of what a result depends on; "absent" for a package that is not installed."""
+    known = {"python": platform.python_version(), "platform": platform.platform(), "device": device}
+    if device.startswith("cuda"):
+        known["device_name"] = torch.cuda.get_device_name(device)
+    for package in PACKAGES:
+        try:
+            known[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            known[package] = "absent"
+    return known
+
+
+def accelerate_on(recipe: Recipe) -> Any:
+    """The Accelerator for a recipe's device and precision, one of as many processes as torchrun started."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # A notebook trains several recipes in one process; accelerate would refuse a second precision.
+    AcceleratorState._reset_state(reset_partial_state=not dist.is_initialized())
+    precision = "bf16" if recipe.training.precision == "bfloat16" else "no"
+    device_of(recipe)  # refuses a GPU that is not there
+    # Left to itself, accelerate lets several processes without GPUs each train alone.
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+    on_cpu = recipe.training.device == "cpu" or (recipe.training.device == "auto" and several)
+    return Accelerator(cpu=on_cpu, mixed_precision=precision)
