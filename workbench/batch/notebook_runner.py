@@ -68,7 +68,7 @@ def parameters_of(path: Path) -> dict[str, Parameter]:
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
-    found = {}
+    parameters = {}
     for statement in ast.parse(source).body:
         target = (
             statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
@@ -80,10 +80,10 @@ def parameters_of(path: Path) -> dict[str, Parameter]:
             )
             default = _plain_value(value)
             comment = comments.get(statement.end_lineno or 0, "")
-            found[target.id] = Parameter(
+            parameters[target.id] = Parameter(
                 target.id, annotation, default, comment, _type_of(annotation, default)
             )
-    return found
+    return parameters
 
 
 def _plain_value(expression: ast.expr) -> Any:

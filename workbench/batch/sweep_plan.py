@@ -75,7 +75,7 @@ def load_sweep(path: str | Path) -> Sweep:
         settings = read_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = f"this is no YAML text ({' '.join(str(error).split())})"
-        raise SettingError("sweep", str(path), problem, "Mend the file.") from None
+        raise SettingError("sweep", str(path), problem, "Fix the file.") from None
     if not isinstance(settings, dict):
         raise SettingError(
             "sweep", str(path), "it holds no settings", "Lines such as `recipe: clip_kd_demo`."
@@ -92,7 +92,7 @@ def load_sweep(path: str | Path) -> Sweep:
 def plan(sweep: Sweep, out: Path) -> list[Planned]:
     """The runs of a sweep, in the order they are started: seed by seed, so that a stop leaves whole tables.
 
-    Every recipe is loaded once, so that a wrong setting is told before anything runs, and so is a run that
+    Every recipe is loaded once, so that a wrong setting is refused before anything runs, and so is a run that
     would train what another one trains: two spellings of a value, or a list's entry that is in the grid.
     """
     combinations = itertools.product(*sweep.grid.values()) if sweep.grid else ()
@@ -111,7 +111,9 @@ def plan(sweep: Sweep, out: Path) -> list[Planned]:
                 raise SettingError("seed", overrides["seed"], "the sweep sets it", "List seeds in `seeds`.")
             loaded = Recipe.load(recipe, {**overrides, "seed": seed})
             name = _name(recipe, chosen, seed)
-            if name in planned:  # which of the characters left out of a name tell them apart, this says
+            if (
+                name in planned
+            ):  # the hash tells names apart that differ in characters which a folder cannot have
                 name = f"{name[:LONGEST]}-{sha256_of_json([recipe, overrides, seed])[:8]}"
             twin = trained.setdefault((loaded.name, loaded.fingerprint), name)
             if twin != name:

@@ -50,7 +50,7 @@ def run_sweep(
         raise SettingError("at_once", at_once, "at least one run has to go on", "1 or more.")
     folder = Path(out) if out is not None else Path("sweeps") / Path(path).stem
     if folder.exists() and not folder.is_dir():
-        raise SettingError("out", str(folder), "it is a file", "A folder, there or not.")
+        raise SettingError("out", str(folder), "it is a file", "A folder, new or not.")
     sweep = load_sweep(path)
     runs = plan(sweep, folder)
     notebook = locate(sweep.notebook)
@@ -81,9 +81,9 @@ def outcome_of(planned: Planned) -> Outcome:
         reason = str(error.get("message", ""))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Outcome(planned, "interrupted", f"{place.name} is damaged")
-    wanted = json.loads(json.dumps(planned.parameters()))
-    found = {name: parameters.get(name) for name in wanted}
-    if {**found, "run_dir": None} != {**wanted, "run_dir": None}:
+    parameters_now = json.loads(json.dumps(planned.parameters()))
+    parameters_then = {name: parameters.get(name) for name in parameters_now}
+    if {**parameters_then, "run_dir": None} != {**parameters_now, "run_dir": None}:
         raise SettingError(
             "out", str(planned.folder), "it holds a run with other settings", "Choose another folder."
         )
@@ -119,7 +119,7 @@ def _run(
 ) -> None:
     """Keep `at_once` of the waiting runs going until none is left."""
     todo, running = list(waiting), dict[str, tuple[Planned, Handle]]()
-    began = told = time.monotonic()
+    began = last_line = time.monotonic()
     done_before = len(runs) - len(waiting)
     try:
         while todo or running:
@@ -135,9 +135,9 @@ def _run(
                     say(f"{planned.name}: another process is at it")
                 else:
                     running[planned.name] = (planned, started)
-            if time.monotonic() - told > LINE_EVERY:
-                told = time.monotonic()
-                say(_progress(len(waiting), todo, running, done_before, told - began))
+            if time.monotonic() - last_line > LINE_EVERY:
+                last_line = time.monotonic()
+                say(_progress(len(waiting), todo, running, done_before, last_line - began))
             time.sleep(POLL)
     except BaseException:
         for _, handle in running.values():
@@ -181,25 +181,25 @@ def _share(planned: Planned) -> float:
 def write_table(outcomes: list[Outcome], folder: Path) -> Path | None:
     """Compare the finished runs and write `comparison.txt`, `.json` and `report.html`; None where none is.
 
-    Runs whose folder was removed since are left out, and so is the baseline where none of its seeds is
+    Runs whose folder was removed since are skipped, and so is the baseline where none of its seeds is
     finished: the text says so.
     """
     from workbench.reports.compare import compare
     from workbench.reports.html import write_report
     from workbench.runs.run import Run
 
-    finished = [each.planned for each in outcomes if each.state == "finished"]
-    there = [planned for planned in finished if (planned.run_dir / "recipe.yaml").is_file()]
-    if not there:
+    finished = [outcome.planned for outcome in outcomes if outcome.state == "finished"]
+    kept = [planned for planned in finished if (planned.run_dir / "recipe.yaml").is_file()]
+    if not kept:
         return None
-    runs = [Run(planned.run_dir) for planned in there]
+    runs = [Run(planned.run_dir) for planned in kept]
     comparison = compare(runs)
-    said = [f"{planned.name}: its run folder is gone" for planned in finished if planned not in there]
+    notes = [f"{planned.name}: its run folder is gone" for planned in finished if planned not in kept]
     first = outcomes[0].planned
-    if not any((each.recipe, each.overrides) == (first.recipe, first.overrides) for each in there):
-        said.append(f"{first.name}, the sweep's first, is not among them: the baseline is {there[0].name}")
+    if not any((outcome.recipe, outcome.overrides) == (first.recipe, first.overrides) for outcome in kept):
+        notes.append(f"{first.name}, the sweep's first, is not among them: the baseline is {kept[0].name}")
     for name, text in (
-        ("comparison.txt", "\n".join([str(comparison), *said])),
+        ("comparison.txt", "\n".join([str(comparison), *notes])),
         ("comparison.json", comparison.to_json()),
     ):
         with atomic_write(folder / name, "w") as stream:

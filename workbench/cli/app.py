@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from workbench.cli import experiments, models
+from workbench.cli import data, experiments, models
 from workbench.cli.output import (
     Settings,
     exit_code,
@@ -50,7 +50,7 @@ Parameters = Annotated[
 
 
 def main() -> None:
-    """Run the command line; the workbench's own complaints are told in one message, without a traceback."""
+    """Run the command line; the workbench's own errors are one message, without a traceback."""
     try:
         with termination_as_interrupt() as ended:
             app(args=_joined(sys.argv[1:]))
@@ -114,7 +114,7 @@ def notebook(
     if show_list or name is None:
         declared = parameters_of(locate(name)).values() if name else ()
         rows = [(item.name, item.annotation, in_yaml(item.default), item.comment) for item in declared]
-        print_rows(rows if name else [(found,) for found in notebooks()])
+        print_rows(rows if name else [(title,) for title in notebooks()])
         return
     manifest = run_notebook(name, assignments(parameter or [], "-p"), out, show_output=show_output)
     say_outcome(manifest)
@@ -198,8 +198,8 @@ def show(recipe: RecipeName, settings: Settings = None) -> None:
     print(_load(recipe, settings).to_yaml(), end="")
 
 
-for made in (models.export, models.interpolate, models.mix):
-    app.command()(made)
+for command in (models.export, models.interpolate, data.mix):
+    app.command()(command)
 
 
 @app.command()
@@ -219,7 +219,7 @@ def assets(
         return
     from workbench.cli.doctor import assets as packaged
 
-    print_rows([(each.name, megabytes(each.path), each.origin) for each in packaged()])
+    print_rows([(asset.name, megabytes(asset.path), asset.origin) for asset in packaged()])
 
 
 @app.command()

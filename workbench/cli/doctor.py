@@ -116,8 +116,8 @@ def report() -> Iterator[str]:
     yield ""
     yield "weights"
     for asset in assets():
-        there = f"{asset.path.stat().st_size / 1e6:.1f} MB" if asset.path else "not here"
-        yield f"  {asset.name:<14} {there:>9}  {asset.origin}"
+        size = f"{asset.path.stat().st_size / 1e6:.1f} MB" if asset.path else "not here"
+        yield f"  {asset.name:<14} {size:>9}  {asset.origin}"
     cached = sorted(hub_models())
     yield f"  model hub's cache: {', '.join(cached) if cached else 'empty'}"
     yield ""
@@ -165,9 +165,9 @@ def hub_models() -> set[str]:
 
 def _versions() -> Iterator[str]:
     yield "packages"
-    found = [f"{package} {version(package)}" for package in PACKAGES if version(package)]
-    for start in range(0, len(found), 5):
-        yield "  " + ", ".join(found[start : start + 5])
+    versions = [f"{package} {version(package)}" for package in PACKAGES if version(package)]
+    for start in range(0, len(versions), 5):
+        yield "  " + ", ".join(versions[start : start + 5])
     if missing := missing_packages():
         yield f"  missing: {', '.join(missing)}; `make lab` or `pip install -e .[lab]` brings them"
 
@@ -202,12 +202,12 @@ def _data() -> Iterator[str]:
     missing = [package for package in ARTWORK if importlib.util.find_spec(package) is None]
     yield f"  embedded dataset: {'lacks ' + ', '.join(missing) if missing else 'its artwork is installed'}"
     root = cache_folder()
-    there = root if root.exists() else next(parent for parent in root.parents if parent.exists())
+    folder = root if root.exists() else next(parent for parent in root.parents if parent.exists())
     writable = (
-        "writable" if os.access(there, os.W_OK) else "NOT WRITABLE, set WORKBENCH_CACHE to a folder that is"
+        "writable" if os.access(folder, os.W_OK) else "NOT WRITABLE, set WORKBENCH_CACHE to a folder that is"
     )
     size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.exists() else 0
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(folder).free
     yield f"  cache: {root} ({writable}), {size / 1e6:.0f} MB in it, {free / 1e9:.1f} GB free"
 
 

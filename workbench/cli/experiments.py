@@ -27,12 +27,12 @@ def sweep(
 
     folder = out or Path("sweeps") / file.stem
     outcomes = run_sweep(file, folder, at_once=at_once, again=again, ray=ray)
-    print_rows([(each.planned.name, each.state, each.reason) for each in outcomes])
+    print_rows([(outcome.planned.name, outcome.state, outcome.reason) for outcome in outcomes])
     table = write_table(outcomes, folder)
     if table:
         print(table.read_text(encoding="utf-8"))
         print(f"report: {folder.resolve() / 'report.html'}")
-    raise typer.Exit(0 if all(each.state == "finished" for each in outcomes) else 1)
+    raise typer.Exit(0 if all(outcome.state == "finished" for outcome in outcomes) else 1)
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""What commands share: an option, printing tables, logs and outcomes, and being told to stop."""
+"""What commands share: an option, printing tables, logs and outcomes, and signals to stop."""
 
 import contextlib
 import signal

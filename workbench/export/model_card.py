@@ -163,11 +163,11 @@ def _results(evaluations: Mapping[str, SplitResults]) -> str:
         for metric, value in report["scores"].items():
             share = is_share(metric)
             shown = f"{100 * value:.1f} %" if share else f"{value:.3g}"
-            found = results_of_queries(metric, queries) if share else None
+            results = results_of_queries(metric, queries) if share else None
             interval = ""
-            if found is not None:
-                around = bootstrap_interval(*found)
-                interval = f"{100 * around.low:.1f} to {100 * around.high:.1f}"
+            if results is not None:
+                interval_of = bootstrap_interval(*results)
+                interval = f"{100 * interval_of.low:.1f} to {100 * interval_of.high:.1f}"
             lines.append(f"| {pictures} | {metric_label(metric)} | {shown} | {interval} |")
     note = "Intervals: bootstrap over pictures; they do not cover the luck of the seed, of which this is one."
     return "\n".join([*lines, "", note])
@@ -209,9 +209,9 @@ def _without_folders(recipe: Recipe) -> str:
 
     def bare(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {key: bare(each) for key, each in value.items()}
+            return {key: bare(item) for key, item in value.items()}
         if isinstance(value, list):
-            return [bare(each) for each in value]
+            return [bare(item) for item in value]
         return _named(value) if isinstance(value, str) else value
 
     return write_yaml(bare(recipe.model_dump(mode="json")))

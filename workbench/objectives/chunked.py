@@ -109,7 +109,7 @@ def _summed(
     sides = [student] if teacher is None else [student, teacher]
     if both and rows is not None:  # queries and keys of a share are not the same pairs
         turned = [(key, query, scale) for query, key, scale in sides]
-        ways = [_directed(each, weights, chunk, rows, False) for each in (sides, turned)]
+        ways = [_directed(direction, weights, chunk, rows, False) for direction in (sides, turned)]
         return tuple(sum(way) for way in zip(*ways, strict=True))
     return _directed(sides, weights, chunk, rows, both)
 
@@ -138,17 +138,17 @@ class _Chunked(torch.autograd.Function):
         *given, plan = arguments
         groups = [given[:3]] if given[3] is None else [given[:3], given[3:]]
         needed = context.needs_input_grad[:3], context.needs_input_grad[3:6]
-        dtypes = [each.dtype for query, key, _ in groups for each in (query, key)]
+        dtypes = [tensor.dtype for query, key, _ in groups for tensor in (query, key)]
         dtype = functools.reduce(torch.promote_types, dtypes, torch.float32)
         with torch.autocast(given[0].device.type, enabled=False):
             sides = [Side.of(query, key, scale, plan.chunk, dtype) for query, key, scale in groups]
-            gradients = [Gradient(side, wanted) for side, wanted in zip(sides, needed, strict=False)]
+            gradients = [Gradient(side, requested) for side, requested in zip(sides, needed, strict=False)]
             matching, divergence = run_chunks(sides, plan, gradients)
             for gradient, (_, key, _) in zip(gradients, groups, strict=True):
                 gradient.finish(key, plan.chunk)
-        parts = [part for each in gradients for part in (each.query, each.key, each.scale)]
+        parts = [part for gradient in gradients for part in (gradient.query, gradient.key, gradient.scale)]
         context.save_for_backward(*parts)
-        context.dtypes = [each.dtype for group in groups for each in group]
+        context.dtypes = [tensor.dtype for group in groups for tensor in group]
         context.mark_non_differentiable(matching, divergence)
         return plan.matching * matching + plan.divergence * divergence, matching, divergence
 

@@ -46,14 +46,14 @@ class Side(NamedTuple):
 class Gradient:
     """What the loss asks of one side, summed up chunk by chunk; nothing is kept that nobody wants."""
 
-    def __init__(self, side: Side, wanted: Sequence[bool]) -> None:
+    def __init__(self, side: Side, requested: Sequence[bool]) -> None:
         self.side = side
         dtype = side.key.dtype
         self.query, self.key, self.scale = (
-            torch.zeros_like(each, dtype=dtype) if asked else None
-            for each, asked in zip(side, wanted, strict=True)
+            torch.zeros_like(tensor, dtype=dtype) if asked else None
+            for tensor, asked in zip(side, requested, strict=True)
         )
-        self.wanted = any(wanted)
+        self.wanted = any(requested)
 
     def add(self, rows: slice, grad: Tensor) -> None:
         """Take up the gradient with respect to the logits of some queries."""
@@ -129,7 +129,7 @@ class _Buffers(NamedTuple):
 
     def part(self, rows: int) -> "_Buffers":
         """The first rows of it, for a chunk of so many."""
-        return _Buffers(*([each[:rows] for each in group] for group in self))
+        return _Buffers(*([tensor[:rows] for tensor in group] for group in self))
 
 
 class _Softmax(NamedTuple):
@@ -214,5 +214,5 @@ class _Columns(NamedTuple):
 
     def softmax(self, buffers: _Buffers) -> _Softmax:
         """In the place of the logits, which nothing needs any more."""
-        shares = [each.sub_(norm).exp_() for each, norm in zip(buffers.logits, self.norms, strict=True)]
+        shares = [tensor.sub_(norm).exp_() for tensor, norm in zip(buffers.logits, self.norms, strict=True)]
         return _Softmax(shares, self.norms, self.divergence)

@@ -49,7 +49,7 @@ def gradient_distillation(
     ).sum()
     if not relative:
         return distance
-    return distance / torch.stack([each.square().sum() for each in teacher]).sum().clamp(min=1e-12)
+    return distance / torch.stack([gradient.square().sum() for gradient in teacher]).sum().clamp(min=1e-12)
 
 
 def info_nce_gradients(
@@ -64,7 +64,7 @@ def info_nce_gradients(
     factor = scale / len(image)
     chosen = rows or slice(None)
     with torch.autocast(image.device.type, enabled=False):
-        found = []
+        gradients = []
         similarity = logits(image, text, scale)
         nothing = similarity.new_zeros(len(image))
         for scores, query, key in ((similarity, image, text), (similarity.T, text, image)):
@@ -74,8 +74,8 @@ def info_nce_gradients(
             rest = wrong.sum(1, keepdim=True)
             of_query = wrong[chosen] @ key - (rest * key)[chosen]
             of_key = wrong[:, chosen].T @ query - (rest * query)[chosen]
-            found += [factor * of_query, factor * of_key]
-    return tuple(found)
+            gradients += [factor * of_query, factor * of_key]
+    return tuple(gradients)
 
 
 def _gd(inputs: LossInputs, modules: Any) -> Loss:

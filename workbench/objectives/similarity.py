@@ -19,8 +19,8 @@ def unit(*embeddings: Embeddings) -> tuple[Embeddings, ...]:
 
     A row of zeros stays a row of zeros, and its gradient stays finite.
     """
-    dtype = functools.reduce(torch.promote_types, [each.dtype for each in embeddings], torch.float32)
-    return tuple(_unit_rows(each.to(dtype)) for each in embeddings)
+    dtype = functools.reduce(torch.promote_types, [side.dtype for side in embeddings], torch.float32)
+    return tuple(_unit_rows(side.to(dtype)) for side in embeddings)
 
 
 def _unit_rows(embeddings: Embeddings) -> Embeddings:
@@ -47,7 +47,7 @@ def logits(query: Embeddings, key: Embeddings, scale: Scale) -> Float[Tensor, "_
 
 def check_batch(objective: str, **embeddings: Embeddings) -> int:
     """The batch size that all `embeddings` share; ValueError naming the sizes if they differ or are 0."""
-    sizes = {name: len(each) for name, each in embeddings.items()}
+    sizes = {name: len(side) for name, side in embeddings.items()}
     if len(set(sizes.values())) != 1 or 0 in sizes.values():
         raise ValueError(
             f"{objective}: wants one batch size, at least 1, for all embeddings; got {_listed(sizes)}"
@@ -57,7 +57,7 @@ def check_batch(objective: str, **embeddings: Embeddings) -> int:
 
 def check_width(objective: str, remedy: str = "", **embeddings: Embeddings) -> None:
     """ValueError naming the widths where the `embeddings` differ in theirs."""
-    widths = {name: each.shape[-1] for name, each in embeddings.items()}
+    widths = {name: side.shape[-1] for name, side in embeddings.items()}
     if len(set(widths.values())) != 1:
         raise ValueError(f"{objective}: wants equal widths, got {_listed(widths)}{remedy}")
 

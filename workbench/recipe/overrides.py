@@ -15,13 +15,13 @@ from workbench.recipe.yaml_io import in_yaml, plain, read_yaml
 
 def assignments(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
     """{key: text} from `key=value` arguments of a command line; a later one wins."""
-    found = {}
+    values = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise SettingError(option, text, "it has no name and value", f"Write {option} NAME=VALUE.")
-        found[key.strip()] = value
-    return found
+        values[key.strip()] = value
+    return values
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:

@@ -98,14 +98,14 @@ class Recipe(Section):
                 "[0.5, 0.5], or training.loss_chunk=null",
             )
         if self.student.cache_frozen:
-            for setting, value, wanted in (
+            for setting, value, required in (
                 ("training.augmentation.crop_scale", training.augmentation.crop_scale, (1.0, 1.0)),
                 ("objectives.mfd", self.objectives.mfd, 0.0),
                 ("data.decoded", self.data.decoded, None),
             ):
-                if value != wanted:
+                if value != required:
                     problem = "student.cache_frozen keeps what frozen layers make of whole pictures"
-                    remedy = f"{wanted}, or student.cache_frozen=false."
+                    remedy = f"{required}, or student.cache_frozen=false."
                     raise SettingError(setting, value, problem, remedy)
         low, high = training.augmentation.crop_scale
         if low > high:
@@ -218,7 +218,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         settings = read_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(
-            "recipe", str(path), f"this is no YAML text ({' '.join(str(error).split())})", "Mend the file."
+            "recipe", str(path), f"this is no YAML text ({' '.join(str(error).split())})", "Fix the file."
         ) from None
     if not isinstance(settings, dict):
         raise SettingError(

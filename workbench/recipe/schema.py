@@ -120,8 +120,8 @@ class TextTeacher(Section):
 class Concepts(Section):
     """Clusters of the text teacher's embeddings, and the labels that captions get from them.
 
-    `reduce`: PCA dimensions they are found in. `perplexity`: the mean over captions of their soft labels.
-    `labels`: "shuffled" deals them to the wrong captions, a placebo.
+    `reduce`: PCA dimensions that they are computed in. `perplexity`: the mean over captions of their soft
+    labels. `labels`: "shuffled" permutes them over the captions, a placebo.
     """
 
     clusters: Count = 1024
@@ -153,9 +153,9 @@ class CrossModal(Section):
 
     `run`: a finished run of it, null: trained first, where it is not yet. `epoch`: the one whose weights
     teach, null: the last. `control`: "null" puts the caption's own embedding in its place, "text_only" takes
-    the regions away, "shuffled_regions" deals them to other pictures. `caption_pairing` "leak_free" matches
-    another caption of the picture than the one that was read. `weigh_regions`: by confidence, area and
-    likeness to the caption.
+    the regions away, "shuffled_regions" permutes them over the pictures. `caption_pairing` "leak_free"
+    matches another caption of the picture than the one that was read. `weigh_regions`: by confidence, area
+    and likeness to the caption.
     """
 
     run: str | None = None

@@ -176,8 +176,8 @@ def list_checkpoints(folder: str | Path) -> dict[int, Path]:
     except FileNotFoundError:
         return {}
     # Backwards, so that `step-N` overrides `step-N.replaced`, which counts after a kill between two renames.
-    found = {int(match[1]): Path(folder) / match[0] for match in map(_NAME.fullmatch, names) if match}
-    return dict(sorted(found.items()))
+    folders = {int(match[1]): Path(folder) / match[0] for match in map(_NAME.fullmatch, names) if match}
+    return dict(sorted(folders.items()))
 
 
 class _Digested:

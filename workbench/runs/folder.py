@@ -18,7 +18,7 @@ BEYOND = 1e12  # no time that a clock shows
 
 
 def default_folder(recipe: Recipe) -> Path:
-    """Where a recipe's run goes unless told otherwise: the same recipe and seed come back to the same run."""
+    """Where a recipe's run goes by default: the same recipe and seed come back to the same run."""
     root = Path(os.environ.get("WORKBENCH_RUNS") or "runs")
     return root / f"{recipe.name}-seed{recipe.seed}-{recipe.fingerprint[:8]}"
 

@@ -21,7 +21,7 @@ LINE_EVERY = 30.0  # seconds between two lines where there is no terminal
 class RunLogger:
     """Writes a run's records; only the first process of several has one that writes.
 
-    A disk that is full does not stop the training: what could not be written is counted and said.
+    A disk that is full does not stop the training: what could not be written is counted and reported.
     """
 
     def __init__(self, folder: Path, total_steps: int, writes: bool = True) -> None:

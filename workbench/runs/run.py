@@ -143,8 +143,8 @@ class Run:
         ends = {read_json(path / checkpoint.STATE)["epochs_done"]: step for step, path in kept.items()}
         ends.pop(None, None)
         if epoch not in ends:
-            there = ", ".join(map(str, ends)) or "none"
-            raise SettingError("epoch", epoch, "no checkpoint of its end is kept", f"There are: {there}")
+            epochs = ", ".join(map(str, ends)) or "none"
+            raise SettingError("epoch", epoch, "no checkpoint of its end is kept", f"There are: {epochs}")
         return checkpoint.load(folder, ends[epoch], optimiser=False)
 
     def evaluate(self, suite: str | None = None, **data: Any) -> dict[str, dict[str, float]]:

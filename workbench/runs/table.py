@@ -189,18 +189,18 @@ def _read(path: Path, root: Path) -> RunRow:
     try:
         recipe = Recipe.load(path / "recipe.yaml")
     except (OSError, ValueError, RecursionError) as error:
-        told = error.problem if isinstance(error, SettingError) and error.setting == "recipe" else error
-        reasons.insert(0, f"recipe.yaml: {told}")
+        problem = error.problem if isinstance(error, SettingError) and error.setting == "recipe" else error
+        reasons.insert(0, f"recipe.yaml: {problem}")
         return RunRow(path, str(inside), inside.name, DAMAGED, "; ".join(reasons), **known)
     known |= {"seed": recipe.seed, "recipe": recipe}
     return RunRow(path, str(inside), recipe.name, state, "; ".join(reasons), **known)
 
 
 def _state(path: Path, status: Mapping[str, Any]) -> str:
-    said = status.get("state")
-    if not isinstance(said, str):
+    state = status.get("state")
+    if not isinstance(state, str):
         return "starting" if is_locked(path) else "not trained"
-    return "gone" if said == "running" and is_silent(path, status) else said
+    return "gone" if state == "running" and is_silent(path, status) else state
 
 
 def _scores(path: Path, reasons: list[str]) -> dict[Score, float]:

@@ -145,28 +145,30 @@ def _cross_modal(
         with torch.no_grad():
             embedded = towers.encode_image(torch.stack(crops)).unflatten(0, (PAIRS, limit))
         boxes = torch.tensor(np.array(shares), dtype=torch.float32).unflatten(0, (PAIRS, limit))
-    told = caption_tokens(towers, towers.tokenize(CAPTIONS))
+    words = caption_tokens(towers, towers.tokenize(CAPTIONS))
     mask = torch.ones(PAIRS, limit, dtype=torch.bool)
     weights = None
     if settings.weigh_regions:
         sizes = (boxes[..., 2:] - boxes[..., :2]).prod(-1).abs()
-        weights = region_weights(torch.ones(PAIRS, limit), sizes, embedded, mask, told.tokens, told.mask)
+        weights = region_weights(torch.ones(PAIRS, limit), sizes, embedded, mask, words.tokens, words.mask)
     teacher = new_teacher(recipe, towers.dim)
-    made = teacher(told.tokens, told.mask, embedded, mask, weights, boxes)
-    contrastive_loss(made.embedding, told.pooled, 1 / settings.temperature).backward()
+    output = teacher(words.tokens, words.mask, embedded, mask, weights, boxes)
+    contrastive_loss(output.embedding, words.pooled, 1 / settings.temperature).backward()
     count = sum(parameter.numel() for parameter in teacher.parameters())
     rows += [
-        ("regions, words", f"{list(embedded.shape)}, {list(told.tokens.shape)}"),
-        ("attention of words to regions", f"{list(made.token_to_region.shape)}"),
-        ("attention of regions to words", f"{list(made.region_to_token.shape)}"),
-        ("Z, of a caption with its picture", f"{list(made.embedding.shape)}"),
+        ("regions, words", f"{list(embedded.shape)}, {list(words.tokens.shape)}"),
+        ("attention of words to regions", f"{list(output.token_to_region.shape)}"),
+        ("attention of regions to words", f"{list(output.region_to_token.shape)}"),
+        ("Z, of a caption with its picture", f"{list(output.embedding.shape)}"),
         ("what learns in the cross-modal teacher", f"{count:,}"),
         ("its weights, gradients, Adam's moments", _megabytes(4 * ADAM * count)),
         ("cached: regions", _cache(pairs, limit * (towers.dim * 2 + 28))),
         ("cached: Z and words, 5 captions of 12 words", _cache(pairs, 5 * 13 * towers.dim * 2)),
     ]
     steps = _steps(None, settings.epochs, settings.batch, pairs)
-    return rows + [(f"cross-modal teacher's {what}", value) for what, value in steps], made.embedding.detach()
+    return rows + [
+        (f"cross-modal teacher's {what}", value) for what, value in steps
+    ], output.embedding.detach()
 
 
 def _detector(recipe: Recipe, pictures: list[Tensor]) -> list[Row]:
@@ -178,7 +180,7 @@ def _detector(recipe: Recipe, pictures: list[Tensor]) -> list[Row]:
         name = settings.weights.rpartition("/")[2].removesuffix(".pt")
         detector = random_detector(name, image_size=settings.image_size or 640)
     found = detector(pictures, [None] * PAIRS, list(range(PAIRS)))
-    boxes = sum(len(each.boxes) for each in found)
+    boxes = sum(len(item.boxes) for item in found)
     count = getattr(detector, "parameters", 0)
     return [("detector", f"{name}, {count:,} parameters; {boxes} boxes in {PAIRS} pictures of noise")]
 
@@ -218,7 +220,7 @@ def _cache(pairs: int | None, bytes_a_picture: int) -> str:
 
 
 def _count(parameters: Iterable[Tensor]) -> str:
-    return f"{sum(each.numel() for each in parameters):,}"
+    return f"{sum(item.numel() for item in parameters):,}"
 
 
 def _megabytes(size: int) -> str:

@@ -101,7 +101,9 @@ def save_replay(
         "rows": torch.from_numpy(batch.rows),
         "caption": torch.from_numpy(batch.caption),
     }
-    tensors = {name: each.cpu().contiguous() for name, each in written.items() if isinstance(each, Tensor)}
+    tensors = {
+        name: tensor.cpu().contiguous() for name, tensor in written.items() if isinstance(tensor, Tensor)
+    }
     save_file(tensors, folder / "batch.safetensors")
     recipe.save(folder / "recipe.yaml")
     write_json(

@@ -36,7 +36,7 @@ def gradient_shares(mixture: DistillationLoss, outputs: Outputs, targets: BatchT
     for name, weight in mixture.weights.items():
         value = weight * mixture.value(name, inputs)
         gradients = torch.autograd.grad(value, (image, text, moved), retain_graph=True, allow_unused=True)
-        squares = [each.double().square().sum() for each in gradients if each is not None]
+        squares = [gradient.double().square().sum() for gradient in gradients if gradient is not None]
         pulls[name] = float(torch.stack(squares).sum().sqrt())
     total = sum(pulls.values()) or 1.0
     return {name: pull / total for name, pull in pulls.items()}

@@ -26,7 +26,7 @@ class Inputs(NamedTuple):
 
     def part(self, rows: slice) -> "Inputs":
         """The same of some of its pairs."""
-        return Inputs._make([None if each is None else each[rows] for each in self])
+        return Inputs._make([None if side is None else side[rows] for side in self])
 
 
 class Outputs(NamedTuple):

@@ -205,13 +205,13 @@ def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True, device: Any 
             problem = f"its towers are {run.recipe.teacher}, those of this recipe {recipe.teacher}"
             raise SettingError("cross_modal.run", str(run.path), problem, "The same `teacher` in both.")
         return run
-    wanted = bare(recipe).model_copy(update={"name": "cross_modal_teacher", "description": ""})
-    for path in sorted(folder.parent.glob(f"*-seed{wanted.seed}-{wanted.fingerprint[:8]}")):
+    teacher_recipe = bare(recipe).model_copy(update={"name": "cross_modal_teacher", "description": ""})
+    for path in sorted(folder.parent.glob(f"*-seed{teacher_recipe.seed}-{teacher_recipe.fingerprint[:8]}")):
         if (path / "recipe.yaml").is_file() and Run(path).status.get("state") == "finished":
             return Run(path)
-    place = folder.parent / default_folder(wanted).name
+    place = folder.parent / default_folder(teacher_recipe).name
     if main:
-        run = train_teacher(wanted, place, device=device)
+        run = train_teacher(teacher_recipe, place, device=device)
         if run.status["state"] != "finished":
             raise KeyboardInterrupt
         return run

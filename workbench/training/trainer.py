@@ -98,10 +98,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                     step,
                     epoch=step / length.per_epoch,
                     **gradient.values,
-                    **{
-                        f"weighted/{name}": each * gradient.values[name]
-                        for name, each in loss.weights.items()
-                    },
+                    **gradient.weighted(loss),
                     gradient_norm=gradient.norm,
                     scale=float(gradient.outputs.scale),
                     **lookup.progress(step, loss, gradient),
