@@ -117,11 +117,18 @@ def test_public_names_are_declared_to_type_checkers_and_at_run_time_alike() -> N
     assert declared | {"__version__"} == set(workbench.__all__)
 
 
+def test_every_room_has_a_floor_and_the_root_four_files() -> None:
+    rooms = {path.relative_to(ROOT / "workbench").parts[0].removesuffix(".py") for path in SOURCES}
+    assert rooms == set().union(*FLOORS)
+    assert len(list((ROOT / "workbench").glob("*.py"))) == 4 and len(rooms) <= 22
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=[str(path.relative_to(ROOT)) for path in SOURCES])
 def test_a_file_says_what_it_is_for_and_imports_down_the_floors_only(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     own = path.relative_to(ROOT / "workbench").parts[0].removesuffix(".py")
     assert ast.get_docstring(tree) or (path.name == "__init__.py" and not tree.body), "no docstring"
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, "two things live in this file"
     heights = {name: height for height, names in enumerate(FLOORS) for name in names}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
