@@ -96,6 +96,13 @@ class TargetLookup:
                 found = found._replace(soft_labels=self._tensor(self.text.soft_labels(batch.caption)))
         return found
 
+    def example(self, student: DualEncoder) -> tuple[Inputs, BatchTargets]:
+        """Inputs and targets of two pairs, whose pictures are black."""
+        images = torch.zeros(2, 3, *student.transform.size, dtype=torch.uint8)
+        pair = np.arange(2)
+        batch = Batch(images, student.tokenize(["one", "another"]), pair, pair)
+        return self.inputs(batch, 0), self.targets(batch, 0)
+
     def progress(self, step: int, loss: DistillationLoss, gradient: Gradient) -> dict[str, float]:
         """How near the student is to its teachers, and now and then where the gradient comes from.
 

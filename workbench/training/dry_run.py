@@ -26,7 +26,7 @@ from workbench.recipe import Recipe
 from workbench.recipe.schema import Model, Student
 from workbench.targets.cross_modal import new_teacher
 from workbench.training.checks import check_micro_batch
-from workbench.training.learner import BatchTargets, Inputs, Learner, backward
+from workbench.training.learner import BatchTargets, Inputs, Learner, backward, freeze_unreached
 
 PAIRS = 2
 PICTURE = (3, 480, 640)
@@ -94,8 +94,10 @@ def _student(
     if teacher is not None:
         theirs = torch.randn(2, PAIRS, teacher.dim)
         given = given._replace(teacher_image=theirs[0], teacher_text=theirs[1], teacher_scale=100.0)
+    inputs = Inputs(images, tokens, kept)
+    unreached = freeze_unreached(learner, inputs, given)
     student.train()
-    terms, outputs = backward(learner, mixture, Inputs(images, tokens, kept), given, None, recipe.seed)
+    terms, outputs = backward(learner, mixture, inputs, given, None, recipe.seed)
     parts = trainable_parameters(student)
     learned = sum(p.numel() for p in learner.parameters() if p.requires_grad)
     size = _count(student.clip.parameters())
@@ -107,6 +109,7 @@ def _student(
         ("pictures, tokens", f"{list(images.shape)} uint8, {list(tokens.shape)}"),
         ("embeddings", f"{list(outputs.image.shape)} and {list(outputs.text.shape)}"),
         ("what learns in the student", f"{sum(parts.values()):,} ({named or 'nothing'})"),
+        ("what no objective reaches", ", ".join(unreached) or "nothing"),
         ("heads of the losses", f"{learned - sum(parts.values()):,}"),
         ("weights, gradients, AdamW's moments", _megabytes(4 * (ADAM * learned + fixed))),
         (f"loss of {PAIRS} random pairs", shown),

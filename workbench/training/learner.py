@@ -84,6 +84,32 @@ class Learner(nn.Module):
         self.mixture.clamp_scales_()
 
 
+def freeze_unreached(learner: Learner, inputs: Inputs, targets: BatchTargets) -> list[str]:
+    """Stop the parameters that no objective reaches from learning, and return their names: several processes
+    would wait for their gradients. `inputs` and `targets` are those of a few pairs, of any values.
+
+    Examples are the scale where features' distance is the only objective, and SigLIP's bias.
+    """
+    names, parameters = zip(*((n, p) for n, p in learner.named_parameters() if p.requires_grad), strict=True)
+    mode = learner.training
+    outputs = learner.eval()(*inputs)
+    loss, _ = learner.mixture(
+        outputs.image,
+        outputs.text,
+        outputs.projected_image,
+        outputs.projected_text,
+        outputs.scale,
+        masked_image=outputs.masked_image,
+        **targets._asdict(),
+    )
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    learner.train(mode)
+    unreached = [name for name, gradient in zip(names, gradients, strict=True) if gradient is None]
+    for name, parameter in zip(names, parameters, strict=True):
+        parameter.requires_grad_(name not in unreached)
+    return unreached
+
+
 class _Gather(torch.autograd.Function):
     """All processes' rows, in rank order; the gradient of every process's loss comes back to the rows'
     owner."""

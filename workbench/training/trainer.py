@@ -23,7 +23,7 @@ from workbench.targets.build import TrainingTargets, build_targets, cached_pairs
 from workbench.training.batch_inputs import TargetLookup, open_pairs, step_seed, stream
 from workbench.training.checks import check_failures, check_student, check_world
 from workbench.training.failures import NonFiniteSteps, memory_shortage
-from workbench.training.learner import Gradient, Learner, backward, clip_gradient
+from workbench.training.learner import Gradient, Learner, backward, clip_gradient, freeze_unreached
 from workbench.training.optimisation import Length, adamw, schedule
 from workbench.training.session import Session
 from workbench.training.teacher import teacher_run, train_teacher
@@ -58,9 +58,11 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
 
         # ---- what learns, resumed from this run's own last checkpoint
         loss = distillation_loss(recipe, student, targets)
-        learner = Learner(student, loss, settings.scale)
+        learner = Learner(student, loss, settings.scale).to(session.device)
         lookup = TargetLookup(recipe, student, session.device, targets)
-        wrapped, optimiser = session.prepare(learner, adamw(learner, settings))
+        optimiser = adamw(learner, settings)
+        freeze_unreached(learner, *lookup.example(student))
+        wrapped, optimiser = session.prepare(learner, optimiser)
         saved = session.resume(learner, optimiser)
         step = saved.step if saved else 0
         logger = session.start(length.total, step)

@@ -147,7 +147,7 @@ class Detector:
             "ultralytics": metadata.version("ultralytics"),
         }
         self._predict = ultralytics_adapter.predictor(
-            model, image_size, confidence, overlap, _MOST, str(device)
+            model, image_size, confidence, overlap, _MOST, _device_name(device)
         )
 
     def __call__(
@@ -207,3 +207,9 @@ def _load_packed(path: Path) -> tuple[nn.Module, int]:
             "regions.weights", str(path), problem, f"Take {SHIPPED}, or a .pt file."
         ) from error
     return model, image_size
+
+
+def _device_name(device: str | torch.device) -> str:
+    """As ultralytics takes it: it knows no numbered CPU."""
+    device = torch.device(device)
+    return str(device) if device.type == "cuda" else device.type

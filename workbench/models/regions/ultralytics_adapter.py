@@ -37,7 +37,8 @@ def ultralytics() -> ModuleType:
         "ULTRALYTICS_SAFE_LOAD": "1",
     }
     environment = {**os.environ, **chosen}
-    os.environ.update(chosen)
+    # In one process of several its import waits for all others, which need not import it at all.
+    os.environ.update(chosen, WORLD_SIZE="1")
     with process_settings_kept():
         import ultralytics
         from ultralytics.nn import tasks
