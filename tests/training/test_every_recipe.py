@@ -1,4 +1,4 @@
-"""Every shipped recipe that needs nothing but the package: two processes train, stop, resume and evaluate it."""
+"""Every shipped demo recipe: two processes train it, stop, resume and evaluate."""
 
 import os
 import subprocess
