@@ -1,6 +1,5 @@
 """Follows a run while it trains, whoever trains it: curves that move, and a plain figure when it is over."""
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +13,8 @@ from workbench.errors import SettingError
 from workbench.figures.style import state_colour
 from workbench.recipe.overrides import read_yaml
 from workbench.runs.folder import is_locked, is_silent, read_status
-from workbench.widgets.live import LiveFigure, Records, show_plain
+from workbench.widgets.live import LiveFigure, Records
+from workbench.widgets.notebook import is_live, show_plain
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -45,7 +45,7 @@ class TrainingMonitor:
     def __init__(self, source: Any, live: bool | None = None) -> None:
         self.path = Path(source if isinstance(source, str | PathLike) else source.path)
         self._job = None if isinstance(source, str | PathLike) or not hasattr(source, "running") else source
-        self._live = os.environ.get("WORKBENCH_HEADLESS") != "1" if live is None else live
+        self._live = is_live(live)
         self._since = time.time()
         self._within = False  # a `with` block, in which this kernel trains
         self._view: _View | None = None
