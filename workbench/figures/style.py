@@ -3,6 +3,7 @@ enough to draw."""
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -73,6 +74,36 @@ def template() -> go.layout.Template:
             "hoverlabel": {"font": {"family": FONT, "size": 12}, "bgcolor": PAPER, "bordercolor": GRID},
         }
     )
+
+
+def finish(
+    figure: go.Figure, title: str = "", subtitle: str = "", *, y: float | None = None, **layout: Any
+) -> go.Figure:
+    """The figure in the house style, with its title (at the height `y` of the figure) and other layout."""
+    heading: dict[str, Any] = {"text": title, "subtitle": {"text": subtitle}}
+    return figure.update_layout(
+        template=template(), title=heading | ({} if y is None else {"y": y}), **layout
+    )
+
+
+def heading(text: str, x: float, y: float, above: int = 6) -> dict[str, Any]:
+    """An annotation `above` pixels over the point x, y of the paper, from there to the right."""
+    place = {"xref": "paper", "yref": "paper", "x": x, "y": y, "xanchor": "left", "yanchor": "bottom"}
+    return place | {
+        "text": text,
+        "yshift": above,
+        "align": "left",
+        "showarrow": False,
+        "font": {"size": 12.5},
+    }
+
+
+def intervals(
+    middle: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, thickness: float
+) -> dict[str, Any]:
+    """Plotly's error bars from `low` to `high` around `middle`."""
+    ends = {"array": (high - middle).astype(np.float32), "arrayminus": (middle - low).astype(np.float32)}
+    return {"type": "data", "symmetric": False, "thickness": thickness, "width": 0, "color": colour} | ends
 
 
 def term_colour(term: str) -> str:
