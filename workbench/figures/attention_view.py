@@ -1,4 +1,4 @@
-"""A picture, the attention in both directions and the pooling weights in one figure, word by word in line."""
+"""One figure of a picture, the attention in both directions and the pooling weights."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A picture with the boxes of its regions, heavy ones thick, and those that something looks at lit up."""
+"""A picture with boxes around its regions: heavy ones have thick outlines, attended ones are lit up."""
 
 from collections.abc import Sequence
 from typing import Any

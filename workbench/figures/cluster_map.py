@@ -1,4 +1,4 @@
-"""A map of embeddings: one dot each, coloured by what it belongs to."""
+"""A map of embeddings: one dot each, coloured by its group."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""How cosines of matching pairs and of others are spread."""
+"""Distributions of the cosines of matching pairs and of others."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -21,7 +21,7 @@ def parallel_figure(table: DataFrame, colour: str, *, title: str, subtitle: str 
 
     Columns of numbers are axes of numbers, others lists of their words in the order they come, cut short
     where the room between two axes is less. Lines have the colour of their value in the column `colour`. Rows
-    with a missing number are left out. Raises ValueError where nothing is left.
+    with a missing number are dropped. Raises ValueError where nothing remains.
     """
     known = table.dropna()
     if known.empty or colour not in known:

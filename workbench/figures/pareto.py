@@ -1,4 +1,4 @@
-"""What retrieval costs in zero-shot: methods as points, interpolations as paths, and the front."""
+"""Retrieval against zero-shot accuracy: methods as points, interpolations as paths, and the front."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

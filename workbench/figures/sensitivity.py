@@ -1,4 +1,4 @@
-"""What a setting does as it grows: differences to a baseline with their intervals."""
+"""The effect of a setting by its value: differences to a baseline with their intervals."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Where losses pull embeddings: the unit sphere from one side, students on their way, teachers at rest."""
+"""Embeddings on the unit sphere as losses move them: students move, teachers rest."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -103,7 +103,7 @@ def _points(image: np.ndarray, text: np.ndarray, style: str = "") -> dict[str, A
 
 
 def _state(descent: Descent, frame: int) -> dict[str, Any]:
-    """The student at one frame, and its loss in words under the sphere."""
+    """The student at one frame, and its loss as text under the sphere."""
     points = _points(descent.image[frame], descent.text[frame])
     words = ["" for _ in points["x"]] + [f"loss {descent.values[frame]:.3g}"]
     points["x"], points["y"] = np.append(points["x"], 0), np.append(points["y"], -1.18)

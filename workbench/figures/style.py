@@ -1,5 +1,4 @@
-"""The house style: one template, one colour-blind-safe palette, the names people read, and curves short
-enough to draw."""
+"""The house style: template, colour-blind-safe palette, labels of metrics, curves short enough to draw."""
 
 import re
 from collections.abc import Iterable
@@ -130,7 +129,7 @@ def run_colours(names: Iterable[str]) -> dict[str, str]:
 def shorten(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
     """At most `most` (at least 4) points of the curve y(x) [N], x ascending, as float32, extremes kept.
 
-    Points whose y is not finite are left out. Of each stretch of the curve its lowest and its highest point
+    Points whose y is not finite are dropped. Of each stretch of the curve its lowest and its highest point
     stay, and so do the ends: a spike of one step is seen however long the run.
     """
     finite = np.isfinite(y)

@@ -1,5 +1,4 @@
-"""How runs trained: loss terms, scale, gradient norm, cosine to the teacher, learning rate, speed and
-validation."""
+"""Training curves: loss terms, scale, gradient norm, cosine to the teacher, learning rate, validation."""
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots

@@ -1,4 +1,4 @@
-"""What can be seen of how runs trained: one small panel of curves for each number that they record."""
+"""Panels of training curves: one for each number that runs record."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -94,7 +94,7 @@ class Panel:
 
 
 def training_panels(runs: Runs, *, live: bool = False) -> list[Panel]:
-    """The panels of `training_figure`, those left out that have nothing to show."""
+    """The panels of `training_figure` that have points."""
     if not isinstance(runs, Mapping):
         runs = {"": runs}
     groups: dict[str, list[Any]] = {
@@ -203,7 +203,7 @@ def _shares(metrics: DataFrame, term: str, colour: str) -> Curve:
 
 
 def _skipped(metrics: DataFrame) -> Curve:
-    """Marks at the steps whose loss or gradient was not finite and which changed nothing."""
+    """Marks at the skipped steps, whose loss or gradient was not finite."""
     x = y = np.zeros(0, dtype=np.float32)
     if "loss" in metrics and "gradient_norm" in metrics:
         loss = metrics["loss"].astype(float)

@@ -139,7 +139,7 @@ def excluding_zero(table: DataFrame) -> tuple[int, int]:
 def effects(table: DataFrame, columns: Sequence[Key], groups: Sequence[str] | None = None) -> Gallery:
     """A row for every group, a column for every metric: values, and differences to the first group.
 
-    `columns` are the (split, metric) to show, in order; those that the table lacks are left out. `groups`:
+    `columns` are the (split, metric) to show, in order; those that the table lacks are skipped. `groups`:
     only these, and the baseline. A difference whose 95 % interval excludes zero is marked and coloured: blue
     upwards, red downwards. Shares in per cent.
     """

@@ -33,8 +33,8 @@ def write_report(
 ) -> Path:
     """Write a page about runs to `path` and return where it is.
 
-    It holds the comparison of the runs that were evaluated, with a word on the others, the curves, what
-    differs between the recipes, every recipe whole, the data with their fingerprints, and the versions;
+    It holds the comparison of the evaluated runs, the names of the others, the curves, what differs between
+    the recipes, every recipe whole, the data with their fingerprints, and the versions;
     `extra_sections` are (heading, HTML) pairs, shown after the comparison. plotly.js is in it once. Runs that
     cannot be compared are reported without a comparison. Raises SettingError for a damaged file.
     """
@@ -64,7 +64,7 @@ def write_report(
 
 
 def _results(runs: Sequence[Run]) -> str:
-    """The comparison of those that can be compared, and which ones these are not."""
+    """The comparison of the evaluated runs, and the names of the others."""
     evaluated = [run for run in runs if run.evaluations]
     names = ", ".join(run.path.name for run in runs if run not in evaluated)
     others = f"<p>Not evaluated: {escape(names)}.</p>" if names else ""
@@ -124,7 +124,7 @@ def _data(runs: Sequence[Run]) -> str:
 
 @contextlib.contextmanager
 def _naming(file: Path) -> Iterator[None]:
-    """Say which file it is that is damaged."""
+    """Name the file in errors about its content."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""Attention to walk about in: click a word and regions light up, click a region and words light up."""
+"""Interactive attention: a clicked word lights up regions, a clicked region lights up words."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "stage": {"style": {"button_width": "auto"}, "layout": {"margin": "2px 2px 2px 16px"}},
     "temperature": {"style": AS_WIDE, "layout": {"width": "430px"}},
 }
-TOLD = 0.05  # a region's share from which on it is written into the picture
+WRITTEN = 0.05  # a region's share from which on it is written into the picture
 
 Pool = Callable[[int, float], tuple[np.ndarray, np.ndarray]]
 
@@ -47,7 +47,7 @@ class AttentionExplorer(NotebookWidget):
         live: bool | None = None,
     ) -> None:
         self.examples = [checked(example) for example in examples]
-        kinds = {(*each.token_to_region, _heads(each)) for each in self.examples}
+        kinds = {(*example.token_to_region, _heads(example)) for example in self.examples}
         if len(kinds) != 1:
             raise ValueError("give one example or more, all of the same stages and number of heads")
         self.stages = list(self.examples[0].token_to_region)
@@ -79,7 +79,7 @@ class AttentionExplorer(NotebookWidget):
         if self.word is not None:
             weights = highlighted = self.token_to_region[self.word]
             shares = zip(names, highlighted, strict=True)
-            labels = [f"{name} · {share:.0%}" if share >= TOLD else name for name, share in shares]
+            labels = [f"{name} · {share:.0%}" if share >= WRITTEN else name for name, share in shares]
         elif self.region is not None:
             weights = highlighted = np.eye(len(names))[self.region]
         tokens, regions = self._pooling()
@@ -109,7 +109,7 @@ class AttentionExplorer(NotebookWidget):
     def click(self, message: Mapping[str, Any]) -> None:
         """Choose `{"word": number}`, `{"region": number}`, or the region `{"at": [x, y]}` in the picture.
 
-        Chosen a second time, or where there is no box, all is released.
+        A second choice of the same, or of a place without a box, releases it.
         """
         word, region = message.get("word"), message.get("region")
         if "at" in message:

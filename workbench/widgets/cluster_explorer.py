@@ -1,4 +1,4 @@
-"""A map of captions to walk about in: hover shows picture and caption, lasso lists what was selected."""
+"""An interactive map of captions: hovering shows picture and caption, a lasso lists its dots."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, on
 from workbench.widgets.picture_search import HasPictures
 
 MOST_LISTED = 24
-MOST_LINES = 400  # more are a thicket
+MOST_LINES = 400  # more cannot be told apart
 HINT = "Draw a loop around dots to list them."
 
 

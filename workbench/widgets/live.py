@@ -1,4 +1,4 @@
-"""What a live view stands on: records read while they are written, and a figure that moves and then stays."""
+"""Records read while they are written, and a figure that moves, then stays."""
 
 import json
 import os
@@ -59,12 +59,12 @@ class Records:
             self._forget()
             return
         with open(self.path, "rb") as stream:
-            found = os.fstat(stream.fileno())
+            stat = os.fstat(stream.fileno())
             stream.seek(max(0, self._place - len(self._tail)))
-            same = (found.st_dev, found.st_ino) == self._file and stream.read(len(self._tail)) == self._tail
-            if not same:
+            file = stat.st_dev, stat.st_ino
+            if file != self._file or stream.read(len(self._tail)) != self._tail:
                 self._forget()
-            self._file = (found.st_dev, found.st_ino)
+            self._file = file
             stream.seek(self._place)
             new = stream.read()
         whole = new[: new.rfind(b"\n") + 1]

@@ -1,4 +1,4 @@
-"""Search pictures by words one types or by a picture of one's own."""
+"""Search pictures by typed words or by an uploaded picture."""
 
 from collections.abc import Callable, Sequence
 from html import escape

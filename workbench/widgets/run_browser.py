@@ -1,5 +1,4 @@
-"""Runs to look through: a table to filter and sort; those that are picked are overlaid and their recipes
-compared."""
+"""A table of runs to filter and sort; the picked ones are overlaid and their recipes compared."""
 
 import contextlib
 import json
@@ -102,8 +101,8 @@ class RunBrowser(NotebookWidget):
         picked: Sequence[str | PathLike[str]] | None = None,
     ) -> None:
         """Filter, sort by a column (`"name"`, `("test", "text_to_image_r1")`; by the same again: the other
-        way round) or pick run folders, in the place of those picked before. Raises SettingError for a column
-        that there is not."""
+        way round) or pick run folders, in the place of those picked before. Raises SettingError for an
+        unknown column."""
         self.filter = self.filter if filter is None else filter
         if sort is not None:
             if not isinstance(sort, tuple) and sort not in COLUMNS:
@@ -125,7 +124,7 @@ class RunBrowser(NotebookWidget):
             self.choose(sort=scores.get(message["sort"], message["sort"]))
         elif "pick" in message:
             path, before = Path(message["pick"]), self._picked
-            self.choose(picked=[each for each in before if each != path] + [path] * (path not in before))
+            self.choose(picked=[other for other in before if other != path] + [path] * (path not in before))
         elif "release" in message:
             self.choose(picked=[])
         elif "read" in message:
