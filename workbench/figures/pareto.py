@@ -120,7 +120,7 @@ def _point_labels(
     for point, name, gap, (x, y), (across, up) in zip(points, names, gaps, middle, away, strict=True):
         colour = colours[point.method]
         # A thread where a name is far from its point.
-        thread = {"showarrow": True, "arrowhead": 0, "arrowwidth": 1, "standoff": 7}
+        thread: dict[str, object] = {"showarrow": True, "arrowhead": 0, "arrowwidth": 1, "standoff": 7}
         thread["arrowcolor"] = colour if gap > NEAR else "rgba(0,0,0,0)"
         font = {"size": 12 if point.alpha is None else 10.5, "color": colour, "weight": 600}
         labels.append(thread | {"text": name, "x": x, "y": y, "ax": across, "ay": -up, "font": font})

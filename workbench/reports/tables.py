@@ -8,6 +8,8 @@ from pandas import DataFrame, Series
 
 from workbench.figures.style import BASELINE, FONT, GRID, INK, PALETTE, QUIET, is_share, metric_label
 
+Cell = tuple[str, str | None]  # a text, and for differences the verdict
+
 MARKS = {"higher": "▲ higher", "lower": "▼ lower", "within noise": "within noise", "": ""}
 COLOURS = {"higher": PALETTE[0], "lower": PALETTE[7], "within noise": QUIET, "": QUIET}
 
@@ -18,12 +20,12 @@ def shown_rows(table: DataFrame) -> DataFrame:
     return table[queries > 0] if (queries > 0).any() else table
 
 
-def _cells(table: DataFrame) -> tuple[list[str], dict[str, list[list[tuple[str, str | None]]]]]:
-    """The headings, and by split the rows of cells: a text, and for differences the verdict."""
+def _cells(table: DataFrame) -> tuple[list[str], dict[str, list[list[Cell]]]]:
+    """The headings, and by split the rows of cells."""
     baseline, *others = dict.fromkeys(table.columns.get_level_values(0))
-    blocks: dict[str, list[list[tuple[str, str | None]]]] = {}
+    blocks: dict[str, list[list[Cell]]] = {}
     for (split, metric), row in shown_rows(table).iterrows():
-        cells = [(metric_label(metric), None), (value_text(row[baseline], metric), None)]
+        cells: list[Cell] = [(metric_label(metric), None), (value_text(row[baseline], metric), None)]
         for group in others:
             cells.append((value_text(row[group], metric), None))
             cells.append((difference_text(row[group], metric), row[group]["verdict"]))

@@ -54,7 +54,7 @@ class TrainingMonitor:
 
     @property
     def state(self) -> str:
-        """starting, running, finished, interrupted, failed, or gone: recorded as running, without a process."""
+        """starting, running, finished, interrupted, failed, or gone: recorded as running, but not alive."""
         return self._state(_read_status(self.path))
 
     @property
