@@ -147,13 +147,13 @@ def _evaluated(source: RunLike, name: str) -> Evaluated:
     if not (path / "recipe.yaml").is_file():
         problem = "there is no recipe.yaml in this folder"
         raise SettingError("runs", str(path), problem, "Give the folder of a run.")
-    run = Run(path)
-    if not run.evaluations:
+    run, evaluations = Run(path), Run(path).evaluations
+    if not evaluations:
         remedy = f"Run `workbench evaluate {path}` first."
         raise SettingError("runs", str(path), "this run has not been evaluated", remedy)
     recipe = run.recipe.model_copy(update={"name": name}) if name else run.recipe
-    reports = {split: results.report for split, results in run.evaluations.items()}
-    return Evaluated(path, recipe, reports, {split: part.queries for split, part in run.evaluations.items()})
+    reports = {split: results.report for split, results in evaluations.items()}
+    return Evaluated(path, recipe, reports, {split: part.queries for split, part in evaluations.items()})
 
 
 def _grouped(runs: Sequence[Evaluated]) -> dict[str, list[Evaluated]]:

@@ -30,11 +30,8 @@ def _cells(table: DataFrame) -> tuple[list[str], dict[str, list[list[Cell]]]]:
             cells.append((value_text(row[group], metric), None))
             cells.append((difference_text(row[group], metric), row[group]["verdict"]))
         blocks.setdefault(split, []).append(cells)
-    return [
-        "per cent",
-        baseline,
-        *(head for group in others for head in (group, f"minus {baseline}")),
-    ], blocks
+    heads = [head for group in others for head in (group, f"minus {baseline}")]
+    return ["per cent", baseline, *heads], blocks
 
 
 def comparison_text(table: DataFrame, sizes: Mapping[str, str], note: str) -> str:

@@ -133,7 +133,7 @@ class TrainingMonitor:
         if self._within or (self._job is not None and self._job.running):
             # Before the first step of a run that resumes, its status is still that of the last time.
             new = recorded == "running" or (recorded and status.get("updated", 0) >= self._since)
-            return recorded if new else "starting"
+            return str(recorded) if new else "starting"
         if recorded is None:
             waiting = time.time() - self._since < PATIENCE or is_locked(self.path)
             return "starting" if self._job is None and waiting else "gone"
