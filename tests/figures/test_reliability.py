@@ -23,4 +23,3 @@ def test_every_model_is_a_line_beside_the_diagonal_in_per_cent() -> None:
     low, high = figure.layout.xaxis.range
     assert low < 0 < 50 < high and figure.layout.yaxis.range == figure.layout.xaxis.range
     json.loads(figure.to_json())
-    assert reliability_figure({"alone": bins(1)}, title="", most=1.0).data[0].x[1] == 100

@@ -49,14 +49,10 @@ def test_words_and_pictures() -> None:
     assert "all blue" in search.show(png("blue"))
 
 
-def test_headless_shows_the_first_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    import IPython.display
-
-    displayed: list[Any] = []
-    monkeypatch.setattr(IPython.display, "display", lambda value, **_: displayed.append(value))
+def test_headless_shows_the_first_answer(shown: list[dict[str, Any]]) -> None:
     PictureSearch(Colours(), words, query="blue")._ipython_display_()
-    assert len(displayed) == 1
-    assert "all blue" in displayed[0]._repr_html_()
+    assert len(shown) == 1
+    assert "all blue" in shown[0]["text/html"]
 
 
 def test_a_file_that_is_no_picture_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

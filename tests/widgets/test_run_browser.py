@@ -24,16 +24,6 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What was displayed, one MIME bundle after another."""
-    import IPython.display
-
-    bundles: list[dict[str, Any]] = []
-    monkeypatch.setattr(IPython.display, "display", lambda bundle, **_: bundles.append(bundle))
-    return bundles
-
-
 def names(browser: RunBrowser) -> str:
     return "".join(row.folder for row in browser.shown)
 
@@ -106,7 +96,7 @@ def test_no_runs_and_no_folder(tmp_path: Path) -> None:
 def test_the_widget_answers_what_a_browser_sends(runs: Path) -> None:
     browser = RunBrowser(runs, live=True)
     changed: list[Any] = []
-    view = browser._widget(changed.append)
+    view = browser._widget(lambda table, figure: changed.append(figure))
 
     def state() -> dict[str, Any]:
         return json.loads(view.shown)

@@ -16,16 +16,6 @@ from workbench.widgets.training_monitor import TrainingMonitor, status_line
 PLOTLY = "application/vnd.plotly.v1+json"
 
 
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What was displayed, one MIME bundle after another."""
-    import IPython.display
-
-    bundles: list[dict[str, Any]] = []
-    monkeypatch.setattr(IPython.display, "display", lambda bundle, **_: bundles.append(bundle))
-    return bundles
-
-
 def test_a_finished_run_is_a_plain_figure(tmp_path: Path, shown: list[dict[str, Any]]) -> None:
     monitor = TrainingMonitor(write_run(tmp_path, steps=50), live=True)
     assert monitor.state == "finished"

@@ -1,11 +1,11 @@
-"""A picture, the attention in both directions and the pooling weights in one figure, word by word in line."""
+"""One figure of a picture, the attention in both directions and the pooling weights."""
 
 from typing import Any
 
 import plotly.graph_objects as go
 
 from workbench.figures.boxes import SIDE
-from workbench.figures.style import INK, QUIET, template
+from workbench.figures.style import QUIET, finish, heading
 
 TOP, BOTTOM = 132, 34  # pixels above (title, subtitle, headings) and below the plots
 BARS, GAP = 56, 84  # pixels: the bars of regions, and the room above them
@@ -40,11 +40,15 @@ def attention_view(
         (of_words, "x4", "y2"),
         (of_regions, "x5", "y5"),
     )
-    traces = [_moved(trace, x, y) for data, x, y in parts for trace in data]
-    return go.Figure(traces).update_layout(
-        template=template(),
-        title={"text": title, "subtitle": {"text": subtitle}, "y": 1 - 26 / (tall + TOP + BOTTOM)},
-        height=tall + TOP + BOTTOM,
+    traces = [trace.to_plotly_json() | {"xaxis": x, "yaxis": y} for data, x, y in parts for trace in data]
+    height = tall + TOP + BOTTOM
+    note = f'<br><span style="color:{QUIET};font-size:11px">'
+    return finish(
+        go.Figure(traces),
+        title,
+        subtitle,
+        y=1 - 26 / height,
+        height=height,
         margin={"l": 10, "r": 10, "t": TOP, "b": BOTTOM},
         showlegend=False,
         dragmode=False,
@@ -59,33 +63,13 @@ def attention_view(
         yaxis5=_axis(pooling.layout.yaxis2, domain=below, anchor="x5"),
         annotations=[
             *picture.layout.annotations,
-            _heading(first, 1.0, "words look at regions", "a row sums to 1"),
-            _heading(second, 1.0, "regions look at words", "a column sums to 1"),
-            _heading(third, 1.0, "pooling", "of words"),
-            _heading(first, below[1], "pooling", "of regions", above=20),
+            heading(f"words look at regions{note}a row sums to 1</span>", first, 1, 4),
+            heading(f"regions look at words{note}a column sums to 1</span>", second, 1, 4),
+            heading(f"pooling{note}of words</span>", third, 1, 4),
+            heading(f"pooling{note}of regions</span>", first, below[1], 20),
         ],
     )
 
 
-def _moved(trace: Any, x: str, y: str) -> dict[str, Any]:
-    return dict(trace.to_plotly_json()) | {"xaxis": x, "yaxis": y}
-
-
 def _axis(axis: Any, **more: Any) -> dict[str, Any]:
     return dict(axis.to_plotly_json()) | more
-
-
-def _heading(x: float, y: float, text: str, note: str, above: int = 4) -> dict[str, Any]:
-    return {
-        "xref": "paper",
-        "yref": "paper",
-        "x": x,
-        "y": y,
-        "xanchor": "left",
-        "yanchor": "bottom",
-        "yshift": above,
-        "align": "left",
-        "showarrow": False,
-        "text": f'{text}<br><span style="color:{QUIET};font-size:11px">{note}</span>',
-        "font": {"size": 12.5, "color": INK},
-    }

@@ -1,4 +1,4 @@
-"""A picture with the boxes of its regions, heavy ones thick, and those that something looks at lit up."""
+"""A picture with boxes around its regions: heavy ones have thick outlines, attended ones are lit up."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from jaxtyping import Num
 
 from workbench.figures.gallery import data_uri
 from workbench.figures.label_layout import free_places
-from workbench.figures.style import INK, PAPER, template
+from workbench.figures.style import INK, PAPER, finish
 
 SIDE = 340  # pixels: the longer side of the picture in a figure as wide as a notebook's cell
 LABEL = 18  # pixels: the height of a box's label
@@ -72,25 +72,21 @@ def picture_with_boxes(
                 name="boxes",
                 cliponaxis=False,
             )
-    figure.update_layout(
-        template=template(),
-        title={"text": title, "subtitle": {"text": subtitle}},
-        height=SIDE * height / max(height, width) + (84 if title else 20) + 20,
-        margin={"l": 10, "r": 10, "t": 84 if title else 20, "b": 20},
+    above = 84 if title else 20
+    fixed = {"visible": False, "constrain": "domain"}
+    return finish(
+        figure,
+        title,
+        subtitle,
+        height=SIDE * height / max(height, width) + above + 20,
+        margin={"l": 10, "r": 10, "t": above, "b": 20},
         showlegend=False,
         dragmode=False,
         hovermode="closest",
-        xaxis={"visible": False, "range": [0, width], "constrain": "domain", "constraintoward": "left"},
-        yaxis={
-            "visible": False,
-            "range": [height, 0],
-            "scaleanchor": "x",
-            "constrain": "domain",
-            "constraintoward": "top",
-        },
+        xaxis=fixed | {"range": [0, width], "constraintoward": "left"},
+        yaxis=fixed | {"range": [height, 0], "scaleanchor": "x", "constraintoward": "top"},
         annotations=_box_labels(boxes, names, 0.4 + 0.6 * thickness, width, height),
     )
-    return figure
 
 
 def _relative(values: Weights, most: float | None) -> np.ndarray:
@@ -115,21 +111,12 @@ def _box_labels(
         return []
     scale = SIDE / max(width, height)
     edges = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale
-    places = np.array(
-        [_around(box, 7.2 * len(name) + 8) for box, name in zip(edges, names, strict=True)]
-    ).reshape(len(names), -1, 4)
+    places = np.array([_around(box, 7.2 * len(name) + 8) for box, name in zip(edges, names, strict=True)])
     corners = free_places(places, edges, (width * scale, height * scale)) / scale
+    font = {"size": 11.5, "color": PAPER, "weight": 600}
+    look = {"showarrow": False, "font": font, "bgcolor": INK, "borderpad": 2}
     return [
-        {
-            "text": name,
-            "x": (x0 + x1) / 2,
-            "y": (y0 + y1) / 2,
-            "showarrow": False,
-            "font": {"size": 11.5, "color": PAPER, "weight": 600},
-            "bgcolor": INK,
-            "borderpad": 2,
-            "opacity": float(opacity),
-        }
+        look | {"text": name, "x": (x0 + x1) / 2, "y": (y0 + y1) / 2, "opacity": float(opacity)}
         for name, opacity, (x0, y0, x1, y1) in zip(names, opacities, corners, strict=True)
     ]
 

@@ -1,4 +1,4 @@
-"""A map of embeddings: one dot each, coloured by what it belongs to."""
+"""A map of embeddings: one dot each, coloured by its group."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from workbench.figures.style import IMAGE, PALETTE, QUIET, template
+from workbench.figures.style import IMAGE, PALETTE, QUIET, finish
 
 MOST_NAMED = 10  # groups that get a colour of their own and a place in the legend
 MOST_DOTS = 100_000
@@ -37,29 +37,27 @@ def cluster_map(
     """
     if len(positions) != len(groups) or (words is not None and len(words) != len(positions)):
         raise ValueError(f"{len(positions)} positions, {len(groups)} groups: give one of each for every dot")
-    shown = np.arange(len(positions))
-    if len(shown) > MOST_DOTS:
-        shown = np.sort(np.random.default_rng(seed).permutation(len(shown))[:MOST_DOTS])
+    kept = np.arange(len(positions))
+    if len(kept) > MOST_DOTS:
+        kept = np.sort(np.random.default_rng(seed).permutation(len(kept))[:MOST_DOTS])
         subtitle = f"{subtitle} · a sample: {MOST_DOTS:,} of {len(positions):,} dots".lstrip(" ·")
     labels = np.array([str(group) for group in groups])
     names, counts = np.unique(labels, return_counts=True)
     figure = go.Figure()
-    if joined:
-        ends = (
-            [(*positions[dot], *pictures[picture]) for dot, picture in joined] if pictures is not None else []
-        )
+    if joined and pictures is not None:
+        ends = [(*positions[dot], *pictures[picture]) for dot, picture in joined]
         x = [value for left, _, right, _ in ends for value in (left, right, None)]
         y = [value for _, left, _, right in ends for value in (left, right, None)]
-        lines = {"color": QUIET, "width": 1}
-        figure.add_scattergl(x=x, y=y, mode="lines", line=lines, name="a pair", hoverinfo="skip")
+        line = {"color": QUIET, "width": 1}
+        figure.add_scattergl(x=x, y=y, mode="lines", line=line, name="a pair", hoverinfo="skip")
     if len(names) <= MOST_NAMED:
         for place, name in enumerate(names[np.argsort(-counts, kind="stable")]):
-            rows = shown[labels[shown] == name]
+            rows = kept[labels[kept] == name]
             _dots(figure, positions, rows, labels, words, name, PALETTE[place % len(PALETTE)])
     else:
-        numbers = np.searchsorted(names, labels[shown])
+        numbers = np.searchsorted(names, labels[kept])
         colours = [MANY[number % len(MANY)] for number in numbers]
-        _dots(figure, positions, shown, labels, words, "captions", colours)
+        _dots(figure, positions, kept, labels, words, "captions", colours)
     if pictures is not None:
         figure.add_scattergl(
             x=pictures[:, 0],
@@ -70,20 +68,14 @@ def cluster_map(
             customdata=-1 - np.arange(len(pictures)),
             hovertemplate="a picture<extra></extra>",
         )
-    figure.update_layout(
-        template=template(),
-        title={"text": title, "subtitle": {"text": subtitle}},
-        height=560,
-        dragmode="lasso",
-        hovermode="closest",
-        showlegend=len(names) <= MOST_NAMED or pictures is not None,
-        legend={"y": -0.02, "yanchor": "top", "itemsizing": "constant"},
-        margin={"l": 10, "r": 10, "t": 84, "b": 60},
-    )
     # The directions and units of such a map mean nothing.
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    return figure
+    return finish(
+        figure, title, subtitle, height=560, margin={"l": 10, "r": 10, "t": 84, "b": 60},
+        dragmode="lasso", hovermode="closest", showlegend=len(names) <= MOST_NAMED or pictures is not None,
+        legend={"y": -0.02, "yanchor": "top", "itemsizing": "constant"},
+    )  # fmt: skip
 
 
 def _dots(

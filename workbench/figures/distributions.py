@@ -1,33 +1,22 @@
-"""How cosines of matching pairs and of others are spread."""
+"""Distributions of the cosines of matching pairs and of others."""
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.figures.style import IMAGE, QUIET, template
+from workbench.figures.style import IMAGE, QUIET, finish
 
 BINS = 50
 
 
-@runtime_checkable
-class Spread(Protocol):
-    """What `workbench.evaluation.similarity_distributions` gives."""
-
-    @property
-    def matching(self) -> np.ndarray: ...
-    @property
-    def others(self) -> np.ndarray: ...
-    @property
-    def area(self) -> float: ...
-
-
-def distribution_figure(spreads: Mapping[str, Spread], *, title: str, subtitle: str = "") -> go.Figure:
+def distribution_figure(spreads: Mapping[str, Any], *, title: str, subtitle: str = "") -> go.Figure:
     """One panel for each of `spreads`: the densities of matching pairs' cosines and of the others'.
 
-    All panels have the same axes; each heading says how far the two lie apart (`area`).
+    `spreads` are of `similarity_distributions`: cosines `matching` and `others`, and the `area` between the
+    two densities, which the headings give. All panels have the same axes.
     """
     headings = [f"<b>{name}</b><br>area between {spread.area:.2f}" for name, spread in spreads.items()]
     figure = make_subplots(
@@ -37,14 +26,12 @@ def distribution_figure(spreads: Mapping[str, Spread], *, title: str, subtitle: 
         subplot_titles=headings,
         horizontal_spacing=0.1 / len(spreads),
     )
-    low = min(float(each.min()) for spread in spreads.values() for each in (spread.matching, spread.others))
+    low = min(float(min(spread.matching.min(), spread.others.min())) for spread in spreads.values())
     edges = np.linspace(low, 1, BINS + 1)
     middles = ((edges[1:] + edges[:-1]) / 2).astype(np.float32)
     for column, spread in enumerate(spreads.values(), start=1):
-        for values, name, colour in (
-            (spread.others, "not matching", QUIET),
-            (spread.matching, "matching", IMAGE),
-        ):
+        sides = (spread.others, "not matching", QUIET), (spread.matching, "matching", IMAGE)
+        for values, name, colour in sides:
             density, _ = np.histogram(np.minimum(values, 1), edges, density=True)
             figure.add_scatter(
                 x=middles,
@@ -61,11 +48,7 @@ def distribution_figure(spreads: Mapping[str, Spread], *, title: str, subtitle: 
         figure.update_xaxes(title_text="cosine", row=1, col=column)
     figure.update_annotations(font_size=12.5)
     figure.update_yaxes(title_text="density", col=1)
-    figure.update_layout(
-        template=template(),
-        height=360,
-        margin={"t": 118, "b": 84},
-        title={"text": title, "subtitle": {"text": subtitle}, "y": 0.94},
+    return finish(
+        figure, title, subtitle, y=0.94, height=360, margin={"t": 118, "b": 84},
         legend={"y": -0.28, "yanchor": "top"},
-    )
-    return figure
+    )  # fmt: skip

@@ -44,38 +44,33 @@ def gallery(pictures: Iterable[Picture], title: str = "", size: int = THUMBNAIL)
     HTML.
 
     `size` is the width of a picture's place in pixels. Captions are shown as the text they are, whatever they
-    hold. The styles stand in the elements, since notebooks drop style sheets of outputs they do not trust.
+    hold. Styles are inline, since notebooks drop style sheets of outputs they do not trust.
     """
-    cards = [_card(picture, size) for picture in pictures]
-    heading = (
-        f'<div style="font-weight:600;font-size:14px;margin:2px 0 8px 2px">{escape(title)}</div>'
-        if title
-        else ""
-    )
-    inside = "".join(cards) or f'<div style="color:{QUIET}">no pictures</div>'
+    cards = "".join(_card(picture, size) for picture in pictures)
+    heading = _div(escape(title), "font-weight:600;font-size:14px;margin:2px 0 8px 2px") if title else ""
+    inside = _div(cards) if cards else _div(_div("no pictures", f"color:{QUIET}"))
     return Gallery(
-        f'<div style="font-family:{escape(FONT)};color:{INK};background:#fff;padding:6px">{heading}<div>{inside}</div></div>'
+        _div(heading + inside, f"font-family:{escape(FONT)};color:{INK};background:#fff;padding:6px")
     )
+
+
+def _div(content: str, style: str = "") -> str:
+    return f'<div style="{style}">{content}</div>' if style else f"<div>{content}</div>"
 
 
 def _card(picture: Picture, size: int) -> str:
     frame = f"3px solid {PALETTE[2]}" if picture.marked else f"1px solid {GRID}"
-    image = (
-        f'<img src="{data_uri(picture.image, 3 * size // 2)}" alt="" width="{size}" '
-        f'style="display:block;width:{size}px;height:{size}px;object-fit:contain;border-radius:4px">'
-    )
-    lines = []
+    style = f"display:block;width:{size}px;height:{size}px;object-fit:contain;border-radius:4px"
+    source = data_uri(picture.image, 3 * size // 2)
+    text = "".join(_div(escape(caption)) for caption in picture.captions)
     if picture.score is not None:
-        lines.append(
-            f'<div style="font-weight:600;font-variant-numeric:tabular-nums">{picture.score:.3f}</div>'
-        )
-    lines += [f"<div>{escape(caption)}</div>" for caption in picture.captions]
+        text = _div(f"{picture.score:.3f}", "font-weight:600;font-variant-numeric:tabular-nums") + text
     if picture.note:
-        lines.append(f'<div style="color:{QUIET};font-size:11px">{escape(picture.note)}</div>')
-    return (
-        f'<div style="display:inline-block;vertical-align:top;width:{size}px;margin:0 8px 12px 0;padding:5px;border:{frame};'
-        f'border-radius:6px;font-size:12px;line-height:1.35;overflow-wrap:break-word;background:#fff">{image}'
-        f'<div style="margin-top:5px">{"".join(lines)}</div></div>'
+        text += _div(escape(picture.note), f"color:{QUIET};font-size:11px")
+    return _div(
+        f'<img src="{source}" alt="" width="{size}" style="{style}">{_div(text, "margin-top:5px")}',
+        f"display:inline-block;vertical-align:top;width:{size}px;margin:0 8px 12px 0;padding:5px;border:{frame};"
+        "border-radius:6px;font-size:12px;line-height:1.35;overflow-wrap:break-word;background:#fff",
     )
 
 
@@ -93,9 +88,8 @@ def _as_pil(image: Any) -> Image.Image:
         return image.convert("RGB")  # a copy, so that `thumbnail` leaves the caller's alone
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or 3 not in (pixels.shape[0], pixels.shape[2]):
-        raise ValueError(
-            f"gallery: wants uint8 pixels [3, H, W] or [H, W, 3], got {pixels.dtype} {pixels.shape}"
-        )
+        given = f"{pixels.dtype} {pixels.shape}"
+        raise ValueError(f"gallery: wants uint8 pixels [3, H, W] or [H, W, 3], got {given}")
     if pixels.shape[2] != 3:
         pixels = pixels.transpose(1, 2, 0)
     return Image.fromarray(np.ascontiguousarray(pixels))

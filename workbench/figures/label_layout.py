@@ -23,7 +23,7 @@ def free_places(
         places = places + np.tile(inward, 2)
         sizes = np.prod(high - low, axis=1)
         # Rounded: a hair less covered is no reason to leave the place that is read most easily.
-        labels, rest = (np.round(_overlap(places, each).sum(1) / sizes, 2) for each in (chosen, things))
+        labels, rest = (np.round(_overlap(places, other).sum(1) / sizes, 2) for other in (chosen, things))
         chosen = np.vstack([chosen, places[np.lexsort((rest, labels))[0]]])
     return chosen
 

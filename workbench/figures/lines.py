@@ -1,4 +1,4 @@
-"""A few lines in one plot: one number against another, for each of several things."""
+"""A few lines in one plot: one number against another, for each of several names."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from workbench.figures.style import PALETTE, template
+from workbench.figures.style import PALETTE, finish
 
 Values = Sequence[Any] | np.ndarray
 
@@ -27,17 +27,12 @@ def line_figure(
     """
     figure = go.Figure()
     for number, (name, (x, y)) in enumerate(lines.items()):
-        figure.add_scatter(
-            x=x, y=y, name=name, mode="lines+markers", line={"color": PALETTE[number % len(PALETTE)]}
-        )
-    figure.update_layout(
-        template=template(),
-        height=360,
-        margin={"t": 84, "b": 92, "l": 64},
-        title={"text": title, "subtitle": {"text": subtitle}, "y": 0.94},
-        showlegend=len(lines) > 1,
-        legend={"y": -0.25, "yanchor": "top"},
-    )
+        line = {"color": PALETTE[number % len(PALETTE)]}
+        figure.add_scatter(x=x, y=y, name=name, mode="lines+markers", line=line)
+    finish(
+        figure, title, subtitle, y=0.94, height=360, margin={"t": 84, "b": 92, "l": 64},
+        showlegend=len(lines) > 1, legend={"y": -0.25, "yanchor": "top"},
+    )  # fmt: skip
     figure.update_xaxes(title_text=x_title, **(x_axis or {}))
     figure.update_yaxes(title_text=y_title, **(y_axis or {}))
     return figure

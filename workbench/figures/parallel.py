@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from pandas import DataFrame, Series
 from pandas.api.types import is_numeric_dtype
 
-from workbench.figures.style import INK, PALETTE, QUIET, template
+from workbench.figures.style import INK, PALETTE, QUIET, finish
 
 ROW = 19  # pixels between two words on an axis
 LINES = 2  # of a heading; a third would run into its axis
@@ -21,7 +21,7 @@ def parallel_figure(table: DataFrame, colour: str, *, title: str, subtitle: str 
 
     Columns of numbers are axes of numbers, others lists of their words in the order they come, cut short
     where the room between two axes is less. Lines have the colour of their value in the column `colour`. Rows
-    with a missing number are left out. Raises ValueError where nothing is left.
+    with a missing number are dropped. Raises ValueError where nothing remains.
     """
     known = table.dropna()
     if known.empty or colour not in known:
@@ -32,33 +32,24 @@ def parallel_figure(table: DataFrame, colour: str, *, title: str, subtitle: str 
     letters = max(6, int(0.75 * apart / LETTER))
     most = max([len(_words(known[name])) for name in axes] + [8])
     headings = {name: _wrapped(str(name), min(24, max(9, int(apart / LETTER)))) for name in axes}
-    figure = go.Figure(
-        go.Parcoords(
-            dimensions=[
-                _axis(known[name], headings[name], letters if place else longest)
-                for place, name in enumerate(axes)
-            ],
-            line={"color": _places(known[colour]), "colorscale": _scale(known[colour]), "showscale": False},
-            labelfont={"size": 11, "color": INK},
-            tickfont={"size": 11, "color": INK},
-            rangefont={"size": 1, "color": "rgba(0,0,0,0)"},  # the ends stand among the ticks already
-            unselected={"line": {"color": QUIET, "opacity": 0.12}},
-        )
+    dimensions = [
+        _axis(known[name], headings[name], letters if place else longest) for place, name in enumerate(axes)
+    ]
+    font = {"size": 11, "color": INK}
+    lines = go.Parcoords(
+        dimensions=dimensions,
+        line={"color": _places(known[colour]), "colorscale": _scale(known[colour]), "showscale": False},
+        labelfont=font,
+        tickfont=font,
+        rangefont={"size": 1, "color": "rgba(0,0,0,0)"},  # the ends stand among the ticks already
+        unselected={"line": {"color": QUIET, "opacity": 0.12}},
     )
+    figure = go.Figure(lines)
     top = 84 + 16 * LINES
-    figure.update_layout(
-        template=template(),
-        height=top + ROW * most + 40,
-        margin={"l": 30 + int(LETTER * longest), "r": 60, "t": top, "b": 30},
-        title={
-            "xref": "container",
-            "x": 0.01,
-            "text": title,
-            "subtitle": {"text": subtitle},
-            "y": 1 - 26 / (top + ROW * most + 40),
-        },
-    )
-    return figure
+    height = top + ROW * most + 40
+    margin = {"l": 30 + int(LETTER * longest), "r": 60, "t": top, "b": 30}
+    finish(figure, title, subtitle, y=1 - 26 / height, height=height, margin=margin)
+    return figure.update_layout(title={"xref": "container", "x": 0.01})
 
 
 def _words(column: Series) -> list[object]:
@@ -75,14 +66,11 @@ def _places(column: Series) -> np.ndarray:
 
 
 def _axis(column: Series, heading: str, letters: int) -> dict[str, object]:
-    axis: dict[str, object] = {"label": heading, "values": _places(column)}
     words = _words(column)
+    axis: dict[str, object] = {"label": heading, "values": _places(column)}
     if words:
-        axis |= {
-            "tickvals": list(range(len(words))),
-            "ticktext": [_cut(str(word), letters) for word in words[::-1]],
-        }
-        axis["range"] = [-0.5, len(words) - 0.5]
+        axis["tickvals"], axis["range"] = list(range(len(words))), [-0.5, len(words) - 0.5]
+        axis["ticktext"] = [_cut(str(word), letters) for word in words[::-1]]
     return axis
 
 
@@ -104,6 +92,5 @@ def _scale(column: Series) -> list[list[object]]:
     if not count:
         return SCALE
     colours = [PALETTE[place % len(PALETTE)] for place in range(count)][::-1]
-    return [[place / max(count - 1, 1), colour] for place, colour in enumerate(colours)] * (
-        1 if count > 1 else 2
-    )
+    scale: list[list[object]] = [[place / max(count - 1, 1), colour] for place, colour in enumerate(colours)]
+    return scale if count > 1 else 2 * scale

@@ -1,4 +1,4 @@
-"""What retrieval costs in zero-shot: methods as points, interpolations as paths, and the front."""
+"""Retrieval against zero-shot accuracy: methods as points, interpolations as paths, and the front."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from workbench.figures.label_layout import free_places
-from workbench.figures.style import PAPER, QUIET, run_colours, template
+from workbench.figures.style import PAPER, QUIET, finish, intervals, run_colours
 
 WIDE, HIGH = 820.0, 420.0  # pixels of the plot: as high as it is drawn, about as wide as in a notebook
 NEAR = 16  # pixels from a point to its name that need no thread between them
@@ -43,43 +43,33 @@ def front(points: Sequence[FrontPoint], *, title: str, subtitle: str = "", recal
     colours = run_colours(dict.fromkeys(point.method for point in points))
     best = middle[best_in_both(middle)]
     figure = go.Figure()
-    figure.add_scatter(
-        x=best[:, 0],
-        y=best[:, 1],
-        mode="lines",
-        line={"color": QUIET, "width": 1.5, "dash": "dot"},
-        name="beaten by none",
-        hoverinfo="skip",
-    )
+    line = {"color": QUIET, "width": 1.5, "dash": "dot"}
+    name = "beaten by none"
+    figure.add_scatter(x=best[:, 0], y=best[:, 1], mode="lines", line=line, name=name, hoverinfo="skip")
     for method, colour in colours.items():
         path = _path(points, method)
         rows = path or [row for row, point in enumerate(points) if point.method == method]
-        told = [f"{method}, alpha {points[row].alpha:g}" if path else method for row in rows]
+        text = [f"{method}, alpha {points[row].alpha:g}" if path else method for row in rows]
         figure.add_scatter(
             x=middle[rows, 0],
             y=middle[rows, 1],
-            error_x=_bars(middle[rows, 0], low[rows, 0], high[rows, 0], colour),
-            error_y=_bars(middle[rows, 1], low[rows, 1], high[rows, 1], colour),
+            error_x=intervals(middle[rows, 0], low[rows, 0], high[rows, 0], colour, 1.2),
+            error_y=intervals(middle[rows, 1], low[rows, 1], high[rows, 1], colour, 1.2),
             mode="lines+markers" if path else "markers",
             line={"color": colour, "width": 2},
             marker={"size": 7 if path else 11, "color": colour, "line": {"color": PAPER, "width": 1}},
-            text=told,
+            text=text,
             hovertemplate="%{text}<br>zero-shot kept %{x:.1f} %, " + recall + " %{y:.1f}<extra></extra>",
             name=method,
         )
     ranges = [_range(low[:, axis], high[:, axis]) for axis in (0, 1)]
-    figure.update_layout(
-        template=template(),
-        title={"text": title, "subtitle": {"text": subtitle}},
-        height=HIGH + 84 + 60,
-        margin={"t": 84, "b": 60, "l": 64},
-        showlegend=False,
-        hovermode="closest",
-        annotations=_point_labels(points, middle, low, high, ranges, colours),
-    )
     figure.update_xaxes(title_text="zero-shot kept, per cent of the start's accuracy", range=ranges[0])
     figure.update_yaxes(title_text=f"retrieval {recall}, points", range=ranges[1])
-    return figure
+    annotations = _point_labels(points, middle, low, high, ranges, colours)
+    return finish(
+        figure, title, subtitle, height=HIGH + 84 + 60, margin={"t": 84, "b": 60, "l": 64},
+        showlegend=False, hovermode="closest", annotations=annotations,
+    )  # fmt: skip
 
 
 def best_in_both(values: np.ndarray) -> np.ndarray:
@@ -89,18 +79,6 @@ def best_in_both(values: np.ndarray) -> np.ndarray:
     better = (values[None] > values[:, None]).any(2)
     kept = np.flatnonzero(~np.any(at_least & better, axis=1))
     return kept[np.lexsort((-values[kept, 1], values[kept, 0]))]
-
-
-def _bars(middle: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str) -> dict[str, object]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": high - middle,
-        "arrayminus": middle - low,
-        "thickness": 1.2,
-        "width": 0,
-        "color": colour,
-    }
 
 
 def _range(low: np.ndarray, high: np.ndarray) -> list[float]:
@@ -134,31 +112,19 @@ def _point_labels(
     path = np.array([[*(step - 4), *(step + 4)] for step in steps]).reshape(-1, 4)
     names = [_label(points, row) for row in range(len(points))]
     places = np.array([_beside(place, 7.0 * len(name) + 6) for place, name in zip(flat, names, strict=True)])
-    found = free_places(places, np.concatenate([dots, level, upright, path]), (WIDE, HIGH))
-    away = (found[:, :2] + found[:, 2:]) / 2 - flat
+    chosen = free_places(places, np.concatenate([dots, level, upright, path]), (WIDE, HIGH))
+    away = (chosen[:, :2] + chosen[:, 2:]) / 2 - flat
     # From a point to its name's nearest edge.
-    gaps = np.linalg.norm(np.clip(flat, found[:, :2], found[:, 2:]) - flat, axis=1)
-    return [
-        {
-            "text": name,
-            "x": x,
-            "y": y,
-            "ax": across,
-            "ay": -up,
-            # A thread where a name had to go far from its point.
-            "showarrow": True,
-            "arrowhead": 0,
-            "arrowwidth": 1,
-            "arrowcolor": colours[points[row].method] if gap > NEAR else "rgba(0,0,0,0)",
-            "standoff": 7,
-            "font": {
-                "size": 12 if points[row].alpha is None else 10.5,
-                "color": colours[points[row].method],
-                "weight": 600,
-            },
-        }
-        for row, (name, gap, (x, y), (across, up)) in enumerate(zip(names, gaps, middle, away, strict=True))
-    ]
+    gaps = np.linalg.norm(np.clip(flat, chosen[:, :2], chosen[:, 2:]) - flat, axis=1)
+    labels = []
+    for point, name, gap, (x, y), (across, up) in zip(points, names, gaps, middle, away, strict=True):
+        colour = colours[point.method]
+        # A thread where a name is far from its point.
+        thread: dict[str, object] = {"showarrow": True, "arrowhead": 0, "arrowwidth": 1, "standoff": 7}
+        thread["arrowcolor"] = colour if gap > NEAR else "rgba(0,0,0,0)"
+        font = {"size": 12 if point.alpha is None else 10.5, "color": colour, "weight": 600}
+        labels.append(thread | {"text": name, "x": x, "y": y, "ax": across, "ay": -up, "font": font})
+    return labels
 
 
 def _path(points: Sequence[FrontPoint], method: str) -> list[int]:
@@ -178,10 +144,10 @@ def _label(points: Sequence[FrontPoint], row: int) -> str:
 def _beside(place: np.ndarray, width: float) -> list[tuple[float, float, float, float]]:
     """Places of a label beside a point, right of it first, then farther and farther away."""
     x, y = place
-    high, found = 16, []
+    high, corners = 16, []
     for away in (10, 26, 44, 64):
-        found += [(x + away, y - high / 2), (x - away - width, y - high / 2)]
-        found += [(x + away, y + away / 2), (x - away - width, y + away / 2)]
-        found += [(x + away, y - away / 2 - high), (x - away - width, y - away / 2 - high)]
-        found += [(x - width / 2, y + away), (x - width / 2, y - away - high)]
-    return [(left, bottom, left + width, bottom + high) for left, bottom in found]
+        corners += [(x + away, y - high / 2), (x - away - width, y - high / 2)]
+        corners += [(x + away, y + away / 2), (x - away - width, y + away / 2)]
+        corners += [(x + away, y - away / 2 - high), (x - away - width, y - away / 2 - high)]
+        corners += [(x - width / 2, y + away), (x - width / 2, y - away - high)]
+    return [(left, bottom, left + width, bottom + high) for left, bottom in corners]

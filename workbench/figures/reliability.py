@@ -1,66 +1,41 @@
-"""Reliability diagrams: how sure a model is against how often it is right."""
+"""Reliability diagrams: a model's confidence against how often it is right."""
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from workbench.figures.style import QUIET, run_colours, template
+from workbench.figures.style import QUIET, finish, run_colours
 
 
-@runtime_checkable
-class Reliability(Protocol):
-    """What `workbench.evaluation.calibration_curve` gives."""
+def reliability_figure(models: Mapping[str, Any], *, title: str, subtitle: str = "") -> go.Figure:
+    """A line with a dot a bin for every model's `calibration_curve`, and the diagonal of perfect calibration.
 
-    @property
-    def confidence(self) -> np.ndarray: ...
-    @property
-    def accuracy(self) -> np.ndarray: ...
-    @property
-    def queries(self) -> np.ndarray: ...
-    @property
-    def error(self) -> float: ...
-
-
-def reliability_figure(
-    models: Mapping[str, Reliability], *, title: str, subtitle: str = "", most: float | None = None
-) -> go.Figure:
-    """A line with a dot for every bin of each of `models`, and the line on which all would lie if calibrated.
-
-    Per cent. Both axes end at the largest confidence or accuracy, or at `most` (a share). The first model is
-    grey, the baseline.
+    Curves have `confidence`, `accuracy` and `queries` by bin, and `error`, the ECE. Both axes are in per cent
+    and end at the largest value. The first model is grey, the baseline.
     """
-    top = most or max(float(np.max([each.confidence, each.accuracy])) for each in models.values())
+    top = max(float(np.max([curve.confidence, curve.accuracy])) for curve in models.values())
     figure = go.Figure()
+    diagonal, line = [0, 100 * top], {"color": QUIET, "width": 1.5, "dash": "dot"}
     figure.add_scatter(
-        x=[0, 100 * top],
-        y=[0, 100 * top],
-        mode="lines",
-        line={"color": QUIET, "width": 1.5, "dash": "dot"},
-        name="as sure as right",
-        hoverinfo="skip",
+        x=diagonal, y=diagonal, mode="lines", line=line, name="as sure as right", hoverinfo="skip"
     )
-    for (name, each), colour in zip(models.items(), run_colours(models).values(), strict=True):
+    for (name, curve), colour in zip(models.items(), run_colours(models).values(), strict=True):
         figure.add_scatter(
-            x=(100 * np.asarray(each.confidence)).astype(np.float32),
-            y=(100 * np.asarray(each.accuracy)).astype(np.float32),
-            customdata=np.asarray(each.queries),
+            x=(100 * np.asarray(curve.confidence)).astype(np.float32),
+            y=(100 * np.asarray(curve.accuracy)).astype(np.float32),
+            customdata=np.asarray(curve.queries),
             mode="lines+markers",
             line={"color": colour, "width": 1.8},
             marker={"color": colour, "size": 7},
-            name=f"{name} (ECE {each.error:.1%})",
+            name=f"{name} (ECE {curve.error:.1%})",
             hovertemplate="%{x:.1f} % sure, %{y:.1f} % right, %{customdata} queries",
         )
-    figure.update_layout(
-        template=template(),
-        height=420,
-        margin={"t": 84, "b": 104, "l": 64},
-        title={"text": title, "subtitle": {"text": subtitle}, "y": 0.94},
-        legend={"y": -0.22, "yanchor": "top"},
-        hovermode="closest",
-    )
-    ends = [-4 * top, 104 * top]  # a dot at an end is whole
+    ends = [-4 * top, 104 * top]  # room for a whole dot at either end
     figure.update_xaxes(title_text="confidence, per cent", range=ends)
     figure.update_yaxes(title_text="right, per cent", range=ends)
-    return figure
+    return finish(
+        figure, title, subtitle, y=0.94, height=420, margin={"t": 84, "b": 104, "l": 64},
+        legend={"y": -0.22, "yanchor": "top"}, hovermode="closest",
+    )  # fmt: skip

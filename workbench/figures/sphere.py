@@ -1,4 +1,4 @@
-"""Where losses pull embeddings: the unit sphere from one side, students on their way, teachers at rest."""
+"""Embeddings on the unit sphere as losses move them: students move, teachers rest."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 
-from workbench.figures.style import GRID, INK, PALETTE, QUIET, template
+from workbench.figures.style import GRID, INK, PALETTE, QUIET, finish
 
 PANEL, TOP, BOTTOM = 235, 110, 120  # pixels: a panel's side, above and below all of them
 GAP = 46  # pixels between two rows, for the heading of the lower
@@ -62,36 +62,28 @@ def sphere_figure(
         figure.add_trace(go.Scatter(**_state(descent, 0), name=name, showlegend=False), **place)
         axis = figure.get_subplot(**place).xaxis.plotly_name.replace("xaxis", "x")
         figure.update_yaxes(scaleanchor=axis, **place)
-    for label, symbol in (
-        ("picture, student", "circle"),
-        ("caption, student", "square"),
-        ("picture, teacher", "circle-open"),
-        ("caption, teacher", "square-open"),
-    ):
-        marker = {"symbol": symbol, "color": QUIET, "size": 9}
-        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=label, row=1, col=1)
-    figure.frames = [
-        go.Frame(
-            name=str(frame),
-            data=[go.Scatter(**_state(descent, frame)) for descent in descents.values()],
-            traces=moving,
-        )
-        for frame in range(frames)
-    ]
+    for style, owner in (("", "student"), ("-open", "teacher")):
+        for label, symbol in (("picture", "circle"), ("caption", "square")):
+            marker = {"symbol": symbol + style, "color": QUIET, "size": 9}
+            name = f"{label}, {owner}"
+            figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name, row=1, col=1)
+    for frame in range(frames):
+        students = [go.Scatter(**_state(descent, frame)) for descent in descents.values()]
+        figure.frames += (go.Frame(name=str(frame), data=students, traces=moving),)
     height = plots + TOP + BOTTOM
     figure.update_xaxes(visible=False, range=[-1.25, 1.25])
     figure.update_yaxes(visible=False, range=[-1.3, 1.2])
     figure.update_annotations(font_size=12.5)
-    figure.update_layout(
-        template=template(),
+    return finish(
+        figure,
+        title,
+        y=1 - 24 / height,
         height=height,
         margin={"t": TOP, "b": BOTTOM, "l": 8, "r": 8},
-        title={"text": title, "y": 1 - 24 / height},
         legend={"y": 1 + 34 / plots, "yanchor": "bottom"},
         sliders=[_slider(frames, plots)],
         updatemenus=[_play(plots)],
     )
-    return figure
 
 
 def _points(image: np.ndarray, text: np.ndarray, style: str = "") -> dict[str, Any]:
@@ -111,7 +103,7 @@ def _points(image: np.ndarray, text: np.ndarray, style: str = "") -> dict[str, A
 
 
 def _state(descent: Descent, frame: int) -> dict[str, Any]:
-    """The student at one frame, and its loss in words under the sphere."""
+    """The student at one frame, and its loss as text under the sphere."""
     points = _points(descent.image[frame], descent.text[frame])
     words = ["" for _ in points["x"]] + [f"loss {descent.values[frame]:.3g}"]
     points["x"], points["y"] = np.append(points["x"], 0), np.append(points["y"], -1.18)
@@ -127,54 +119,29 @@ def _ways(descent: Descent) -> go.Scatter:
     """The ways of all points, whole, as thin lines."""
     paths = np.concatenate([descent.image, descent.text], axis=1)[..., :2].astype(np.float32)
     gap = np.full((1, paths.shape[1], 2), np.nan, dtype=np.float32)
-    joined = np.concatenate([paths, gap]).transpose(1, 0, 2).reshape(-1, 2)
+    x, y = np.concatenate([paths, gap]).transpose(2, 1, 0).reshape(2, -1)
     line = {"color": "#c3cad1", "width": 1}
-    return go.Scatter(
-        x=joined[:, 0], y=joined[:, 1], mode="lines", line=line, hoverinfo="skip", showlegend=False
-    )
+    return go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False)
 
 
 def _outline() -> go.Scatter:
     angle = np.linspace(0, 2 * np.pi, 73)
-    return go.Scatter(
-        x=np.cos(angle).astype(np.float32),
-        y=np.sin(angle).astype(np.float32),
-        mode="lines",
-        line={"color": GRID, "width": 1.5},
-        fill="toself",
-        fillcolor="#fafbfc",
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    x, y = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    line, fill = {"color": GRID, "width": 1.5}, {"fill": "toself", "fillcolor": "#fafbfc"}
+    return go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False, **fill)
 
 
 def _slider(frames: int, plots: int) -> dict[str, Any]:
     at_once = {"mode": "immediate", "frame": {"duration": 0, "redraw": False}, "transition": {"duration": 0}}
-    return {
-        "steps": [
-            {"label": str(frame), "method": "animate", "args": [[str(frame)], at_once]}
-            for frame in range(frames)
-        ],
-        "currentvalue": {"prefix": "frame ", "font": {"size": 12}},
-        "x": 0.12,
-        "len": 0.86,
-        "y": -18 / plots,
-        "pad": {"t": 8},
-    }
+    steps = [
+        {"label": str(frame), "method": "animate", "args": [[str(frame)], at_once]} for frame in range(frames)
+    ]
+    place = {"x": 0.12, "len": 0.86, "y": -18 / plots, "pad": {"t": 8}}
+    return place | {"steps": steps, "currentvalue": {"prefix": "frame ", "font": {"size": 12}}}
 
 
 def _play(plots: int) -> dict[str, Any]:
-    moving = {
-        "frame": {"duration": 80, "redraw": False},
-        "transition": {"duration": 60},
-        "fromcurrent": True,
-    }
-    return {
-        "type": "buttons",
-        "buttons": [{"label": "play", "method": "animate", "args": [None, moving]}],
-        "x": 0,
-        "xanchor": "left",
-        "y": -44 / plots,
-        "yanchor": "top",
-        "showactive": False,
-    }
+    speed = {"frame": {"duration": 80, "redraw": False}, "transition": {"duration": 60}, "fromcurrent": True}
+    button = {"label": "play", "method": "animate", "args": [None, speed]}
+    place = {"x": 0, "xanchor": "left", "y": -44 / plots, "yanchor": "top"}
+    return place | {"type": "buttons", "buttons": [button], "showactive": False}

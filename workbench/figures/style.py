@@ -1,8 +1,8 @@
-"""The house style: one template, one colour-blind-safe palette, the names people read, and curves short
-enough to draw."""
+"""The house style: template, colour-blind-safe palette, labels of metrics, curves short enough to draw."""
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -75,6 +75,36 @@ def template() -> go.layout.Template:
     )
 
 
+def finish(
+    figure: go.Figure, title: str = "", subtitle: str = "", *, y: float | None = None, **layout: Any
+) -> go.Figure:
+    """The figure in the house style, with its title (at the height `y` of the figure) and other layout."""
+    heading: dict[str, Any] = {"text": title, "subtitle": {"text": subtitle}}
+    return figure.update_layout(
+        template=template(), title=heading | ({} if y is None else {"y": y}), **layout
+    )
+
+
+def heading(text: str, x: float, y: float, above: int = 6) -> dict[str, Any]:
+    """An annotation `above` pixels over the point x, y of the paper, from there to the right."""
+    place = {"xref": "paper", "yref": "paper", "x": x, "y": y, "xanchor": "left", "yanchor": "bottom"}
+    return place | {
+        "text": text,
+        "yshift": above,
+        "align": "left",
+        "showarrow": False,
+        "font": {"size": 12.5},
+    }
+
+
+def intervals(
+    middle: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, thickness: float
+) -> dict[str, Any]:
+    """Plotly's error bars from `low` to `high` around `middle`."""
+    ends = {"array": (high - middle).astype(np.float32), "arrayminus": (middle - low).astype(np.float32)}
+    return {"type": "data", "symmetric": False, "thickness": thickness, "width": 0, "color": colour} | ends
+
+
 def term_colour(term: str) -> str:
     """The colour of an objective's term; the total is ink, a term nobody knows takes its name's place in the
     palette."""
@@ -99,7 +129,7 @@ def run_colours(names: Iterable[str]) -> dict[str, str]:
 def shorten(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
     """At most `most` (at least 4) points of the curve y(x) [N], x ascending, as float32, extremes kept.
 
-    Points whose y is not finite are left out. Of each stretch of the curve its lowest and its highest point
+    Points whose y is not finite are dropped. Of each stretch of the curve its lowest and its highest point
     stay, and so do the ends: a spike of one step is seen however long the run.
     """
     finite = np.isfinite(y)

@@ -1,10 +1,9 @@
-"""How runs trained: loss terms, scale, gradient norm, cosine to the teacher, learning rate, speed and
-validation."""
+"""Training curves: loss terms, scale, gradient norm, cosine to the teacher, learning rate, validation."""
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.figures.style import template
+from workbench.figures.style import finish
 from workbench.figures.training_panels import SKIPPED, Runs, training_panels
 
 ROW_HEIGHT, GAP, TOP, BOTTOM = 200, 64, 100, 86  # pixels; a row's height includes the gap to the next
@@ -34,14 +33,10 @@ def training_figure(
         vertical_spacing=GAP / plots,
     )
     height = plots + TOP + BOTTOM
-    figure.update_layout(
-        template=template(),
-        height=height,
-        margin={"t": TOP, "b": BOTTOM},
-        hovermode="x unified",
-        title={"text": title, "subtitle": {"text": subtitle}, "y": 1 - 24 / height},
-        legend={"y": -48 / plots, "yanchor": "top"},
-    )
+    finish(
+        figure, title, subtitle, y=1 - 24 / height, height=height, margin={"t": TOP, "b": BOTTOM},
+        hovermode="x unified", legend={"y": -48 / plots, "yanchor": "top"},
+    )  # fmt: skip
     figure.update_annotations(font_size=12.5, xanchor="left", yshift=4)
     named: set[str] = set()
     for number, panel in enumerate(panels):
@@ -60,13 +55,8 @@ def training_figure(
 
 
 def _nothing_yet(title: str, subtitle: str) -> go.Figure:
-    figure = go.Figure()
-    figure.update_layout(
-        template=template(), height=220, title={"text": title, "subtitle": {"text": subtitle}, "y": 0.88}
-    )
+    figure = finish(go.Figure(), title, subtitle, y=0.88, height=220)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    figure.add_annotation(
-        text="no step recorded yet", showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper"
-    )
-    return figure
+    place = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper"}
+    return figure.add_annotation(text="no step recorded yet", showarrow=False, **place)

@@ -1,4 +1,4 @@
-"""What can be seen of how runs trained: one small panel of curves for each number that they record."""
+"""Panels of training curves: one for each number that runs record."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,15 +22,14 @@ from workbench.figures.style import (
 
 FEW = 40  # points; a curve of fewer shows each of them
 SMOOTH_POINTS = 500  # of a running mean over 2 % of the steps: more would draw the same line
-LOGARITHMIC = {
-    "type": "log",
-    "tickvals": [digit * 10.0**power for power in range(-9, 10) for digit in (1, 3)],
-}
+TICKS = [digit * 10.0**power for power in range(-9, 10) for digit in (1, 3)]
+LOGARITHMIC = {"type": "log", "tickvals": TICKS}
 REGIONS = (
     ("whole", "as they are", IMAGE),
     ("emptied", "taken away", BASELINE),
     ("shuffled", "of another picture", TEXT),
 )
+PER_CENT, FROM_ZERO = {"tickformat": ".1~%"}, {"rangemode": "tozero"}
 SKIPPED, VALIDATION = "skipped step", "Validation recall@1"
 
 
@@ -65,7 +64,7 @@ class Curve:
     dash: str = "solid"
     legend: str = ""  # what the legend calls it, and what a click there hides
     mode: str = "lines"
-    behind: bool = False  # pale, without a word of its own: the single steps behind their running mean
+    behind: bool = False  # pale and without hover text: the single steps behind their running mean
 
     def trace(self, **place: Any) -> go.Scatter:
         """The plotly trace; `place` says which axes and whether it stands in the legend."""
@@ -95,134 +94,116 @@ class Panel:
 
 
 def training_panels(runs: Runs, *, live: bool = False) -> list[Panel]:
-    """The panels of `training_figure`, those left out that have nothing to show."""
-    if isinstance(runs, Mapping):
-        groups: dict[str, list[Any]] = {
-            name: list(each) if isinstance(each, list | tuple) and not isinstance(each, Curves) else [each]
-            for name, each in runs.items()
-        }
-    else:
-        groups = {"": [runs]}
-    if sum(map(len, groups.values())) == 1:
-        panels = _one_run(next(iter(groups.values()))[0])
-    else:
-        panels = _several_runs(groups)
-    shown = [panel for panel in panels if any(len(curve.x) for curve in panel.curves)]
-    if live and shown:
-        shown = [panel for panel in panels if panel in shown or panel.title == VALIDATION]
-    return shown
+    """The panels of `training_figure` that have points."""
+    if not isinstance(runs, Mapping):
+        runs = {"": runs}
+    groups: dict[str, list[Any]] = {
+        name: list(run) if isinstance(run, list | tuple) and not isinstance(run, Curves) else [run]
+        for name, run in runs.items()
+    }
+    members = [run for group in groups.values() for run in group]
+    panels = _one_run(members[0]) if len(members) == 1 else _several_runs(groups)
+    full = [panel for panel in panels if any(len(curve.x) for curve in panel.curves)]
+    if live and full:
+        full = [panel for panel in panels if panel in full or panel.title == VALIDATION]
+    return full
 
 
 def _one_run(run: Recorded) -> list[Panel]:
     metrics, validations = run.metrics, run.validations
-    terms = [name.removeprefix("weighted/") for name in metrics.columns if name.startswith("weighted/")]
-    total = _noisy(metrics, "loss", INK)
+    terms = {
+        name.removeprefix("weighted/"): term_colour(name.removeprefix("weighted/"))
+        for name in metrics.columns
+        if name.startswith("weighted/")
+    }
+
+    def noisy_terms(prefix: str = "") -> list[Curve]:
+        return [
+            curve for term, colour in terms.items() for curve in _noisy(metrics, prefix + term, colour, term)
+        ]
+
     # Alone and with weight 1, a term is the loss: its line would hide the total's.
-    weighted = (
-        [curve for term in terms for curve in _noisy(metrics, f"weighted/{term}", term_colour(term), term)]
-        if len(terms) > 1
-        else []
-    )
+    weighted = noisy_terms("weighted/") if len(terms) > 1 else []
+    recalls = [
+        _curve(validations, column, colour, metric_label(column), points=True)
+        for column, colour in (("text_to_image_r1", TEXT), ("image_to_text_r1", IMAGE))
+    ]
+    cosines = [
+        _curve(metrics, f"cosine_to_teacher_{side}", colour, side)
+        for side, colour in (("image", IMAGE), ("text", TEXT))
+    ]
+    regression = [
+        *_noisy(metrics, "embedding_r2", term_colour("embedding")),
+        _curve(metrics, "embedding_r2_best", BASELINE, dash="dash"),
+    ]
+    recalls_of_z = [
+        _curve(validations, f"recall_of_z_{name}", colour, f"regions {words}", points=True)
+        for name, words, colour in REGIONS
+    ]
+    shares = [_shares(metrics, term, colour) for term, colour in terms.items()]
+    losses = [*_noisy(metrics, "loss", INK, "loss"), *weighted, _skipped(metrics)]
     return [
-        Panel("Loss and weighted terms", [*total, *weighted, _skipped(metrics)]),
-        Panel(
-            "Loss terms, unweighted",
-            [curve for term in terms for curve in _noisy(metrics, term, term_colour(term))],
-        ),
-        Panel(
-            "Where the gradient comes from",
-            [_shares(metrics, term) for term in terms],
-            {"tickformat": ".0%", "rangemode": "tozero"},
-        ),
-        Panel(
-            VALIDATION,
-            [
-                _curve(validations, column, colour, metric_label(column), points=True)
-                for column, colour in (("text_to_image_r1", TEXT), ("image_to_text_r1", IMAGE))
-            ],
-            {"tickformat": ".1~%"},
-        ),
-        Panel(
-            "Cosine to teacher",
-            [
-                _curve(metrics, f"cosine_to_teacher_{side}", colour, side)
-                for side, colour in (("image", IMAGE), ("text", TEXT))
-            ],
-        ),
-        Panel(
-            "R² of the regression, and the best",
-            [
-                *_noisy(metrics, "embedding_r2", term_colour("embedding"), nameless=True),
-                _curve(metrics, "embedding_r2_best", BASELINE, dash="dash", nameless=True),
-            ],
-        ),
-        Panel(
-            "Recall@1 of a cross-modal teacher's Z",
-            [
-                _curve(validations, f"recall_of_z_{name}", colour, f"regions {words}", points=True)
-                for name, words, colour in REGIONS
-            ],
-            {"tickformat": ".1~%"},
-        ),
-        Panel("Logit scale", [_curve(metrics, "scale", BASELINE, nameless=True)]),
-        Panel("Gradient norm", _noisy(metrics, "gradient_norm", BASELINE, nameless=True), LOGARITHMIC),
-        Panel("Learning rate", [_curve(metrics, "lr", BASELINE, nameless=True)], {"rangemode": "tozero"}),
-        Panel(
-            "Samples per second",
-            _noisy(metrics, "samples_per_second", BASELINE, nameless=True),
-            {"rangemode": "tozero"},
-        ),
+        Panel("Loss and weighted terms", losses),
+        Panel("Loss terms, unweighted", noisy_terms()),
+        Panel("Where the gradient comes from", shares, {"tickformat": ".0%"} | FROM_ZERO),
+        Panel(VALIDATION, recalls, PER_CENT),
+        Panel("Cosine to teacher", cosines),
+        Panel("R² of the regression, and the best", regression),
+        Panel("Recall@1 of a cross-modal teacher's Z", recalls_of_z, PER_CENT),
+        Panel("Logit scale", [_curve(metrics, "scale", BASELINE)]),
+        Panel("Gradient norm", _noisy(metrics, "gradient_norm", BASELINE), LOGARITHMIC),
+        Panel("Learning rate", [_curve(metrics, "lr", BASELINE)], FROM_ZERO),
+        Panel("Samples per second", _noisy(metrics, "samples_per_second", BASELINE), FROM_ZERO),
     ]
 
 
 def _several_runs(groups: Mapping[str, list[Recorded]]) -> list[Panel]:
     colours = run_colours(groups)
-    each = [(name, colours[name], run) for name, runs in groups.items() for run in runs]
+    members = [(name, colours[name], run) for name, runs in groups.items() for run in runs]
 
     def lines(column: str, smooth: bool = False, dash: str = "solid") -> list[Curve]:
         return [
-            _curve(run.metrics, column, colour, name, dash=dash, smooth=smooth) for name, colour, run in each
+            _curve(run.metrics, column, colour, name, dash=dash, smooth=smooth)
+            for name, colour, run in members
         ]
 
     recalls = [
         _curve(run.validations, column, colour, name, dash=dash, points=True)
-        for name, colour, run in each
+        for name, colour, run in members
         for column, dash in (("text_to_image_r1", "solid"), ("image_to_text_r1", "dot"))
     ]
+    cosines = [*lines("cosine_to_teacher_image"), *lines("cosine_to_teacher_text", dash="dot")]
     return [
         Panel("Loss, running mean", lines("loss", smooth=True)),
         Panel("Task term, running mean", lines("task", smooth=True)),
-        Panel("Recall@1 (image to text dotted)", recalls, {"tickformat": ".1~%"}),
-        Panel(
-            "Cosine to teacher (text dotted)",
-            [*lines("cosine_to_teacher_image"), *lines("cosine_to_teacher_text", dash="dot")],
-        ),
+        Panel("Recall@1 (image to text dotted)", recalls, PER_CENT),
+        Panel("Cosine to teacher (text dotted)", cosines),
         Panel("R² of the regression, running mean", lines("embedding_r2", smooth=True)),
         Panel("Logit scale", lines("scale")),
         Panel("Gradient norm, running mean", lines("gradient_norm", smooth=True), LOGARITHMIC),
-        Panel("Learning rate", lines("lr"), {"rangemode": "tozero"}),
-        Panel("Samples/s, running mean", lines("samples_per_second", smooth=True), {"rangemode": "tozero"}),
+        Panel("Learning rate", lines("lr"), FROM_ZERO),
+        Panel("Samples/s, running mean", lines("samples_per_second", smooth=True), FROM_ZERO),
     ]
 
 
-def _noisy(table: DataFrame, column: str, colour: str, name: str = "", nameless: bool = False) -> list[Curve]:
+def _noisy(table: DataFrame, column: str, colour: str, name: str = "") -> list[Curve]:
     """The running mean of a column that jumps from step to step, the steps themselves pale behind it."""
-    mean = _curve(table, column, colour, name, smooth=True, nameless=nameless)
-    steps = _curve(table, column, colour, name, nameless=nameless)
+    mean = _curve(table, column, colour, name, smooth=True)
+    steps = _curve(table, column, colour, name)
     if "markers" in mean.mode:  # so few that the mean is of single steps
         steps = replace(steps, x=steps.x[:0], y=steps.y[:0])
     return [replace(steps, behind=True), mean]
 
 
-def _shares(metrics: DataFrame, term: str) -> Curve:
+def _shares(metrics: DataFrame, term: str, colour: str) -> Curve:
     """A term's share of the gradient, at the steps where it was measured."""
     column = f"gradient_share/{term}"
     measured = metrics.dropna(subset=column) if column in metrics else metrics.iloc[:0]
-    return _curve(measured, column, term_colour(term), term)
+    return _curve(measured, column, colour, term)
 
 
 def _skipped(metrics: DataFrame) -> Curve:
-    """Marks at the steps whose loss or gradient was not finite and which changed nothing."""
+    """Marks at the skipped steps, whose loss or gradient was not finite."""
     x = y = np.zeros(0, dtype=np.float32)
     if "loss" in metrics and "gradient_norm" in metrics:
         loss = metrics["loss"].astype(float)
@@ -241,7 +222,6 @@ def _curve(
     dash: str = "solid",
     points: bool = False,
     smooth: bool = False,
-    nameless: bool = False,
 ) -> Curve:
     """A column against the step; empty where the table lacks it. `smooth` takes the mean over 2 % of the
     steps around."""
@@ -249,13 +229,9 @@ def _curve(
     if column in table and "step" in table:
         values = table[column].astype(float)
         if smooth and len(values) > FEW:
-            values = (
-                values.rolling(max(5, len(values) // 50), center=True, min_periods=1)
-                .mean()
-                .where(values.notna())
-            )
+            window = values.rolling(max(5, len(values) // 50), center=True, min_periods=1)
+            values = window.mean().where(values.notna())
         x, y = shorten(table["step"].to_numpy(), values.to_numpy(), SMOOTH_POINTS if smooth else MOST_POINTS)
     # A line through one point is nothing to see.
     mode = "lines+markers" if points or len(x) <= FEW else "lines"
-    name = name or column
-    return Curve(name, x, y, colour, dash, "" if nameless else name, mode)
+    return Curve(name or column, x, y, colour, dash, name, mode)

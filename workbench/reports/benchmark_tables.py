@@ -1,4 +1,4 @@
-"""What a benchmark has measured, as a notebook shows it."""
+"""Tables of measured benchmarks, for notebooks."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ class Measured(str):
 
 
 def measured(name: str) -> Measured:
-    """The table of benchmarks/results that is called `name`; where it is missing, words that say so."""
+    """The table of benchmarks/results that is called `name`; where it is missing, a text that says so."""
     path = RESULTS / f"{name}.md"
     if not path.is_file():
         return Measured(f"There is no `benchmarks/results/{name}.md` here: it has yet to be measured.")

@@ -57,7 +57,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found: a table, its figure, and what they rest on.
+    """The result of `compare`: a table, its figure, and the runs in them.
 
     `table` has a row for each (split, metric) and columns (group, field): `value` is the mean over the
     group's seeds, `spread` their standard deviation, `seeds` and `queries` how many; groups but the first
@@ -80,11 +80,11 @@ class Comparison:
     @property
     def sizes(self) -> dict[str, str]:
         """By split, how much data the numbers are from."""
-        first = next(iter(self.groups.values()))[0]
-        splits = dict.fromkeys(self.table.index.get_level_values(0))
+        reports = next(iter(self.groups.values()))[0].reports
+        counts = {split: reports[split] for split in self.table.index.get_level_values(0)}
         return {
-            split: f"{first.reports[split]['images']:,} images, {first.reports[split]['captions']:,} captions"
-            for split in splits
+            split: f"{count['images']:,} images, {count['captions']:,} captions"
+            for split, count in counts.items()
         }
 
     @cached_property
@@ -100,11 +100,11 @@ class Comparison:
         for (split, metric), row in self.table.iterrows():
             values = {name: {key: _plain(row[name, key]) for key in row[name].index} for name in self.groups}
             rows.append({"split": split, "metric": metric, "groups": values})
-        runs = {
+        groups = {
             name: [{"run": str(run.path), "seed": run.recipe.seed} for run in runs]
             for name, runs in self.groups.items()
         }
-        return json.dumps({"groups": runs, "rows": rows, "note": self.note}, indent=2)
+        return json.dumps({"groups": groups, "rows": rows, "note": self.note}, indent=2)
 
 
 def compare(runs: Sequence[RunLike], names: Sequence[str] | None = None) -> Comparison:
@@ -121,86 +121,74 @@ def compare(runs: Sequence[RunLike], names: Sequence[str] | None = None) -> Comp
         runs = [runs]
     if names is not None and len(names) != len(runs):
         raise ValueError(f"compare: {len(runs)} runs want as many names, got {len(names)}")
-    wanted: Sequence[str | None] = names if names is not None else [None] * len(runs)
-    evaluated = [_evaluated(run, name) for run, name in zip(runs, wanted, strict=True)]
-    groups = _grouped(evaluated)
-    everyone = [run for members in groups.values() for run in members]
-    splits, left_out = _common([run.reports for run in everyone])
+    sources = zip(runs, names or [""] * len(runs), strict=True)
+    groups = _grouped([_evaluated(run, name) for run, name in sources])
+    members = [run for group in groups.values() for run in group]
+    splits, skipped = _common([run.reports for run in members])
     if not splits:
-        raise DifferentData(
-            "runs",
-            [str(run.path) for run in everyone],
-            "they share no evaluated split",
-            "Evaluate them alike.",
-        )
+        paths = [str(run.path) for run in members]
+        raise DifferentData("runs", paths, "they share no evaluated split", "Evaluate them alike.")
     rows: dict[tuple[str, str], dict[tuple[str, str], Any]] = {}
     for split in splits:
-        _check_same_data(split, everyone)
-        metrics, missing = _common([run.reports[split]["scores"] for run in everyone])
-        left_out += [f"{split} {metric}" for metric in missing]
+        _check_same_data(split, members)
+        metrics, missing = _common([run.reports[split]["scores"] for run in members])
+        skipped += [f"{split} {metric}" for metric in missing]
         for metric in metrics:
             rows[split, metric] = _row(split, metric, groups)
     from pandas import DataFrame, MultiIndex
 
     table = DataFrame(list(rows.values()), index=MultiIndex.from_tuples(rows, names=["split", "metric"]))
     table.columns = MultiIndex.from_tuples(table.columns, names=["group", "field"])
-    return Comparison(table, groups, _note(groups, left_out))
+    return Comparison(table, groups, _note(groups, skipped))
 
 
-def _evaluated(run: RunLike, name: str | None) -> Evaluated:
-    path = Path(run) if isinstance(run, str | PathLike) else Path(run.path)
+def _evaluated(source: RunLike, name: str) -> Evaluated:
+    path = Path(source) if isinstance(source, str | PathLike) else Path(source.path)
     if not (path / "recipe.yaml").is_file():
-        raise SettingError(
-            "runs", str(path), "there is no recipe.yaml in this folder", "Give the folder of a run."
-        )
-    evaluations = Run(path).evaluations
+        problem = "there is no recipe.yaml in this folder"
+        raise SettingError("runs", str(path), problem, "Give the folder of a run.")
+    run, evaluations = Run(path), Run(path).evaluations
     if not evaluations:
-        raise SettingError(
-            "runs", str(path), "this run has not been evaluated", f"Run `workbench evaluate {path}` first."
-        )
-    recipe = Run(path).recipe
+        remedy = f"Run `workbench evaluate {path}` first."
+        raise SettingError("runs", str(path), "this run has not been evaluated", remedy)
+    recipe = run.recipe.model_copy(update={"name": name}) if name else run.recipe
     reports = {split: results.report for split, results in evaluations.items()}
-    queries = {split: results.queries for split, results in evaluations.items()}
-    return Evaluated(path, recipe.model_copy(update={"name": name}) if name else recipe, reports, queries)
+    return Evaluated(path, recipe, reports, {split: part.queries for split, part in evaluations.items()})
 
 
 def _grouped(runs: Sequence[Evaluated]) -> dict[str, list[Evaluated]]:
-    """Runs that differ in nothing but the seed, together, under a name that tells them from the others."""
+    """Groups of runs that differ in nothing but the seed, each under a name of its own."""
     if not runs:
         raise SettingError("runs", [], "there is nothing to compare", "Give at least one run folder.")
-    members: list[list[Evaluated]] = []
+    groups: list[list[Evaluated]] = []
     for run in runs:
-        for group in members:
-            first = group[0].recipe
-            if first.name == run.recipe.name and not set(differences(first, run.recipe)) - {"seed"}:
-                twin = next((other for other in group if other.recipe.seed == run.recipe.seed), None)
-                if twin is not None:
-                    problem = f"both are seed {run.recipe.seed} of {first.name}"
-                    raise SettingError(
-                        "runs", [str(twin.path), str(run.path)], problem, "Give each seed of a recipe once."
-                    )
-                group.append(run)
-                break
-        else:
-            members.append([run])
-    names = [group[0].recipe.name for group in members]
-    return {
-        _group_name(
-            group, [other for other, name in zip(members, names, strict=True) if name == group[0].recipe.name]
-        ): group
-        for group in members
-    }
+        group = next((group for group in groups if not _changes(group[0], run)), None)
+        if group is None:
+            groups.append([run])
+            continue
+        for twin in group:
+            if twin.recipe.seed == run.recipe.seed:
+                problem = f"both are seed {run.recipe.seed} of {run.recipe.name}"
+                paths = [str(twin.path), str(run.path)]
+                raise SettingError("runs", paths, problem, "Give each seed of a recipe once.")
+        group.append(run)
+    return {_group_name(group[0], [other[0] for other in groups]): group for group in groups}
 
 
-def _group_name(group: list[Evaluated], namesakes: list[list[Evaluated]]) -> str:
-    own = group[0].recipe
-    told_apart: dict[str, Any] = {}
-    for other in namesakes:
-        told_apart |= {
-            key: mine for key, (mine, _) in differences(own, other[0].recipe).items() if key != "seed"
-        }
-    settings = ", ".join(f"{key} {value}" for key, value in told_apart.items())
-    return f"{own.name} ({settings})" if settings else own.name
+def _changes(run: Evaluated, other: Evaluated) -> dict[str, Any]:
+    """The settings of `run` that `other` has otherwise, the seed apart."""
+    changes = {key: own for key, (own, _) in differences(run.recipe, other.recipe).items() if key != "seed"}
+    return changes if run.recipe.name == other.recipe.name else {"name": run.recipe.name} | changes
+
+
+def _group_name(run: Evaluated, others: Sequence[Evaluated]) -> str:
+    """The recipe's name, with the settings that differ from those of groups of the same name."""
+    changes: dict[str, Any] = {}
+    for other in others:
+        if other.recipe.name == run.recipe.name:
+            changes |= _changes(run, other)
+    settings = ", ".join(f"{key} {value}" for key, value in changes.items())
+    return f"{run.recipe.name} ({settings})" if settings else run.recipe.name
 
 
 def _common(tables: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
@@ -213,18 +201,15 @@ def _check_same_data(split: str, runs: Sequence[Evaluated]) -> None:
     def lengths(run: Evaluated) -> dict[str, int]:
         return {key: len(values) for key, values in run.queries.get(split, {}).items()}
 
-    first, counted = runs[0].reports[split], lengths(runs[0])
+    first, counts = runs[0].reports[split], lengths(runs[0])
     for run in runs[1:]:
         same = all(run.reports[split][key] == first[key] for key in ("data", "images", "captions"))
-        # Of other suites there are other results.
-        if not same or any(counted.get(key, length) != length for key, length in lengths(run).items()):
-            raise DifferentData(
-                "runs",
-                [str(runs[0].path), str(run.path)],
-                f"their numbers on {split} are from different data",
-                "Evaluate both on the same: `workbench evaluate RUN --set data.source=... "
-                "--out RUN/evaluation`.",
-            )
+        # Other suites have other results.
+        if not same or any(counts.get(key, length) != length for key, length in lengths(run).items()):
+            problem = f"their numbers on {split} are from different data"
+            command = "`workbench evaluate RUN --set data.source=... --out RUN/evaluation`"
+            remedy = f"Evaluate both on the same: {command}."
+            raise DifferentData("runs", [str(runs[0].path), str(run.path)], problem, remedy)
 
 
 def _row(split: str, metric: str, groups: Mapping[str, list[Evaluated]]) -> dict[tuple[str, str], Any]:
@@ -235,9 +220,8 @@ def _row(split: str, metric: str, groups: Mapping[str, list[Evaluated]]) -> dict
         results = _by_seed(split, metric, runs)
         if results is not None and abs(results[0].mean() - values.mean()) > 1e-6:
             paths = [str(run.path) for run in runs]
-            raise SettingError(
-                "runs", paths, f"{split}.json and {split}.npz disagree on {metric}", "Evaluate them again."
-            )
+            problem = f"{split}.json and {split}.npz disagree on {metric}"
+            raise SettingError("runs", paths, problem, "Evaluate them again.")
         row[name, "value"] = values.mean()
         row[name, "spread"] = values.std(ddof=1) if len(values) > 1 else np.nan
         row[name, "seeds"] = len(values)
@@ -245,11 +229,9 @@ def _row(split: str, metric: str, groups: Mapping[str, list[Evaluated]]) -> dict
         if name == baseline:
             continue
         low, high = _interval(split, metric, runs, groups[baseline])
+        verdict = "" if np.isnan(low) else "higher" if low > 0 else "lower" if high < 0 else "within noise"
         row[name, "difference"] = values.mean() - row[baseline, "value"]
-        row |= {(name, "low"): low, (name, "high"): high}
-        row[name, "verdict"] = (
-            "" if np.isnan(low) else "higher" if low > 0 else "lower" if high < 0 else "within noise"
-        )
+        row |= {(name, "low"): low, (name, "high"): high, (name, "verdict"): verdict}
     return row
 
 
@@ -260,11 +242,11 @@ def _interval(
     crossed = difference_by_seed(split, metric, runs, baseline)
     if crossed is not None:
         return crossed.low, crossed.high
-    found, reference = _by_seed(split, metric, runs), _by_seed(split, metric, baseline)
-    if found is None or reference is None:
+    results, reference = _by_seed(split, metric, runs), _by_seed(split, metric, baseline)
+    if results is None or reference is None:
         return np.nan, np.nan
-    means = found[0].mean(0), reference[0].mean(0)
-    interval = paired_bootstrap(*means, groups=found[1], resamples=RESAMPLES, seed=0)
+    means = results[0].mean(0), reference[0].mean(0)
+    interval = paired_bootstrap(*means, groups=results[1], resamples=RESAMPLES, seed=0)
     return interval.low, interval.high
 
 
@@ -281,46 +263,38 @@ def difference_by_seed(
     seeds = [{run.recipe.seed: run for run in side} for side in (runs, baseline)]
     if paired := len(counts) == 2 and set(seeds[0]) == set(seeds[1]):
         runs, baseline = list(runs), [seeds[1][run.recipe.seed] for run in runs]
-    found, reference = _by_seed(split, metric, runs), _by_seed(split, metric, baseline)
-    if found is None or reference is None:
+    results, reference = _by_seed(split, metric, runs), _by_seed(split, metric, baseline)
+    if results is None or reference is None:
         return None
-    return crossed_interval(found[0], reference[0], found[1], paired=paired)
+    return crossed_interval(results[0], reference[0], results[1], paired=paired)
 
 
 def _by_seed(split: str, metric: str, runs: Sequence[Evaluated]) -> tuple[np.ndarray, np.ndarray] | None:
     """Each run's result of each query [S, N], and the query's image [N]; None where a run has kept none."""
-    found = [results_of_queries(metric, run.queries.get(split, {})) for run in runs]
-    known = [each for each in found if each is not None]
-    if len(known) < len(runs):
-        return None
-    return np.stack([results for results, _ in known]), known[0][1]
+    pairs = [results_of_queries(metric, run.queries.get(split, {})) for run in runs]
+    known = [pair for pair in pairs if pair is not None]
+    return (np.stack([results for results, _ in known]), known[0][1]) if len(known) == len(runs) else None
 
 
-def _note(groups: Mapping[str, list[Evaluated]], left_out: Sequence[str]) -> str:
-    counts = ", ".join(
-        f"{name}: {len(runs)} seed{'s' if len(runs) > 1 else ''}" for name, runs in groups.items()
-    )
-    lines = [f"{counts}; ± is the standard deviation over seeds."]
+def _note(groups: Mapping[str, list[Evaluated]], skipped: Sequence[str]) -> str:
+    counts = (f"{name}: {len(runs)} seed{'s' if len(runs) > 1 else ''}" for name, runs in groups.items())
+    lines = [f"{', '.join(counts)}; ± is the standard deviation over seeds."]
     if len(groups) > 1:
-        trained = [len(runs) for runs in groups.values() if not runs[0].untrained]
+        seeds = [len(runs) for runs in groups.values() if not runs[0].untrained] or [1]
         both, pictures = "over seeds and images together", "over images, by paired bootstrap"
-        method = both if min(trained, default=1) > 1 else pictures
-        if min(trained, default=1) == 1 < max(trained, default=1):
+        method = both if min(seeds) > 1 else pictures
+        if min(seeds) == 1 < max(seeds):
             method = f"{both}, and {pictures} where a side has one seed"
-        lines.append(
-            f"[..] is the 95 % interval of the difference: {method}; captions of an image move together. "
-            "Within noise: it holds zero."
-        )
-        if min(trained, default=1) < 3:
+        interval = f"[..] is the 95 % interval of the difference: {method}"
+        lines.append(f"{interval}; captions of an image move together. Within noise: it holds zero.")
+        if min(seeds) < 3:
             lines.append("A claim wants three seeds or more on either side.")
-    if left_out:
-        lines.append(f"Not in every run, so left out: {', '.join(left_out)}.")
+    if skipped:
+        lines.append(f"Not in every run, so left out: {', '.join(skipped)}.")
     return "\n".join(lines)
 
 
 def _plain(value: Any) -> Any:
     """JSON knows no NaN and no NumPy."""
-    if isinstance(value, str):
-        return value
     number = value.item() if hasattr(value, "item") else value
     return None if number != number else number

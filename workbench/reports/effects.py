@@ -43,11 +43,14 @@ class Results(NamedTuple):
 def read_results(path: Path) -> Results:
     """What `Comparison.to_json` or a script of `benchmarks` wrote; SettingError for any other file."""
     try:
-        written = read_json(path)
-        rows = {(row["split"], row["metric"]): row["groups"] for row in written["rows"]}
+        content = read_json(path)
         cells = {
-            key: {(name, field): value for name, group in groups.items() for field, value in group.items()}
-            for key, groups in rows.items()
+            (row["split"], row["metric"]): {
+                (name, field): value
+                for name, group in row["groups"].items()
+                for field, value in group.items()
+            }
+            for row in content["rows"]
         }
         if not cells:
             raise ValueError("no rows")
@@ -55,11 +58,10 @@ def read_results(path: Path) -> Results:
         table = DataFrame(list(cells.values()), index=index)
         table.columns = MultiIndex.from_tuples(table.columns, names=["group", "field"])
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise SettingError(
-            "sweep", str(path), f"it holds no comparison ({error!r})", "A sweep's comparison.json."
-        ) from None
+        problem = f"it holds no comparison ({error!r})"
+        raise SettingError("sweep", str(path), problem, "A sweep's comparison.json.") from None
     numbers = [column for column in table.columns if column[1] != "verdict"]
-    return Results(table.astype(dict.fromkeys(numbers, float)), written.get("note", ""))
+    return Results(table.astype(dict.fromkeys(numbers, float)), content.get("note", ""))
 
 
 def found_results(place: str) -> dict[str, Results]:
@@ -69,23 +71,18 @@ def found_results(place: str) -> dict[str, Results]:
     been evaluated. Raises SettingError where there is nothing to read.
     """
     if not place:
-        paths = [path for path in SHIPPED if (RESULTS / path).is_file()]
+        paths = [RESULTS / name for name in SHIPPED if (RESULTS / name).is_file()]
         if not paths:
-            raise SettingError(
-                "sweep", place, f"there are no results in {RESULTS}", "A checkout of the repository has them."
-            )
-        return {
-            path.removesuffix(".json").removeprefix("ablation_"): read_results(RESULTS / path)
-            for path in paths
-        }
+            remedy = "A checkout of the repository has them."
+            raise SettingError("sweep", place, f"there are no results in {RESULTS}", remedy)
+        return {path.stem.removeprefix("ablation_"): read_results(path) for path in paths}
     path = Path(place).expanduser()
     if path.is_file():
         return {path.stem: read_results(path)}
     runs = runs_of_sweep(path)
     if not runs:
-        raise SettingError(
-            "sweep", place, "no evaluated run is there", "The folder that `workbench sweep` wrote, or a JSON."
-        )
+        remedy = "The folder that `workbench sweep` wrote, or a JSON."
+        raise SettingError("sweep", place, "no evaluated run is there", remedy)
     comparison = compare(runs)
     return {path.name: Results(comparison.table, comparison.note)}
 
@@ -93,13 +90,13 @@ def found_results(place: str) -> dict[str, Results]:
 def runs_of_sweep(folder: Path) -> list[Run]:
     """The evaluated runs in a sweep's folder, in the sweep's order, or in a folder of run folders."""
     reports = *folder.glob("*/run/evaluation/*.json"), *folder.glob("*/evaluation/*.json")
-    found = sorted({path.parents[1] for path in reports if (path.parents[1] / "recipe.yaml").is_file()})
+    folders = sorted({path.parents[1] for path in reports if (path.parents[1] / "recipe.yaml").is_file()})
     try:
         order = {name: place for place, name in enumerate(read_json(folder / ORDER))}
     except (OSError, ValueError, TypeError):
         order = {}
-    found.sort(key=lambda path: order.get(path.relative_to(folder).parts[0], len(order)))
-    return [Run(path) for path in found]
+    folders.sort(key=lambda path: order.get(path.relative_to(folder).parts[0], len(order)))
+    return [Run(path) for path in folders]
 
 
 def known_keys(tables: Iterable[DataFrame], keys: Sequence[Key]) -> list[Key]:
@@ -107,12 +104,12 @@ def known_keys(tables: Iterable[DataFrame], keys: Sequence[Key]) -> list[Key]:
     tables = list(tables)
     known = [key for key in keys if all(key in table.index for table in tables)]
     if not known:
-        there: dict[str, list[str]] = {}
+        metrics: dict[str, list[str]] = {}
         for split, metric in tables[0].index:
-            there.setdefault(split, []).append(metric)
-        listed = "; ".join(f"on {split} {', '.join(metrics)}" for split, metrics in there.items())
-        asked = [" ".join(key) for key in keys]
-        raise SettingError("split, metrics", asked, "there are no such results", f"There are {listed}.")
+            metrics.setdefault(split, []).append(metric)
+        listed = "; ".join(f"on {split} {', '.join(names)}" for split, names in metrics.items())
+        names = [" ".join(key) for key in keys]
+        raise SettingError("split, metrics", names, "there are no such results", f"There are {listed}.")
     return known
 
 
@@ -142,42 +139,37 @@ def excluding_zero(table: DataFrame) -> tuple[int, int]:
 def effects(table: DataFrame, columns: Sequence[Key], groups: Sequence[str] | None = None) -> Gallery:
     """A row for every group, a column for every metric: values, and differences to the first group.
 
-    `columns` are the (split, metric) to show, in order; those that the table lacks are left out. `groups`:
+    `columns` are the (split, metric) to show, in order; those that the table lacks are skipped. `groups`:
     only these, and the baseline. A difference whose 95 % interval excludes zero is marked and coloured: blue
     upwards, red downwards. Shares in per cent.
     """
-    every = list(dict.fromkeys(table.columns.get_level_values(0)))
-    rows = [name for name in every if groups is None or name in groups or name == every[0]]
-    shown = [key for key in columns if key in table.index]
-    cell = (
-        f"padding:4px 8px 4px 6px;text-align:left;vertical-align:top;border:0;border-bottom:1px solid {GRID}"
-    )
+    baseline, *others = dict.fromkeys(table.columns.get_level_values(0))
+    keys = [key for key in columns if key in table.index]
+    cell = "padding:4px 8px 4px 6px;text-align:left;vertical-align:top;border:0"
+    cell += f";border-bottom:1px solid {GRID}"
     head = f"{cell};font-weight:600;border-bottom:1px solid {BASELINE};vertical-align:bottom;background:#fff"
-    top = "".join(f'<th style="{head}">{text}</th>' for text in ("", *map(_heading, shown)))
-    lines = [f"<tr>{top}</tr>"]
-    for name in rows:
-        cells = [f'<td style="{cell};background:#fff;max-width:17em"><b>{escape(name)}</b></td>']
-        for key in shown:
+    lines = ["".join(f'<th style="{head}">{text}</th>' for text in ("", *map(_heading, keys)))]
+    for name in (baseline, *(other for other in others if groups is None or other in groups)):
+        line = f'<td style="{cell};background:#fff;max-width:17em"><b>{escape(name)}</b></td>'
+        for key in keys:
             row = table.loc[key][name]
-            verdict = row["verdict"] if name != every[0] else ""
-            text = value_text(row, key[1])
-            if name != every[0]:
-                change, _, interval = f"{MARKS[verdict]}{difference_text(row, key[1])}".partition(" [")
-                text += f"<br>{change}<br>[{interval}" if interval else f"<br>{change}"
-            cells.append(
-                f'<td style="{cell};background:{TINTS[verdict]};color:{INK};white-space:nowrap">{text}</td>'
-            )
-        lines.append(f"<tr>{''.join(cells)}</tr>")
+            text, verdict = value_text(row, key[1]), ""
+            if name != baseline:
+                verdict = row["verdict"]
+                text += f"<br>{MARKS[verdict]}{difference_text(row, key[1])}".replace(" [", "<br>[")
+            style = f"{cell};background:{TINTS[verdict]};color:{INK};white-space:nowrap"
+            line += f'<td style="{style}">{text}</td>'
+        lines.append(line)
+    tint = f'<span style="color:{INK};padding:0 4px;background:'
+    higher, lower = f'{tint}{TINTS["higher"]}">▲ higher</span>', f'{tint}{TINTS["lower"]}">▼ lower</span>'
     legend = (
-        f'<span style="background:{TINTS["higher"]};color:{INK};padding:0 4px">▲ higher</span> and '
-        f'<span style="background:{TINTS["lower"]};color:{INK};padding:0 4px">▼ lower</span> than '
-        f"{escape(every[0])}: the 95 % interval in brackets excludes zero. Uncoloured: within noise. "
-        "± is the standard deviation over seeds."
+        f"{higher} and {lower} than {escape(baseline)}: the 95 % interval in brackets excludes zero. "
+        "Uncoloured: within noise. ± is the standard deviation over seeds."
     )
     return Gallery(
         f'<div style="font-family:{escape(FONT)};color:{INK};background:#fff;padding:8px;overflow-x:auto">'
         f'<table style="border-collapse:collapse;font-size:12.5px;color:{INK};border:0">'
-        f"{''.join(lines)}</table>"
+        f"{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
         f'<div style="color:{QUIET};font-size:12px;margin-top:8px">{legend}</div></div>'
     )
 

@@ -1,7 +1,6 @@
 """One self-contained HTML page about runs: results, curves, recipes, data; opens without a network."""
 
 import contextlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from os import PathLike
@@ -34,8 +33,8 @@ def write_report(
 ) -> Path:
     """Write a page about runs to `path` and return where it is.
 
-    It holds the comparison of the runs that were evaluated, with a word on the others, the curves, what
-    differs between the recipes, every recipe whole, the data with their fingerprints, and the versions;
+    It holds the comparison of the evaluated runs, the names of the others, the curves, what differs between
+    the recipes, every recipe whole, the data with their fingerprints, and the versions;
     `extra_sections` are (heading, HTML) pairs, shown after the comparison. plotly.js is in it once. Runs that
     cannot be compared are reported without a comparison. Raises SettingError for a damaged file.
     """
@@ -44,18 +43,11 @@ def write_report(
     from plotly.offline import get_plotlyjs
 
     opened = [Run(Path(run if isinstance(run, str | PathLike) else run.path)) for run in runs]
-    sections: list[tuple[str, str]] = []
-    sections.append(("Results", _results(opened)))
-    sections += [(heading, content) for heading, content in extra_sections]
-    sections += [
-        (f"Training: {run.recipe.name}, seed {run.recipe.seed}", _figure(training_figure(run)))
-        for run in opened
-    ]
-    sections.append(("Recipes", _recipes(opened)))
-    sections += [("Data", _data(opened)), ("Versions", _versions(opened))]
-    body = "".join(
-        f"<h2>{escape(heading)}</h2>\n<div class=wide>{content}</div>\n" for heading, content in sections
-    )
+    sections = [("Results", _results(opened)), *extra_sections]
+    for run in opened:
+        heading = f"Training: {run.recipe.name}, seed {run.recipe.seed}"
+        sections.append((heading, _figure(training_figure(run))))
+    sections += [("Recipes", _recipes(opened)), ("Data", _data(opened)), ("Versions", _versions(opened))]
     title = " and ".join(dict.fromkeys(run.recipe.name for run in opened))
     path = Path(path).absolute()
     with atomic_write(path, "w") as stream:
@@ -63,15 +55,18 @@ def write_report(
             "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n"
             "<meta name=viewport content='width=device-width'>\n"
             f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n<script>{get_plotlyjs()}</script>\n"
-            f"<h1>{escape(title)}</h1>\n{body}</html>\n"
+            f"<h1>{escape(title)}</h1>\n"
         )
+        for heading, content in sections:
+            stream.write(f"<h2>{escape(heading)}</h2>\n<div class=wide>{content}</div>\n")
+        stream.write("</html>\n")
     return path
 
 
 def _results(runs: Sequence[Run]) -> str:
-    """The comparison of those that can be compared, and which ones these are not."""
+    """The comparison of the evaluated runs, and the names of the others."""
     evaluated = [run for run in runs if run.evaluations]
-    names = ", ".join(os.path.basename(run.path) for run in runs if run not in evaluated)
+    names = ", ".join(run.path.name for run in runs if run not in evaluated)
     others = f"<p>Not evaluated: {escape(names)}.</p>" if names else ""
     if not evaluated:
         return others
@@ -83,53 +78,53 @@ def _results(runs: Sequence[Run]) -> str:
 
 
 def _figure(figure: "go.Figure") -> str:
-    return figure.to_html(
-        full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
-    )
+    config = {"displaylogo": False, "responsive": True}
+    return figure.to_html(full_html=False, include_plotlyjs=False, config=config)
+
+
+def _table(rows: Iterable[Sequence[object]], heads: Sequence[str] = ()) -> str:
+    top = "<tr>" * bool(heads) + "".join(f"<th>{escape(head)}" for head in heads)
+    body = (f"<tr>{''.join(f'<td>{escape(str(cell))}' for cell in row)}" for row in rows)
+    return f"<table>{top}{''.join(body)}</table>"
 
 
 def _recipes(runs: Sequence[Run]) -> str:
     first, parts = runs[0].recipe, []
     for run in runs[1:]:
-        rows = "".join(
-            f"<tr><td>{escape(name)}<td>{escape(str(before))}<td>{escape(str(now))}"
-            for name, (before, now) in differences(first, run.recipe).items()
-        )
-        names = "".join(f"<th>{escape(each.name)}, seed {each.seed}" for each in (first, run.recipe))
-        parts.append(f"<table><tr><th>setting{names}{rows}</table>")
+        heads = ["setting", *(f"{recipe.name}, seed {recipe.seed}" for recipe in (first, run.recipe))]
+        rows = [(name, *values) for name, values in differences(first, run.recipe).items()]
+        parts.append(_table(rows, heads))
     for run in runs:
         # The folder's name only: a page that is passed on should not tell where somebody keeps their files.
-        parts.append(
-            f"<details><summary>{escape(os.path.basename(run.path))}</summary><pre>{escape(run.recipe.to_yaml())}</pre></details>"
-        )
+        summary = f"<details><summary>{escape(run.path.name)}</summary>"
+        parts.append(f"{summary}<pre>{escape(run.recipe.to_yaml())}</pre></details>")
     return "".join(parts)
 
 
 def _data(runs: Sequence[Run]) -> str:
     """What was trained on and evaluated, each set once, with the runs that did."""
-    used: dict[tuple[str, ...], list[str]] = {}
+    users: dict[tuple[str, ...], list[str]] = {}
     for run in runs:
-        file, name = run.path / "data.json", os.path.basename(run.path)
+        file, name = run.path / "data.json", run.path.name
         with _naming(file):
             for use, facts in (read_json(file) if file.is_file() else {}).items():
                 words = {"train": "trained on", "validation": "validated on"}[use]
                 counts = f"{facts['pairs']:,}", f"{facts['captions']:,}"
-                used.setdefault((words, facts["split"], *counts, facts["fingerprint"]), []).append(name)
+                users.setdefault((words, facts["split"], *counts, facts["fingerprint"]), []).append(name)
         for split, (report, _) in run.evaluations.items():
             counts = f"{report['images']:,}", f"{report['captions']:,}"
-            used.setdefault(("evaluated on", split, *counts, str(report["data"])), []).append(name)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}" for cell in (*facts[:4], facts[4][:16]))
-        + f"<td>{'all' if len(names) == len(runs) else escape(', '.join(names))}"
-        for facts, names in used.items()
-    )  # fmt: skip
-    head = "<tr><th>use<th>split<th>pictures<th>captions<th>fingerprint of ids and captions<th>runs"
-    return f"<table>{head}{rows}</table>"
+            users.setdefault(("evaluated on", split, *counts, str(report["data"])), []).append(name)
+    rows = [
+        (*facts, fingerprint[:16], "all" if len(names) == len(runs) else ", ".join(names))
+        for (*facts, fingerprint), names in users.items()
+    ]
+    heads = ("use", "split", "pictures", "captions", "fingerprint of ids and captions", "runs")
+    return _table(rows, heads)
 
 
 @contextlib.contextmanager
 def _naming(file: Path) -> Iterator[None]:
-    """Say which file it is that is damaged."""
+    """Name the file in errors about its content."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -142,6 +137,5 @@ def _versions(runs: Sequence[Run]) -> str:
         file = run.path / "versions.json"
         if file.is_file():
             with _naming(file):
-                found = ", ".join(f"{name} {version}" for name, version in read_json(file).items())
-            rows.append(f"<tr><td>{escape(os.path.basename(run.path))}<td>{escape(found)}")
-    return f"<table>{''.join(rows)}</table>"
+                rows.append((run.path.name, ", ".join(f"{name} {v}" for name, v in read_json(file).items())))
+    return _table(rows)

@@ -37,7 +37,7 @@ def runs_to_explore(runs: Sequence[Run], keys: Sequence[Key]) -> DataFrame:
 def groups_to_explore(tables: Mapping[str, DataFrame], keys: Sequence[Key]) -> DataFrame:
     """A row for every group of every comparison, under the comparison's name; results as `keys` name them.
 
-    Comparisons that lack one of them are left out. Groups of one name (baselines) are told apart by theirs.
+    Comparisons that lack one of them are skipped. Groups of one name (baselines) carry the comparison's.
     """
     rows = []
     for name, table in tables.items():
@@ -46,10 +46,10 @@ def groups_to_explore(tables: Mapping[str, DataFrame], keys: Sequence[Key]) -> D
         for group in dict.fromkeys(table.columns.get_level_values(0)):
             results = {_label(key): _percent(key, table.loc[key, (group, "value")]) for key in keys}
             rows.append({"ablation": name, "recipe": group} | results)
-    found = DataFrame(rows, columns=["ablation", "recipe", *map(_label, keys)])
-    twice = found["recipe"].duplicated(keep=False)
-    found.loc[twice, "recipe"] += " (" + found["ablation"] + ")"
-    return found
+    frame = DataFrame(rows, columns=["ablation", "recipe", *map(_label, keys)])
+    repeated = frame["recipe"].duplicated(keep=False)
+    frame.loc[repeated, "recipe"] += " (" + frame["ablation"] + ")"
+    return frame
 
 
 def _inside(tree: Any, name: str) -> Any:
@@ -59,7 +59,7 @@ def _inside(tree: Any, name: str) -> Any:
 
 
 def _axis_value(value: Any) -> Any:
-    """Numbers as they are, all else in words: an axis has either."""
+    """Numbers as they are, all else as text: an axis has either."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 

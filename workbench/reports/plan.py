@@ -1,4 +1,4 @@
-"""How large an experiment has to be: seeds and pictures for an effect, from runs that are there."""
+"""The size of an experiment: seeds and pictures that an effect needs, estimated from existing runs."""
 
 from collections.abc import Sequence
 
@@ -32,29 +32,28 @@ def plan(
     if (split, metric) not in known:
         metrics = ", ".join(name for part, name in known if part == split)
         raise SettingError("--metric", f"{split} {metric}", "it was not measured", f"One of: {metrics}.")
-    found = difference_by_seed(split, metric, groups[1], groups[0]) if len(groups) == 2 else None
-    if found is None:
+    difference = difference_by_seed(split, metric, groups[1], groups[0]) if len(groups) == 2 else None
+    if difference is None:
         counted = {name: len(members) for name, members in comparison.groups.items()}
         problem = "two recipes of two seeds or more tell what seeds vary by"
         raise SettingError("runs", counted, problem, "E.g. three seeds alone and three distilled.")
     unit = 100.0 if is_share(metric) else 1.0
     seeds = min(map(len, groups))
-    variation = Variation.of(found.components, seeds, found.n)
-    wanted = effect / unit
+    variation = Variation.of(difference.components, seeds, difference.n)
     lines = [
         f"{metric_label(metric)} on {split}: a difference of {effect:g}, seen in 80 % of experiments by a "
         "95 % interval",
-        f"these runs ({seeds} seeds, {found.n:,} pictures) see "
-        f"{unit * variation.detectable(seeds, found.n):.1f}",
+        f"these runs ({seeds} seeds, {difference.n:,} pictures) see "
+        f"{unit * variation.detectable(seeds, difference.n):.1f}",
         "",
     ]
     for factor in (1, 2, 4):
-        pictures = factor * found.n
-        needed = seeds_needed(wanted, pictures, variation)
+        pictures = factor * difference.n
+        needed = seeds_needed(effect / unit, pictures, variation)
         lines.append(f"  {pictures:>9,} pictures: {_count(needed, 'seeds')}")
     lines.append("")
     for count in SEEDS:
-        needed = pictures_needed(wanted, count, variation)
+        needed = pictures_needed(effect / unit, count, variation)
         lines.append(f"  {count:>9} seeds:    {_count(needed, 'pictures')}")
     spread = unit * variation.seeds**0.5
     lines += ["", f"The difference's own standard deviation between seeds, pictures apart: {spread:.1f}."]

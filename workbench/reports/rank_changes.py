@@ -21,10 +21,10 @@ def changed_most(before: np.ndarray, after: np.ndarray, image: np.ndarray, count
     factor, since from 900 to 800 little is gained, and from 10 to 1 much. Exchange the two for what was lost.
     """
     factor = np.log(before) - np.log(after)
-    found: dict[int, Change] = {}
+    changes: dict[int, Change] = {}
     for caption in np.argsort(-factor, kind="stable"):
-        if factor[caption] <= 0 or len(found) == count:
+        if factor[caption] <= 0 or len(changes) == count:
             break
         place = int(image[caption])
-        found.setdefault(place, Change(int(caption), place, int(before[caption]), int(after[caption])))
-    return list(found.values())
+        changes.setdefault(place, Change(int(caption), place, int(before[caption]), int(after[caption])))
+    return list(changes.values())

@@ -1,5 +1,4 @@
-"""Comparison tables for people: aligned text for a terminal, HTML that keeps its looks wherever it is
-pasted."""
+"""Comparison tables: aligned text for a terminal, HTML that keeps its looks wherever it is pasted."""
 
 from collections.abc import Mapping
 from html import escape
@@ -8,6 +7,8 @@ from typing import Any
 from pandas import DataFrame, Series
 
 from workbench.figures.style import BASELINE, FONT, GRID, INK, PALETTE, QUIET, is_share, metric_label
+
+Cell = tuple[str, str | None]  # a text, and for differences the verdict
 
 MARKS = {"higher": "▲ higher", "lower": "▼ lower", "within noise": "within noise", "": ""}
 COLOURS = {"higher": PALETTE[0], "lower": PALETTE[7], "within noise": QUIET, "": QUIET}
@@ -19,69 +20,64 @@ def shown_rows(table: DataFrame) -> DataFrame:
     return table[queries > 0] if (queries > 0).any() else table
 
 
+def _cells(table: DataFrame) -> tuple[list[str], dict[str, list[list[Cell]]]]:
+    """The headings, and by split the rows of cells."""
+    baseline, *others = dict.fromkeys(table.columns.get_level_values(0))
+    blocks: dict[str, list[list[Cell]]] = {}
+    for (split, metric), row in shown_rows(table).iterrows():
+        cells: list[Cell] = [(metric_label(metric), None), (value_text(row[baseline], metric), None)]
+        for group in others:
+            cells.append((value_text(row[group], metric), None))
+            cells.append((difference_text(row[group], metric), row[group]["verdict"]))
+        blocks.setdefault(split, []).append(cells)
+    heads = [head for group in others for head in (group, f"minus {baseline}")]
+    return ["per cent", baseline, *heads], blocks
+
+
 def comparison_text(table: DataFrame, sizes: Mapping[str, str], note: str) -> str:
     """The table as aligned plain text, shares in per cent, one block a split."""
-    groups = list(dict.fromkeys(table.columns.get_level_values(0)))
-    rows = shown_rows(table)
-    lines: list[list[str]] = []
-    headings: dict[int, str] = {}
-    for split in dict.fromkeys(rows.index.get_level_values(0)):
-        headings[len(lines)] = f"{split}: {sizes[split]}"
-        for metric, row in rows.loc[split].iterrows():
-            cells = [f"  {metric_label(metric)}"]
-            for group in groups:
-                cells.append(value_text(row[group], metric))
-                if group != groups[0]:
-                    cells.append(f"{difference_text(row[group], metric)} {row[group]['verdict']}".rstrip())
-            lines.append(cells)
-    top = ["per cent"]
-    for group in groups:
-        top += [group] if group == groups[0] else [group, f"minus {groups[0]}"]
-    widths = [max(len(line[column]) for line in [top, *lines]) for column in range(len(top))]
+    heads, blocks = _cells(table)
+    texts = {
+        split: [[f"{text} {verdict or ''}".rstrip() for text, verdict in cells] for cells in rows]
+        for split, rows in blocks.items()
+    }
+    body = [cells for rows in texts.values() for cells in rows]
+    for cells in body:
+        cells[0] = f"  {cells[0]}"
+    widths = [max(map(len, column)) for column in zip(heads, *body, strict=True)]
 
     def aligned(cells: list[str]) -> str:
         return "   ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
-    text = [aligned(top)]
-    for number, line in enumerate(lines):
-        text += [headings[number]] if number in headings else []
-        text.append(aligned(line))
-    return "\n".join([*text, "", note])
+    lines = [aligned(heads)]
+    for split, rows in texts.items():
+        lines += [f"{split}: {sizes[split]}", *map(aligned, rows)]
+    return "\n".join([*lines, "", note])
 
 
 def comparison_html(table: DataFrame, sizes: Mapping[str, str], note: str) -> str:
     """The table as HTML with styles of its own, shares in per cent, one block a split."""
-    groups = list(dict.fromkeys(table.columns.get_level_values(0)))
-    rows = shown_rows(table)
+    (unit, *heads), blocks = _cells(table)
     cell = "padding:3px 14px 3px 0;text-align:left;white-space:nowrap;border:0;background:#fff"
     head = f"{cell};font-weight:600;border-bottom:1px solid {BASELINE};vertical-align:bottom"
-    top = [f'<th style="{head};font-weight:400;color:{QUIET}">per cent</th>']
-    for group in groups:
-        top.append(f'<th style="{head};white-space:normal">{escape(group)}</th>')
-        if group != groups[0]:
-            top.append(f'<th style="{head};white-space:normal">minus {escape(groups[0])}</th>')
+    top = f'<th style="{head};font-weight:400;color:{QUIET}">{unit}</th>'
+    top += "".join(f'<th style="{head};white-space:normal">{escape(text)}</th>' for text in heads)
     lines = []
-    for split in dict.fromkeys(rows.index.get_level_values(0)):
-        lines.append(
-            f'<tr><td colspan="{len(top)}" style="{cell};padding-top:12px"><b>{escape(split)}</b> '
-            f'<span style="color:{QUIET}">{escape(sizes[split])}</span></td></tr>'
-        )
-        for metric, row in rows.loc[split].iterrows():
-            line = [f'<td style="{cell};border-bottom:1px solid {GRID}">{escape(metric_label(metric))}</td>']
-            for group in groups:
-                line.append(
-                    f'<td style="{cell};border-bottom:1px solid {GRID}">{value_text(row[group], metric)}</td>'
-                )
-                if group != groups[0]:
-                    line.append(
-                        f'<td style="{cell};border-bottom:1px solid {GRID}">{_difference_html(row[group], metric)}</td>'
-                    )
-            lines.append(f"<tr>{''.join(line)}</tr>")
+    for split, rows in blocks.items():
+        size = f'<span style="color:{QUIET}">{escape(sizes[split])}</span>'
+        style = f'colspan="{1 + len(heads)}" style="{cell};padding-top:12px"'
+        lines.append(f"<tr><td {style}><b>{escape(split)}</b> {size}</td></tr>")
+        for cells in rows:
+            texts = (
+                escape(text) if verdict is None else f"{text} {_mark(verdict)}" for text, verdict in cells
+            )
+            data = (f'<td style="{cell};border-bottom:1px solid {GRID}">{text}</td>' for text in texts)
+            lines.append(f"<tr>{''.join(data)}</tr>")
     notes = "".join(f"<div>{escape(line)}</div>" for line in note.split("\n"))
     return (
         f'<div style="font-family:{escape(FONT)};font-size:13px;color:{INK};background:#fff;padding:8px;overflow-x:auto">'
         f'<table style="border-collapse:collapse;font-size:13px;color:{INK};border:0">'
-        f"<thead><tr>{''.join(top)}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+        f"<thead><tr>{top}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
         f'<div style="color:{QUIET};font-size:12px;margin-top:10px;max-width:60em">{notes}</div></div>'
     )
 
@@ -100,6 +96,6 @@ def difference_text(row: "Series[Any]", metric: str) -> str:
     return middle if row["low"] != row["low"] else f"{middle} [{low}, {high}]"
 
 
-def _difference_html(row: "Series[Any]", metric: str) -> str:
-    colour, weight = COLOURS[row["verdict"]], 600 if row["verdict"] in ("higher", "lower") else 400
-    return f'{difference_text(row, metric)} <span style="color:{colour};font-weight:{weight}">{MARKS[row["verdict"]]}</span>'
+def _mark(verdict: str) -> str:
+    weight = 600 if verdict in ("higher", "lower") else 400
+    return f'<span style="color:{COLOURS[verdict]};font-weight:{weight}">{MARKS[verdict]}</span>'

@@ -1,4 +1,4 @@
-"""Which differences between runs are noise, said in words from their intervals."""
+"""Differences between runs in words: higher, lower or within noise."""
 
 from collections.abc import Sequence
 
@@ -22,12 +22,12 @@ def in_words(table: DataFrame, metrics: Sequence[str]) -> Measured:
     for split in dict.fromkeys(table.index.get_level_values(0)):
         rows = {metric: table.loc[split, metric] for metric in metrics if (split, metric) in table.index}
         for group in groups[1:] if rows else []:
-            told: dict[str, list[str]] = {}
+            texts: dict[str, list[str]] = {}
             for metric, row in rows.items():
                 text = f"{metric_label(metric)} {difference_text(row[group], metric)}"
-                told.setdefault(row[group, "verdict"], []).append(text)
-            said = [f"{words}: {', '.join(told[each])}" for each, words in VERDICTS.items() if each in told]
+                texts.setdefault(row[group, "verdict"], []).append(text)
+            parts = [f"{words}: {', '.join(texts[key])}" for key, words in VERDICTS.items() if key in texts]
             few = min(int(next(iter(rows.values()))[name, "seeds"]) for name in (groups[0], group))
             luck = f" *{few} seed{'s' if few > 1 else ''}: other seeds may say otherwise.*" if few < 3 else ""
-            lines.append(f"- {split}, **{group}** against {groups[0]}: {'; '.join(said)}.{luck}")
+            lines.append(f"- {split}, **{group}** against {groups[0]}: {'; '.join(parts)}.{luck}")
     return Measured("\n".join(lines) or "There is nothing to compare.")

@@ -22,7 +22,7 @@ BETWEEN = re.compile(r"WiSE-FT, ([\d.]+) of (.+)")  # a group's name: alpha and 
 
 
 def has_start(run: Run) -> bool:
-    """Whether the student had both towers from somewhere: else there is nothing that it could forget."""
+    """Whether the student started from pretrained weights: else it has nothing to forget."""
     return run.recipe.student.pretrained is not None
 
 
@@ -42,7 +42,7 @@ def start_model(run: Run) -> DualEncoder:
 def evaluated_start(run: Run, folder: Path) -> Run:
     """The start of `run` in a run folder of its own below `folder`, evaluated as the run's recipe says.
 
-    Runs of one start, data and evaluation share it; what is there is not measured again.
+    Runs of one start, data and evaluation share it; existing results are not measured again.
     """
     recipe = run.recipe
     settings = recipe.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""What the attention explorer shows of one picture and its caption."""
+"""One picture with its caption, as the attention explorer shows it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class AttentionExample(NamedTuple):
-    """A picture with R regions, its caption with S words, and what the two attentions make of them.
+    """A picture with R regions, its caption with S words, and the attention between them.
 
     `image` is uint8 [3, H, W]; `boxes` [R, 4] in its pixels (x0, y0, x1, y1), empty for the whole picture;
     `region_weights` [R]. Attention by stage of training, heads apart: `token_to_region` [H, S, R], whose rows
@@ -37,7 +37,7 @@ def region_at(boxes: np.ndarray, x: float, y: float) -> int | None:
 
 
 def checked(example: AttentionExample) -> AttentionExample:
-    """The example with arrays of NumPy's, and the whole picture as the box where there is none.
+    """The example as NumPy arrays, with the whole picture as the box where there is none.
 
     Raises ValueError, with the shapes it wants, where they do not fit each other.
     """
@@ -45,31 +45,24 @@ def checked(example: AttentionExample) -> AttentionExample:
     if len(boxes) == 0:
         height, width = example.image.shape[-2:]
         boxes = np.array([[0, 0, width, height]], dtype=np.float64)
-    found = example._replace(
-        boxes=boxes,
-        region_weights=np.asarray(example.region_weights),
-        token_to_region={stage: np.asarray(each) for stage, each in example.token_to_region.items()},
-        region_to_token={stage: np.asarray(each) for stage, each in example.region_to_token.items()},
-        token_pooling=np.asarray(example.token_pooling),
-        region_pooling=np.asarray(example.region_pooling),
+    to_region = {stage: np.asarray(values) for stage, values in example.token_to_region.items()}
+    to_token = {stage: np.asarray(values) for stage, values in example.region_to_token.items()}
+    weights, tokens = np.asarray(example.region_weights), np.asarray(example.token_pooling)
+    regions = np.asarray(example.region_pooling)
+    s, r = len(example.words), len(boxes)
+    fits = (
+        len({values.shape[0] for stages in (to_region, to_token) for values in stages.values()}) == 1
+        and list(to_region) == list(to_token)
+        and all(values.shape[1:] == (s, r) for values in to_region.values())
+        and all(values.shape[1:] == (r, s) for values in to_token.values())
+        and (tokens.shape, regions.shape, weights.shape) == ((s,), (r,), (r,))
     )
-    words, regions = len(found.words), len(boxes)
-    heads = {
-        each.shape[0] for stages in (found.token_to_region, found.region_to_token) for each in stages.values()
-    }
-    fitting = (
-        len(heads) == 1
-        and list(found.token_to_region) == list(found.region_to_token)
-        and all(each.shape[1:] == (words, regions) for each in found.token_to_region.values())
-        and all(each.shape[1:] == (regions, words) for each in found.region_to_token.values())
-        and found.token_pooling.shape == (words,)
-        and found.region_pooling.shape == found.region_weights.shape == (regions,)
-    )
-    if not fitting:
+    if not fits:
         raise ValueError(
-            f"example {example.title!r}: {words} words and {regions} regions want, for the same stages in "
-            f"both directions, token_to_region [heads, {words}, {regions}] and region_to_token "
-            f"[heads, {regions}, {words}]; token_pooling [{words}]; region_pooling and region_weights "
-            f"[{regions}]"
+            f"example {example.title!r}: {s} words and {r} regions want, for the same stages in both "
+            f"directions, token_to_region [heads, {s}, {r}] and region_to_token [heads, {r}, {s}]; "
+            f"token_pooling [{s}]; region_pooling and region_weights [{r}]"
         )
-    return found
+    return AttentionExample(
+        example.image, example.words, boxes, weights, to_region, to_token, tokens, regions, example.title
+    )

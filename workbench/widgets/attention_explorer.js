@@ -1,15 +1,5 @@
 // The browser's side of AttentionExplorer: words and regions to press, the figure below, and what was clicked.
 
-function plotly(source) {
-  if (!globalThis.workbenchPlotly) {
-    // plotly.js hands itself to a module loader where there is one; here it shall come back to us and nowhere else.
-    const module = { exports: {} };
-    new Function("module", "exports", "define", source)(module, module.exports, undefined);
-    globalThis.workbenchPlotly = module.exports;
-  }
-  return globalThis.workbenchPlotly;
-}
-
 function line(heading, kind, parts, model) {
   const row = document.createElement("div");
   row.className = "line";
@@ -65,7 +55,7 @@ function render({ model, el }) {
     lines.replaceChildren(line("words", "word", words, model), line("regions", "region", regions, model));
     // Whoever goes from button to button by keyboard goes on from where they were.
     if (pressed) lines.querySelector(`.${pressed.classList[0]}[data-number="${pressed.dataset.number}"]`)?.focus();
-    await plotly(model.get("library")).react(place, figure.data, figure.layout, {
+    await plotly(model).react(place, figure.data, figure.layout, {
       responsive: true,
       displayModeBar: false,
     });
@@ -75,9 +65,7 @@ function render({ model, el }) {
   model.on("change:shown", draw);
   // Not within the two seconds that a widget has to get ready.
   setTimeout(draw);
-  return () => {
-    if (globalThis.workbenchPlotly) globalThis.workbenchPlotly.purge(place);
-  };
+  return () => purge(place);
 }
 
 export default { render };

@@ -1,9 +1,7 @@
-"""Attention to walk about in: click a word and regions light up, click a region and words light up."""
+"""Interactive attention: a clicked word lights up regions, a clicked region lights up words."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ from workbench.figures.attention import attention_heatmap, pooling_bars
 from workbench.figures.attention_view import attention_view
 from workbench.figures.boxes import picture_with_boxes
 from workbench.widgets.attention_example import AttentionExample, checked, region_at
-from workbench.widgets.live import plain, plain_bundle, show_plain
+from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, on_change, plain
 
 MEAN = "mean"
 LOWEST, HIGHEST = -2, 1  # powers of ten: the pooling temperatures of the slider
@@ -23,12 +21,12 @@ LOOKS: dict[str, dict[str, Any]] = {
     "stage": {"style": {"button_width": "auto"}, "layout": {"margin": "2px 2px 2px 16px"}},
     "temperature": {"style": AS_WIDE, "layout": {"width": "430px"}},
 }
-TOLD = 0.05  # a region's share from which on it is written into the picture
+WRITTEN = 0.05  # a region's share from which on it is written into the picture
 
 Pool = Callable[[int, float], tuple[np.ndarray, np.ndarray]]
 
 
-class AttentionExplorer:
+class AttentionExplorer(NotebookWidget):
     """Pictures with boxes and captions with words, and what each looks at in the other.
 
         AttentionExplorer([AttentionExample(...), ...], pool=lambda example, temperature: (tokens, regions))
@@ -49,17 +47,17 @@ class AttentionExplorer:
         live: bool | None = None,
     ) -> None:
         self.examples = [checked(example) for example in examples]
-        kinds = {(*each.token_to_region, _heads(each)) for each in self.examples}
+        kinds = {(*example.token_to_region, _heads(example)) for example in self.examples}
         if len(kinds) != 1:
             raise ValueError("give one example or more, all of the same stages and number of heads")
         self.stages = list(self.examples[0].token_to_region)
         self.heads = _heads(self.examples[0])
         self.pool, self.temperature = pool, temperature
         self.example, self.stage = 0, self.stages[-1]
-        self.head: int | str = MEAN
+        self.head: Any = MEAN  # or a number from 0 on
         self.word: int | None = None
         self.region: int | None = None
-        self._live = os.environ.get("WORKBENCH_HEADLESS") != "1" if live is None else live
+        self._live = is_live(live)
 
     @property
     def token_to_region(self) -> np.ndarray:
@@ -81,7 +79,7 @@ class AttentionExplorer:
         if self.word is not None:
             weights = highlighted = self.token_to_region[self.word]
             shares = zip(names, highlighted, strict=True)
-            labels = [f"{name} · {share:.0%}" if share >= TOLD else name for name, share in shares]
+            labels = [f"{name} · {share:.0%}" if share >= WRITTEN else name for name, share in shares]
         elif self.region is not None:
             weights = highlighted = np.eye(len(names))[self.region]
         tokens, regions = self._pooling()
@@ -105,13 +103,13 @@ class AttentionExplorer:
             ),
             pooling_bars(tokens, regions, example.words, names),
             title=example.title or " ".join(example.words),
-            subtitle=self._words(),
+            subtitle=self._subtitle(),
         )
 
     def click(self, message: Mapping[str, Any]) -> None:
         """Choose `{"word": number}`, `{"region": number}`, or the region `{"at": [x, y]}` in the picture.
 
-        Chosen a second time, or where there is no box, all is released.
+        A second choice of the same, or of a place without a box, releases it.
         """
         word, region = message.get("word"), message.get("region")
         if "at" in message:
@@ -141,76 +139,65 @@ class AttentionExplorer:
         """The largest value of any stage: before and after training one colour is one value."""
         return max(float(_of_head(attention, self.head).max()) for attention in stages.values())
 
-    def _words(self) -> str:
-        example = self.examples[self.example]
-        told = [
-            self.stage,
-            f"mean of {self.heads} heads" if self.head == MEAN else f"head {int(self.head) + 1}",
-        ]
+    def _subtitle(self) -> str:
+        words = self.examples[self.example].words
+        parts = [self.stage, f"mean of {self.heads} heads" if self.head == MEAN else f"head {self.head + 1}"]
         if self.word is not None:
-            told.append(f"what “{example.words[self.word]}” looks at")
+            parts.append(f"what “{words[self.word]}” looks at")
         elif self.region is not None:
-            told.append(f"what region {self.region + 1} looks at")
+            parts.append(f"what region {self.region + 1} looks at")
         else:
-            told.append("the heavier a region, the thicker its outline")
+            parts.append("the heavier a region, the thicker its outline")
         if self.pool is not None:
-            told.append(f"pooling temperature {self.temperature:.2g}")
-        return " · ".join(told)
+            parts.append(f"pooling temperature {self.temperature:.2g}")
+        return " · ".join(parts)
 
-    def _shown(self, figure: Any) -> str:
+    def _state(self, figure: Any) -> str:
         """The figure and the buttons as JSON for the browser's side."""
         example = self.examples[self.example]
         of_words = None if self.region is None else self.region_to_token[self.region]
         of_regions = None if self.word is None else self.token_to_region[self.word]
-        shown = {
-            "figure": plain(figure),
-            "words": _buttons(example.words, of_words, self._most(example.region_to_token), self.word),
-            "regions": _buttons(
-                _numbers(example), of_regions, self._most(example.token_to_region), self.region
-            ),
-        }
-        return json.dumps(shown)
+        most_word, most_region = self._most(example.region_to_token), self._most(example.token_to_region)
+        words = _buttons(example.words, of_words, most_word, self.word)
+        regions = _buttons(_numbers(example), of_regions, most_region, self.region)
+        return json.dumps({"figure": plain(figure), "words": words, "regions": regions})
 
-    def _ipython_display_(self) -> None:
-        if not self._live:
-            show_plain(self.figure)
-            return
-        from IPython.display import display
+    def _outputs(self) -> list[Any]:
+        return [self.figure]
 
-        copy: Any = None
-        display(self._widget(lambda figure: copy.update(plain_bundle(figure), raw=True)))
-        # An output of its own, hidden while there is a widget: opened again, the notebook has no widget, but
-        # what was looked at last.
-        copy = display(plain_bundle(self.figure), raw=True, display_id=True)
-
-    def _widget(self, changed: Callable[[Any], None]) -> Any:
+    def _widget(self, changed: Callable[..., None]) -> Any:
         import ipywidgets
 
-        view = _view()
+        view = browser_side("attention_explorer", "shown")
 
         def redraw() -> None:
             figure = self.figure
-            view.shown = self._shown(figure)
+            view.shown = self._state(figure)
             changed(figure)
 
         def chooser(kind: Any, name: str, options: list[tuple[str, Any]], description: str) -> Any:
-            made = kind(options=options, value=getattr(self, name), description=description, **LOOKS[name])
-
-            def chosen(change: dict[str, Any]) -> None:
-                self.choose(**{name: change["new"]})
+            def choose(value: Any) -> None:
+                self.choose(**{name: value})
                 redraw()
 
-            made.observe(chosen, names="value")
-            return made
+            value = getattr(self, name)
+            return on_change(
+                kind(options=options, value=value, description=description, **LOOKS[name]), choose
+            )
+
+        def pool_at(temperature: float) -> None:
+            self.temperature = temperature
+            redraw()
+
+        def click(_: Any, message: dict[str, Any], __: Any) -> None:
+            self.click(message)
+            redraw()
 
         titles = [
-            (f"{number}: {each.title or ' '.join(each.words)}", number - 1)
-            for number, each in enumerate(self.examples, start=1)
+            (f"{number + 1}: {example.title or ' '.join(example.words)}", number)
+            for number, example in enumerate(self.examples)
         ]
-        heads = [
-            (f"mean of {self.heads}", MEAN),
-            *((f"{head + 1}", head) for head in range(self.heads)),
-        ]
+        heads = [(f"mean of {self.heads}", MEAN), *((f"{head + 1}", head) for head in range(self.heads))]
         controls = [
             chooser(ipywidgets.Dropdown, "example", titles, "example"),
             chooser(ipywidgets.Dropdown, "head", heads, "head"),
@@ -221,20 +208,9 @@ class AttentionExplorer:
                 value=self.temperature, min=LOWEST, max=HIGHEST, step=0.05, readout_format=".2g",
                 description="pooling temperature", **LOOKS["temperature"],
             )  # fmt: skip
-
-            def warm(change: dict[str, Any]) -> None:
-                self.temperature = change["new"]
-                redraw()
-
-            slider.observe(warm, names="value")
-            controls.append(slider)
-
-        def clicked(_: Any, message: dict[str, Any], __: Any) -> None:
-            self.click(message)
-            redraw()
-
-        view.on_msg(clicked)
-        view.shown = self._shown(self.figure)
+            controls.append(on_change(slider, pool_at))
+        view.on_msg(click)
+        view.shown = self._state(self.figure)
         return ipywidgets.VBox([ipywidgets.HBox(controls, layout={"flex_flow": "row wrap"}), view])
 
 
@@ -262,19 +238,3 @@ def _buttons(
         }
         for number, name in enumerate(names)
     ]
-
-
-def _view() -> Any:
-    import anywidget
-    import traitlets
-    from plotly.offline import get_plotlyjs
-
-    folder = Path(__file__).parent
-
-    class _AttentionView(anywidget.AnyWidget):
-        _esm = (folder / "attention_explorer.js").read_text(encoding="utf-8")
-        _css = (folder / "attention_explorer.css").read_text(encoding="utf-8")
-        library = traitlets.Unicode(get_plotlyjs()).tag(sync=True)
-        shown = traitlets.Unicode().tag(sync=True)  # figure and buttons as JSON
-
-    return _AttentionView()

@@ -1,15 +1,5 @@
 // The browser's side of ClusterExplorer: draws the map, and says which dot the mouse is on and what was lassoed.
 
-function plotly(source) {
-  if (!globalThis.workbenchPlotly) {
-    // plotly.js hands itself to a module loader where there is one; here it shall come back to us and nowhere else.
-    const module = { exports: {} };
-    new Function("module", "exports", "define", source)(module, module.exports, undefined);
-    globalThis.workbenchPlotly = module.exports;
-  }
-  return globalThis.workbenchPlotly;
-}
-
 function render({ model, el }) {
   const place = document.createElement("div");
   el.append(place);
@@ -38,7 +28,7 @@ function render({ model, el }) {
   }
 
   async function draw() {
-    const library = plotly(model.get("library"));
+    const library = plotly(model);
     const { data, layout } = JSON.parse(model.get("figure"));
     await library.react(place, data, layout, { responsive: true, displaylogo: false, scrollZoom: true });
     if (!listening) listen();
@@ -49,7 +39,7 @@ function render({ model, el }) {
   setTimeout(draw);
   return () => {
     clearTimeout(waiting);
-    if (globalThis.workbenchPlotly) globalThis.workbenchPlotly.purge(place);
+    purge(place);
   };
 }
 

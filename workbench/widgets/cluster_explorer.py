@@ -1,21 +1,19 @@
-"""A map of captions to walk about in: hover shows picture and caption, lasso lists what was selected."""
+"""An interactive map of captions: hovering shows picture and caption, a lasso lists its dots."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from workbench.figures.cluster_map import cluster_map
 from workbench.figures.gallery import Gallery, Picture, gallery
-from workbench.widgets.live import plain, show_plain
+from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, on_change, plain
 from workbench.widgets.picture_search import HasPictures
 
 MOST_LISTED = 24
-MOST_LINES = 400  # more are a thicket
+MOST_LINES = 400  # more cannot be told apart
 HINT = "Draw a loop around dots to list them."
 
 
@@ -29,7 +27,7 @@ class Grouping(NamedTuple):
     scores: Mapping[str, float]
 
 
-class ClusterExplorer:
+class ClusterExplorer(NotebookWidget):
     """A map of captions, coloured by one of `colours`; below it the picture under the mouse and the
     selection.
 
@@ -66,12 +64,11 @@ class ClusterExplorer:
         self.pictures, self.picture_rows = pictures, picture_rows
         self.colour = next(iter(self.colours))
         self.joins = False
-        self._live = os.environ.get("WORKBENCH_HEADLESS") != "1" if live is None else live
+        self._live = is_live(live)
 
     @property
     def figure(self) -> Any:
         """The map as it is now, a plotly figure."""
-        joined = self._pairs() if self.joins else ()
         return cluster_map(
             self.positions,
             self.colours[self.colour],
@@ -79,7 +76,7 @@ class ClusterExplorer:
             title=self.title,
             subtitle=f"{len(self.positions):,} captions, coloured by {self.colour}",
             pictures=self.pictures,
-            joined=joined,
+            joined=self._pairs() if self.joins else (),
         )
 
     def describe(self, number: int) -> Gallery:
@@ -93,59 +90,66 @@ class ClusterExplorer:
 
     def listing(self, numbers: Sequence[int]) -> Gallery:
         """The pictures and captions of the selected dots, the first 24."""
+        labels = self.colours[self.colour]
         dots = [number for number in numbers if number >= 0]
-        shown = [
-            Picture(
-                self.pairs.image(int(self.rows[n])),
-                [self.captions[n]],
-                note=str(self.colours[self.colour][n]),
-            )
-            for n in dots[:MOST_LISTED]
+        pictures = [
+            Picture(self.pairs.image(int(self.rows[dot])), [self.captions[dot]], note=str(labels[dot]))
+            for dot in dots[:MOST_LISTED]
         ]
         more = f", of which these are {MOST_LISTED}" if len(dots) > MOST_LISTED else ""
-        return gallery(shown, f"{len(dots)} captions selected{more}", size=110)
+        return gallery(pictures, f"{len(dots)} captions selected{more}", size=110)
 
     def group(self, clusters: int) -> str:
         """Group anew into so many clusters and colour by them; returns the scores as a line of text."""
         if self.regroup is None:
             raise ValueError("this explorer was made without `regroup`")
-        found = self.regroup(clusters)
-        self.colours["concept"], self.colour = list(found.labels), "concept"
-        return " · ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in found.scores.items())
+        grouping = self.regroup(clusters)
+        self.colours["concept"], self.colour = list(grouping.labels), "concept"
+        return " · ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in grouping.scores.items())
 
     def _pairs(self) -> list[tuple[int, int]]:
-        place = {
-            int(row): number
-            for number, row in enumerate(self.picture_rows if self.picture_rows is not None else ())
-        }
-        found = [(dot, place[int(row)]) for dot, row in enumerate(self.rows) if int(row) in place]
-        return found[:: max(1, len(found) // MOST_LINES)]
+        picture_rows = () if self.picture_rows is None else self.picture_rows
+        place = {int(row): number for number, row in enumerate(picture_rows)}
+        pairs = [(dot, place[int(row)]) for dot, row in enumerate(self.rows) if int(row) in place]
+        return pairs[:: max(1, len(pairs) // MOST_LINES)]
 
-    def _ipython_display_(self) -> None:
-        if not self._live:
-            show_plain(self.figure)
-            return
-        from IPython.display import display
+    def _outputs(self) -> list[Any]:
+        return [] if self._live else [self.figure]
 
-        display(self._widget())
-
-    def _widget(self) -> Any:
+    def _widget(self, changed: Callable[..., None] | None = None) -> Any:
         import ipywidgets
+        import traitlets
 
-        view = _map_view()
-        details, listed = ipywidgets.HTML(), ipywidgets.HTML(HINT)
-        scores = ipywidgets.HTML()
+        numbers = traitlets.List(traitlets.Int())
+        view = browser_side("cluster_explorer", "figure", hovered=traitlets.Int(0), selected=numbers)
+        details, listed, scores = ipywidgets.HTML(), ipywidgets.HTML(HINT), ipywidgets.HTML()
         choice = ipywidgets.Dropdown(options=list(self.colours), value=self.colour, description="colour by")
 
         def redraw() -> None:
             view.figure = json.dumps(plain(self.figure))
 
-        def recolour(change: dict[str, Any]) -> None:
-            self.colour = change["new"]
+        def recolour(name: str) -> None:
+            self.colour = name
             redraw()
 
-        choice.observe(recolour, names="value")
-        controls: list[Any] = [choice]
+        def regroup(clusters: int) -> None:
+            scores.value = escape(self.group(clusters))
+            choice.options = list(self.colours)
+            if choice.value == "concept":
+                redraw()
+            choice.value = "concept"
+
+        def join(joins: bool) -> None:
+            self.joins = joins
+            redraw()
+
+        def describe(number: int) -> None:
+            details.value = str(self.describe(number))
+
+        def list_selected(numbers: list[int]) -> None:
+            listed.value = str(self.listing(numbers)) if numbers else HINT
+
+        controls = [on_change(choice, recolour)]
         if self.regroup is not None:
             low, high = self.clusters
             # Not at every step of the way: when the slider is let go.
@@ -153,53 +157,14 @@ class ClusterExplorer:
                 value=len(set(self.colours.get("concept", ()))) or low, min=low, max=high,
                 description="clusters", continuous_update=False,
             )  # fmt: skip
-
-            def regroup(change: dict[str, Any]) -> None:
-                scores.value = escape(self.group(change["new"]))
-                choice.options = list(self.colours)
-                if choice.value == "concept":
-                    redraw()
-                choice.value = "concept"
-
-            slider.observe(regroup, names="value")
-            controls.append(slider)
+            controls.append(on_change(slider, regroup))
         if self.pictures is not None:
-            box = ipywidgets.Checkbox(
-                value=self.joins, description="join captions with their pictures", indent=False
-            )
-
-            def join(change: dict[str, Any]) -> None:
-                self.joins = change["new"]
-                redraw()
-
-            box.observe(join, names="value")
-            controls.append(box)
-
-        def hovered(change: dict[str, Any]) -> None:
-            details.value = str(self.describe(int(change["new"])))
-
-        def selected(change: dict[str, Any]) -> None:
-            numbers = [int(number) for number in change["new"]]
-            listed.value = str(self.listing(numbers)) if numbers else HINT
-
-        view.observe(hovered, names="hovered")
-        view.observe(selected, names="selected")
+            label = "join captions with their pictures"
+            box = ipywidgets.Checkbox(value=self.joins, description=label, indent=False)
+            controls.append(on_change(box, join))
+        on_change(view, describe, "hovered")
+        on_change(view, list_selected, "selected")
         redraw()
         view.layout.width = "calc(100% - 200px)"
         details.layout.width = "190px"
         return ipywidgets.VBox([ipywidgets.HBox(controls), scores, ipywidgets.HBox([view, details]), listed])
-
-
-def _map_view() -> Any:
-    import anywidget
-    import traitlets
-    from plotly.offline import get_plotlyjs
-
-    class _MapView(anywidget.AnyWidget):
-        _esm = (Path(__file__).parent / "cluster_explorer.js").read_text(encoding="utf-8")
-        library = traitlets.Unicode(get_plotlyjs()).tag(sync=True)
-        figure = traitlets.Unicode().tag(sync=True)  # a plotly figure as JSON
-        hovered = traitlets.Int(0).tag(sync=True)
-        selected = traitlets.List(traitlets.Int()).tag(sync=True)
-
-    return _MapView()

@@ -1,4 +1,4 @@
-"""What a live view stands on: records read while they are written, and a figure that moves and then stays."""
+"""Records read while they are written, and a figure that moves, then stays."""
 
 import json
 import os
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from workbench.widgets.notebook import browser_side, plain, plain_bundle
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -57,12 +59,12 @@ class Records:
             self._forget()
             return
         with open(self.path, "rb") as stream:
-            found = os.fstat(stream.fileno())
+            stat = os.fstat(stream.fileno())
             stream.seek(max(0, self._place - len(self._tail)))
-            same = (found.st_dev, found.st_ino) == self._file and stream.read(len(self._tail)) == self._tail
-            if not same:
+            file = stat.st_dev, stat.st_ino
+            if file != self._file or stream.read(len(self._tail)) != self._tail:
                 self._forget()
-            self._file = (found.st_dev, found.st_ino)
+            self._file = file
             stream.seek(self._place)
             new = stream.read()
         whole = new[: new.rfind(b"\n") + 1]
@@ -139,7 +141,7 @@ class LiveFigure:
         from IPython.display import display
 
         self._picture: dict[str, Any] = {}
-        self._widget = _widget()
+        self._widget = browser_side("live_figure", "figure", "words")
         self.rebuild(figure)
         self._handle = display(self._widget, display_id=True)
 
@@ -169,40 +171,6 @@ class LiveFigure:
         self._widget.close()
 
 
-def _widget() -> Any:
-    import anywidget
-    import traitlets
-    from plotly.offline import get_plotlyjs
-
-    class _LiveFigure(anywidget.AnyWidget):
-        _esm = (Path(__file__).parent / "live_figure.js").read_text(encoding="utf-8")
-        library = traitlets.Unicode(get_plotlyjs()).tag(sync=True)
-        figure = traitlets.Unicode().tag(sync=True)  # a plotly figure as JSON
-        words = traitlets.Unicode().tag(sync=True)
-
-    return _LiveFigure()
-
-
 def _array(values: np.ndarray) -> dict[str, str]:
     """float32 values as plotly.js reads them from JSON."""
     return {"dtype": "f4", "bdata": b64encode(values.astype("<f4").tobytes()).decode()}
-
-
-def show_plain(figure: "go.Figure") -> None:
-    """Display a figure that needs neither widget nor kernel."""
-    from IPython.display import display
-
-    display(plain_bundle(figure), raw=True)
-
-
-def plain_bundle(figure: "go.Figure") -> dict[str, Any]:
-    """The figure as JupyterLab, papermill and nbconvert store it, with a word for readers without plotly."""
-    words = figure.layout.title.text or "figure"
-    return {"application/vnd.plotly.v1+json": plain(figure), "text/plain": f"<{words}>"}
-
-
-def plain(figure: "go.Figure") -> dict[str, Any]:
-    """The figure as JSON, read back."""
-    from plotly.io import to_json
-
-    return dict(json.loads(to_json(figure)))

@@ -1,15 +1,5 @@
 // The browser's side of LiveFigure: draws the newest figure, and leaves out those it has no time for.
 
-function plotly(source) {
-  if (!globalThis.workbenchPlotly) {
-    // plotly.js hands itself to a module loader where there is one; here it shall come back to us and nowhere else.
-    const module = { exports: {} };
-    new Function("module", "exports", "define", source)(module, module.exports, undefined);
-    globalThis.workbenchPlotly = module.exports;
-  }
-  return globalThis.workbenchPlotly;
-}
-
 function render({ model, el }) {
   const place = document.createElement("div");
   el.append(place);
@@ -25,7 +15,7 @@ function render({ model, el }) {
       while (wanted && !closed) {
         const now = wanted;
         wanted = "";
-        const library = plotly(model.get("library"));
+        const library = plotly(model);
         if (now === "figure") {
           const { data, layout } = JSON.parse(model.get("figure"));
           await library.react(place, data, layout, { responsive: true, displaylogo: false });
@@ -46,7 +36,7 @@ function render({ model, el }) {
   setTimeout(() => draw("figure"));
   return () => {
     closed = true;
-    if (globalThis.workbenchPlotly) globalThis.workbenchPlotly.purge(place);
+    purge(place);
   };
 }
 

@@ -1,11 +1,11 @@
-"""Search pictures by words one types or by a picture of one's own."""
+"""Search pictures by typed words or by an uploaded picture."""
 
-import os
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any, Protocol, runtime_checkable
 
 from workbench.figures.gallery import Gallery, Picture, gallery
+from workbench.widgets.notebook import NotebookWidget, is_live, on_change
 
 Hit = tuple[int, float]  # row of the picture, score
 
@@ -18,7 +18,7 @@ class HasPictures(Protocol):
     def captions(self, row: int) -> list[str]: ...
 
 
-class PictureSearch:
+class PictureSearch(NotebookWidget):
     """A box to type in and a button to give a picture; below, the pictures that fit best, with scores and
     captions.
 
@@ -41,7 +41,7 @@ class PictureSearch:
         live: bool | None = None,
     ) -> None:
         self.pairs, self.words, self.picture, self.query, self.best = pairs, words, picture, query, best
-        self._live = os.environ.get("WORKBENCH_HEADLESS") != "1" if live is None else live
+        self._live = is_live(live)
 
     def show(self, query: str | bytes) -> Gallery:
         """The answer as HTML: to words, or to a picture given as the bytes of its file; raises BadSample for
@@ -54,49 +54,35 @@ class PictureSearch:
             )
         else:
             hits, title = self.picture(query, self.best), "Most like your picture"
-        found = [Picture(self.pairs.image(row), self.pairs.captions(row)[:1], score) for row, score in hits]
-        return gallery(found, title)
+        pictures = [
+            Picture(self.pairs.image(row), self.pairs.captions(row)[:1], score) for row, score in hits
+        ]
+        return gallery(pictures, title)
 
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
+    def _outputs(self) -> list[Gallery]:
+        return [self.show(self.query) if self.query else Gallery("")]
 
-        first = self.show(self.query) if self.query else Gallery("")
-        if not self._live:
-            display(first)
-            return
-        answer: Any = None
-        display(self._widget(lambda found: answer.update(found)))
-        # An output of its own: opened again, the notebook still has the last answer, but no widget.
-        answer = display(first, display_id=True)
-
-    def _widget(self, answer: Callable[[Gallery], None]) -> Any:
+    def _widget(self, changed: Callable[[Gallery], None]) -> Any:
         import ipywidgets
 
-        wide = ipywidgets.Layout(width="420px")
+        def search_words(text: str) -> None:
+            if text.strip():
+                changed(self._answer(text.strip()))
+
+        def search_picture(files: Sequence[Any]) -> None:
+            if files:
+                changed(self._answer(bytes(files[0]["content"])))
+
         # Not at every letter: when Enter is pressed or the box is left.
         box = ipywidgets.Text(
-            value=self.query,
-            placeholder="words to search for, then Enter",
-            continuous_update=False,
-            layout=wide,
-        )
-        parts: list[Any] = [box]
-
-        def by_words(change: dict[str, Any]) -> None:
-            if change["new"].strip():
-                answer(self._answer(change["new"].strip()))
-
-        box.observe(by_words, names="value")
+            value=self.query, placeholder="words to search for, then Enter", continuous_update=False,
+            layout={"width": "420px"},
+        )  # fmt: skip
+        controls = [on_change(box, search_words)]
         if self.picture is not None:
             button = ipywidgets.FileUpload(accept="image/*", multiple=False, description="or a picture")
-
-            def by_picture(change: dict[str, Any]) -> None:
-                if change["new"]:
-                    answer(self._answer(bytes(change["new"][0]["content"])))
-
-            button.observe(by_picture, names="value")
-            parts.append(button)
-        return ipywidgets.HBox(parts)
+            controls.append(on_change(button, search_picture))
+        return ipywidgets.HBox(controls)
 
     def _answer(self, query: str | bytes) -> Gallery:
         from workbench.data.decode import BadSample  # brings torch, which the rest of this file does without

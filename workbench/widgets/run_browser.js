@@ -1,15 +1,5 @@
 // The browser's side of RunBrowser: a table to filter, sort and pick from; the curves and settings of what is picked.
 
-function plotly(source) {
-  if (!globalThis.workbenchPlotly) {
-    // plotly.js hands itself to a module loader where there is one; here it shall come back to us and nowhere else.
-    const module = { exports: {} };
-    new Function("module", "exports", "define", source)(module, module.exports, undefined);
-    globalThis.workbenchPlotly = module.exports;
-  }
-  return globalThis.workbenchPlotly;
-}
-
 function element(name, properties) {
   return Object.assign(document.createElement(name), properties);
 }
@@ -66,7 +56,7 @@ function render({ model, el }) {
   async function drawFigure() {
     const figure = model.get("figure");
     place.hidden = !figure;
-    const library = plotly(model.get("library"));
+    const library = plotly(model);
     if (!figure) return library.purge(place);
     const { data, layout } = JSON.parse(figure);
     await library.react(place, data, layout, { responsive: true, displaylogo: false });
@@ -79,7 +69,7 @@ function render({ model, el }) {
   setTimeout(drawFigure);
   return () => {
     clearTimeout(waiting);
-    if (globalThis.workbenchPlotly) globalThis.workbenchPlotly.purge(place);
+    purge(place);
   };
 }
 

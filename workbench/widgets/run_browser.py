@@ -1,9 +1,7 @@
-"""Runs to look through: a table to filter and sort; those that are picked are overlaid and their recipes
-compared."""
+"""A table of runs to filter and sort; the picked ones are overlaid and their recipes compared."""
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from os import PathLike
@@ -24,14 +22,15 @@ from workbench.runs.table import (
     sorted_rows,
     unknown_settings,
 )
-from workbench.widgets.live import Records, plain, plain_bundle, show_plain
+from workbench.widgets.live import Records
+from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, plain
 from workbench.widgets.run_table_html import differences_html, page, runs_html
 
 COLUMNS = ("name", "folder", "state", "reason", "seed", "step", "total", "updated")
 FIRST_DOWN = ("step", "updated")  # as any score: columns whose largest value one wants to see first
 
 
-class RunBrowser:
+class RunBrowser(NotebookWidget):
     """The runs in a folder as a table; the curves of those picked, and the settings in which they differ.
 
         browser = RunBrowser("runs")
@@ -48,7 +47,7 @@ class RunBrowser:
         self, folder_or_runs: str | PathLike[str] | Sequence[Any], *, live: bool | None = None
     ) -> None:
         self._source = folder_or_runs
-        self._live = os.environ.get("WORKBENCH_HEADLESS") != "1" if live is None else live
+        self._live = is_live(live)
         self.filter = ""
         self.column: str | Score = "updated"
         self.descending = True
@@ -102,8 +101,8 @@ class RunBrowser:
         picked: Sequence[str | PathLike[str]] | None = None,
     ) -> None:
         """Filter, sort by a column (`"name"`, `("test", "text_to_image_r1")`; by the same again: the other
-        way round) or pick run folders, in the place of those picked before. Raises SettingError for a column
-        that there is not."""
+        way round) or pick run folders, in the place of those picked before. Raises SettingError for an
+        unknown column."""
         self.filter = self.filter if filter is None else filter
         if sort is not None:
             if not isinstance(sort, tuple) and sort not in COLUMNS:
@@ -125,7 +124,7 @@ class RunBrowser:
             self.choose(sort=scores.get(message["sort"], message["sort"]))
         elif "pick" in message:
             path, before = Path(message["pick"]), self._picked
-            self.choose(picked=[each for each in before if each != path] + [path] * (path not in before))
+            self.choose(picked=[other for other in before if other != path] + [path] * (path not in before))
         elif "release" in message:
             self.choose(picked=[])
         elif "read" in message:
@@ -133,22 +132,12 @@ class RunBrowser:
         return not message.keys() & {"filter", "sort"}
 
     def _colours(self) -> dict[Path, str]:
-        return dict(
-            zip(
-                [row.path for row in self.picked_rows],
-                run_colours(labels(self.picked_rows)).values(),
-                strict=True,
-            )
-        )
+        colours = run_colours(labels(self.picked_rows)).values()
+        return dict(zip([row.path for row in self.picked_rows], colours, strict=True))
 
     def _table(self, answers: bool = False) -> str:
-        return runs_html(
-            self.shown,
-            self.scores,
-            picked=self._colours(),
-            order=(self.column, self.descending),
-            answers=answers,
-        )
+        order = self.column, self.descending
+        return runs_html(self.shown, self.scores, picked=self._colours(), order=order, answers=answers)
 
     def _differences(self) -> str:
         rows = self.picked_rows
@@ -167,33 +156,14 @@ class RunBrowser:
     def _bundle(self) -> dict[str, Any]:
         """Table and settings as a notebook stores them."""
         heading = f'<div style="margin-bottom:6px">{escape(self._words())}</div>'
-        return {
-            "text/html": page(heading, self._table(), self._differences()),
-            "text/plain": f"<{self._words()}>",
-        }
+        html = page(heading, self._table(), self._differences())
+        return {"text/html": html, "text/plain": f"<{self._words()}>"}
 
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
+    def _outputs(self) -> list[Any]:
+        return [self._bundle(), self.figure]
 
-        if not self._live:
-            display(self._bundle(), raw=True)
-            if self._picked:
-                show_plain(self.figure)
-            return
-        copies: list[Any] = []
-
-        def changed(figure: Any) -> None:
-            for copy, bundle in zip(copies, (self._bundle(), _figure_bundle(figure)), strict=True):
-                copy.update(bundle, raw=True)
-
-        display(self._widget(changed))
-        # Outputs of their own, hidden while there is a widget: opened again, the notebook has no widget, but
-        # what was looked at last.
-        for bundle in (self._bundle(), _figure_bundle(self.figure)):
-            copies.append(display(bundle, raw=True, display_id=True))
-
-    def _widget(self, changed: Callable[[Any], None]) -> Any:
-        view = _view()
+    def _widget(self, changed: Callable[..., None]) -> Any:
+        view = browser_side("run_browser", "figure", "shown")
         figure: Any = None
 
         def redraw(curves: bool) -> None:
@@ -201,14 +171,14 @@ class RunBrowser:
             if curves:
                 figure = self.figure
                 view.figure = "" if figure is None else json.dumps(plain(figure))
-            shown = {"table": self._table(answers=True), "words": self._words(), "filter": self.filter}
-            view.shown = json.dumps({**shown, "differences": self._differences()})
+            state = {"table": self._table(answers=True), "words": self._words(), "filter": self.filter}
+            view.shown = json.dumps({**state, "differences": self._differences()})
 
-        def clicked(_: Any, message: dict[str, Any], __: Any) -> None:
+        def click(_: Any, message: dict[str, Any], __: Any) -> None:
             redraw(self.click(message))
-            changed(figure)
+            changed(self._bundle(), figure)
 
-        view.on_msg(clicked)
+        view.on_msg(click)
         redraw(True)
         return view
 
@@ -219,24 +189,3 @@ def _records(path: Path) -> Records:
     with contextlib.suppress(OSError, ValueError, TypeError):
         records.read()
     return records
-
-
-def _figure_bundle(figure: Any) -> dict[str, Any]:
-    return {"text/plain": ""} if figure is None else plain_bundle(figure)
-
-
-def _view() -> Any:
-    import anywidget
-    import traitlets
-    from plotly.offline import get_plotlyjs
-
-    folder = Path(__file__).parent
-
-    class _RunView(anywidget.AnyWidget):
-        _esm = (folder / "run_browser.js").read_text(encoding="utf-8")
-        _css = (folder / "run_browser.css").read_text(encoding="utf-8")
-        library = traitlets.Unicode(get_plotlyjs()).tag(sync=True)
-        figure = traitlets.Unicode().tag(sync=True)  # a plotly figure as JSON, or nothing
-        shown = traitlets.Unicode().tag(sync=True)  # table and settings as HTML, in JSON
-
-    return _RunView()

@@ -1,5 +1,4 @@
-"""A table of runs, and of the settings in which they differ, as HTML that keeps its looks wherever it is
-pasted."""
+"""HTML tables of runs and of the settings in which they differ; pasted elsewhere they keep their looks."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -32,9 +31,8 @@ def runs_html(
     """The rows with a column for each of `scores`, shares in per cent.
 
     `picked` maps the run folders that are picked to the colours of their curves; `order` is the column that
-    the rows are sorted by, and whether from the top down. With `answers` there is something to press: a box
-    in each row that can be picked (`data-run`), a button in each heading (`data-sort`),
-    and ages in the place of dates.
+    the rows are sorted by, and whether in descending order. With `answers` there is a box in each row that
+    can be picked (`data-run`), a button in each heading (`data-sort`), and ages take the place of dates.
     """
     picked = picked or {}
     columns: list[str | Score] = [*list(COLUMNS)[:-1], *scores, "updated"]
@@ -44,17 +42,15 @@ def runs_html(
         cells = "".join(_cell(row, column, answers) for column in columns)
         key = f' data-run="{escape(str(row.path))}"' if answers and row.recipe is not None else ""
         lines.append(f"<tr{key}>{_mark(row, picked, answers)}{cells}</tr>")
-    if not lines:
-        lines.append(
-            f'<tr><td style="{CELL}"></td><td colspan="{len(columns)}" style="{CELL}">none</td></tr>'
-        )
-    first = f'<th style="{HEAD};width:26px"></th>'
-    return _table(f"{first}{heads}", lines)
+    none = f'<tr><td style="{CELL}"></td><td colspan="{len(columns)}" style="{CELL}">none</td></tr>'
+    return _table(f'<th style="{HEAD};width:26px"></th>{heads}', lines or [none])
 
 
-def differences_html(found: Mapping[str, Sequence[Any]], names: Sequence[str], colours: Sequence[str]) -> str:
+def differences_html(
+    settings: Mapping[str, Sequence[Any]], names: Sequence[str], colours: Sequence[str]
+) -> str:
     """A line for each setting, a column for each run; bold where it is not as in the first run."""
-    if not found:
+    if not settings:
         words = "Their recipes differ in no setting that changes the outcome."
         return f'<div style="color:{QUIET};padding:4px 0">{words}</div>'
     wrapped = ";white-space:normal;overflow-wrap:anywhere;min-width:90px;max-width:280px"
@@ -63,7 +59,7 @@ def differences_html(found: Mapping[str, Sequence[Any]], names: Sequence[str], c
         for name, colour in zip(names, colours, strict=True)
     )
     lines = []
-    for setting, values in found.items():
+    for setting, values in settings.items():
         cells = [f'<td style="{CELL}">{escape(setting)}</td>']
         for value in values:
             weight = ";font-weight:600" if value != values[0] else ""
@@ -100,21 +96,18 @@ def _head(column: str | Score, order: tuple[str | Score, bool], answers: bool) -
         split, metric = column
         unit = ", %" if is_share(metric) else ""
         # Lines break between words, not within text-to-image.
-        words = escape(metric_label(metric)).replace("-", "&#8209;")
-        words = f'<span style="{SMALL}">{escape(split)}{unit}</span>{words}'
+        label = escape(metric_label(metric)).replace("-", "&#8209;")
+        label = f'<span style="{SMALL}">{escape(split)}{unit}</span>{label}'
+        key, style = "/".join(column), f"{NUMBER};white-space:normal;max-width:120px"
     else:
-        words = COLUMNS[column]
-    key = "/".join(column) if isinstance(column, tuple) else column
-    sort, arrow = "", ""
+        key, label, style = column, COLUMNS[column], NUMBER if column in RIGHT else ""
+    sort = ""
     if column == order[0]:
-        sort = f' aria-sort="{"descending" if order[1] else "ascending"}"'
-        arrow = f" {'▼' if order[1] else '▲'}"
-    inside = f"{words}{arrow}"
+        direction, arrow = ("descending", "▼") if order[1] else ("ascending", "▲")
+        sort, label = f' aria-sort="{direction}"', f"{label} {arrow}"
     if answers:
-        inside = f'<button type="button" data-sort="{escape(key)}">{inside}</button>'
-    style = HEAD + (NUMBER if isinstance(column, tuple) or column in RIGHT else "")
-    width = ";white-space:normal;max-width:120px" if isinstance(column, tuple) else ""
-    return f'<th{sort} style="{style}{width}">{inside}</th>'
+        label = f'<button type="button" data-sort="{escape(key)}">{label}</button>'
+    return f'<th{sort} style="{HEAD}{style}">{label}</th>'
 
 
 def _mark(row: RunRow, picked: Mapping[Path, str], answers: bool) -> str:
@@ -127,25 +120,24 @@ def _mark(row: RunRow, picked: Mapping[Path, str], answers: bool) -> str:
 
 
 def _cell(row: RunRow, column: str | Score, answers: bool) -> str:
-    if column == "name":
-        return f'<td style="{CELL};white-space:normal;min-width:200px;max-width:340px">{_name(row)}</td>'
-    if column == "state":
-        colour = state_colour(row.state)
-        return f'<td style="{CELL};font-weight:600;color:{colour}">{escape(row.state)}</td>'
-    style = CELL + (NUMBER if isinstance(column, tuple) or column in RIGHT else "")
     value = row.value(column)
-    if value is None:
+    style = NUMBER if isinstance(column, tuple) or column in RIGHT else ""
+    if column == "name":
+        text, style = _name(row), ";white-space:normal;min-width:200px;max-width:340px"
+    elif column == "state":
+        text, style = escape(row.state), f";font-weight:600;color:{state_colour(row.state)}"
+    elif value is None:
         text = ""
     elif isinstance(column, tuple):
         text = f"{100 * value:.1f}" if is_share(column[1]) else f"{value:.4g}"
     elif column == "step":
         text = f"{value:,}" + ("" if row.total is None else f" / {row.total:,}")
     elif column == "updated":
-        # What is read tomorrow had better say when.
+        # A stored table outlives an age.
         text = f"{age(time.time() - value)} ago" if answers else _date(value)
     else:
         text = str(value)
-    return f'<td style="{style}">{text}</td>'
+    return f'<td style="{CELL}{style}">{text}</td>'
 
 
 def _date(moment: float) -> str:

@@ -1,6 +1,5 @@
-"""Follows a run while it trains, whoever trains it: curves that move, and a plain figure when it is over."""
+"""Follows a run while it trains, in any process: moving curves, and a plain figure when it ends."""
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +13,8 @@ from workbench.errors import SettingError
 from workbench.figures.style import state_colour
 from workbench.recipe.overrides import read_yaml
 from workbench.runs.folder import is_locked, is_silent, read_status
-from workbench.widgets.live import LiveFigure, Records, show_plain
+from workbench.widgets.live import LiveFigure, Records
+from workbench.widgets.notebook import is_live, show_plain
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -44,8 +44,8 @@ class TrainingMonitor:
 
     def __init__(self, source: Any, live: bool | None = None) -> None:
         self.path = Path(source if isinstance(source, str | PathLike) else source.path)
-        self._job = None if isinstance(source, str | PathLike) or not hasattr(source, "running") else source
-        self._live = os.environ.get("WORKBENCH_HEADLESS") != "1" if live is None else live
+        self._job = source if hasattr(source, "running") else None
+        self._live = is_live(live)
         self._since = time.time()
         self._within = False  # a `with` block, in which this kernel trains
         self._view: _View | None = None
@@ -54,8 +54,7 @@ class TrainingMonitor:
 
     @property
     def state(self) -> str:
-        """starting, running, finished, interrupted, failed, or gone: it says that it is running, but nothing
-        is."""
+        """starting, running, finished, interrupted, failed, or gone: recorded as running, but not alive."""
         return self._state(_read_status(self.path))
 
     @property
@@ -70,18 +69,14 @@ class TrainingMonitor:
         later: there the Job is asked to save and stop. Raises SettingError where there is no run.
         """
         if self._job is None and not (self.path / "recipe.yaml").is_file():
-            raise SettingError(
-                "run", str(self.path), "there is no run in this folder", "Give the folder of a run, or a Job."
-            )
-        deadline = None if timeout is None else time.monotonic() + timeout
+            remedy = "Give the folder of a run, or a Job."
+            raise SettingError("run", str(self.path), "there is no run in this folder", remedy)
+        deadline = float("inf") if timeout is None else time.monotonic() + timeout
         view = _View(self)
         try:
             try:
                 view.open(self._live)
-                self._follow(
-                    view,
-                    lambda: self.state in ENDED or (deadline is not None and time.monotonic() > deadline),
-                )
+                self._follow(view, lambda: self.state in ENDED or time.monotonic() > deadline)
             finally:
                 view.close()
         except KeyboardInterrupt:
@@ -97,9 +92,8 @@ class TrainingMonitor:
         self._view = _View(self)
         self._view.open(self._live)
         if self._live:
-            self._thread = threading.Thread(
-                target=self._follow, args=(self._view, self._leave.is_set), daemon=True
-            )
+            follow = self._view, self._leave.is_set
+            self._thread = threading.Thread(target=self._follow, args=follow, daemon=True)
             self._thread.start()
         return self
 
@@ -135,20 +129,17 @@ class TrainingMonitor:
             self._leave.wait(view.refresh())
 
     def _state(self, status: dict[str, Any]) -> str:
-        said = status.get("state")
+        recorded = status.get("state")
         if self._within or (self._job is not None and self._job.running):
             # Before the first step of a run that resumes, its status is still that of the last time.
-            return (
-                said
-                if said == "running" or (said and status.get("updated", 0) >= self._since)
-                else "starting"
-            )
-        if said is None:
-            waiting = self._job is None and time.time() - self._since < PATIENCE
-            return "starting" if waiting or (self._job is None and is_locked(self.path)) else "gone"
-        if said == "running" and (self._job is not None or is_silent(self.path, status)):
+            new = recorded == "running" or (recorded and status.get("updated", 0) >= self._since)
+            return str(recorded) if new else "starting"
+        if recorded is None:
+            waiting = time.time() - self._since < PATIENCE or is_locked(self.path)
+            return "starting" if self._job is None and waiting else "gone"
+        if recorded == "running" and (self._job is not None or is_silent(self.path, status)):
             return "gone"
-        return said
+        return recorded
 
 
 class _View:
@@ -219,7 +210,7 @@ class _View:
 
 
 def status_line(state: str, status: dict[str, Any]) -> str:
-    """A run's state, step, time left and what was left out, in plotly's kind of HTML."""
+    """A run's state, step, time left, skipped steps and rejected pairs, in plotly's kind of HTML."""
     parts = [f'<b style="color:{state_colour(state)}">{state}</b>']
     if "step" in status:
         parts.append(f"step {status['step']:,} of {status['total_steps']:,}")
