@@ -69,7 +69,7 @@ def decode_image(data: bytes, max_pixels: int = 50_000_000) -> torch.Tensor:
         # The plugin's own class, since Image.open would warn about large images by a limit that is not ours.
         image = opener(io.BytesIO(data))
         width, height = image.size
-    except Exception as error:  # decoders raise whatever they please on hostile bytes
+    except Exception as error:  # decoders raise anything on hostile bytes
         raise BadSample("truncated or damaged image") from error
     if width * height > max_pixels:
         raise BadSample("too many pixels")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-Rows = Sequence[int] | npt.NDArray[np.int64]
+RowNumbers = Sequence[int] | npt.NDArray[np.int64]
 
 
 class Pairs:
@@ -107,7 +107,7 @@ class Pairs:
             _hash_strings(captions.flatten(), streams[3], streams[4])
         return hashlib.sha256(b"".join(stream.digest() for stream in streams)).hexdigest()
 
-    def select(self, rows: Rows) -> "Pairs":
+    def select(self, rows: RowNumbers) -> "Pairs":
         """The pairs of `rows`, in that order, read by the same reader."""
         chosen = np.asarray(rows, dtype=np.int64).reshape(-1)
         if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self)):
