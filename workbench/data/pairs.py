@@ -20,9 +20,9 @@ class Pairs:
 
     `table` holds one row a pair: `id` (string, unique), `captions` (list of strings, never empty), then
     whatever the source knows. `read(row)` gives the image of that row of `table`, uint8 [3, H, W], or raises
-    `BadSample`. `rejected` counts the pairs left out while indexing by reason, and `max_failed` is the share
-    of unreadable pairs that the user puts up with. Everything stays in Arrow columns, so ten million pairs
-    are no trouble. Picklable where `read` is. Raises `ValueError` for a table that breaks these rules.
+    `BadSample`. `rejected` counts the pairs rejected while indexing by reason, and `max_failed` is the share
+    of unreadable pairs that the user accepts. Everything stays in Arrow columns, so ten million pairs
+    fit. Picklable where `read` is. Raises `ValueError` for a table that breaks these rules.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Pairs:
         self.max_failed = max_failed
         self._read = read
         self._reader_rows: npt.NDArray[np.int64] | None = (
-            None  # the reader's row of each of ours, once we are a subset
+            None  # a subset: the reader's row of each of its rows
         )
 
     def __len__(self) -> int:
@@ -74,8 +74,7 @@ class Pairs:
 
     @property
     def files(self) -> Iterator[str]:
-        """The files that the pictures are read from, in the order of the rows; raises ValueError where the
-        reader does not say."""
+        """The files of the pictures, in row order; raises ValueError where the reader does not say."""
         rows = np.arange(len(self)) if self._reader_rows is None else self._reader_rows
         if not hasattr(self._read, "files"):
             raise ValueError(f"{self!r}: what reads its pictures does not say from which files")
@@ -101,7 +100,8 @@ class Pairs:
     def fingerprint(self) -> str:
         """SHA-256 of ids and captions in order, as hex; the pictures' bytes are not read."""
         streams = [hashlib.sha256() for _ in range(5)]
-        for ids, captions in _batches(self.table):
+        for batch in self.table.select(["id", "captions"]).to_batches():
+            ids, captions = batch.columns
             _hash_strings(ids, streams[0], streams[1])
             streams[2].update(pc.list_value_length(captions).cast(pa.int64()).to_numpy().tobytes())
             _hash_strings(captions.flatten(), streams[3], streams[4])
@@ -115,7 +115,7 @@ class Pairs:
         if len(chosen) and np.bincount(chosen).max() > 1:
             raise ValueError("rows must not repeat, since ids are unique")
         subset = Pairs(self.table.slice(0, 0), self._read, name=self.name, split=self.split)
-        subset.table = self.table.take(pa.array(chosen))  # whose ids need no second check
+        subset.table = self.table.take(pa.array(chosen))  # its ids need no second check
         subset.rejected, subset.max_failed = self.rejected.copy(), self.max_failed
         subset._reader_rows = chosen if self._reader_rows is None else self._reader_rows[chosen]
         return subset
@@ -136,11 +136,6 @@ def _check(table: pa.Table, where: str) -> None:
     if lengths.null_count or (len(lengths) and pc.min(lengths).as_py() < 1):
         row = int(np.flatnonzero(pc.fill_null(lengths, 0).to_numpy() < 1)[0])
         raise ValueError(f"{where}: pair {ids[row].as_py()!r} has no caption")
-
-
-def _batches(table: pa.Table) -> Iterator[tuple[pa.Array, pa.Array]]:
-    for batch in table.select(["id", "captions"]).to_batches():
-        yield batch["id"], batch["captions"]
 
 
 def _hash_strings(strings: pa.Array, lengths: Any, contents: Any) -> None:
