@@ -42,9 +42,7 @@ class Pairs:
         self.rejected: Counter[str] = Counter(rejected or {})
         self.max_failed = max_failed
         self._read = read
-        self._reader_rows: npt.NDArray[np.int64] | None = (
-            None  # a subset: the reader's row of each of its rows
-        )
+        self._reader_rows: npt.NDArray[np.int64] | None = None  # of a subset: the reader's row of each
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

@@ -41,20 +41,19 @@ def open_shards(base: Path, names: list[str], max_pixels: int) -> Opened:
     """
     paths = [base / name for name in names]
     index = _index(paths, names)
-    table = index.table
+    table, lost, skipped = _read_index(index)
     splits = folder_splits(names)
     split_of_shard = pa.array(splits or [None] * len(names), pa.string())
     split = split_of_shard.take(table["shard"].combine_chunks())
     if splits and split.null_count:
-        index.lost["no split"] += split.null_count
+        lost["no split"] += split.null_count
     pairs = table.select(["id", "captions"]).append_column("split", split)
-    reader = ShardReader(index.path, [str(path) for path in paths], max_pixels)
-    return Opened(pairs, reader, index.lost, index.skipped)
+    return Opened(pairs, ShardReader(index, [str(path) for path in paths], max_pixels), lost, skipped)
 
 
 @dataclass
 class ShardReader:
-    """Reads the image of a row from its place in a shard; every process opens the index anew."""
+    """Reads the image of a row from its place in a shard; every process opens the index itself."""
 
     index: Path
     shards: list[str]
@@ -80,30 +79,27 @@ class ShardReader:
 
     def _opened(self) -> pa.Table:
         if self._places is None:
-            self._places = _Index(self.index).table.select(["shard", "offset", "size"])
+            self._places = _read_index(self.index)[0].select(["shard", "offset", "size"])
         return self._places
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_places": None}
 
 
-class _Index:
-    """The index file: a record batch a shard; its metadata counts rejected pairs."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lost, self.skipped = Counter[str](), Counter[str]()
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        batches = []
-        for number in range(reader.num_record_batches):
-            batch, metadata = reader.get_batch_with_custom_metadata(number)
-            batches.append(batch)
-            self.lost.update(json.loads(metadata[b"lost"]))
-            self.skipped.update(json.loads(metadata[b"skipped"]))
-        self.table = pa.Table.from_batches(batches, schema=_SCHEMA)
+def _read_index(path: Path) -> tuple[pa.Table, Counter[str], Counter[str]]:
+    """The index in a file, a record batch a shard, and what its metadata counts: lost and skipped."""
+    lost, skipped, batches = Counter[str](), Counter[str](), []
+    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    for number in range(reader.num_record_batches):
+        batch, metadata = reader.get_batch_with_custom_metadata(number)
+        batches.append(batch)
+        lost.update(json.loads(metadata[b"lost"]))
+        skipped.update(json.loads(metadata[b"skipped"]))
+    return pa.Table.from_batches(batches, schema=_SCHEMA), lost, skipped
 
 
-def _index(paths: list[Path], names: list[str]) -> _Index:
+def _index(paths: list[Path], names: list[str]) -> Path:
+    """The index file of these shards, written on the first call."""
     key = [_VERSION, LARGEST_IMAGE, LARGEST_TEXT, names]
     for path in paths:
         status = path.stat()
@@ -117,7 +113,7 @@ def _index(paths: list[Path], names: list[str]) -> _Index:
                 batch = contents.batch(number, os.path.splitext(names[number])[0])
                 counts = {"lost": json.dumps(contents.lost), "skipped": json.dumps(contents.skipped)}
                 writer.write_batch(batch, custom_metadata=counts)
-    return _Index(index)
+    return index
 
 
 class _ShardContents:

@@ -110,7 +110,7 @@ def split_drawings(split: str) -> list[tuple[Concept, tuple[str, ...]]]:
 
 @dataclass
 class _StoredImages:
-    """Reads pictures from the cache; opened anew in every process that it is sent to."""
+    """Reads pictures from the cache; opened again in every process that it is sent to."""
 
     path: Path
 
@@ -161,7 +161,7 @@ def _identities(scene: Scene) -> list[object]:
 
 
 def _rendered(split: str, count: int, image_size: int, seed: int) -> Path:
-    """The cache folder of a split, rendered if it is not there whole."""
+    """The cache folder of a split, rendered where it is missing or damaged."""
     made_from = {
         "generator": _GENERATOR,
         "split": split,
