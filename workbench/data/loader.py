@@ -67,7 +67,7 @@ class _Batches(Dataset):
             rows.append(row)
             positions.append(position)
             texts.append(self.pairs.captions(row)[position - int(self.pairs.first_caption[row])])
-        # The channels of a pixel together, as the models want them.
+        # Channels last in memory, as the models expect them.
         pixels = torch.stack(images) if rows else torch.empty(0, 1, 1, 3, dtype=torch.uint8)
         tokens = self.tokenize(texts) if rows else torch.empty(0, 1, dtype=torch.int64)
         arrays = (np.array(numbers, dtype=np.int64) for numbers in (rows, positions))

@@ -65,17 +65,17 @@ class Pairs:
         return list(self.table["captions"][self._checked(row)].as_py())
 
     def details(self, row: int) -> dict[str, Any]:
-        """What the source knows of a row beyond its id and captions."""
+        """The further columns of a row, beside its id and captions."""
         row = self._checked(row)
         extra = [column for column in self.table.column_names if column not in ("id", "captions")]
         return {column: self.table[column][row].as_py() for column in extra}
 
     @property
     def files(self) -> Iterator[str]:
-        """The files of the pictures, in row order; raises ValueError where the reader does not say."""
+        """The files of the pictures, in row order; raises ValueError where the reader names none."""
         rows = np.arange(len(self)) if self._reader_rows is None else self._reader_rows
         if not hasattr(self._read, "files"):
-            raise ValueError(f"{self!r}: what reads its pictures does not say from which files")
+            raise ValueError(f"{self!r}: its reader does not say from which files it reads pictures")
         yield from self._read.files(rows)
 
     @property
@@ -137,7 +137,7 @@ def _check(table: pa.Table, where: str) -> None:
 
 
 def _hash_strings(strings: pa.Array, lengths: Any, contents: Any) -> None:
-    """Feed lengths and characters to two digests, whatever the chunks and offsets of the array."""
+    """Feed lengths and characters to two digests, independent of the array's chunks and offsets."""
     lengths.update(pc.binary_length(strings).cast(pa.int64()).to_numpy().tobytes())
     wide = strings.cast(pa.large_binary())
     if len(wide):

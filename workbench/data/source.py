@@ -1,4 +1,4 @@
-"""What opening a source gives, whatever its format, and the pieces that the formats share."""
+"""An opened source of any format, and the functions that the formats share."""
 
 import contextlib
 import os
@@ -145,7 +145,7 @@ def clean_captions(captions: Iterable[object], skipped: Counter[str]) -> list[st
 
 
 def folder_splits(names: Sequence[str]) -> list[str | None] | None:
-    """The split of each relative path by its first folder, or None where the folders do not say.
+    """The split of each relative path by its first folder, or None where folders are not splits.
 
     They do where at least two of them are named like splits; files outside of those then have no split.
     """

@@ -201,7 +201,7 @@ def region_weights(
 
 def _bias(mask: Tensor, weights: Tensor | None, like: Tensor) -> Tensor:
     """What is added to the logits of these keys: minus infinity in the padding, else the log of the weight
-    over the mean weight, which leaves regions as a whole as strong beside words as they are without
+    over the mean weight, which leaves regions as a whole as strong relative to words as they are without
     weights."""
     bias = torch.zeros_like(like[..., 0])
     if weights is not None:

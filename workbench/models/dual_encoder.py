@@ -36,7 +36,7 @@ class DualEncoder(nn.Module):
     (positions made of sines).
     """
 
-    clip: Any  # open_clip's classes share no base that says what they can
+    clip: Any  # open_clip's classes share no base class with these methods
     mean: Tensor
     std: Tensor
 
@@ -77,7 +77,7 @@ class DualEncoder(nn.Module):
     def scale(self) -> Float[Tensor, ""]:
         """Multiplier of cosine similarities: the exponential of the learned log, within [1, 100]."""
         log = self.clip.logit_scale
-        # A plain clamp passes no gradient at its bounds, and a scale that came to one would stay there.
+        # A plain clamp passes no gradient at its bounds, so a scale at a bound would stay there.
         return (log - (log - log.clamp(0.0, math.log(MAX_SCALE))).detach()).exp().reshape(())
 
     def train(self, mode: bool = True) -> "DualEncoder":
@@ -192,7 +192,7 @@ class DualEncoder(nn.Module):
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """Hash of named tensors, whatever their order."""
+    """Hash of named tensors, independent of their order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())

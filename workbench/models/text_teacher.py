@@ -8,6 +8,7 @@ others        a folder in transformers' format, a .gguf file, or a hub name (ORG
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -29,32 +30,26 @@ CPU_TOKENS, GPU_TOKENS = 1024, 4096
 Pooling = Literal["mean", "last", "cls"]
 
 
+@dataclass(eq=False, repr=False)
 class TextTeacher:
-    """A frozen language model: `embed` gives [n, dim] of n captions; `fingerprint` says what determines it.
+    """A frozen language model: `embed` returns [n, dim] for n captions; `fingerprint` identifies it.
 
     `pooling` "mean" averages the states of a caption's tokens, with `skip_bos` without the BOS token that a
     causal model starts with; "last" and "cls" take the last and the first token's.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        *,
-        pooling: Pooling,
-        layer: int | None,
-        skip_bos: bool,
-        normalise: bool,
-        max_tokens: int,
-    ) -> None:
-        self.model = model.eval()
-        self.tokenizer = tokenizer
-        self.pooling = pooling
-        self.layer = layer
-        self.skip_bos = skip_bos
-        self.normalise = normalise
-        self.max_tokens = max_tokens
-        self.dim = int(model.config.hidden_size)
+    model: Any
+    tokenizer: Any
+    _: KW_ONLY
+    pooling: Pooling
+    layer: int | None
+    skip_bos: bool
+    normalise: bool
+    max_tokens: int
+
+    def __post_init__(self) -> None:
+        self.model.eval()
+        self.dim = int(self.model.config.hidden_size)
 
     @property
     def dtype(self) -> str:
@@ -134,7 +129,7 @@ class TextTeacher:
             return states[torch.arange(len(states)), mask.sum(1) - 1]
         bos = self.tokenizer.bos_token_id
         if self.skip_bos and bos is not None:
-            # Its state says nothing of the caption and is many times longer than the others'.
+            # Its state holds nothing of the caption and is many times longer than the others'.
             alone = mask.sum(1) == 1
             mask = mask.clone()
             mask[:, 0] &= (ids[:, 0] != bos) | alone
@@ -219,11 +214,8 @@ def _load(source: str, allow_download: bool, name: str) -> tuple[Any, Any]:
             tokenizer = AutoTokenizer.from_pretrained(source)
             model = AutoModel.from_pretrained(source, use_safetensors=True)
     except Exception as error:
-        remedy = (
-            "Check the name"
-            if allow_download
-            else "A folder with its files; or put them into the local hub cache; or set allow_download: true"
-        )
+        remedy = "A folder with its files; or put them into the local hub cache; or set allow_download: true"
+        remedy = "Check the name" if allow_download else remedy
         reason = " ".join(str(error).split())[:300]
         raise SettingError(SETTING, name, f"it cannot be loaded ({reason})", remedy) from error
     return model.get_encoder() if model.config.is_encoder_decoder else model, tokenizer

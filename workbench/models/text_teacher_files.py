@@ -1,4 +1,4 @@
-"""The files of language models: where they lie, and GGUF converted to safetensors."""
+"""The files of language models: their paths, and GGUF converted to safetensors."""
 
 import contextlib
 import os

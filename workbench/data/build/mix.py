@@ -44,7 +44,7 @@ def build_mixture(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Write `train.jsonl` and `val.jsonl`, tables for `load_pairs`, into `folder`, and `mixture.json`, which
-    says what came from where; returns what that holds.
+    records the origin of every part; returns that record.
 
     `coco` and `flickr` are Karpathy's dataset_coco.json and dataset_flickr30k.json, of which `train` and
     `restval` are drawn from by `seed`; `extra` is anything that `load_pairs` opens, drawn from whole where it
@@ -100,8 +100,8 @@ def _open(name: str, source: Source, split: str, images: Mapping[str, Source | N
 
 @dataclass(frozen=True)
 class KarpathySplits:
-    """What a Karpathy JSON says of its pictures, here or not: file name and split of every record, and all
-    names that a picture may go by in other sources."""
+    """The records of a Karpathy JSON, whether its pictures exist or not: file name and split of every
+    record, and all names that a picture may go by in other sources."""
 
     records: Sequence[tuple[str, str]]
     names: Mapping[str, set[str]]
@@ -146,7 +146,7 @@ def draw(rows: Sequence[int], count: int, seed: int, source: str) -> list[int]:
 
 
 def table_rows(pairs: Pairs, source: Source, split: str, folder: Path) -> list[Row]:
-    """Lines of a table; pictures of shards are written into `folder`, others named where they lie."""
+    """Lines of a table; pictures of shards are written into `folder`, others are named by their paths."""
     base, names = find_files(source)
     if detect(source, base, names) == "shards":
         files: Iterable[str] = _unpacked(pairs.ids, base, names, folder)

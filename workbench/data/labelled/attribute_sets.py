@@ -187,7 +187,7 @@ def _bird_attributes(base: Path, classes: int, numbers: list[int], labels: np.nd
 
 
 def bird_words(name: str) -> tuple[str | None, str]:
-    """The group of a CUB attribute and how a sentence says it: ("wing color", "blue wing").
+    """The group of a CUB attribute and its words in a sentence: ("wing color", "blue wing").
 
     "has_wing_color::blue", "has_size::large_(16_-_32_in)"; None for an attribute without a group.
     """

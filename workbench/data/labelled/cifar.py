@@ -1,7 +1,7 @@
 """Opens the test images of CIFAR-10 and CIFAR-100, as their authors and torchvision distribute them.
 
-The Python version is pickles. They are read by an unpickler that knows numbers, strings, lists, dicts and
-arrays of bytes, builds the arrays itself, and refuses every other name before anything of it runs.
+The Python version consists of pickles. An unpickler reads them that accepts numbers, strings, lists, dicts
+and arrays of bytes, builds the arrays itself, and refuses every other name before any code of it runs.
 """
 
 import io

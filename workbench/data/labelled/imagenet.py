@@ -22,12 +22,12 @@ def locate_imagenet(folder: Path) -> Path | None:
 
 
 def open_imagenet(base: Path, source: str, max_pixels: int, max_failed: float) -> Labelled:
-    """ImageNet: classes are the folders that are there, in ImageNet's order, with the names open_clip gives.
+    """ImageNet: one class per folder, in ImageNet's order, with open_clip's names.
 
-    Folders say their class by a WordNet id ("n01440764", "n01440764_tench"); all 1000 of them may instead be
+    A folder names its class by a WordNet id ("n01440764", "n01440764_tench"); all 1000 of them may instead be
     numbered in ImageNet's order. Raises `SettingError` for anything else: alphabetical order of names is not
     ImageNet's, so it would give wrong labels. Names and the 80 templates are those of Radford et al. 2021;
-    two names stand for two classes each ("missile", "sunglasses"), which then cannot be distinguished.
+    two names each belong to two classes ("missile", "sunglasses"), which then cannot be distinguished.
     """
     import open_clip
 

@@ -25,9 +25,9 @@ class Attributes:
     """What the classes of a zero-shot set, or its single images, are known to have.
 
     `names` [A] are words that fit a sentence ("long neck", "blue wing"), `groups` [A] what each is a value of
-    ("wing color"), None where it stands alone. `template` says one or several of them, with commas, at its
-    `{}`, and `plain` says none. `of_class` [classes, A] and `of_image` [N, A] hold 1, 0, or NaN where nobody
-    knows; a set has at least one of them. `strength` [classes, A] goes with `of_class`: how strongly, or in
+    ("wing color"), None where it stands alone. `template` names one or several of them, with commas, at its
+    `{}`, and `plain` names none. `of_class` [classes, A] and `of_image` [N, A] hold 1, 0, or NaN where
+    unknown; a set has at least one of them. `strength` [classes, A] goes with `of_class`: how strongly, or in
     what share of its images, a class has it, 0 to 1.
     """
 
@@ -40,7 +40,7 @@ class Attributes:
     of_image: Known | None = None
 
     def sentence(self, chosen: Sequence[int]) -> str:
-        """The prompt that says these attributes, by number, and no class."""
+        """The prompt that names these attributes, by number, and no class."""
         if not len(chosen):
             return self.plain
         return self.template.format(", ".join(self.names[number] for number in chosen))
@@ -50,8 +50,8 @@ class Attributes:
 class Labelled:
     """Images with integer labels; `pairs` holds them with their class name as the caption.
 
-    `labels` [N] index `class_names`, which fit the one `{}` of each of `templates`. Where the set says so,
-    `unseen` [classes] marks the classes that zero-shot learners never train on, and `test` [N] the images
+    `labels` [N] index `class_names`, which fit the one `{}` of each of `templates`. Where the set defines
+    them, `unseen` [classes] marks the classes that zero-shot learners never train on, and `test` [N] the images
     that results are reported on.
     """
 
@@ -89,7 +89,7 @@ class Labelled:
         )
 
     def for_testing(self) -> "Labelled":
-        """The images that results are reported on: all, where the set does not say."""
+        """The images that results are reported on: all, where the set defines none."""
         return self if self.test is None else self.select(np.flatnonzero(self.test))
 
     def attributes_of_images(self) -> Known:

@@ -53,16 +53,16 @@ def load_labelled(
 ) -> Labelled:
     """Open a zero-shot set: a folder as its authors distribute it, or a view of the embedded dataset.
 
-    The folder is recognised by what lies in it: AwA2 (`JPEGImages`), CUB (`CUB_200_2011`), CIFAR-10 or -100
+    The folder is recognised by its contents: AwA2 (`JPEGImages`), CUB (`CUB_200_2011`), CIFAR-10 or -100
     (torchvision's files or the binary version), ImageNet (class folders named by WordNet id). Any other
     folder's classes are its sub-folders with images in alphabetical order, underscores read as spaces. A
-    prefix says it outright: `awa2:PATH`, `cub:PATH`, `cifar10:PATH`, `cifar100:PATH`, `imagenet:PATH`,
+    prefix names the kind: `awa2:PATH`, `cub:PATH`, `cifar10:PATH`, `cifar100:PATH`, `imagenet:PATH`,
     `folder:PATH`. `splits` is where the proposed splits of AwA2 and CUB lie (`xlsa17`), by default in the
-    set's folder or beside it.
+    set's folder or next to it.
 
     `scenes:test/names` and `scenes:test/categories` (any split) are the embedded dataset's scenes of one
     object, labelled with the object or its category, with their attributes; classes are all that the split
-    shows. `scenes:test/names@64` are those of 64 pixels a side, whatever `image_size` says. Raises
+    shows. `scenes:test/names@64` are those of 64 pixels a side, whatever `image_size` is. Raises
     `SettingError` where there is no such set, or more than `max_failed` of its images are missing.
     """
     written = os.fspath(source)
@@ -89,7 +89,7 @@ def load_labelled(
 
 
 def _kind(folder: Path, written: str) -> str:
-    """What a folder holds, by what lies in it; raises `SettingError` where that is more than one set."""
+    """The kind of set in a folder, by its contents; raises `SettingError` where that is more than one set."""
     kinds = [kind for kind, locate in _LOCATE.items() if locate(folder) is not None]
     if len(kinds) > 1:
         remedy = f"Say which: {', '.join(f'{kind}:{written}' for kind in kinds)}."

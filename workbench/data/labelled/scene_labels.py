@@ -19,7 +19,7 @@ class SceneAttributes(Attributes):
     """The category, size and background of scenes of one object, in the words of captions."""
 
     def sentence(self, chosen: Sequence[int]) -> str:
-        """The prompt that says these, one of a group: "a picture of a small bird on a red background"."""
+        """The prompt that names these, one of a group: "a picture of a small bird on a red background"."""
         values = {self.groups[number]: self.names[number] for number in chosen}
         words = f"{values.get('size', '')} {values.get('category', 'thing')}".strip()
         sentence = self.template.format(f"{article(words)} {words}")

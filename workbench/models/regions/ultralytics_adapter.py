@@ -104,7 +104,7 @@ def load(path: Path) -> tuple[nn.Module, int]:
 def predictor(
     model: nn.Module, image_size: int, confidence: float, overlap: float, most: int, device: str
 ) -> Any:
-    """Ultralytics' predictor: called with BGR pictures uint8 [H, W, 3], it gives their results."""
+    """Ultralytics' predictor: called with BGR pictures uint8 [H, W, 3], it returns their results."""
     ultralytics()
     from ultralytics.models.rtdetr import RTDETRPredictor
     from ultralytics.models.yolo.detect import DetectionPredictor
@@ -142,7 +142,7 @@ def process_settings_kept() -> Iterator[None]:
         finally:
             vars(torch._tensor_str.PRINT_OPTS).update(tensors)
             torch.set_num_threads(threads)
-            PIL.Image.open = open_picture  # theirs wants to install a package for what it cannot read
+            PIL.Image.open = open_picture  # theirs installs packages for formats it cannot read
 
 
 def names_of(model: Any) -> list[str]:
