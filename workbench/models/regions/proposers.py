@@ -88,12 +88,13 @@ def simple_proposer(name: str, boxes: int, seed: int) -> Proposer:
     (SettingError where it knows none); "whole_image": none, so that the whole picture becomes the one region.
     """
     cells = math.isqrt(boxes)
-    settings, boxes_of = {
+    choices: dict[str, tuple[dict[str, Any], BoxesOf]] = {
         "ground_truth": ({}, _known),
         "grid": ({"cells": cells}, functools.partial(_grid, cells)),
         "random": ({"boxes": boxes, "seed": seed}, functools.partial(_random, boxes, seed)),
         "whole_image": ({}, _none),
-    }[name]
+    }
+    settings, boxes_of = choices[name]
     return Proposer({"proposer": name, **settings}, boxes_of)
 
 
