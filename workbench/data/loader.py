@@ -70,8 +70,8 @@ class _Batches(Dataset):
         # Channels last in memory, as the models expect them.
         pixels = torch.stack(images) if rows else torch.empty(0, 1, 1, 3, dtype=torch.uint8)
         tokens = self.tokenize(texts) if rows else torch.empty(0, 1, dtype=torch.int64)
-        arrays = (np.array(numbers, dtype=np.int64) for numbers in (rows, positions))
-        return Batch(pixels.permute(0, 3, 1, 2), tokens, *arrays, failed)
+        visited, captions = (np.array(numbers, dtype=np.int64) for numbers in (rows, positions))
+        return Batch(pixels.permute(0, 3, 1, 2), tokens, visited, captions, failed)
 
 
 def batches(

@@ -125,7 +125,8 @@ class _StandIn:
     """Takes the place of an array or its type while unpickling: keeps its arguments and state, unused."""
 
     def __init__(self, *arguments: Any) -> None:
-        self.arguments, self.state = arguments, None
+        self.arguments = arguments
+        self.state: Any = None
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -142,7 +143,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def _pixels(array: _StandIn) -> np.ndarray:
     """An array's bytes as uint8 [N, 3 x 32 x 32]; raises TypeError or ValueError where there are none."""
-    _, shape, kind, column_major, data = array.state or ()
+    _, shape, kind, column_major, data = array.state
     if kind.arguments[:1] not in ((b"u1",), ("u1",)) or column_major:
         raise TypeError("the images are no array of bytes")
     return np.frombuffer(data, dtype=np.uint8).reshape(shape).reshape(-1, _PIXELS)
