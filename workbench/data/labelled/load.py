@@ -82,7 +82,8 @@ def load_labelled(
         remedy = f"A folder of it holds {_CONTENTS[kind]}."
         raise SettingError("source", written, "no such set there", remedy)
     if kind in ("cifar10", "cifar100"):
-        return open_cifar(*location, written)
+        base, layout = location
+        return open_cifar(base, layout, written)
     open_set = open_awa2 if kind == "awa2" else open_cub
     proposed = None if splits is None else Path(splits).expanduser()
     return open_set(location, written, proposed, max_pixels, max_failed)
