@@ -19,7 +19,7 @@ from workbench.data.scenes.dataset import scenes
 from workbench.models.loading import ASSETS
 from workbench.models.regions import ultralytics_adapter
 from workbench.models.regions.detector import load_proposer, save_detector
-from workbench.models.regions.proposers import Regions
+from workbench.models.regions.proposers import ProposedRegions
 
 ARCHITECTURE = "yolov8n"
 IMAGE_SIZE = 128  # that the network sees
@@ -59,7 +59,7 @@ def train(folder: Path, epochs: int = EPOCHS, scale: float = 1.0) -> Path:
     return Path(trainer.best)
 
 
-def average_precision(found: Sequence[Regions], truth: Sequence[Float[np.ndarray, "_ 4"]]) -> float:
+def average_precision(found: Sequence[ProposedRegions], truth: Sequence[Float[np.ndarray, "_ 4"]]) -> float:
     """Average precision of boxes at an intersection over union of 0.5, one class, as COCO counts it.
 
     The mean of the highest precision still reached at 101 levels of recall. Boxes are taken by confidence

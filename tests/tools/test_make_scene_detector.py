@@ -12,10 +12,10 @@ from torchvision.ops import box_iou
 from tools import make_scene_detector as script
 from workbench.data.scenes.dataset import scenes
 from workbench.models.regions import ultralytics_adapter
-from workbench.models.regions.proposers import Regions, as_regions
+from workbench.models.regions.proposers import ProposedRegions, as_regions
 
 
-def drawn(count: int, rng: np.random.Generator) -> tuple[list[Regions], list[np.ndarray]]:
+def drawn(count: int, rng: np.random.Generator) -> tuple[list[ProposedRegions], list[np.ndarray]]:
     """Things, and boxes that find some of them, with wrong ones and second ones between."""
     found, truth = [], []
     for number in range(count):

@@ -59,9 +59,9 @@ class BadSample(Exception):
 def decode_image(data: bytes, max_pixels: int = 50_000_000) -> torch.Tensor:
     """Decode a JPEG, PNG, WebP, GIF (first frame) or BMP into a uint8 RGB tensor [3, height, width].
 
-    In memory the channels of a pixel lie together, which is what resizing is fastest on.
+    In memory the channels come last, which is fastest to resize.
     The format is taken from the first bytes, never from a name, and the size from the header before any pixel
-    is decoded. EXIF orientation is applied, transparency laid over white. Raises `BadSample` with one of
+    is decoded. EXIF orientation is applied, transparency blended with white. Raises `BadSample` with one of
     `REASONS`; a file that ends early is refused, not half decoded.
     """
     opener = _opener(data)
@@ -69,7 +69,7 @@ def decode_image(data: bytes, max_pixels: int = 50_000_000) -> torch.Tensor:
         # The plugin's own class, since Image.open would warn about large images by a limit that is not ours.
         image = opener(io.BytesIO(data))
         width, height = image.size
-    except Exception as error:  # decoders raise whatever they please on hostile bytes
+    except Exception as error:  # decoders raise anything on hostile bytes
         raise BadSample("truncated or damaged image") from error
     if width * height > max_pixels:
         raise BadSample("too many pixels")
@@ -96,27 +96,26 @@ def clean_caption(caption: object) -> str:
     return text
 
 
+_OPENERS: dict[bytes, type[ImageFile]] = {  # by the first bytes of a file
+    b"\xff\xd8\xff": JpegImageFile,
+    b"\x89PNG\r\n\x1a\n": PngImageFile,
+    b"GIF87a": GifImageFile,
+    b"GIF89a": GifImageFile,
+    b"BM": BmpImageFile,
+}
+_HTML = (b"<!doctype html", b"<html", b"<head", b"<body")
+
+
 def _opener(data: bytes) -> type[ImageFile]:
     if not data:
         raise BadSample("empty file")
-    if data.startswith(b"\xff\xd8\xff"):
-        return JpegImageFile
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PngImageFile
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return WebPImageFile
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return GifImageFile
-    if data.startswith(b"BM"):
-        return BmpImageFile
-    if (
-        data[:512]
-        .lstrip(b"\xef\xbb\xbf \t\r\n")
-        .lower()
-        .startswith((b"<!doctype html", b"<html", b"<head", b"<body"))
-    ):
-        raise BadSample("not an image (looks like HTML)")
-    raise BadSample("not an image (unknown format)")
+    for magic, opener in _OPENERS.items():
+        if data.startswith(magic):
+            return opener
+    html = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_HTML)
+    raise BadSample("not an image (looks like HTML)" if html else "not an image (unknown format)")
 
 
 # The operator itself: torchvision 0.29 warns on every call of its wrapper, which is to go in a later version.

@@ -1,4 +1,4 @@
-"""Finds the files that `data.source` stands for, and the format they speak for."""
+"""Finds the files that `data.source` stands for, and their format."""
 
 import glob
 import os
@@ -17,39 +17,39 @@ WHAT_WORKS = (
     "parquet table with paths and captions, a folder of images with a .txt beside each, or 'scenes'."
 )
 _KARPATHY = re.compile(r"dataset_\w+\.json")
+_WILDCARD = re.compile(r"[*?\[{]")
 Source = str | os.PathLike[str]
 
 
 def find_files(source: Source) -> tuple[Path, list[str]]:
     """The files that a path, folder, glob or brace pattern stands for, as sorted names below a common folder.
 
-    Hidden files are left out, links followed. Raises `SettingError` where there are none.
+    Hidden files are skipped, links followed. Raises `SettingError` where there are none.
     """
-    written = os.path.expanduser(os.fspath(source))
-    path = Path(written)
+    text = os.path.expanduser(os.fspath(source))
+    path = Path(text)
     if path.is_dir():
         return path, sorted(_walk(path))
     if path.exists():
         return path.parent, [path.name]
     if not is_pattern(source):
         raise SettingError("data.source", os.fspath(source), "no such file or folder", WHAT_WORKS)
-    found: set[str] = set()
-    for pattern in _expand_braces(written):
-        matches = [name for name in glob.glob(pattern, recursive=True) if os.path.isfile(name)]
-        if not matches:
-            problem = f"nothing matches {pattern!r}"
-            raise SettingError("data.source", os.fspath(source), problem, WHAT_WORKS)
-        found.update(matches)
-    if not found:
-        raise SettingError("data.source", os.fspath(source), "its range is empty", WHAT_WORKS)
-    fixed = os.path.dirname(re.split(r"[*?\[{]", written)[0]) or "."
-    return Path(fixed), sorted(os.path.relpath(name, fixed) for name in found)
+    matches = {
+        pattern: [name for name in glob.glob(pattern, recursive=True) if os.path.isfile(name)]
+        for pattern in _expand_braces(text)
+    }
+    if not matches or not all(matches.values()):
+        empty = next((pattern for pattern, names in matches.items() if not names), None)
+        problem = f"nothing matches {empty!r}" if empty else "its range is empty"
+        raise SettingError("data.source", os.fspath(source), problem, WHAT_WORKS)
+    base = os.path.dirname(_WILDCARD.split(text)[0]) or "."
+    return Path(base), sorted({os.path.relpath(name, base) for names in matches.values() for name in names})
 
 
 def is_pattern(source: Source) -> bool:
     """Whether the source is a glob or has braces, and is not the name of something that exists."""
-    written = os.path.expanduser(os.fspath(source))
-    return not os.path.exists(written) and re.search(r"[*?\[{]", written) is not None
+    text = os.path.expanduser(os.fspath(source))
+    return not os.path.exists(text) and _WILDCARD.search(text) is not None
 
 
 def _expand_braces(pattern: str) -> Iterator[str]:
@@ -70,15 +70,16 @@ def _expand_braces(pattern: str) -> Iterator[str]:
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    seen = set()
-    for where, folders, files in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(where)) in seen:  # a link to a folder above
+    visited = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(parent)) in visited:  # a link to a folder above
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        below = os.path.relpath(where, folder)
-        yield from (os.path.normpath(os.path.join(below, name)) for name in files if not name.startswith("."))
+        for name in files:
+            if not name.startswith("."):
+                yield os.path.relpath(os.path.join(parent, name), folder)
 
 
 def fits(name: str) -> str | None:
@@ -92,7 +93,7 @@ def fits(name: str) -> str | None:
 
 
 def detect(source: Source, base: Path, names: list[str]) -> str:
-    """The format that the names speak for; a folder's JSON and tables count where they lie at its top."""
+    """The format of the files; a folder's JSON and tables count only where they lie at its top."""
     if any(fits(name) == "shards" for name in names):
         return "shards"
     images = [name for name in names if fits(name) == "folder"]
@@ -104,9 +105,9 @@ def detect(source: Source, base: Path, names: list[str]) -> str:
     if any(fits(name) == "table" for name in (names if is_pattern(source) else top)):
         return "table"
     counts = Counter(PurePosixPath(name).suffix or "without extension" for name in names)
-    found = ", ".join(f"{count} {extension}" for extension, count in counts.most_common(8)) or "no files"
-    without = ", none of the images with a .txt beside it" if images else ""
-    problem = f"no format recognised; found {found}{without}"
+    files = ", ".join(f"{count} {extension}" for extension, count in counts.most_common(8)) or "no files"
+    captions = ", none of the images with a .txt beside it" if images else ""
+    problem = f"no format recognised; found {files}{captions}"
     raise SettingError("data.source", os.fspath(source), problem, WHAT_WORKS)
 
 

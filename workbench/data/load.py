@@ -51,9 +51,8 @@ def load_pairs(
     the source's order; a larger limit contains the smaller. `scenes` is the size of the embedded training
     split, `image_size` its pixels, and `seed` draws it too.
 
-    Pairs that cannot be used are left out and counted in `Pairs.rejected`; damage inside an image shows when
-    it is read. Raises `SettingError` where nothing usable is found or more than `max_failed` of the pairs are
-    left out.
+    Pairs that cannot be used are counted in `Pairs.rejected`; damage inside an image shows when it is read.
+    Raises `SettingError` where no pair is usable or more than `max_failed` of the pairs are rejected.
     """
     if _is_embedded(source, format):
         count = scenes if split == "train" else None
@@ -62,8 +61,8 @@ def load_pairs(
     splits = _splits(opened.table, val_share, test_share)
     rows = np.flatnonzero(splits == split)
     if not len(rows):
-        there = ", ".join(_in_order(splits))
-        raise SettingError("split", split, f"{os.fspath(source)} has no such split", f"It has {there}.")
+        remedy = f"It has {', '.join(_in_order(splits))}."
+        raise SettingError("split", split, f"{os.fspath(source)} has no such split", remedy)
     pairs = Pairs(
         opened.table.drop_columns("split"),
         opened.read,
@@ -76,23 +75,12 @@ def load_pairs(
 
 
 def available_splits(
-    source: Source,
-    *,
-    format: str = "auto",
-    image_folder: str | os.PathLike[str] | None = None,
-    image_column: str = "image",
-    caption_column: str = "caption",
-    max_failed: float = 0.01,
-    max_pixels: int = 50_000_000,
-    val_share: float = 0.05,
-    test_share: float = 0.05,
-    **_: Any,
+    source: Source, *, format: str = "auto", val_share: float = 0.05, test_share: float = 0.05, **options: Any
 ) -> list[str]:
     """The splits that a source has, train, val and test first; takes the options of `load_pairs`."""
     if _is_embedded(source, format):
         return list(SCENE_SPLITS)
-    opened = _open(source, format, image_folder, image_column, caption_column, max_failed, max_pixels)
-    return _in_order(_splits(opened.table, val_share, test_share))
+    return _in_order(_splits(_open(source, format, **options).table, val_share, test_share))
 
 
 def _is_embedded(source: Source, format: str) -> bool:
@@ -107,19 +95,24 @@ def _limited(pairs: Pairs, limit: int | None, seed: int) -> Pairs:
         return pairs
     if limit < 1:
         raise SettingError("data.limit", limit, "no pairs would be left", "Take 1 or more, or null for all.")
+    return pairs.select(draw_rows(len(pairs), limit, seed))
+
+
+def draw_rows(available: int, count: int, seed: int) -> npt.NDArray[np.int64]:
+    """`count` of the rows by seed, in ascending order; a larger draw contains the smaller."""
     # The key's second word keeps this draw apart from the order of epochs, which has the same seed.
-    order = np.random.Generator(np.random.Philox(key=[seed, 2**63])).permutation(len(pairs))
-    return pairs.select(np.sort(order[:limit]))
+    return np.sort(np.random.Generator(np.random.Philox(key=[seed, 2**63])).permutation(available)[:count])
 
 
 def _open(
     source: Source,
     format: str,
-    image_folder: str | os.PathLike[str] | None,
-    image_column: str,
-    caption_column: str,
-    max_failed: float,
-    max_pixels: int,
+    image_folder: str | os.PathLike[str] | None = None,
+    image_column: str = "image",
+    caption_column: str = "caption",
+    max_failed: float = 0.01,
+    max_pixels: int = 50_000_000,
+    **_: Any,
 ) -> Opened:
     if format not in FORMATS:
         raise SettingError("data.format", format, "no such format", f"One of {', '.join(FORMATS)}.")
@@ -166,29 +159,24 @@ def _splits(table: pa.Table, val_share: float, test_share: float) -> npt.NDArray
     if table["split"].null_count < len(table):
         return np.asarray(table["split"].to_numpy(), dtype=object)
     if not (val_share >= 0 and test_share >= 0 and val_share + test_share < 1):
-        shares = (val_share, test_share)
-        raise SettingError(
-            "val_share, test_share", shares, "not shares of a whole", "Take less than 1 together."
-        )
-    draws = []
-    for batch in table["id"].chunks:
-        for identity in batch.to_pylist():
-            draws.append(int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8]))
-    draw = np.array(draws, dtype=np.uint64) / 2**64
+        shares, problem = (val_share, test_share), "not shares of a whole"
+        raise SettingError("val_share, test_share", shares, problem, "Take less than 1 together.")
+    ids = (identity for batch in table["id"].chunks for identity in batch.to_pylist())
+    hashes = (int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8]) for identity in ids)
+    draw = np.fromiter(hashes, dtype=np.uint64, count=len(table)) / 2**64
     starts = [1 - val_share - test_share, 1 - test_share]
     chosen = np.array(_USUAL_SPLITS, dtype=object)[np.searchsorted(starts, draw, side="right")]
     if len(table) >= 3:
-        # Small sources: whoever drew highest goes where nobody is.
+        # In a small source, the pair with the highest draw goes to an empty split.
         order = np.argsort(-draw, kind="stable")
         if not (chosen == "train").any():
             chosen[order[-1]] = "train"
         for split, share in (("test", test_share), ("val", val_share)):
             if share and not (chosen == split).any():
-                spare = next(row for row in order if (chosen == chosen[row]).sum() > 1)
-                chosen[spare] = split
+                chosen[next(row for row in order if (chosen == chosen[row]).sum() > 1)] = split
     return chosen
 
 
 def _in_order(splits: npt.NDArray[np.object_]) -> list[str]:
-    there = {split for split in set(splits) if split is not None}
-    return [split for split in _USUAL_SPLITS if split in there] + sorted(there - set(_USUAL_SPLITS))
+    names = set(splits) - {None}
+    return [split for split in _USUAL_SPLITS if split in names] + sorted(names - set(_USUAL_SPLITS))

@@ -16,7 +16,7 @@ Key = tuple[int, int]  # (epoch, row): all that a sample depends on
 
 @dataclass
 class Batch:
-    """Samples of one step. A pair that could not be read is left out and listed, never replaced."""
+    """Samples of one step. A pair that could not be read is listed in `failed`, never replaced."""
 
     images: Tensor  # uint8 [B, 3, H, W]
     tokens: Tensor  # int64 [B, length]
@@ -45,54 +45,33 @@ def caption_choice(first_caption: np.ndarray, row: int, seed: int, epoch: int) -
     return start + (offset + epoch) % (end - start)
 
 
-class Samples(Dataset):
-    """Reads and prepares single samples by (epoch, row); what data loader workers run."""
+@dataclass
+class _Batches(Dataset):
+    """Reads and prepares the batch of some (epoch, row); what data loader workers run."""
 
-    def __init__(self, pairs: Pairs, seed: int, view: Callable[[Tensor, int, int], Tensor]) -> None:
-        self.pairs = pairs
-        self.seed = seed
-        self.view = view
+    pairs: Pairs
+    seed: int
+    view: Callable[[Tensor, int, int], Tensor]
+    tokenize: Callable[[Sequence[str]], Tensor]
 
-    def __getitem__(self, key: Key) -> tuple[int, Tensor | str, int]:
-        epoch, row = key
-        caption = caption_choice(self.pairs.first_caption, row, self.seed, epoch)
-        try:
-            return row, self.view(self.pairs.image(row), epoch, row), caption
-        except BadSample as error:
-            return row, error.reason, caption
-
-
-class _Collate:
-    def __init__(self, pairs: Pairs, tokenize: Callable[[Sequence[str]], Tensor]) -> None:
-        self.pairs = pairs
-        self.tokenize = tokenize
-
-    def __call__(self, samples: Sequence[tuple[int, Tensor | str, int]]) -> Batch:
-        good = [(row, image, caption) for row, image, caption in samples if isinstance(image, Tensor)]
-        failed = [
-            (self.pairs.table["id"][row].as_py(), str(reason))
-            for row, reason, _ in samples
-            if not isinstance(reason, Tensor)
-        ]
-        rows = np.array([row for row, _, _ in good], dtype=np.int64)
-        caption = np.array([caption for _, _, caption in good], dtype=np.int64)
-        texts = [
-            self.pairs.captions(int(row))[int(position - self.pairs.first_caption[row])]
-            for row, _, position in good
-        ]
-        # The channels of a pixel together, as the models want them.
-        images = (
-            torch.stack([image.permute(1, 2, 0) for _, image, _ in good]).permute(0, 3, 1, 2)
-            if good
-            else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
-        )
-        return Batch(
-            images,
-            self.tokenize(texts) if good else torch.empty(0, 1, dtype=torch.int64),
-            rows,
-            caption,
-            failed,
-        )
+    def __getitem__(self, keys: Sequence[Key]) -> Batch:
+        images, failed, rows, positions, texts = [], [], [], [], []
+        for epoch, row in keys:
+            try:
+                image = self.view(self.pairs.image(row), epoch, row)
+            except BadSample as error:
+                failed.append((self.pairs.table["id"][row].as_py(), str(error.reason)))
+                continue
+            position = caption_choice(self.pairs.first_caption, row, self.seed, epoch)
+            images.append(image.permute(1, 2, 0))
+            rows.append(row)
+            positions.append(position)
+            texts.append(self.pairs.captions(row)[position - int(self.pairs.first_caption[row])])
+        # Channels last in memory, as the models expect them.
+        pixels = torch.stack(images) if rows else torch.empty(0, 1, 1, 3, dtype=torch.uint8)
+        tokens = self.tokenize(texts) if rows else torch.empty(0, 1, dtype=torch.int64)
+        visited, captions = (np.array(numbers, dtype=np.int64) for numbers in (rows, positions))
+        return Batch(pixels.permute(0, 3, 1, 2), tokens, visited, captions, failed)
 
 
 def batches(
@@ -124,10 +103,10 @@ def batches(
         for step in range(start, len(order) // batch)
     ]
     loader = DataLoader(
-        Samples(pairs, seed, view),
-        batch_sampler=keys,
+        _Batches(pairs, seed, view, tokenize),
+        sampler=keys,
+        batch_size=None,  # the samples are batches already
         num_workers=workers,
-        collate_fn=_Collate(pairs, tokenize),
         # Workers draw nothing themselves; the generator only keeps the loader from touching the global one.
         generator=torch.Generator(),
     )

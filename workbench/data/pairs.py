@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-Rows = Sequence[int] | npt.NDArray[np.int64]
+RowNumbers = Sequence[int] | npt.NDArray[np.int64]
 
 
 class Pairs:
@@ -20,9 +20,9 @@ class Pairs:
 
     `table` holds one row a pair: `id` (string, unique), `captions` (list of strings, never empty), then
     whatever the source knows. `read(row)` gives the image of that row of `table`, uint8 [3, H, W], or raises
-    `BadSample`. `rejected` counts the pairs left out while indexing by reason, and `max_failed` is the share
-    of unreadable pairs that the user puts up with. Everything stays in Arrow columns, so ten million pairs
-    are no trouble. Picklable where `read` is. Raises `ValueError` for a table that breaks these rules.
+    `BadSample`. `rejected` counts the pairs rejected while indexing by reason, and `max_failed` is the share
+    of unreadable pairs that the user accepts. Everything stays in Arrow columns, so ten million pairs
+    fit. Picklable where `read` is. Raises `ValueError` for a table that breaks these rules.
     """
 
     def __init__(
@@ -42,9 +42,7 @@ class Pairs:
         self.rejected: Counter[str] = Counter(rejected or {})
         self.max_failed = max_failed
         self._read = read
-        self._reader_rows: npt.NDArray[np.int64] | None = (
-            None  # the reader's row of each of ours, once we are a subset
-        )
+        self._reader_rows: npt.NDArray[np.int64] | None = None  # of a subset: the reader's row of each
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -67,18 +65,17 @@ class Pairs:
         return list(self.table["captions"][self._checked(row)].as_py())
 
     def details(self, row: int) -> dict[str, Any]:
-        """What the source knows of a row beyond its id and captions."""
+        """The further columns of a row, beside its id and captions."""
         row = self._checked(row)
         extra = [column for column in self.table.column_names if column not in ("id", "captions")]
         return {column: self.table[column][row].as_py() for column in extra}
 
     @property
     def files(self) -> Iterator[str]:
-        """The files that the pictures are read from, in the order of the rows; raises ValueError where the
-        reader does not say."""
+        """The files of the pictures, in row order; raises ValueError where the reader names none."""
         rows = np.arange(len(self)) if self._reader_rows is None else self._reader_rows
         if not hasattr(self._read, "files"):
-            raise ValueError(f"{self!r}: what reads its pictures does not say from which files")
+            raise ValueError(f"{self!r}: its reader does not say from which files it reads pictures")
         yield from self._read.files(rows)
 
     @property
@@ -101,13 +98,14 @@ class Pairs:
     def fingerprint(self) -> str:
         """SHA-256 of ids and captions in order, as hex; the pictures' bytes are not read."""
         streams = [hashlib.sha256() for _ in range(5)]
-        for ids, captions in _batches(self.table):
+        for batch in self.table.select(["id", "captions"]).to_batches():
+            ids, captions = batch.columns
             _hash_strings(ids, streams[0], streams[1])
             streams[2].update(pc.list_value_length(captions).cast(pa.int64()).to_numpy().tobytes())
             _hash_strings(captions.flatten(), streams[3], streams[4])
         return hashlib.sha256(b"".join(stream.digest() for stream in streams)).hexdigest()
 
-    def select(self, rows: Rows) -> "Pairs":
+    def select(self, rows: RowNumbers) -> "Pairs":
         """The pairs of `rows`, in that order, read by the same reader."""
         chosen = np.asarray(rows, dtype=np.int64).reshape(-1)
         if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self)):
@@ -115,7 +113,7 @@ class Pairs:
         if len(chosen) and np.bincount(chosen).max() > 1:
             raise ValueError("rows must not repeat, since ids are unique")
         subset = Pairs(self.table.slice(0, 0), self._read, name=self.name, split=self.split)
-        subset.table = self.table.take(pa.array(chosen))  # whose ids need no second check
+        subset.table = self.table.take(pa.array(chosen))  # its ids need no second check
         subset.rejected, subset.max_failed = self.rejected.copy(), self.max_failed
         subset._reader_rows = chosen if self._reader_rows is None else self._reader_rows[chosen]
         return subset
@@ -138,13 +136,8 @@ def _check(table: pa.Table, where: str) -> None:
         raise ValueError(f"{where}: pair {ids[row].as_py()!r} has no caption")
 
 
-def _batches(table: pa.Table) -> Iterator[tuple[pa.Array, pa.Array]]:
-    for batch in table.select(["id", "captions"]).to_batches():
-        yield batch["id"], batch["captions"]
-
-
 def _hash_strings(strings: pa.Array, lengths: Any, contents: Any) -> None:
-    """Feed lengths and characters to two digests, whatever the chunks and offsets of the array."""
+    """Feed lengths and characters to two digests, independent of the array's chunks and offsets."""
     lengths.update(pc.binary_length(strings).cast(pa.int64()).to_numpy().tobytes())
     wide = strings.cast(pa.large_binary())
     if len(wide):

@@ -1,11 +1,13 @@
-"""What opening a source gives, whatever its format, and the pieces that the formats share."""
+"""An opened source of any format, and the functions that the formats share."""
 
+import contextlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +32,8 @@ class Opened:
     """A source with all its splits.
 
     `table` has the columns `id`, `captions` and `split` (null throughout where the source has no splits),
-    `read` gives the image of one of its rows. `lost` counts pairs left out by reason, `skipped` what was left
-    aside without losing a pair.
+    `read` gives the image of one of its rows. `lost` counts rejected pairs by reason, `skipped` what was
+    ignored without losing a pair.
     """
 
     table: pa.Table
@@ -41,7 +43,7 @@ class Opened:
 
     @property
     def kept(self) -> int:
-        """How many pairs are left; where there are splits, those in one of them."""
+        """How many pairs are usable; where there are splits, those in one of them."""
         unsplit = self.table["split"].null_count
         return len(self.table) - (unsplit if unsplit < len(self.table) else 0)
 
@@ -61,12 +63,21 @@ class FileReader:
         return list(self.paths.take(pa.array(rows)).to_pylist())
 
 
-class Rows:
-    """Collects pairs into Arrow columns, so that no Python objects pile up."""
+class PairRows:
+    """Collects pairs into Arrow columns and counts those rejected, so that no Python objects pile up."""
 
-    def __init__(self) -> None:
+    def __init__(self, lost: Mapping[str, int] | None = None) -> None:
+        self.lost, self.skipped = Counter[str](lost or {}), Counter[str]()
         self._batches: list[pa.RecordBatch] = []
-        self._rows: list[tuple[str, list[str], str | None, str]] = []
+        self._rows: list[dict[str, Any]] = []
+
+    @contextlib.contextmanager
+    def count_rejected(self) -> Iterator[None]:
+        """Turn a `BadSample` inside into a count of its reason."""
+        try:
+            yield
+        except BadSample as error:
+            self.lost[error.reason] += 1
 
     def add(self, identity: str, captions: list[str], split: str | None, path: str) -> None:
         """Append one pair; raises `BadSample` for names that are not UTF-8."""
@@ -74,19 +85,23 @@ class Rows:
             f"{identity}{path}".encode()
         except UnicodeError as error:
             raise BadSample("unsafe name") from error
-        self._rows.append((identity, captions, split, path))
+        self._rows.append({"id": identity, "captions": captions, "split": split, "path": path})
         if len(self._rows) == _BATCH:
             self._flush()
 
     def table(self) -> pa.Table:
-        """Everything added, with the columns of `SCHEMA`."""
+        """All pairs added, with the columns of `SCHEMA`."""
         self._flush()
         return pa.Table.from_batches(self._batches, schema=SCHEMA)
 
+    def opened(self, max_pixels: int, table: pa.Table | None = None) -> Opened:
+        """The pairs (or `table`, made from them) as a source whose images lie in files."""
+        table = self.table() if table is None else table
+        reader = FileReader(table["path"], max_pixels)
+        return Opened(table.drop_columns("path"), reader, self.lost, self.skipped)
+
     def _flush(self) -> None:
-        columns = zip(*self._rows, strict=True) if self._rows else ((),) * len(SCHEMA)
-        arrays = [pa.array(column, type=kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
-        self._batches.append(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
+        self._batches.append(pa.RecordBatch.from_pylist(self._rows, schema=SCHEMA))
         self._rows = []
 
 
@@ -94,10 +109,9 @@ def check_file(path: str | Path) -> int:
     """The size of a regular file in bytes; raises `BadSample` for anything else."""
     try:
         status = os.stat(path)
-    except FileNotFoundError as error:
-        raise BadSample("missing file") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise BadSample("unreadable file") from error
+        missing = isinstance(error, FileNotFoundError)
+        raise BadSample("missing file" if missing else "unreadable file") from error
     if not stat.S_ISREG(status.st_mode):
         raise BadSample("not a regular file")
     return status.st_size
@@ -118,23 +132,22 @@ def clean_captions(captions: Iterable[object], skipped: Counter[str]) -> list[st
 
     Raises `BadSample` with the first reason where none is left.
     """
-    good, bad = [], []
+    usable, reasons = [], []
     for caption in captions:
         try:
-            good.append(clean_caption(caption))
+            usable.append(clean_caption(caption))
         except BadSample as error:
-            bad.append(error.reason)
-    if not good:
-        raise BadSample(bad[0] if bad else "no caption")
-    skipped.update(bad)
-    return good
+            reasons.append(error.reason)
+    if not usable:
+        raise BadSample(reasons[0] if reasons else "no caption")
+    skipped.update(reasons)
+    return usable
 
 
 def folder_splits(names: Sequence[str]) -> list[str | None] | None:
-    """The split of each relative path by its first folder, or None where the folders do not say.
+    """The split of each relative path by its first folder, or None where folders are not splits.
 
-    They do where at least two of them are named like splits; whatever lies outside of those then has no
-    split.
+    They do where at least two of them are named like splits; files outside of those then have no split.
     """
     first = [parts[0] if len(parts := PurePosixPath(name).parts) > 1 else "" for name in names]
     if len(set(first) & set(SPLIT_FOLDERS)) < 2:

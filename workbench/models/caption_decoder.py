@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from workbench.errors import SettingError
 from workbench.models.loading import hub_access, quiet_loading
+from workbench.models.tokens import padded
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "caption_decoder"
 SETTINGS = "decoder.json"
@@ -44,26 +45,18 @@ class CaptionDecoder(nn.Module):
 
     @torch.no_grad()
     def write(self, vectors: Float[Tensor, "n dim"], batch: int = 500) -> list[str]:
-        """What it writes from each vector, token by token the likeliest, at most 64."""
+        """The caption it writes from each vector, token by token the likeliest, at most 64."""
+        from transformers.modeling_outputs import BaseModelOutput
+
         self.t5.eval()
-        written: list[str] = []
+        captions: list[str] = []
         for part in vectors.split(batch):
-            ids = torch.full((len(part), 1), self.t5.config.decoder_start_token_id, device=part.device)
-            past, done = None, torch.zeros(len(part), dtype=torch.bool, device=part.device)
-            for _ in range(64):
-                step = self.t5(
-                    encoder_outputs=(part[:, None],), decoder_input_ids=ids[:, -1:], past_key_values=past
-                )
-                past = step.past_key_values
-                following = step.logits[:, -1].argmax(1).masked_fill(done, self.t5.config.pad_token_id)
-                ids = torch.cat([ids, following[:, None]], dim=1)
-                done |= following == self.t5.config.eos_token_id
-                if done.all():
-                    break
-            written += self.tokenizer.batch_decode(
+            states = BaseModelOutput(last_hidden_state=part[:, None])
+            ids = self.t5.generate(encoder_outputs=states, max_new_tokens=64, do_sample=False, num_beams=1)
+            captions += self.tokenizer.batch_decode(
                 ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
-        return written
+        return captions
 
     def save(self, folder: str | Path) -> None:
         """Write weights (float16), configuration and tokenizer as transformers does, and the deviation."""
@@ -76,13 +69,7 @@ class CaptionDecoder(nn.Module):
 
     def _tokens(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         rows = self.tokenizer(list(captions), truncation=True, max_length=64)["input_ids"]
-        length = max(len(row) for row in rows)
-        device = self.t5.device
-        pad = self.t5.config.pad_token_id
-        ids = torch.tensor([row + [pad] * (length - len(row)) for row in rows], device=device)
-        return ids, torch.arange(length, device=device) < torch.tensor(
-            [[len(row)] for row in rows], device=device
-        )
+        return padded(rows, self.t5.config.pad_token_id, self.t5.device)
 
 
 def load_caption_decoder(name: str = "demo", *, allow_download: bool = False) -> CaptionDecoder:
@@ -93,8 +80,8 @@ def load_caption_decoder(name: str = "demo", *, allow_download: bool = False) ->
     """
     from transformers import AutoTokenizer, T5ForConditionalGeneration
 
-    place = SHIPPED if name == "demo" else Path(name).expanduser()
-    source = str(place) if (place / "config.json").is_file() else name
+    folder = SHIPPED if name == "demo" else Path(name).expanduser()
+    source = str(folder) if (folder / "config.json").is_file() else name
     try:
         with hub_access(allow_download), quiet_loading():
             tokenizer = AutoTokenizer.from_pretrained(source)
@@ -103,7 +90,7 @@ def load_caption_decoder(name: str = "demo", *, allow_download: bool = False) ->
         reason = " ".join(str(error).split())[:300]
         remedy = "demo, a folder, or a T5 in the local hub cache, such as t5-large"
         raise SettingError("decoder", name, f"it cannot be loaded ({reason})", remedy) from error
-    settings = place / SETTINGS
+    settings = folder / SETTINGS
     deviation = json.loads(settings.read_text(encoding="utf-8"))["deviation"] if settings.is_file() else 1.0
     return CaptionDecoder(t5.eval(), tokenizer, deviation)
 
@@ -111,8 +98,7 @@ def load_caption_decoder(name: str = "demo", *, allow_download: bool = False) ->
 def small_caption_decoder(
     captions: Sequence[str], *, dim: int = 128, layers: int = 2, seed: int = 0
 ) -> CaptionDecoder:
-    """An untrained decoder that knows the words of `captions`, each a token: two layers, a million
-    weights."""
+    """An untrained decoder whose tokens are the words of `captions`: two layers, a million weights."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
@@ -135,9 +121,6 @@ def small_caption_decoder(
         decoder_start_token_id=0,  # type: ignore[call-arg]
     )
     torch.manual_seed(seed)
-    return CaptionDecoder(
-        T5ForConditionalGeneration(config),
-        PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-        ),
-    )
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+    return CaptionDecoder(T5ForConditionalGeneration(config), fast)

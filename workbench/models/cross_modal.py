@@ -1,8 +1,8 @@
 """The cross-modal teacher of DCLIP: a caption's words and a picture's regions attend to each other, and are
 pooled into one embedding of the pair.
 
-Everything is masked: what stands in the padding, NaN included, changes nothing, and the embedding of a pair
-does not depend on who else is in the batch (in the released code it does, down to a cosine of 0.62).
+Everything is masked: values in the padding, NaN included, change nothing, and the embedding of a pair does
+not depend on the rest of the batch (in the released code it does, down to a cosine of 0.62).
 """
 
 import math
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from workbench.models.spherical_clusters import spherical_clusters
 
-EPSILON = 1e-6  # added to a region's weight before its logarithm: a weight of 0 is a strong no, not a NaN
+EPSILON = 1e-6  # added to a region's weight before its logarithm: a weight of 0 must not become NaN
 ROTARY_BASE = 10_000.0
 GRID = 16.0  # positions that a picture's side counts for, so that boxes turn as far as a few words do
 
 
 class CrossModalOutput(NamedTuple):
-    """What the teacher makes of pairs, and how: the maps are what notebooks look at."""
+    """The embeddings of pairs, with the attention maps and pooling weights that notebooks show."""
 
     embedding: Float[Tensor, "batch dim"]
     token_to_region: Float[Tensor, "batch heads tokens regions"]
@@ -37,7 +37,7 @@ class CrossModalTeacher(nn.Module):
     a = softmax(cos(x_n, mean X) / tau), g(X) = sum a_n x_n; Z = 1/2 g(T') + 1/2 g(R') with `target` "mix"
     (the released code), g(R') with "image" (the paper's words). Of dim 512 it has 2,103,296 parameters.
 
-    `interaction` "mean" puts the mean of the other side in attention's place, "none" nothing: the paper's
+    `interaction` "mean" replaces attention by the mean of the other side, "none" by nothing: the paper's
     ablations. `clusters` above 1: the rows of [T'; R'] (of R' with "image") are clustered on the sphere, each
     cluster is pooled, and Z is the mean of the unit cluster vectors (for ViT-L/14). `rotary` turns queries
     and keys by their place: a token's number, and the centre of a region's box. Raises ValueError for a width
@@ -93,7 +93,7 @@ class CrossModalTeacher(nn.Module):
         Masks are true where there is something. `region_weights` (see `region_weights`), zero or more, enter
         as log(weight + 1e-6) added to the logits of attention and pooling: equal weights change nothing.
         `region_boxes` [x0, y0, x1, y1] in shares of the picture, only read with `rotary`. Rows of the maps
-        sum to 1 over the other side's valid entries. A side without valid entries is left out: its rows and
+        sum to 1 over the other side's valid entries. A side without valid entries is skipped: its rows and
         maps are 0 and Z is the other side's. ValueError for rotary attention without boxes.
         """
         tokens = tokens.masked_fill(~token_mask.unsqueeze(-1), 0.0)
@@ -105,26 +105,18 @@ class CrossModalTeacher(nn.Module):
             if region_boxes is None:
                 raise ValueError("rotary attention needs region_boxes")
             turns = self._turns(tokens, region_boxes.masked_fill(~region_mask.unsqueeze(-1), 0.0))
-        seen, token_to_region = self._look(tokens, regions, region_bias, "token_attention", turns)
-        read, region_to_token = self._look(
-            regions, tokens, token_bias, "region_attention", turns and (turns[1], turns[0])
-        )
-        tokens = self.token_norm(tokens + seen)
-        regions = self.region_norm(regions + read)
-        pooled = self._pool_clusters if self.clusters > 1 else self._pool_sides
-        embedding, token_pooling, region_pooling = pooled(tokens, token_bias, regions, region_bias)
+        reverse = turns and (turns[1], turns[0])
+        seen, token_to_region = self._interact(tokens, regions, region_bias, "token_attention", turns)
+        read, region_to_token = self._interact(regions, tokens, token_bias, "region_attention", reverse)
+        tokens, regions = self.token_norm(tokens + seen), self.region_norm(regions + read)
+        pool_rows = self._pool_clusters if self.clusters > 1 else self._pool_sides
+        embedding, token_pooling, region_pooling = pool_rows(tokens, token_bias, regions, region_bias)
         return CrossModalOutput(embedding, token_to_region, region_to_token, token_pooling, region_pooling)
 
-    def _look(
-        self,
-        queries: Tensor,
-        keys: Tensor,
-        bias: Tensor,
-        name: str,
-        turns: tuple[Tensor, Tensor] | None,
+    def _interact(
+        self, queries: Tensor, keys: Tensor, bias: Tensor, name: str, turns: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
-        """What the queries take from the other side, [batch, queries, dim], and the map, [batch, heads,
-        queries, keys]."""
+        """The context of the queries, [batch, queries, dim], and the map, [batch, heads, queries, keys]."""
         if self.interaction == "attention":
             return _attend(getattr(self, name), queries, keys, bias, turns)
         shape = (len(queries), self.heads, queries.shape[1], keys.shape[1])
@@ -138,12 +130,9 @@ class CrossModalTeacher(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         words, token_pooling = pool(tokens, token_bias, self.pooling_temperature)
         picture, region_pooling = pool(regions, region_bias, self.pooling_temperature)
-        has_words, has_picture = (
-            (bias > -math.inf).any(1, keepdim=True) for bias in (token_bias, region_bias)
-        )
-        share = torch.full_like(words[:, :1], 0.5 if self.target == "mix" else 0.0)
-        share = torch.where(has_picture, share, 1.0)  # of the words
-        share = torch.where(has_words, share, 0.0)
+        has_words, has_picture = ((bias > -math.inf).any(1, True) for bias in (token_bias, region_bias))
+        share = torch.full_like(words[:, :1], 0.5 if self.target == "mix" else 0.0)  # of the words
+        share = torch.where(has_words, torch.where(has_picture, share, 1.0), 0.0)
         return share * words + (1 - share) * picture, token_pooling, region_pooling
 
     def _pool_clusters(
@@ -153,20 +142,20 @@ class CrossModalTeacher(nn.Module):
             token_bias = token_bias.masked_fill((region_bias > -math.inf).any(1, keepdim=True), -math.inf)
         rows, bias = torch.cat([tokens, regions], 1), torch.cat([token_bias, region_bias], 1)
         membership = spherical_clusters(rows.detach(), bias > -math.inf, self.clusters)
-        found = membership.any(2).sum(1, keepdim=True).clamp(min=1)
+        count = membership.any(2).sum(1, keepdim=True).clamp(min=1)
         embedding, pooling = torch.zeros_like(rows[:, 0]), torch.zeros_like(bias)
         for members in membership.unbind(1):
             vector, weights = pool(rows, bias.masked_fill(~members, -math.inf), self.pooling_temperature)
-            embedding = embedding + F.normalize(vector, dim=-1) / found
-            pooling = pooling + weights / found
+            embedding = embedding + F.normalize(vector, dim=-1) / count
+            pooling = pooling + weights / count
         return embedding, pooling[:, : tokens.shape[1]], pooling[:, tokens.shape[1] :]
 
     def _turns(self, tokens: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Angles that queries and keys of tokens and of regions are turned by, [batch, entries, head / 2]."""
         half = tokens.shape[2] // self.heads // 2
         rates = ROTARY_BASE ** (-torch.arange(half // 2, device=tokens.device) / (half // 2))
-        count = torch.arange(tokens.shape[1], device=tokens.device, dtype=tokens.dtype)
-        words = (count[:, None] * rates).repeat(1, 2).expand(len(tokens), -1, -1)
+        position = torch.arange(tokens.shape[1], device=tokens.device, dtype=tokens.dtype)
+        words = (position[:, None] * rates).repeat(1, 2).expand(len(tokens), -1, -1)
         across = (boxes[..., 0] + boxes[..., 2]) / 2 * GRID
         down = (boxes[..., 1] + boxes[..., 3]) / 2 * GRID
         return words, torch.cat([across[..., None] * rates, down[..., None] * rates], dim=-1)
@@ -212,7 +201,7 @@ def region_weights(
 
 def _bias(mask: Tensor, weights: Tensor | None, like: Tensor) -> Tensor:
     """What is added to the logits of these keys: minus infinity in the padding, else the log of the weight
-    over the mean weight, which leaves regions as a whole as strong beside words as they are without
+    over the mean weight, which leaves regions as a whole as strong relative to words as they are without
     weights."""
     bias = torch.zeros_like(like[..., 0])
     if weights is not None:
@@ -235,7 +224,7 @@ def _attend(
     bias: Tensor,
     turns: tuple[Tensor, Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
-    """Multi-head attention with a bias by key; nothing at all is taken where no key is valid.
+    """Multi-head attention with a bias by key; the context is 0 where no key is valid.
 
     Written out because PyTorch's own has no place for rotations between its projections and its products.
     """
@@ -249,8 +238,8 @@ def _attend(
         query, key = _turned(query, turns[0]), _turned(key, turns[1])
     scores = query @ key.transpose(2, 3) / math.sqrt(attention.head_dim) + bias[:, None, None]
     maps = _softmax(scores)
-    taken = attention.out_proj((maps @ value).transpose(1, 2).flatten(2))
-    return taken.masked_fill((bias == -math.inf).all(-1)[:, None, None], 0.0), maps
+    context = attention.out_proj((maps @ value).transpose(1, 2).flatten(2))
+    return context.masked_fill((bias == -math.inf).all(-1)[:, None, None], 0.0), maps
 
 
 def _turned(heads: Tensor, angles: Tensor) -> Tensor:

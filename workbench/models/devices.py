@@ -20,7 +20,7 @@ def device_of(recipe: Recipe) -> torch.device:
 
     Raises SettingError for a GPU that is not there.
     """
-    wanted = recipe.training.device
-    if wanted == "cuda" and not torch.cuda.is_available():
+    name = recipe.training.device
+    if name == "cuda" and not torch.cuda.is_available():
         raise SettingError("training.device", "cuda", "this machine has no usable CUDA device", "auto or cpu")
-    return best_device() if wanted in ("auto", "cuda") else torch.device(wanted)
+    return best_device() if name in ("auto", "cuda") else torch.device(name)

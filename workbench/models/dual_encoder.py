@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from workbench.errors import SettingError
-from workbench.files import sha256_of_json, write_json
+from workbench.files import atomic_write, sha256_of_json, write_json
 from workbench.models.frozen_layers import without_frozen_layers
 from workbench.models.transform import ImageTransform, normalised
 
@@ -29,14 +29,14 @@ class DualEncoder(nn.Module):
     norm.
 
     `clip` is the plain open_clip module, `config` its open_clip configuration, `transform` and `tokenize`
-    make its inputs. `frozen` names modules of `clip` that neither learn nor update batch statistics; neither
+    make its inputs. `frozen` names modules of `clip` that neither learn nor update batch statistics; nor
     do others of which no parameter learns; with `freeze_batch_norm` no BatchNorm updates its statistics.
     `precision` is what `embed_images` and evaluation compute in, "float32" or "bfloat16".
     `fixed` names the parameters that are frozen, and those that the architecture does not let learn
     (positions made of sines).
     """
 
-    clip: Any  # open_clip's classes share no base that says what they can
+    clip: Any  # open_clip's classes share no base class with these methods
     mean: Tensor
     std: Tensor
 
@@ -62,9 +62,8 @@ class DualEncoder(nn.Module):
         modules = dict(clip.named_modules())
         for name in self.frozen:
             if name not in modules:
-                raise SettingError(
-                    "student.frozen", name, "the model has no such module", nearest(name, modules)
-                )
+                problem = "the model has no such module"
+                raise SettingError("student.frozen", name, problem, nearest(name, modules))
             modules[name].requires_grad_(False)
         self.fixed = tuple(name for name, parameter in clip.named_parameters() if not parameter.requires_grad)
         self.train(self.training)
@@ -78,7 +77,7 @@ class DualEncoder(nn.Module):
     def scale(self) -> Float[Tensor, ""]:
         """Multiplier of cosine similarities: the exponential of the learned log, within [1, 100]."""
         log = self.clip.logit_scale
-        # A plain clamp passes no gradient at its bounds, and a scale that came to one would stay there.
+        # A plain clamp passes no gradient at its bounds, so a scale at a bound would stay there.
         return (log - (log - log.clamp(0.0, math.log(MAX_SCALE))).detach()).exp().reshape(())
 
     def train(self, mode: bool = True) -> "DualEncoder":
@@ -134,30 +133,30 @@ class DualEncoder(nn.Module):
         """Token ids, padded and cut to the model's context length."""
         tokens = self.tokenizer(list(captions))
         if "hf_model_name" in self.config["model_cfg"]["text_cfg"]:
-            # These towers mask padding, so columns that are padding in every row cost time and change
-            # nothing.
+            # These towers mask padding, so columns of padding alone cost time and change nothing.
             used = (tokens != self.clip.text.config.pad_token_id).any(0).nonzero()
             tokens = tokens[:, : int(used.max()) + 1 if len(used) else 1]
         return tokens
 
     @property
     def trains_batch_statistics(self) -> bool:
-        """Whether a training step's result depends on who else is in the batch beyond the loss
-        (BatchNorm)."""
-        kinds = (nn.modules.batchnorm._BatchNorm,)
-        return any(isinstance(module, kinds) and module.training for module in self.clip.modules())
+        """Whether the rest of the batch changes an embedding in training (BatchNorm)."""
+        norms = (
+            module for module in self.clip.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        )
+        return any(module.training for module in norms)
 
     def fingerprint(self) -> dict[str, str]:
         """What determines its embeddings: hashes of configuration, weights and tokenizer."""
-        probe = self.tokenizer(
-            ["two red apples", "a photo of the Eiffel tower, 1889", "naïve façade 🙂 (x_1)"]
-        )
-        # Where a tower's files lie on this machine does not change what it says.
-        shape = {**self.config["model_cfg"], "text_cfg": _without_paths(self.config["model_cfg"]["text_cfg"])}
+        captions = ["two red apples", "a photo of the Eiffel tower, 1889", "naïve façade 🙂 (x_1)"]
+        # Where a tower's files lie on this machine does not change its embeddings.
+        paths = ("hf_model_name", "hf_tokenizer_name")
+        model = self.config["model_cfg"]
+        text = {key: value for key, value in model["text_cfg"].items() if key not in paths}
         return {
-            "model": sha256_of_json(shape),
+            "model": sha256_of_json({**model, "text_cfg": text}),
             "transform": sha256_of_json(self.config["preprocess_cfg"]),
-            "tokenizer": sha256_of_json(probe.tolist()),
+            "tokenizer": sha256_of_json(self.tokenizer(captions).tolist()),
             "weights": weights_digest(self.clip.state_dict()),
         }
 
@@ -171,8 +170,8 @@ class DualEncoder(nn.Module):
         """Write a folder that `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads without this
         package.
 
-        A text tower of transformers leaves its own configuration in it. open_clip wants the whole path of
-        that: in a folder that was moved, mend `hf_model_name` (`load_dual_encoder` does not mind).
+        A text tower of transformers leaves its own configuration in it. open_clip needs the absolute path of
+        that: in a folder that was moved, correct `hf_model_name` (`load_dual_encoder` does not need it).
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -184,37 +183,24 @@ class DualEncoder(nn.Module):
         if "hf_model_name" in text:
             self.clip.text.config.save_pretrained(str(folder))
             text["hf_model_name"] = str(folder.absolute())
-        weights = {
-            name: tensor.detach().cpu().contiguous() for name, tensor in self.clip.state_dict().items()
-        }
-        # Weights first and whole: what has a configuration can be loaded.
-        partial = folder / f".{WEIGHTS_NAME}.partial"
-        try:
-            partial.touch()
-            readable = partial.stat().st_mode  # for those whom the user lets read; safetensors asks nobody
-            save_file(weights, partial)
-            partial.chmod(readable)
-            partial.replace(folder / WEIGHTS_NAME)
-        finally:
-            partial.unlink(missing_ok=True)
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.clip.state_dict().items()}
+        # Weights first: a folder with a configuration can be loaded.
+        with atomic_write(folder / WEIGHTS_NAME) as stream:
+            stream.write(save(weights))
         write_json(folder / CONFIG_NAME, config)
         return folder
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """Hash of named tensors, whatever their order."""
-    found = hashlib.sha256()
+    """Hash of named tensors, independent of their order."""
+    digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
-        found.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """What to try in place of an unknown name."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.3)
     return f"did you mean {' or '.join(close)}?" if close else "see `workbench doctor` for what is there"
-
-
-def _without_paths(text: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in text.items() if key not in ("hf_model_name", "hf_tokenizer_name")}

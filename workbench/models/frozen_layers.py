@@ -1,4 +1,4 @@
-"""An image tower's frozen first layers: what they make of pictures, and the tower without them."""
+"""An image tower's frozen first layers: their feature maps, and the tower without them."""
 
 import contextlib
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def without_frozen_layers(model: "DualEncoder") -> Iterator[None]:
     """The tower takes what its frozen layers would give, in place of pictures."""
     layers: list[Any] = frozen_layers(model)
     for layer in layers:
-        layer.forward = _unchanged
+        layer.forward = nn.Identity().forward
     try:
         yield
     finally:
@@ -38,23 +38,14 @@ def without_frozen_layers(model: "DualEncoder") -> Iterator[None]:
 def frozen_maps(model: "DualEncoder", images: Tensor) -> Tensor:
     """The last frozen layer's feature maps [batch, channels, height, width] of uint8 pictures."""
     maps: list[Tensor] = []
-    hooks = [
-        layer.register_forward_hook(lambda _, given, output: maps.append(output))
-        for layer in frozen_layers(model)
-    ]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for layer in frozen_layers(model):
+            hooks.enter_context(layer.register_forward_hook(lambda _, inputs, output: maps.append(output)))
         embedded = model.encode_image(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
     if maps and maps[-1].ndim == 4:
-        # Where they are not its first layers, the rest cannot take their maps, or gives something else.
+        # Where they are not its first layers, the rest cannot take their maps, or computes something else.
         with contextlib.suppress(RuntimeError), without_frozen_layers(model):
             if torch.allclose(model.clip.encode_image(maps[-1]), embedded, rtol=1e-3, atol=1e-5):
                 return maps[-1]
     problem = "the frozen modules are not its first layers, one after the other"
     raise SettingError(SETTING, True, problem, "false, or freeze the first layers only")
-
-
-def _unchanged(maps: Tensor) -> Tensor:
-    return maps

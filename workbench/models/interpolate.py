@@ -13,7 +13,7 @@ def interpolate(a: DualEncoder, b: DualEncoder, alpha: float) -> DualEncoder:
     """The model whose weights are (1 - `alpha`) a + `alpha` b, in evaluation mode; `a` and `b` stay as they
     are.
 
-    The sum is taken in float32, of running statistics of batches too; 0 gives `a` and 1 gives `b` to the bit.
+    The sum is taken in float32, of running statistics of batches too; 0 is `a` and 1 is `b`, bit for bit.
     Buffers of whole numbers are `b`'s. Source: Wortsman et al. 2022, arXiv 2109.01903, where `a` is the
     zero-shot and `b` the fine-tuned model. Raises SettingError where `alpha` lies outside [0, 1] or the two
     are not of one architecture, transform and tokenizer.
@@ -31,13 +31,13 @@ def interpolate(a: DualEncoder, b: DualEncoder, alpha: float) -> DualEncoder:
 
 
 def _check_alike(a: DualEncoder, b: DualEncoder) -> None:
-    one, other = a.clip.state_dict(), b.clip.state_dict()
     remedy = "Two states of one model: as it was before training, and after."
-    for name in sorted({*one, *other}):
-        shapes = [tuple(state[name].shape) if name in state else None for state in (one, other)]
-        if shapes[0] != shapes[1]:
-            problem = f"another architecture than A, where this is {shapes[0] or 'missing'}"
-            raise SettingError("B", f"{name} {shapes[1] or 'missing'}", problem, remedy)
+    states = a.clip.state_dict(), b.clip.state_dict()
+    for name in sorted({*states[0], *states[1]}):
+        of_a, of_b = (tuple(state[name].shape) if name in state else "missing" for state in states)
+        if of_a != of_b:
+            problem = f"another architecture than A, where this is {of_a}"
+            raise SettingError("B", f"{name} {of_b}", problem, remedy)
     first, second = a.fingerprint(), b.fingerprint()
     for part in ("model", "transform", "tokenizer"):
         if first[part] != second[part]:

@@ -1,4 +1,4 @@
-"""Finds and loads two-tower models: shipped configurations, open_clip's own, and folders one exported."""
+"""Finds and loads two-tower models: shipped configurations, open_clip's own, and exported folders."""
 
 import contextlib
 import ctypes
@@ -50,16 +50,14 @@ def load_dual_encoder(
     """
     import open_clip
 
-    import workbench.models.mobilenet_stem  # noqa: F401  timm knows the demo student's tower after it
+    import workbench.models.mobilenet_stem  # noqa: F401  registers the demo student's tower with timm
 
     keep_freed_memory()
     name = model.removeprefix("local-dir:")
     config_file = _config_file(name)
     with tempfile.TemporaryDirectory() as scratch, hub_access(allow_download):
         if config_file is None:
-            clip, config, tokenizer = _load_named(
-                open_clip, model, pretrained, without_weights, setting, allow_download
-            )
+            clip, config, tokenizer = _load_named(model, pretrained, without_weights, setting, allow_download)
         else:
             raw = json.loads(config_file.read_text(encoding="utf-8"))
             config = raw if "model_cfg" in raw else {"model_cfg": raw}
@@ -71,8 +69,16 @@ def load_dual_encoder(
             if "hf_model_name" in text and (config_file.parent / TOWER_CONFIG_NAME).is_file():
                 text["hf_model_name"] = str(config_file.parent.absolute())  # wherever it was exported to
             write_json(Path(scratch) / CONFIG_NAME, config)
-            clip = _create(open_clip, f"local-dir:{scratch}", setting, model, pretrained_text=False)
-            tokenizer = _tokenizer(open_clip, config_file.parent, text)
+            try:
+                # open_clip warns that the folder has no weights; they come in the next step.
+                logging.disable(logging.WARNING)
+                clip = open_clip.create_model(f"local-dir:{scratch}", pretrained_text=False)
+            except Exception as error:
+                problem = f"open_clip cannot build it ({error})"
+                raise SettingError(f"{setting}.model", model, problem, "fix its JSON") from error
+            finally:
+                logging.disable(logging.NOTSET)
+            tokenizer = _tokenizer(config_file.parent, text)
             config = {"model_cfg": config["model_cfg"], "preprocess_cfg": dict(clip.visual.preprocess_cfg)}
             weights = None if without_weights else _weights_file(pretrained, config_file.parent, setting)
             if weights is not None:
@@ -86,8 +92,8 @@ def load_dual_encoder(
 def keep_freed_memory() -> None:
     """Have glibc keep what large tensors free, where it is glibc.
 
-    It gives them back to the system, which then makes the pages of every activation anew, at a good part of
-    the time of a step on a CPU.
+    Otherwise the system allocates the pages of every activation again, at a good part of the time of a step
+    on a CPU.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -101,7 +107,7 @@ def shipped_models() -> list[str]:
 
 
 def save_trained(model: DualEncoder, path: Path, from_packages: Mapping[str, str]) -> None:
-    """Write the weights as float16 safetensors, leaving out what packages carry unchanged.
+    """Write the weights as float16 safetensors, except what packages carry unchanged.
 
     `from_packages` maps a module to the packaged weights it started from; its tensors that still equal them
     are not written, and the mapping goes into the file's metadata so that `load_dual_encoder` can put both
@@ -132,18 +138,13 @@ def _config_file(name: str) -> Path | None:
 
 def _weights_file(pretrained: str | None, folder: Path, setting: str) -> Path | None:
     if pretrained is None:
-        beside = folder / WEIGHTS_NAME
-        return beside if beside.is_file() else None
+        return folder / WEIGHTS_NAME if (folder / WEIGHTS_NAME).is_file() else None
     for candidate in (ASSETS / f"{pretrained}.safetensors", Path(pretrained).expanduser()):
         if candidate.is_file():
             return candidate
     shipped = ", ".join(sorted(path.stem for path in ASSETS.glob("*.safetensors")))
-    raise SettingError(
-        f"{setting}.pretrained",
-        pretrained,
-        "neither shipped weights nor a file",
-        f"a path, or one of: {shipped}",
-    )
+    problem = "neither shipped weights nor a file"
+    raise SettingError(f"{setting}.pretrained", pretrained, problem, f"a path, or one of: {shipped}")
 
 
 def _load_weights(clip: nn.Module, path: Path) -> None:
@@ -152,47 +153,35 @@ def _load_weights(clip: nn.Module, path: Path) -> None:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             problem = f"it is not a file of plain weights ({error})"
-            raise SettingError(
-                "pretrained", str(path), problem, "Give a state dict or safetensors"
-            ) from error
+            remedy = "Give a state dict or safetensors"
+            raise SettingError("pretrained", str(path), problem, remedy) from error
     else:
         with safe_open(path, framework="pt") as file:
             packaged = json.loads((file.metadata() or {}).get("initial_weights", "{}"))
         for module, name in packaged.items():
             package_weights.load_into(_submodule(clip, module, "pretrained"), name)
-        state = clip.state_dict() if packaged else {}
-        state = {**state, **load_file(path)}
+        state = {**(clip.state_dict() if packaged else {}), **load_file(path)}
     try:
         clip.load_state_dict(state)
     except RuntimeError as error:
-        raise SettingError(
-            "pretrained", str(path), f"these weights do not fit the model ({error})", "weights of this model"
-        ) from None
+        problem = f"these weights do not fit the model ({error})"
+        raise SettingError("pretrained", str(path), problem, "weights of this model") from None
 
 
 def _load_named(
-    open_clip: Any,
-    model: str,
-    pretrained: str | None,
-    without_weights: bool,
-    setting: str,
-    allow_download: bool,
+    model: str, pretrained: str | None, without_weights: bool, setting: str, allow_download: bool
 ) -> tuple[Any, dict[str, Any], Any]:
+    import open_clip
+
     if ":" not in model and model.replace("/", "-") not in open_clip.list_models():
-        known = [*shipped_models(), *open_clip.list_models()]
-        raise SettingError(
-            f"{setting}.model", model, "no such model, folder or JSON file", nearest(model, known)
-        )
+        remedy = nearest(model, [*shipped_models(), *open_clip.list_models()])
+        raise SettingError(f"{setting}.model", model, "no such model, folder or JSON file", remedy)
     tag: dict[str, Any] = {}
     if pretrained and not Path(pretrained).is_file():
         tags = open_clip.list_pretrained_tags_by_model(model)
         if pretrained not in tags and not without_weights:  # a run outlives the file that it started from
-            raise SettingError(
-                f"{setting}.pretrained",
-                pretrained,
-                "no such tag or file",
-                f"a file, or one of: {', '.join(tags)}",
-            )
+            remedy = f"a file, or one of: {', '.join(tags)}"
+            raise SettingError(f"{setting}.pretrained", pretrained, "no such tag or file", remedy)
         tag = open_clip.get_pretrained_cfg(model.replace("/", "-"), pretrained)
     # open_clip only warns where weights were trained with the other GELU.
     quick_gelu = bool(tag.get("quick_gelu"))
@@ -206,40 +195,21 @@ def _load_named(
         )
         tokenizer = open_clip.get_tokenizer(model)
     except Exception as error:
-        remedy = (
-            "check the name"
-            if allow_download
-            else "put the files into the local hub cache, or set allow_download: true"
-        )
-        raise SettingError(
-            f"{setting}.model", f"{model} {pretrained or ''}".strip(), f"cannot be loaded ({error})", remedy
-        ) from error
-    config = {
-        "model_cfg": open_clip.factory.get_model_config(model) | ({"quick_gelu": True} if quick_gelu else {}),
-        "preprocess_cfg": dict(clip.visual.preprocess_cfg),
-    }
-    return clip, config, tokenizer
+        name, problem = f"{model} {pretrained or ''}".strip(), f"cannot be loaded ({error})"
+        remedy = "put the files into the local hub cache, or set allow_download: true"
+        remedy = "check the name" if allow_download else remedy
+        raise SettingError(f"{setting}.model", name, problem, remedy) from error
+    shape = open_clip.factory.get_model_config(model) | ({"quick_gelu": True} if quick_gelu else {})
+    return clip, {"model_cfg": shape, "preprocess_cfg": dict(clip.visual.preprocess_cfg)}, tokenizer
 
 
-def _create(open_clip: Any, name: str, setting: str, model: str, **arguments: Any) -> Any:
-    # open_clip warns that no weights lie in the folder; they come in the next step.
-    logging.disable(logging.WARNING)
-    try:
-        return open_clip.create_model(name, **arguments)
-    except Exception as error:
-        raise SettingError(
-            f"{setting}.model", model, f"open_clip cannot build it ({error})", "mend its JSON"
-        ) from error
-    finally:
-        logging.disable(logging.NOTSET)
+def _tokenizer(folder: Path, text: dict[str, Any]) -> Any:
+    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
-
-def _tokenizer(open_clip: Any, folder: Path, text: dict[str, Any]) -> Any:
-    named = text.get("hf_tokenizer_name")
-    if not named:
-        return open_clip.tokenizer.SimpleTokenizer(context_length=text.get("context_length", 77))
-    source = folder / named if named.startswith(".") else named
-    return open_clip.tokenizer.HFTokenizer(str(source), context_length=text.get("context_length", 77))
+    name, length = text.get("hf_tokenizer_name"), text.get("context_length", 77)
+    if not name:
+        return SimpleTokenizer(context_length=length)
+    return HFTokenizer(str(folder / name if name.startswith(".") else name), context_length=length)
 
 
 def _submodule(clip: nn.Module, name: str, setting: str) -> nn.Module:
@@ -264,15 +234,15 @@ def hub_access(allowed: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Without transformers' progress bars and notes on weights that an encoder leaves out."""
-    from transformers.utils import logging as their_logging
+    """Without transformers' progress bars and notes on weights that an encoder does not use."""
+    from transformers.utils import logging as transformers_logging
 
-    bars, level = their_logging.is_progress_bar_enabled(), their_logging.get_verbosity()
-    their_logging.disable_progress_bar()
-    their_logging.set_verbosity(logging.ERROR)
+    bars, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
-        their_logging.set_verbosity(level)
+        transformers_logging.set_verbosity(level)
         if bars:
-            their_logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()

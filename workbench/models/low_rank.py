@@ -25,8 +25,8 @@ def add_lora(module: nn.Module, targets: Sequence[nn.Module], setting: str) -> N
     except ImportError:
         remedy = "pip install 'workbench[lora]', or another choice"
         raise SettingError(setting, "lora", "it needs peft, which is not installed", remedy) from None
-    wanted = {id(target) for target in targets}
-    names = [re.escape(name) for name, inside in module.named_modules() if id(inside) in wanted]
+    inside = set(targets)
+    names = [re.escape(name) for name, child in module.named_modules() if child in inside]
     config = peft.LoraConfig(r=RANK, lora_alpha=int(RANK * SCALING), target_modules="|".join(names))
     config._register_custom_module({nn.MultiheadAttention: _exact_attention()})
     peft.inject_adapter_in_model(config, module)
@@ -49,11 +49,11 @@ def merge_lora(model: DualEncoder) -> DualEncoder:
 
 def low_rank_layers(model: DualEncoder) -> dict[str, Any]:
     """The outermost modules of `model.clip` that hold low-rank additions, by name."""
-    found: dict[str, Any] = {}
+    layers: dict[str, Any] = {}
     for name, module in model.clip.named_modules():
-        if hasattr(module, "lora_A") and not any(name.startswith(f"{outer}.") for outer in found):
-            found[name] = module
-    return found
+        if hasattr(module, "lora_A") and not any(name.startswith(f"{outer}.") for outer in layers):
+            layers[name] = module
+    return layers
 
 
 def _exact_attention() -> type[nn.Module]:

@@ -1,9 +1,9 @@
-"""Masked images: a tower sees some patches of a picture, drawn anew from (seed, epoch, row)."""
+"""Masked images: a tower sees some patches of a picture, drawn from (seed, epoch, row)."""
 
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,12 +33,12 @@ def kept_patches(
     one patch stays. CLIP-KD's release keeps int(patches * (1 - ratio)) of them, as here.
     """
     count = max(1, int(patches * (1 - ratio) + 1e-9))
-    chosen = []
-    for row in rows:
+    kept = np.empty((len(rows), count), dtype=np.int64)
+    for place, row in enumerate(rows):
         # A counter of its own keeps it apart from the crop's numbers, drawn from the same key.
         bits = np.random.Philox(key=[seed, (epoch << 40) + int(row)], counter=[0, 0, 0, 1])
-        chosen.append(np.sort(np.random.Generator(bits).permutation(patches)[:count]))
-    return torch.from_numpy(np.array(chosen, dtype=np.int64).reshape(len(chosen), count))
+        kept[place] = np.sort(np.random.Generator(bits).permutation(patches)[:count])
+    return torch.from_numpy(kept)
 
 
 def encode_masked_image(
@@ -78,13 +78,12 @@ def _seen(model: DualEncoder, images: Tensor, kept: Tensor) -> Bool[Tensor, "bat
     return seen[:, :, :height, :width]
 
 
-class _PlainTransformer:
-    """Where a plain vision transformer's tokens pass once they carry their positions."""
+class _PlainTransformer(NamedTuple):
+    """The layer that a plain vision transformer's tokens pass once they carry their positions."""
 
-    def __init__(self, passage: nn.Module, grid: tuple[int, int], first: int) -> None:
-        self.passage = passage
-        self.grid = grid
-        self.first = first  # how many tokens come before the patches
+    layer: nn.Module
+    grid: tuple[int, int]
+    first: int  # how many tokens come before the patches
 
     @classmethod
     def of(cls, visual: Any) -> "_PlainTransformer | None":
@@ -103,11 +102,8 @@ class _PlainTransformer:
         def drop(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
             tokens = inputs[0]
             patches = tokens[:, self.first :]
-            at = kept.to(tokens.device).unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
-            return (torch.cat([tokens[:, : self.first], patches.gather(1, at)], dim=1),)
+            index = kept.to(tokens.device).unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
+            return (torch.cat([tokens[:, : self.first], patches.gather(1, index)], dim=1),)
 
-        hook = self.passage.register_forward_pre_hook(drop)
-        try:
+        with self.layer.register_forward_pre_hook(drop):
             yield
-        finally:
-            hook.remove()

@@ -10,25 +10,24 @@ from workbench.files import read_json
 def read_sentence_encoder(folder: Path, setting: str) -> dict[str, Any]:
     """`pooling`, `normalise` and perhaps `max_seq_length`; {} for a folder of anything else.
 
-    `pooling` is "cls", "mean", "last", or what is there in its own words.
+    `pooling` is "cls", "mean", "last", or the encoder's own name of another mode.
     Raises SettingError, naming `setting`, where it goes on after pooling with something to learn.
     """
     if not (folder / "modules.json").is_file():
         return {}
     modules = read_json(folder / "modules.json")
     kinds = [module["type"].rpartition(".")[2] for module in modules]
-    beyond = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
-    if beyond:
-        problem = f"this sentence encoder goes on with {', '.join(beyond)} after its language model"
+    extra = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    if extra:
+        problem = f"this sentence encoder goes on with {', '.join(extra)} after its language model"
         raise SettingError(setting, str(folder), problem, "One that only pools and normalises")
-    found: dict[str, Any] = {"normalise": "Normalize" in kinds}
+    settings: dict[str, Any] = {"normalise": "Normalize" in kinds}
     for kind, module in zip(kinds, modules, strict=True):
         if kind == "Pooling":
-            settings = read_json(folder / module["path"] / "config.json")
-            found["pooling"] = _pooling_mode(settings)
+            settings["pooling"] = _pooling_mode(read_json(folder / module["path"] / "config.json"))
     if (folder / "sentence_bert_config.json").is_file():
-        found["max_seq_length"] = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
-    return found
+        settings["max_seq_length"] = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
+    return settings
 
 
 def _pooling_mode(settings: dict[str, Any]) -> str:
@@ -40,4 +39,4 @@ def _pooling_mode(settings: dict[str, Any]) -> str:
         flag = "pooling_mode_"
         mode = [key.removeprefix(flag) for key, value in settings.items() if key.startswith(flag) and value]
     modes = [mode] if isinstance(mode, str) else list(mode)
-    return "+".join(names.get(each, each) for each in modes) or "mean"
+    return "+".join(names.get(mode, mode) for mode in modes) or "mean"

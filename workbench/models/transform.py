@@ -1,4 +1,4 @@
-"""Pictures made ready for a tower: a plain view or a given crop, resized, still uint8."""
+"""Pictures prepared for a tower: a plain view or a given crop, resized, still uint8."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -33,9 +33,8 @@ class ImageTransform:
         """The transform that an open_clip `preprocess_cfg` describes."""
         size = config["size"]
         height, width = (size, size) if isinstance(size, int) else size
-        return cls(
-            (int(height), int(width)), config["interpolation"], config["resize_mode"], config["fill_color"]
-        )
+        names = ("interpolation", "resize_mode", "fill_color")
+        return cls((int(height), int(width)), *(config[name] for name in names))
 
     def __call__(self, image: torch.Tensor, crop: Crop | None = None) -> torch.Tensor:
         _, height, width = image.shape
@@ -47,8 +46,7 @@ class ImageTransform:
             return self._resize(part.permute(1, 2, 0).contiguous().permute(2, 0, 1), self.size)
         if self.resize_mode == "squash":
             return self._resize(image, self.size)
-        ratios = (self.size[0] / height, self.size[1] / width)
-        ratio = min(ratios) if self.resize_mode == "longest" else max(ratios)
+        ratio = self._ratio(height, width)
         # For a square view open_clip takes torchvision's Resize, which cuts the longer side's fraction off.
         whole = int if self.resize_mode == "shortest" and self.size[0] == self.size[1] else round
         short = min(height, width)
@@ -67,10 +65,13 @@ class ImageTransform:
         """The part of a picture of this size that the plain view shows; larger than it where it is padded."""
         if self.resize_mode == "squash":
             return 0.0, 0.0, 1.0, 1.0
-        ratios = (self.size[0] / height, self.size[1] / width)
-        ratio = min(ratios) if self.resize_mode == "longest" else max(ratios)
+        ratio = self._ratio(height, width)
         across, down = self.size[1] / (width * ratio), self.size[0] / (height * ratio)
         return (1 - across) / 2, (1 - down) / 2, across, down
+
+    def _ratio(self, height: int, width: int) -> float:
+        ratios = (self.size[0] / height, self.size[1] / width)
+        return min(ratios) if self.resize_mode == "longest" else max(ratios)
 
     def _resize(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         if tuple(image.shape[1:]) == size:
@@ -94,11 +95,10 @@ def random_crop(seed: int, epoch: int, index: int, scale: tuple[float, float]) -
         aspect = np.exp(draw.uniform(np.log(3 / 4), np.log(4 / 3)))
         width, height = np.sqrt(area * aspect), np.sqrt(area / aspect)
         if width <= 1 and height <= 1:
-            return (draw.uniform(0, 1 - width), draw.uniform(0, 1 - height), float(width), float(height))
-    # A share near 1 leaves no room for another aspect: keep the picture's own, as torchvision's
-    # RandomResizedCrop does.
-    side = float(np.sqrt(area))
-    return (draw.uniform(0, 1 - side), draw.uniform(0, 1 - side), side, side)
+            break
+    else:  # A share near 1 leaves no room for another aspect: keep the picture's own, as torchvision does.
+        width = height = np.sqrt(area)
+    return (draw.uniform(0, 1 - width), draw.uniform(0, 1 - height), float(width), float(height))
 
 
 def normalised(
@@ -111,6 +111,6 @@ def normalised(
     In rows of pixels and in place, since a copy of a batch costs more than the arithmetic.
     """
     rows = images.permute(0, 2, 3, 1).flatten(2)
-    means, deviations = (each.flatten().repeat(images.shape[3]) for each in (mean, std))
+    means, deviations = (values.flatten().repeat(images.shape[3]) for values in (mean, std))
     pixels = rows.to(mean.dtype, copy=True).div_(255).sub_(means).div_(deviations)
     return pixels.unflatten(2, (images.shape[3], 3)).permute(0, 3, 1, 2)

@@ -7,12 +7,8 @@ from typing import Any
 import numpy as np
 
 from workbench.files import cache_folder, read_json, sha256_of_json, write_json
-from workbench.models.text_teacher import (
-    TextTeacher,
-    default_precision,
-    load_text_teacher,
-    teacher_files,
-)
+from workbench.models.text_teacher import TextTeacher, default_precision, load_text_teacher
+from workbench.models.text_teacher_files import teacher_files
 from workbench.recipe.schema import TextTeacher as TextTeacherSettings
 from workbench.targets.image_text import ProgressLines
 from workbench.targets.store import TargetStore, is_complete, store_folder

@@ -17,7 +17,6 @@ from workbench.models.dual_encoder import DualEncoder
 from workbench.models.loading import load_dual_encoder
 from workbench.models.masking import kept_patches, patch_grid
 from workbench.models.regions.detector import SHIPPED, load_proposer, random_detector, select_regions
-from workbench.models.regions.proposers import Random
 from workbench.models.tokens import caption_tokens, patch_tokens
 from workbench.models.trainable import set_trainable, trainable_parameters
 from workbench.objectives import DistillationLoss, contrastive_loss
@@ -139,9 +138,8 @@ def _cross_modal(
         crops = []
         for row, picture in enumerate(pictures):
             _, height, width = picture.shape
-            found = select_regions(
-                Random(limit, recipe.seed)([picture], [None], [row])[0], height, width, limit
-            )
+            proposer = load_proposer("random", boxes=limit, seed=recipe.seed)
+            found = select_regions(proposer([picture], [None], [row])[0], height, width, limit)
             for left, top, right, bottom in found.boxes / np.array([width, height, width, height]):
                 shares.append([left, top, right, bottom])
                 crops.append(towers.transform(picture, (left, top, right - left, bottom - top)))

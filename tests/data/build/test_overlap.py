@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.data.build.test_mix import COCO_SPLITS, FLICKR_SPLITS, coco_record, flickr_record, lines
 from tests.data.samples import encoded, write_shards
-from tests.data.test_mixtures import COCO_SPLITS, FLICKR_SPLITS, coco_record, flickr_record, lines
 from workbench.data.build.overlap import build_overlapping, read_coco_captions, read_flickr_captions
 from workbench.data.load import load_pairs
 from workbench.errors import SettingError

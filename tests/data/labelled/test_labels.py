@@ -71,8 +71,10 @@ def test_an_image_has_what_its_class_has_unless_it_is_known_better() -> None:
 def test_open_images_counts_what_is_lost(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(encoded(5))
     images = [Listed("bad\udcff", tmp_path / "b.jpg", 0), Listed("a", tmp_path / "a.jpg", 1)]
-    pairs, kept = open_images("here", images, ["cat", "dog"], 1000, 0.7, {"missing file": 1})
-    assert kept.tolist() == [1] and pairs.captions(0) == ["dog"] and shows(pairs.image(0), 5)
+    pairs, labels, kept = open_images("here", images, ["cat", "dog"], 1000, 0.7, {"missing file": 1})
+    assert (
+        kept.tolist() == labels.tolist() == [1] and pairs.captions(0) == ["dog"] and shows(pairs.image(0), 5)
+    )
     assert pairs.rejected == {"missing file": 1, "unsafe name": 1} and pairs.max_failed == 0.7
     with pytest.raises(SettingError, match=r"2 of 3 images.*raise max_failed \(now 0\.6"):
         open_images("here", images, ["cat", "dog"], 1000, 0.6, {"missing file": 1})

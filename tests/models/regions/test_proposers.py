@@ -6,7 +6,7 @@ import torch
 
 from workbench.errors import SettingError
 from workbench.models.regions.detector import load_proposer
-from workbench.models.regions.proposers import Regions, as_regions, select_regions
+from workbench.models.regions.proposers import ProposedRegions, as_regions, select_regions
 
 
 def pictures(*sizes: tuple[int, int]) -> list[torch.Tensor]:
@@ -37,7 +37,7 @@ def test_the_best_regions_by_confidence_and_area() -> None:
     np.testing.assert_allclose(chosen.confidences, [0.5, 0.5, 0.9, 0.05])
     assert [part.dtype for part in chosen] == [np.float32, np.int64, np.float32]
     assert select_regions(regions, 60, 40, limit=3).classes.tolist() == [0, 1, 8]
-    nothing = select_regions(Regions(*(part[3:8] for part in regions)), 60, 40)
+    nothing = select_regions(ProposedRegions(*(part[3:8] for part in regions)), 60, 40)
     assert [part.shape for part in nothing] == [(0, 4), (0,), (0,)]
 
 

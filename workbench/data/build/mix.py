@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from workbench.data.discovery import Source, detect, find_files
-from workbench.data.load import load_pairs
+from workbench.data.formats.karpathy import karpathy_records
+from workbench.data.load import draw_rows, load_pairs
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
 from workbench.files import atomic_write, read_json, sha256_of_file, write_json
@@ -29,7 +28,7 @@ COUNTS = {"coco": 45_000, "flickr": 13_500, "extra": 9_000}
 RECORD = "mixture.json"
 PICTURES = "pictures"
 _COCO_FILE = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})")
-_TAKEN = re.compile(r"jpe?g|png|webp", re.IGNORECASE)
+_EXTENSIONS = re.compile(r"jpe?g|png|webp", re.IGNORECASE)
 Row = dict[str, Any]  # a line of the table: image, caption (a list), id, split
 
 
@@ -45,7 +44,7 @@ def build_mixture(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Write `train.jsonl` and `val.jsonl`, tables for `load_pairs`, into `folder`, and `mixture.json`, which
-    says what came from where; returns what that holds.
+    records the origin of every part; returns that record.
 
     `coco` and `flickr` are Karpathy's dataset_coco.json and dataset_flickr30k.json, of which `train` and
     `restval` are drawn from by `seed`; `extra` is anything that `load_pairs` opens, drawn from whole where it
@@ -68,26 +67,26 @@ def build_mixture(
         "images": {name: os.path.abspath(path) for name, path in images.items() if path is not None},
         "counts": {name: counts[name] for name in sources},
     }
-    if (done := finished(folder, settings)) is not None:
-        return done
+    if (record := finished_record(folder, settings)) is not None:
+        return record
     known = {name: KarpathySplits.read(path) for name, path in jsons.items()}
     held_out = frozenset().union(*(splits.of("test", "val") for splits in known.values()))
-    taken, parts, seen = dict[str, Pairs](), dict[str, Any](), set[str]()
+    selected, parts, seen = dict[str, Pairs](), dict[str, Any](), set[str]()
     for name, source in sources.items():
         pairs = _open(name, source, "train", images)
         ids = pairs.ids
-        names = [known[name].names[each] if name in known else picture_names(each) for each in ids]
-        fresh = [row for row, each in enumerate(names) if not each & seen]
+        names = [known[name].names[key] if name in known else picture_names(key) for key in ids]
+        fresh = [row for row, own_names in enumerate(names) if not own_names & seen]
         chosen = draw(fresh, counts[name], seed, name)
         check_held_out(name, {ids[row]: names[row] for row in chosen}, held_out)
         seen = seen.union(*(names[row] for row in chosen))
-        taken[name] = pairs.select(chosen)
+        selected[name] = pairs.select(chosen)
         repeated = len(pairs) - len(fresh)
-        parts[name] = {"available": len(pairs), "already taken": repeated, **described(taken[name])}
-    begin(folder, settings)
+        parts[name] = {"available": len(pairs), "already taken": repeated, **described(selected[name])}
+    write_json(folder / RECORD, {"finished": False, "settings": settings})
     rows, validation = list[Row](), list[Row]()
     for name, source in sources.items():
-        rows += table_rows(taken[name], source, "train", folder)
+        rows += table_rows(selected[name], source, "train", folder)
         if name in known:
             validation += table_rows(_open(name, source, "val", images), source, "val", folder)
     return finish(folder, settings, rows, validation, {"sources": parts, "held out names": len(held_out)})
@@ -101,26 +100,21 @@ def _open(name: str, source: Source, split: str, images: Mapping[str, Source | N
 
 @dataclass(frozen=True)
 class KarpathySplits:
-    """What a Karpathy JSON says of its pictures, here or not: file name and split of every record, and all
-    names that a picture may go by in other sources."""
+    """The records of a Karpathy JSON, whether its pictures exist or not: file name and split of every
+    record, and all names that a picture may go by in other sources."""
 
     records: Sequence[tuple[str, str]]
     names: Mapping[str, set[str]]
 
     @classmethod
     def read(cls, path: Path) -> "KarpathySplits":
-        """Raises SettingError for what is no such JSON."""
+        """The splits in such a JSON; raises SettingError for other files."""
         names: dict[str, set[str]] = {}
-        try:
-            images = json.loads(path.read_bytes())["images"]
+        with karpathy_records(path) as images:
             for image in images:
-                known = names.setdefault(image["filename"], picture_names(image["filename"]))
-                known |= {f"COCO {int(image['cocoid'])}"} if "cocoid" in image else set()
+                own_names = names.setdefault(image["filename"], picture_names(image["filename"]))
+                own_names |= {f"COCO {int(image['cocoid'])}"} if "cocoid" in image else set()
             return cls([(image["filename"], image["split"]) for image in images], names)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            problem = f"not a Karpathy JSON ({type(error).__name__}: {error})"
-            remedy = "Name dataset_coco.json or dataset_flickr30k.json."
-            raise SettingError("data.source", str(path), problem, remedy) from error
 
     def of(self, *splits: str) -> frozenset[str]:
         """The names of all pictures that a record puts into one of these splits."""
@@ -138,9 +132,9 @@ def check_held_out(source: str, chosen: Mapping[str, set[str]], held_out: frozen
     """Raise SettingError, naming the ids, where a chosen picture goes by a name of a held-out one."""
     offending = sorted(identity for identity, names in chosen.items() if names & held_out)
     if offending:
-        shown = ", ".join(offending[:10]) + (", ..." if len(offending) > 10 else "")
-        problem = f"{len(offending)} chosen pictures are in Karpathy's test or validation split: {shown}"
-        raise SettingError(f"--{source}", shown, problem, "Take them out, or use the true JSON.")
+        listing = ", ".join(offending[:10]) + (", ..." if len(offending) > 10 else "")
+        problem = f"{len(offending)} chosen pictures are in Karpathy's test or validation split: {listing}"
+        raise SettingError(f"--{source}", listing, problem, "Take them out, or use the true JSON.")
 
 
 def draw(rows: Sequence[int], count: int, seed: int, source: str) -> list[int]:
@@ -148,12 +142,11 @@ def draw(rows: Sequence[int], count: int, seed: int, source: str) -> list[int]:
     if count > len(rows):
         problem = f"{source} has {len(rows)} pictures to choose from"
         raise SettingError("--count", f"{source}={count}", problem, f"At most {len(rows)}.")
-    order = np.random.Generator(np.random.Philox(key=[seed, 2**63])).permutation(len(rows))
-    return [rows[place] for place in np.sort(order[:count])]
+    return [rows[place] for place in draw_rows(len(rows), count, seed)]
 
 
 def table_rows(pairs: Pairs, source: Source, split: str, folder: Path) -> list[Row]:
-    """Lines of a table; pictures of shards are written into `folder`, others named where they lie."""
+    """Lines of a table; pictures of shards are written into `folder`, others are named by their paths."""
     base, names = find_files(source)
     if detect(source, base, names) == "shards":
         files: Iterable[str] = _unpacked(pairs.ids, base, names, folder)
@@ -165,34 +158,33 @@ def table_rows(pairs: Pairs, source: Source, split: str, folder: Path) -> list[R
     ]
 
 
-def _unpacked(wanted: Sequence[str], base: Path, names: Sequence[str], folder: Path) -> list[str]:
-    """Write the pictures of these ids (shard/key), byte by byte, unless they are there; their paths in
-    `folder`."""
-    left = set(wanted)
-    written: dict[str, str] = {}
+def _unpacked(ids: Sequence[str], base: Path, names: Sequence[str], folder: Path) -> list[str]:
+    """Write the pictures of these ids (shard/key), unless they exist; their paths in `folder`."""
+    missing = set(ids)
+    paths: dict[str, str] = {}
     for name in names:
         shard = os.path.splitext(name)[0]
-        if not name.endswith(".tar") or not any(each.startswith(f"{shard}/") for each in left):
+        if not name.endswith(".tar") or not any(identity.startswith(f"{shard}/") for identity in missing):
             continue
         with tarfile.open(base / name, "r:") as tar:
             for member in _members(tar):
                 above, _, last = member.name.removeprefix("./").rpartition("/")
                 key, _, extension = last.partition(".")
                 identity = "/".join(part for part in (shard, above, key) if part)
-                if identity in left and _TAKEN.fullmatch(extension):
+                if identity in missing and _EXTENSIONS.fullmatch(extension):
                     path = f"{PICTURES}/{identity}.{extension.lower()}"
-                    written[identity] = path
-                    left.discard(identity)
+                    paths[identity] = path
+                    missing.discard(identity)
                     if not (folder / path).is_file():
                         stream = tar.extractfile(member)
                         assert stream is not None  # the index has regular files only
                         with atomic_write(folder / path) as file:
                             file.write(stream.read())
-    return [written[identity] for identity in wanted]
+    return [paths[identity] for identity in ids]
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Up to where a shard that was cut off ends, as its index goes."""
+    """The files of a shard, up to where a truncated one ends, as in its index."""
     try:
         yield from (member for member in tar if member.isreg())
     except tarfile.ReadError:
@@ -200,7 +192,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def described(pairs: Pairs) -> dict[str, Any]:
-    """Counts and fingerprint of what was taken of a source."""
+    """Counts and fingerprint of the pairs selected from a source."""
     return {
         "pictures": len(pairs),
         "captions": len(pairs.image_of_caption),
@@ -209,8 +201,8 @@ def described(pairs: Pairs) -> dict[str, Any]:
     }
 
 
-def finished(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The record of the mixture in `folder` where it is done; refused where it is one of other settings."""
+def finished_record(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of a finished mixture in `folder`; raises SettingError for one of other settings."""
     if not (folder / RECORD).is_file():
         return None
     record: dict[str, Any] = read_json(folder / RECORD)
@@ -220,11 +212,6 @@ def finished(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None
     return record if record["finished"] else None
 
 
-def begin(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Make `folder` the place of this mixture, before its first picture."""
-    write_json(folder / RECORD, {"finished": False, "settings": settings})
-
-
 def finish(
     folder: Path,
     settings: Mapping[str, Any],
@@ -232,18 +219,15 @@ def finish(
     validation: Sequence[Row],
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write the tables, then the record that says that all is there; returns it."""
+    """Write the tables, then the record that says that they are complete; returns it."""
     files = {}
     for name, lines in (("train.jsonl", rows), ("val.jsonl", validation)):
         with atomic_write(folder / name, "w") as stream:
             for line in lines:
                 stream.write(json.dumps(line, ensure_ascii=False) + "\n")
         captions = sum(len(line["caption"]) for line in lines)
-        files[name] = {
-            "pictures": len(lines),
-            "captions": captions,
-            "sha256": sha256_of_file(folder / name),
-        }
+        checksum = sha256_of_file(folder / name)
+        files[name] = {"pictures": len(lines), "captions": captions, "sha256": checksum}
     write_json(folder / RECORD, {"finished": True, "settings": settings, "files": files, **about})
     record: dict[str, Any] = read_json(folder / RECORD)
     return record

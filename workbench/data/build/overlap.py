@@ -13,20 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from workbench.data.build.mix import (
-    KarpathySplits,
-    Row,
-    begin,
-    described,
-    draw,
-    finish,
-    finished,
-    picture_names,
-    table_rows,
-)
+from workbench.data.build import mix
+from workbench.data.build.mix import KarpathySplits, Row, described, draw, picture_names, table_rows
 from workbench.data.discovery import Source
 from workbench.data.load import load_pairs
 from workbench.errors import SettingError
+from workbench.files import write_json
 
 # Before the tenth that they validated on is taken away.
 COUNTS = {"coco": 50_000, "flickr": 15_000, "extra": 10_000}
@@ -55,21 +47,21 @@ def build_overlapping(
     excluded: this measures a leak and is no training set for results. Pictures need not be there to be
     counted. Raises SettingError for files of another layout and for too few pictures.
     """
-    given = {
+    sources = {
         "coco": (coco_captions, coco, coco_images, read_coco_captions),
         "flickr": (flickr_captions, flickr, flickr_images, read_flickr_captions),
     }
     settings = {
         "kind": "overlap",
         "seed": seed,
-        "files": {name: [str(each) for each in files[:3]] for name, files in given.items()},
+        "files": {name: [str(file) for file in files[:3]] for name, files in sources.items()},
         "extra": str(extra),
         "counts": dict(counts),
     }
-    if (done := finished(folder, settings)) is not None:
-        return done
+    if (record := mix.finished_record(folder, settings)) is not None:
+        return record
     rows, parts, splits = list[Row](), dict[str, Any](), dict[str, KarpathySplits]()
-    for name, (captions_file, karpathy, images, read) in given.items():
+    for name, (captions_file, karpathy, images, read) in sources.items():
         if captions_file is None:
             continue
         captions = read(captions_file)
@@ -86,34 +78,33 @@ def build_overlapping(
     if extra is not None:
         pairs = load_pairs(extra, "train", val_share=0.0, test_share=0.0)
         selected = pairs.select(draw(range(len(pairs)), counts["extra"], seed, "extra"))
-        begin(folder, settings)
+        write_json(folder / mix.RECORD, {"finished": False, "settings": settings})
         rows += table_rows(selected, extra, "train", folder)
         parts["extra"] = {"available": len(pairs), **described(selected)}
     if not rows:
         problem, remedy = "there is nothing to mix", "Name at least one of them"
         raise SettingError("--coco-captions, --flickr-captions", None, problem, remedy)
     order = np.random.Generator(np.random.Philox(key=[seed, 2**62])).permutation(len(rows))
-    aside = set(order[: int(VALIDATION_SHARE * len(rows))].tolist())
-    training = [row for number, row in enumerate(rows) if number not in aside]
-    validation = [{**rows[number], "split": "val"} for number in sorted(aside)]
+    held_out = set(order[: int(VALIDATION_SHARE * len(rows))].tolist())
+    training = [row for number, row in enumerate(rows) if number not in held_out]
+    validation = [{**rows[number], "split": "val"} for number in sorted(held_out)]
     about = {
         "sources": parts,
         "missing pictures": sum(not os.path.isfile(folder / row["image"]) for row in rows),
         "overlap": {
-            name: {"all": overlap(rows, each), "train.jsonl": overlap(training, each)}
-            for name, each in splits.items()
+            name: {"all": overlap(rows, karpathy), "train.jsonl": overlap(training, karpathy)}
+            for name, karpathy in splits.items()
         },
     }
-    return finish(folder, settings, training, validation, about)
+    return mix.finish(folder, settings, training, validation, about)
 
 
 def overlap(rows: Sequence[Row], splits: KarpathySplits) -> dict[str, int]:
     """How many of the rows show a picture of Karpathy's test and validation split."""
-    found = {}
-    for split in ("test", "val"):
-        names = splits.of(split)
-        found[split] = sum(bool(picture_names(row["id"]) & names) for row in rows)
-    return found
+    names = {split: splits.of(split) for split in ("test", "val")}
+    return {
+        split: sum(bool(picture_names(row["id"]) & known) for row in rows) for split, known in names.items()
+    }
 
 
 def read_coco_captions(path: Path) -> dict[str, list[str]]:
@@ -134,15 +125,14 @@ def read_flickr_captions(path: Path) -> dict[str, list[str]]:
     """File name to captions of Flickr30k's results.csv (`image_name| comment_number| comment`) or
     results_20130124.token (`image_name#number<tab>comment`), in file order.
 
-    A line without a caption is passed over: the distributed results.csv has one.
+    A line without a caption is skipped: the distributed results.csv has one.
     """
     captions: dict[str, list[str]] = {}
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeError) as error:
-        raise SettingError(
-            "--flickr-captions", str(path), f"cannot be read ({error})", "Name results.csv"
-        ) from error
+        problem = f"cannot be read ({error})"
+        raise SettingError("--flickr-captions", str(path), problem, "Name results.csv") from error
     for line in lines:
         if "\t" in line:
             picture, _, caption = line.partition("\t")
@@ -154,7 +144,6 @@ def read_flickr_captions(path: Path) -> dict[str, list[str]]:
             captions.setdefault(picture.strip(), []).append(caption.strip())
     if not captions:
         problem = "it holds no lines `image_name| comment_number| comment`"
-        raise SettingError(
-            "--flickr-captions", str(path), problem, "Name results.csv or results_20130124.token"
-        )
+        remedy = "Name results.csv or results_20130124.token"
+        raise SettingError("--flickr-captions", str(path), problem, remedy)
     return captions

@@ -1,13 +1,14 @@
 """Opens COCO and Flickr30k with the Karpathy split: dataset_coco.json, dataset_flickr30k.json."""
 
+import contextlib
 import json
 import os
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from workbench.data.decode import BadSample
-from workbench.data.source import FileReader, Opened, Rows, check_file, clean_captions
+from workbench.data.source import Opened, PairRows, check_file, clean_captions
 from workbench.errors import SettingError
 
 
@@ -17,27 +18,29 @@ def open_karpathy(path: Path, image_folder: Path | None, max_pixels: int) -> Ope
     Images lie at `image_folder`/filepath/filename or `image_folder`/filename, the folder being the JSON's own
     unless given. A pair's id is its filename.
     """
-    try:
-        images = json.loads(path.read_bytes())["images"]
+    with karpathy_records(path) as images:
         if not isinstance(images, list):
-            raise TypeError("`images` is no list")
-    except (ValueError, KeyError, TypeError, OSError) as error:
+            raise TypeError("`images` is not a list")
+    rows, names = PairRows(), set[str]()
+    for record in images:
+        with rows.count_rejected():
+            name, split, image, captions = _fields(record, image_folder or path.parent)
+            if name in names:
+                raise BadSample("duplicate id")
+            names.add(name)
+            rows.add(name, clean_captions(captions, rows.skipped), split, image)
+    return rows.opened(max_pixels)
+
+
+@contextlib.contextmanager
+def karpathy_records(path: Path) -> Iterator[Any]:
+    """The records of a Karpathy JSON; what reading them raises becomes a `SettingError`."""
+    try:
+        yield json.loads(path.read_bytes())["images"]
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         problem = f"not a Karpathy JSON, which holds a list under `images` ({type(error).__name__}: {error})"
         remedy = "Name dataset_coco.json or dataset_flickr30k.json, or choose another data.format."
         raise SettingError("data.source", str(path), problem, remedy) from error
-    folder = image_folder or path.parent
-    rows, lost, skipped, seen = Rows(), Counter[str](), Counter[str](), set[str]()
-    for record in images:
-        try:
-            name, split, image, captions = _fields(record, folder)
-            if name in seen:
-                raise BadSample("duplicate id")
-            seen.add(name)
-            rows.add(name, clean_captions(captions, skipped), split, image)
-        except BadSample as error:
-            lost[error.reason] += 1
-    table = rows.table()
-    return Opened(table.drop_columns("path"), FileReader(table["path"], max_pixels), lost, skipped)
 
 
 def _fields(record: Any, folder: Path) -> tuple[str, str, str, list[Any]]:
@@ -54,6 +57,6 @@ def _fields(record: Any, folder: Path) -> tuple[str, str, str, list[Any]]:
     try:
         check_file(image)
     except BadSample:
-        image = os.path.join(folder, os.path.basename(relative))  # Flickr30k, and COCO poured into one folder
+        image = os.path.join(folder, os.path.basename(relative))  # Flickr30k, or COCO in one folder
         check_file(image)
     return name, "train" if split == "restval" else split, image, captions

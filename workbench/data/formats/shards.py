@@ -41,22 +41,19 @@ def open_shards(base: Path, names: list[str], max_pixels: int) -> Opened:
     """
     paths = [base / name for name in names]
     index = _index(paths, names)
-    table = index.table
+    table, lost, skipped = _read_index(index)
     splits = folder_splits(names)
-    lost, skipped = Counter(index.lost), Counter(index.skipped)
-    if splits is None:
-        split = pa.nulls(len(table), pa.string())
-    else:
-        split = pa.array(splits, pa.string()).take(table["shard"].combine_chunks())
-        if split.null_count:
-            lost["no split"] += split.null_count
-    kept = table.select(["id", "captions"]).append_column("split", split)
-    return Opened(kept, ShardReader(index.path, [str(path) for path in paths], max_pixels), lost, skipped)
+    split_of_shard = pa.array(splits or [None] * len(names), pa.string())
+    split = split_of_shard.take(table["shard"].combine_chunks())
+    if splits and split.null_count:
+        lost["no split"] += split.null_count
+    pairs = table.select(["id", "captions"]).append_column("split", split)
+    return Opened(pairs, ShardReader(index, [str(path) for path in paths], max_pixels), lost, skipped)
 
 
 @dataclass
 class ShardReader:
-    """Reads the image of a row from its place in a shard; every process opens the index anew."""
+    """Reads the image of a row from its place in a shard; every process opens the index itself."""
 
     index: Path
     shards: list[str]
@@ -69,10 +66,9 @@ class ShardReader:
             with open(self.shards[shard], "rb", buffering=0) as stream:
                 stream.seek(offset)
                 data = stream.read(size)
-        except FileNotFoundError as error:
-            raise BadSample("missing file") from error
         except OSError as error:
-            raise BadSample("unreadable file") from error
+            missing = isinstance(error, FileNotFoundError)
+            raise BadSample("missing file" if missing else "unreadable file") from error
         if len(data) < size:
             raise BadSample("truncated shard")
         return decode_image(data, self.max_pixels)
@@ -83,55 +79,51 @@ class ShardReader:
 
     def _opened(self) -> pa.Table:
         if self._places is None:
-            self._places = _Index(self.index).table.select(["shard", "offset", "size"])
+            self._places = _read_index(self.index)[0].select(["shard", "offset", "size"])
         return self._places
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_places": None}
 
 
-class _Index:
-    """The index file: a record batch a shard; its metadata counts what was left out."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lost, self.skipped = Counter[str](), Counter[str]()
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        batches = []
-        for number in range(reader.num_record_batches):
-            batch, metadata = reader.get_batch_with_custom_metadata(number)
-            batches.append(batch)
-            self.lost.update(json.loads(metadata[b"lost"]))
-            self.skipped.update(json.loads(metadata[b"skipped"]))
-        self.table = pa.Table.from_batches(batches, schema=_SCHEMA)
+def _read_index(path: Path) -> tuple[pa.Table, Counter[str], Counter[str]]:
+    """The index in a file, a record batch a shard, and what its metadata counts: lost and skipped."""
+    lost, skipped, batches = Counter[str](), Counter[str](), []
+    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    for number in range(reader.num_record_batches):
+        batch, metadata = reader.get_batch_with_custom_metadata(number)
+        batches.append(batch)
+        lost.update(json.loads(metadata[b"lost"]))
+        skipped.update(json.loads(metadata[b"skipped"]))
+    return pa.Table.from_batches(batches, schema=_SCHEMA), lost, skipped
 
 
-def _index(paths: list[Path], names: list[str]) -> _Index:
+def _index(paths: list[Path], names: list[str]) -> Path:
+    """The index file of these shards, written on the first call."""
     key = [_VERSION, LARGEST_IMAGE, LARGEST_TEXT, names]
     for path in paths:
         status = path.stat()
         key.append([os.path.abspath(path), status.st_size, status.st_mtime_ns])
-    where = cache_folder("index", f"{sha256_of_json(key)[:32]}.arrow")
-    if not where.is_file():
-        with atomic_write(where) as stream, pa.ipc.new_file(stream, _SCHEMA) as writer:
-            for number, path in enumerate(
-                tqdm(paths, "indexing shards", unit="shard", disable=None, leave=False)
-            ):
+    index = cache_folder("index", f"{sha256_of_json(key)[:32]}.arrow")
+    if not index.is_file():
+        progress = tqdm(paths, "indexing shards", unit="shard", disable=None, leave=False)
+        with atomic_write(index) as stream, pa.ipc.new_file(stream, _SCHEMA) as writer:
+            for number, path in enumerate(progress):
                 contents = _ShardContents(path)
                 batch = contents.batch(number, os.path.splitext(names[number])[0])
                 counts = {"lost": json.dumps(contents.lost), "skipped": json.dumps(contents.skipped)}
                 writer.write_batch(batch, custom_metadata=counts)
-    return _Index(where)
+    return index
 
 
 class _ShardContents:
-    """What one tar file holds: per key the image's place and its texts; what is left out is counted."""
+    """What one tar file holds: per key the image's place and its texts; rejected pairs are counted."""
 
     def __init__(self, path: Path) -> None:
         self.lost, self.skipped = Counter[str](), Counter[str]()
         self._places: dict[str, tuple[int, int]] = {}
         self._texts: dict[str, dict[str, bytes]] = {}
-        self._spoilt: dict[str, Reason] = {}  # what is wrong with a member of a key
+        self._rejected: dict[str, Reason] = {}  # what is wrong with a member of a key
         with open(path, "rb") as stream:
             self._length = os.fstat(stream.fileno()).st_size
             try:
@@ -142,57 +134,55 @@ class _ShardContents:
                     stream.seek(tar.offset)
                     whole = not stream.read(tarfile.BLOCKSIZE).strip(b"\0")
             except (tarfile.TarError, ValueError, OverflowError) as error:
-                if not (self._places or self._texts or self._spoilt):
-                    remedy = "Shards are plain tar files: repair or unpack this one, or leave it out."
-                    raise SettingError(
-                        "data.source", str(path), f"not a readable tar file ({error})", remedy
-                    ) from error
+                if not (self._places or self._texts or self._rejected):
+                    problem = f"not a readable tar file ({error})"
+                    remedy = "Shards are plain tar files: repair, unpack or remove this one."
+                    raise SettingError("data.source", str(path), problem, remedy) from error
                 whole = False
-        if not whole and "truncated shard" not in self._spoilt.values():
+        if not whole and "truncated shard" not in self._rejected.values():
             self.lost["truncated shard"] += 1
 
     def batch(self, shard: int, prefix: str) -> pa.RecordBatch:
         """The usable pairs, in the order of the shard; the others are counted."""
         rows = []
-        for key in dict.fromkeys([*self._places, *self._texts, *self._spoilt]):
+        for key in dict.fromkeys([*self._places, *self._texts, *self._rejected]):
             try:
-                if key in self._spoilt:
-                    raise BadSample(self._spoilt[key])
+                if key in self._rejected:
+                    raise BadSample(self._rejected[key])
                 if key not in self._places:
                     raise BadSample("no image")
                 captions = clean_captions(_captions(self._texts.get(key, {})), self.skipped)
                 rows.append((f"{prefix}/{key}", captions, shard, *self._places[key]))
             except BadSample as error:
                 self.lost[error.reason] += 1
-        columns = zip(*rows, strict=True) if rows else ((),) * len(_SCHEMA)
-        arrays = [pa.array(column, type=kind) for column, kind in zip(columns, _SCHEMA.types, strict=True)]
-        return pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
+        records = [dict(zip(_SCHEMA.names, row, strict=True)) for row in rows]
+        return pa.RecordBatch.from_pylist(records, schema=_SCHEMA)
 
     def _take(self, member: tarfile.TarInfo, stream: IO[bytes]) -> None:
-        key, extension = _parted(member.name)
+        key, extension = _key_and_extension(member.name)
         if member.isdir():
             return
         if not key or extension not in (*_IMAGES, *_TEXTS):
             self.skipped["another type of file"] += 1
         elif not _is_safe(key):
-            self._spoilt[key] = "unsafe name"
+            self._rejected[key] = "unsafe name"
         elif not member.isreg() or member.issparse():
-            self._spoilt[key] = "not a regular file"
+            self._rejected[key] = "not a regular file"
         elif not 0 <= member.size <= (LARGEST_IMAGE if extension in _IMAGES else LARGEST_TEXT):
-            self._spoilt[key] = "file too large"
+            self._rejected[key] = "file too large"
         elif member.offset_data + member.size > self._length:
-            self._spoilt[key] = "truncated shard"
+            self._rejected[key] = "truncated shard"
         elif extension in _TEXTS:
             stream.seek(member.offset_data)
             self._texts.setdefault(key, {})[extension] = stream.read(member.size)
         elif key in self._places:
-            self._spoilt[key] = "duplicate id"
+            self._rejected[key] = "duplicate id"
         else:
             self._places[key] = (member.offset_data, member.size)
 
 
-def _parted(name: str) -> tuple[str, str]:
-    """A member's key and lower-case extension, parted at the last component's first dot as in webdataset."""
+def _key_and_extension(name: str) -> tuple[str, str]:
+    """A member's key and lower-case extension, split at the last component's first dot as in webdataset."""
     folder, slash, last = name.removeprefix("./").rpartition("/")
     stem, _, extension = last.partition(".")
     return folder + slash + stem if stem else "", extension.lower()

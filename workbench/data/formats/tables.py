@@ -16,7 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from workbench.data.decode import BadSample, Reason
-from workbench.data.source import FileReader, Opened, Rows, check_file, clean_captions
+from workbench.data.source import Opened, PairRows, check_file, clean_captions
 from workbench.errors import SettingError
 
 TABLE_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -39,30 +39,25 @@ def open_tables(
         problem = f"the tables lie in {len(folders)} folders, and relative paths could start from any of them"
         raise SettingError("data.image_folder", None, problem, "Name the folder that the paths start from.")
     folder = image_folder or paths[0].parent
-    rows, lost, skipped = Rows(), Counter[str](), Counter[str]()
-    has_splits = False
+    rows, has_splits = PairRows(), False
     for path in paths:
-        for record in _records(path, image_column, caption_column, lost):
-            try:
+        for record in _records(path, (image_column, caption_column), rows.lost):
+            with rows.count_rejected():
                 name, image = _image(record[image_column], folder)
-                captions = clean_captions(_as_list(record[caption_column], path), skipped)
+                captions = clean_captions(_as_list(record[caption_column], path), rows.skipped)
                 split = _text(record.get(SPLIT_COLUMN))
                 has_splits = has_splits or bool(split)
                 rows.add(name, captions, split or None, image)
-            except BadSample as error:
-                lost[error.reason] += 1
     table = rows.table()
     if has_splits and (unsplit := table["split"].null_count):
-        lost["no split"] += unsplit
+        rows.lost["no split"] += unsplit
         table = table.filter(pc.is_valid(table["split"]))
-    table = _merge(table, paths)
-    return Opened(table.drop_columns("path"), FileReader(table["path"], max_pixels), lost, skipped)
+    return rows.opened(max_pixels, _merge(table, paths))
 
 
-def _records(path: Path, image_column: str, caption_column: str, lost: Counter[str]) -> Iterator[Record]:
+def _records(path: Path, needed: tuple[str, str], lost: Counter[str]) -> Iterator[Record]:
     """The rows of a table with at least the two columns; strings may come as bytes."""
     kind = path.suffix.lower()
-    needed = (image_column, caption_column)
     try:
         if kind == ".jsonl":
             yield from _json_lines(path, needed, lost)
@@ -71,42 +66,39 @@ def _records(path: Path, image_column: str, caption_column: str, lost: Counter[s
         else:
             yield from _separated(path, needed, lost)
     except (pa.ArrowException, csv.Error, OSError) as error:
-        remedy = "Repair the file or leave it out."
-        raise SettingError(
-            "data.source", str(path), f"not a readable {kind[1:]} table ({error})", remedy
-        ) from error
+        problem = f"not a readable {kind[1:]} table ({error})"
+        raise SettingError("data.source", str(path), problem, "Repair or remove the file.") from error
 
 
 def _separated(path: Path, needed: tuple[str, str], lost: Counter[str]) -> Iterator[Record]:
     with open(path, "rb") as stream:
         header = stream.readline(1 << 20).decode("utf-8-sig", errors="replace")
-    found = [next(csv.reader([header], delimiter=separator), []) for separator in "\t,;|"]
-    columns = max(found, key=lambda names: (set(needed) <= set(names), len(names)))
+    headers = {separator: next(csv.reader([header], delimiter=separator), []) for separator in "\t,;|"}
+    separator, columns = max(headers.items(), key=lambda item: (set(needed) <= set(item[1]), len(item[1])))
     _check_columns(path, needed, columns)
 
     def count(row: pa.csv.InvalidRow) -> str:
         lost["damaged record"] += 1
         return "skip"
 
-    wanted = [name for name in dict.fromkeys((*needed, SPLIT_COLUMN)) if name in columns]
-    separator = "\t,;|"[found.index(columns)]
+    names = [name for name in dict.fromkeys((*needed, SPLIT_COLUMN)) if name in columns]
     batches = pa.csv.open_csv(
         path,
         pa.csv.ReadOptions(block_size=16 << 20, use_threads=False),
         pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True, invalid_row_handler=count),
         # As bytes: one caption that is not UTF-8 is one row to count, not the end of the file.
-        pa.csv.ConvertOptions(column_types=dict.fromkeys(wanted, pa.binary()), include_columns=wanted),
+        pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()), include_columns=names),
     )
     checked = False
     for batch in batches:
-        if not checked and any(pc.any(pc.match_substring(each, "\n")).as_py() for each in batch.columns):
+        if not checked and any(pc.any(pc.match_substring(column, "\n")).as_py() for column in batch.columns):
             _check_quotes(path, separator)
             checked = True
         yield from batch.to_pylist()
 
 
 def _check_quotes(path: Path, separator: str) -> None:
-    """SettingError where a quote that is not closed has swallowed the rows after it."""
+    """Raise SettingError where an unclosed quote has swallowed the rows after it."""
     start = 1
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as stream:
         rows = csv.reader(stream, delimiter=separator, strict=True)
@@ -128,15 +120,14 @@ def _json_lines(path: Path, needed: tuple[str, str], lost: Counter[str]) -> Iter
             try:
                 record = json.loads(line.decode("utf-8-sig"))
                 columns |= record.keys()
+                if not set(needed) <= record.keys():
+                    raise KeyError
             except UnicodeError:
                 lost["caption not UTF-8"] += 1
-            except (ValueError, AttributeError, RecursionError):
+            except (ValueError, KeyError, AttributeError, RecursionError):
                 lost["damaged record"] += 1
             else:
-                if set(needed) <= record.keys():
-                    yield record
-                else:
-                    lost["damaged record"] += 1
+                yield record
     if columns:
         _check_columns(path, needed, sorted(columns))
 
@@ -144,8 +135,8 @@ def _json_lines(path: Path, needed: tuple[str, str], lost: Counter[str]) -> Iter
 def _parquet(path: Path, needed: tuple[str, str]) -> Iterator[Record]:
     with pq.ParquetFile(path) as file:
         _check_columns(path, needed, file.schema_arrow.names)
-        wanted = [name for name in file.schema_arrow.names if name in (*needed, SPLIT_COLUMN)]
-        for batch in file.iter_batches(columns=wanted):
+        names = [name for name in file.schema_arrow.names if name in (*needed, SPLIT_COLUMN)]
+        for batch in file.iter_batches(columns=names):
             yield from batch.to_pylist()
 
 
@@ -158,12 +149,12 @@ def _check_columns(path: Path, needed: tuple[str, str], columns: list[str]) -> N
 
 def _image(value: Any, folder: Path) -> tuple[str, str]:
     """The path of an image as written, tidied, and where it lies."""
-    written = _text(value, not_utf8="unsafe name")
-    if not written:
+    path = _text(value, not_utf8="unsafe name")
+    if not path:
         raise BadSample("no image")
-    if "://" in written:
+    if "://" in path:
         raise BadSample("a URL, not a file")
-    name = os.path.normpath(written)
+    name = os.path.normpath(path)
     if name == ".." or name.startswith("../"):
         raise BadSample("path leaves the image folder")
     image = os.path.join(folder, name)
@@ -197,10 +188,10 @@ def _as_list(value: Any, path: Path) -> list[Any]:
 def _python_list(value: bytes) -> list[str] | None:
     """A list as pandas writes it, with Python's quotes; None for anything else."""
     try:
-        found = ast.literal_eval(value.decode("utf-8-sig").strip())
+        items = ast.literal_eval(value.decode("utf-8-sig").strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
-    return found if isinstance(found, list) and all(isinstance(each, str) for each in found) else None
+    return items if isinstance(items, list) and all(isinstance(item, str) for item in items) else None
 
 
 def _merge(table: pa.Table, paths: list[Path]) -> pa.Table:
@@ -211,9 +202,10 @@ def _merge(table: pa.Table, paths: list[Path]) -> pa.Table:
     unique, first = np.unique(image, return_index=True)
     if len(unique) == len(table):
         return table
-    torn = pc.not_equal(table["split"], table["split"].take(pa.array(first[np.searchsorted(unique, image)])))
-    if pc.any(torn).as_py():
-        names = table["id"].filter(torn)
+    first_split = table["split"].take(pa.array(first[np.searchsorted(unique, image)]))
+    contradictory = pc.not_equal(table["split"], first_split)
+    if pc.any(contradictory).as_py():
+        names = table["id"].filter(contradictory)
         problem = (
             f"{len(names)} rows put an image into one split that another row has put into another: {names[0]}"
         )
@@ -222,12 +214,7 @@ def _merge(table: pa.Table, paths: list[Path]) -> pa.Table:
     captions = table["captions"].take(pa.array(np.argsort(image, kind="stable")))
     lengths = pc.list_value_length(table["captions"]).to_numpy()
     ends = np.cumsum(np.bincount(image, weights=lengths)).astype(np.int32)
-    merged = pa.ListArray.from_arrays(
-        np.concatenate([np.zeros(1, np.int32), ends]), pc.list_flatten(captions).combine_chunks()
-    )
-    return pa.table(
-        {
-            name: merged if name == "captions" else table[name].take(pa.array(first))
-            for name in table.column_names
-        }
-    )
+    starts = np.concatenate([np.zeros(1, np.int32), ends])
+    merged = pa.ListArray.from_arrays(starts, pc.list_flatten(captions).combine_chunks())
+    pairs = table.take(pa.array(first))
+    return pairs.set_column(pairs.column_names.index("captions"), "captions", merged)

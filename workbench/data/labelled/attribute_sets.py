@@ -1,5 +1,6 @@
 """Opens Animals with Attributes 2 and Caltech-UCSD Birds 200-2011, in the layouts they are distributed in."""
 
+import functools
 import os
 import re
 from collections import Counter
@@ -45,20 +46,14 @@ _ANIMAL_WORDS = {
 }
 
 
-def locate_awa2(folder: Path) -> Path | None:
-    """Where AwA2 lies in a folder; None where it does not."""
-    for base in (folder, folder / "Animals_with_Attributes2"):
-        if (base / "JPEGImages").is_dir() and (base / "classes.txt").is_file():
-            return base
-    return None
+def _locate(inner: str, images: str, classes: str, folder: Path) -> Path | None:
+    """Where the set lies, in a folder or in its sub-folder `inner`; None where it does not."""
+    bases = (folder, folder / inner)
+    return next((base for base in bases if (base / images).is_dir() and (base / classes).is_file()), None)
 
 
-def locate_cub(folder: Path) -> Path | None:
-    """Where CUB lies in a folder; None where it does not."""
-    for base in (folder, folder / "CUB_200_2011"):
-        if (base / "images").is_dir() and (base / "image_class_labels.txt").is_file():
-            return base
-    return None
+locate_awa2 = functools.partial(_locate, "Animals_with_Attributes2", "JPEGImages", "classes.txt")
+locate_cub = functools.partial(_locate, "CUB_200_2011", "images", "image_class_labels.txt")
 
 
 def open_awa2(base: Path, source: str, splits: Path | None, max_pixels: int, max_failed: float) -> Labelled:
@@ -69,23 +64,19 @@ def open_awa2(base: Path, source: str, splits: Path | None, max_pixels: int, max
     """
     folders = read_names(base / "classes.txt")
     names = [folder.replace("+", " ") for folder in folders]
-    place = {folder: label for label, folder in enumerate(folders)}
-    _, found = find_files(base / "JPEGImages")
-    files = [name for name in found if fits(name) == "folder"]
-    if strange := sorted({name.split("/")[0] for name in files} - set(place)):
+    label_of = {folder: label for label, folder in enumerate(folders)}
+    files = [name for name in find_files(base / "JPEGImages")[1] if fits(name) == "folder"]
+    if unknown := sorted({name.split("/")[0] for name in files} - set(label_of)):
         remedy = "Every folder of JPEGImages has a line in classes.txt."
-        raise SettingError("source", str(base), f"{strange[0]!r} is no class of classes.txt", remedy)
-    images = [Listed(name, base / "JPEGImages" / name, place[name.split("/")[0]]) for name in files]
+        raise SettingError("source", str(base), f"{unknown[0]!r} is no class of classes.txt", remedy)
+    images = [Listed(name, base / "JPEGImages" / name, label_of[name.split("/")[0]]) for name in files]
     unseen, test, absent = _split("AWA2", base, splits, folders, files)
     if test is None and (base / "testclasses.txt").is_file():
         held_out = set(read_lines(base / "testclasses.txt"))
         unseen = np.array([folder in held_out for folder in folders])
-    pairs, kept = open_images(source, images, names, max_pixels, max_failed, absent)
-    labels = np.array([images[position].label for position in kept], dtype=np.int64)
-    attributes = _predicates(base, len(names))
-    return Labelled(
-        pairs, labels, names, PHOTO_TEMPLATES, attributes, unseen, None if test is None else test[kept]
-    )
+    pairs, labels, kept = open_images(source, images, names, max_pixels, max_failed, absent)
+    test = None if test is None else test[kept]
+    return Labelled(pairs, labels, names, PHOTO_TEMPLATES, _predicates(base, len(names)), unseen, test)
 
 
 def open_cub(base: Path, source: str, splits: Path | None, max_pixels: int, max_failed: float) -> Labelled:
@@ -99,35 +90,32 @@ def open_cub(base: Path, source: str, splits: Path | None, max_pixels: int, max_
     names = [" ".join(re.sub(r"^\d+\.", "", folder).replace("_", " ").split()) for folder in folders]
     paths = read_numbered(base / "images.txt")
     label_of = read_numbered(base / "image_class_labels.txt")
-    numbers, images, lost, seen = [], [], Counter[str](), set[str]()
+    images: dict[str, Listed] = {}
+    numbers, lost = [], Counter[str]()
     for number, name in paths.items():
         label = label_of.get(number, "")
         if not label.isdigit() or not 1 <= int(label) <= len(names):
-            raise SettingError(
-                "source", str(base), f"image {number} has the label {label!r}", "Labels count from 1."
-            )
+            problem = f"image {number} has the label {label!r}"
+            raise SettingError("source", str(base), problem, "Labels count from 1.")
         try:
             if os.path.isabs(name) or ".." in Path(name).parts:
                 raise BadSample("path leaves the image folder")
-            if name in seen:
+            if name in images:
                 raise BadSample("duplicate id")
             check_file(base / "images" / name)
         except BadSample as error:
             lost[error.reason] += 1
         else:
-            seen.add(name)
             numbers.append(number)
-            images.append(Listed(name, base / "images" / name, int(label) - 1))
-    unseen, test, _ = _split("CUB", base, splits, folders, [image.id for image in images])
+            images[name] = Listed(name, base / "images" / name, int(label) - 1)
+    unseen, test, _ = _split("CUB", base, splits, folders, list(images))
     if test is None and (base / "train_test_split.txt").is_file():
         training = read_numbered(base / "train_test_split.txt")
         test = np.array([training.get(number) == "0" for number in numbers])
-    pairs, kept = open_images(source, images, names, max_pixels, max_failed, lost)
-    labels = np.array([images[position].label for position in kept], dtype=np.int64)
+    pairs, labels, kept = open_images(source, list(images.values()), names, max_pixels, max_failed, lost)
     attributes = _bird_attributes(base, len(names), [numbers[position] for position in kept], labels)
-    return Labelled(
-        pairs, labels, names, BIRD_TEMPLATES, attributes, unseen, None if test is None else test[kept]
-    )
+    test = None if test is None else test[kept]
+    return Labelled(pairs, labels, names, BIRD_TEMPLATES, attributes, unseen, test)
 
 
 def _split(
@@ -148,7 +136,7 @@ def _split(
     if not test.any():
         raise SettingError("splits", str(folder), "none of its images is there", "Take the same release.")
     absent = len(split.test) - int(test.sum())
-    unseen = np.array([each in split.unseen for each in folders])
+    unseen = np.array([folder in split.unseen for folder in folders])
     return unseen, test, Counter({"missing file": absent} if absent else {})
 
 
@@ -160,10 +148,8 @@ def _predicates(base: Path, classes: int) -> Attributes | None:
     has = np.where(np.isin(binary, (0, 1)), binary, np.nan).astype(np.float32)
     strength: Known = has
     if (base / "predicate-matrix-continuous.txt").is_file():
-        strength = read_matrix(
-            base / "predicate-matrix-continuous.txt", classes, len(predicates)
-        ) / np.float32(100)
-        strength = np.where(strength < 0, has, strength)  # -1: the annotators were not asked
+        percent = read_matrix(base / "predicate-matrix-continuous.txt", classes, len(predicates))
+        strength = np.where(percent < 0, has, percent / np.float32(100))  # -1: the annotators were not asked
     return Attributes(
         names=[_ANIMAL_WORDS.get(predicate, predicate) for predicate in predicates],
         groups=[None] * len(predicates),
@@ -175,14 +161,14 @@ def _predicates(base: Path, classes: int) -> Attributes | None:
 
 
 def _bird_attributes(base: Path, classes: int, numbers: list[int], labels: np.ndarray) -> Attributes | None:
-    beside = [base / "attributes" / "attributes.txt", base / "attributes.txt", base.parent / "attributes.txt"]
-    listed = next((path for path in beside if path.is_file()), None)
-    if listed is None:
+    folders = (base / "attributes", base, base.parent)
+    paths = [folder / "attributes.txt" for folder in folders if (folder / "attributes.txt").is_file()]
+    if not paths:
         if not (base / "attributes").is_dir():
             return None
         remedy = "It comes with CUB_200_2011.tgz, beside the folder CUB_200_2011."
         raise SettingError("source", str(base), "there are attributes, and no attributes.txt", remedy)
-    words = [bird_words(name) for name in read_names(listed)]
+    words = [bird_words(name) for name in read_names(paths[0])]
     of_image = _image_attributes(base / "attributes" / "image_attribute_labels.txt", numbers, len(words))
     continuous = base / "attributes" / "class_attribute_labels_continuous.txt"
     if continuous.is_file():
@@ -201,7 +187,7 @@ def _bird_attributes(base: Path, classes: int, numbers: list[int], labels: np.nd
 
 
 def bird_words(name: str) -> tuple[str | None, str]:
-    """The group of a CUB attribute and how a sentence says it: ("wing color", "blue wing").
+    """The group of a CUB attribute and its words in a sentence: ("wing color", "blue wing").
 
     "has_wing_color::blue", "has_size::large_(16_-_32_in)"; None for an attribute without a group.
     """
@@ -219,7 +205,7 @@ def bird_words(name: str) -> tuple[str | None, str]:
 
 
 def _image_attributes(path: Path, numbers: list[int], attributes: int) -> Known:
-    """Image attributes [N, A] from lines of image, attribute, present, certainty and more than need be read.
+    """Image attributes [N, A] from lines of image, attribute, present, certainty and further columns.
 
     Some lines of the released file have a column too many; the first four are what they should be.
     """
@@ -236,16 +222,14 @@ def _image_attributes(path: Path, numbers: list[int], attributes: int) -> Known:
     row = pandas.Index(numbers).get_indexer(image)  # -1: an image that is not there
     known = (row >= 0) & (attribute >= 1) & (attribute <= attributes)
     known &= (certainty >= CERTAIN) & np.isin(present, (0, 1))
-    found = np.full((len(numbers), attributes), np.nan, dtype=np.float32)
-    found[row[known], attribute[known] - 1] = present[known]
-    return found
+    of_image = np.full((len(numbers), attributes), np.nan, dtype=np.float32)
+    of_image[row[known], attribute[known] - 1] = present[known]
+    return of_image
 
 
 def _shares(of_image: Known, labels: np.ndarray, classes: int) -> Known:
     """The share of a class's images, of those known, that have an attribute, [classes, A]."""
-    known = ~np.isnan(of_image)
-    has = np.zeros((classes, of_image.shape[1]))
-    of = np.zeros_like(has)
-    np.add.at(has, labels, np.where(known, of_image, 0))
-    np.add.at(of, labels, known)
-    return np.where(of > 0, has / np.maximum(of, 1), np.nan).astype(np.float32)
+    import pandas
+
+    shares = pandas.DataFrame(of_image, dtype=np.float64).groupby(labels).mean().reindex(range(classes))
+    return shares.to_numpy(np.float32)

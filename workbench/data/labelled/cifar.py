@@ -1,14 +1,14 @@
 """Opens the test images of CIFAR-10 and CIFAR-100, as their authors and torchvision distribute them.
 
-The Python version is pickles. They are read by an unpickler that knows numbers, strings, lists, dicts and
-arrays of bytes, builds the arrays itself, and refuses every other name before anything of it runs.
+The Python version consists of pickles. An unpickler reads them that accepts numbers, strings, lists, dicts
+and arrays of bytes, builds the arrays itself, and refuses every other name before any code of it runs.
 """
 
 import io
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,28 +22,21 @@ from workbench.errors import SettingError
 
 SIDE = 32
 # Radford et al. 2021, for both data sets (openai/CLIP, data/prompts.md); open_clip carries ImageNet's only.
-CIFAR_TEMPLATES = (
-    "a photo of a {}.",
-    "a blurry photo of a {}.",
-    "a black and white photo of a {}.",
-    "a low contrast photo of a {}.",
-    "a high contrast photo of a {}.",
-    "a bad photo of a {}.",
-    "a good photo of a {}.",
-    "a photo of a small {}.",
-    "a photo of a big {}.",
-    "a photo of the {}.",
-    "a blurry photo of the {}.",
-    "a black and white photo of the {}.",
-    "a low contrast photo of the {}.",
-    "a high contrast photo of the {}.",
-    "a bad photo of the {}.",
-    "a good photo of the {}.",
-    "a photo of the small {}.",
-    "a photo of the big {}.",
+_KINDS = ("", "blurry ", "black and white ", "low contrast ", "high contrast ", "bad ", "good ")
+CIFAR_TEMPLATES = tuple(
+    template
+    for article in ("a", "the")
+    for template in (
+        *(f"a {kind}photo of {article} {{}}." for kind in _KINDS),
+        *(f"a photo of {article} {size} {{}}." for size in ("small", "big")),
+    )
 )
 _PIXELS = 3 * SIDE * SIDE
 _LARGEST = 256 << 20
+_ARRAY_NAMES = {
+    *("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"),
+    *("numpy.ndarray", "numpy.dtype"),
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +84,7 @@ def open_cifar(base: Path, layout: Layout, source: str) -> Labelled:
         batch, about = (_unpickled(base / name) for name in (layout.images, layout.names))
         try:
             names = [_text(name) for name in about[f"{layout.labels}_names"]]
-            pixels = batch["data"].pixels()
+            pixels = _pixels(batch["data"])
             labels = np.array(batch[f"{layout.labels}s"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(base, f"{type(error).__name__}: {error}") from error
@@ -128,59 +121,41 @@ def _binary(path: Path, label_bytes: int) -> tuple[np.ndarray, np.ndarray]:
     return records[:, label_bytes:], records[:, label_bytes - 1]
 
 
-class _Array:
-    """Stands in for an array while unpickling: keeps what it is told, and does nothing with it."""
+class _StandIn:
+    """Takes the place of an array or its type while unpickling: keeps its arguments and state, unused."""
 
-    state: Any = None
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+        self.state: Any = None
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
-
-    def pixels(self) -> np.ndarray:
-        """Its bytes as uint8 [N, 3 x 32 x 32]; raises TypeError or ValueError where it is no such array."""
-        _, shape, kind, column_major, data = self.state
-        if not isinstance(kind, _Type) or kind.code not in (b"u1", "u1") or column_major:
-            raise TypeError("the images are no array of bytes")
-        return np.frombuffer(data, dtype=np.uint8).reshape(shape).reshape(-1, _PIXELS)
-
-
-class _Type:
-    """Stands in for an array's type."""
-
-    def __init__(self, code: Any = None, *_: Any) -> None:
-        self.code = code
-
-    def __setstate__(self, state: Any) -> None:
-        """Byte order and alignment, which bytes do not have."""
-
-
-def _new_array(*_: Any) -> _Array:
-    return _Array()
 
 
 class _PlainUnpickler(pickle.Unpickler):
     """Builds numbers, strings, lists, dicts and stand-ins for arrays; calls nothing else."""
 
-    _KNOWN: ClassVar[dict[tuple[str, str], Any]] = {
-        ("numpy.core.multiarray", "_reconstruct"): _new_array,
-        ("numpy._core.multiarray", "_reconstruct"): _new_array,
-        ("numpy", "ndarray"): _Array,
-        ("numpy", "dtype"): _Type,
-    }
-
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._KNOWN:
+        if f"{module}.{name}" not in _ARRAY_NAMES:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return self._KNOWN[module, name]
+        return _StandIn
+
+
+def _pixels(array: _StandIn) -> np.ndarray:
+    """An array's bytes as uint8 [N, 3 x 32 x 32]; raises TypeError or ValueError where there are none."""
+    _, shape, kind, column_major, data = array.state
+    if kind.arguments[:1] not in ((b"u1",), ("u1",)) or column_major:
+        raise TypeError("the images are no array of bytes")
+    return np.frombuffer(data, dtype=np.uint8).reshape(shape).reshape(-1, _PIXELS)
 
 
 def _unpickled(path: Path) -> dict[str, Any]:
     """The dict in a pickle written by Python 2, its keys as text."""
     data = _bytes(path)
     try:
-        found = _PlainUnpickler(io.BytesIO(data), encoding="bytes").load()
-        return {_text(key): value for key, value in found.items()}
-    except Exception as error:  # unpickling raises whatever it pleases on damaged bytes
+        content = _PlainUnpickler(io.BytesIO(data), encoding="bytes").load()
+        return {_text(key): value for key, value in content.items()}
+    except Exception as error:  # unpickling raises anything on damaged bytes
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
 
 
@@ -196,5 +171,5 @@ def _text(value: Any) -> str:
 
 
 def _damaged(path: Path, problem: str) -> SettingError:
-    remedy = "Unpack it anew from the authors' archive, of which torchvision checks the MD5."
+    remedy = "Unpack it again from the authors' archive, of which torchvision checks the MD5."
     return SettingError("source", str(path), f"no file of CIFAR ({problem})", remedy)

@@ -4,10 +4,7 @@ import os
 import re
 from pathlib import Path
 
-import numpy as np
-
-from workbench.data.discovery import find_files, fits
-from workbench.data.labelled.labels import Labelled, Listed, open_images
+from workbench.data.labelled.labels import Labelled, Listed, class_folders, open_images
 from workbench.errors import SettingError
 
 CLASSES = 1000
@@ -25,24 +22,21 @@ def locate_imagenet(folder: Path) -> Path | None:
 
 
 def open_imagenet(base: Path, source: str, max_pixels: int, max_failed: float) -> Labelled:
-    """ImageNet: classes are the folders that are there, in ImageNet's order, with the names open_clip gives.
+    """ImageNet: one class per folder, in ImageNet's order, with open_clip's names.
 
-    Folders say their class by a WordNet id ("n01440764", "n01440764_tench"); all 1000 of them may instead be
+    A folder names its class by a WordNet id ("n01440764", "n01440764_tench"); all 1000 of them may instead be
     numbered in ImageNet's order. Raises `SettingError` for anything else: alphabetical order of names is not
     ImageNet's, so it would give wrong labels. Names and the 80 templates are those of Radford et al. 2021;
-    two names stand for two classes each ("missile", "sunglasses"), which are then never told apart.
+    two names each belong to two classes ("missile", "sunglasses"), which then cannot be distinguished.
     """
     import open_clip
 
-    _, found = find_files(base)
-    files = [name for name in found if fits(name) == "folder" and "/" in name]
-    folders = sorted({name.split("/")[0] for name in files})
+    files, folders = class_folders(base)
     class_of = _classes(base, folders)
-    there = sorted(class_of.values())
-    images = [Listed(name, base / name, there.index(class_of[name.split("/")[0]])) for name in files]
-    names = [open_clip.IMAGENET_CLASSNAMES[number] for number in there]
-    pairs, kept = open_images(source, images, names, max_pixels, max_failed)
-    labels = np.array([images[position].label for position in kept], dtype=np.int64)
+    classes = sorted(class_of.values())
+    images = [Listed(name, base / name, classes.index(class_of[name.split("/")[0]])) for name in files]
+    names = [open_clip.IMAGENET_CLASSNAMES[number] for number in classes]
+    pairs, labels, _ = open_images(source, images, names, max_pixels, max_failed)
     templates = tuple(template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES)
     return Labelled(pairs, labels, names, templates)
 
@@ -51,18 +45,16 @@ def _classes(base: Path, folders: list[str]) -> dict[str, int]:
     """The class number, 0 to 999, of every folder."""
     from timm.data import ImageNetInfo
 
-    number = {name: place for place, name in enumerate(ImageNetInfo("imagenet-1k").label_names())}
-    ids = [match[0] if (match := _WORDNET_ID.search(folder)) else None for folder in folders]
-    if folders and all(each in number for each in ids) and len(set(ids)) == len(ids):
-        return {folder: number[str(each)] for folder, each in zip(folders, ids, strict=True)}
+    number = {name: index for index, name in enumerate(ImageNetInfo("imagenet-1k").label_names())}
+    ids = {folder: match[0] if (match := _WORDNET_ID.search(folder)) else "" for folder in folders}
+    unknown = [folder for folder, identity in ids.items() if identity not in number]
+    if folders and not unknown and len(set(ids.values())) == len(ids):
+        return {folder: number[identity] for folder, identity in ids.items()}
     if len(folders) == CLASSES and all(folder.isascii() and folder.isdigit() for folder in folders):
-        return {folder: place for place, folder in enumerate(sorted(folders, key=int))}
-    strange = next((folder for folder, each in zip(folders, ids, strict=True) if each not in number), None)
-    problem = (
-        f"{strange!r} does not say which class it is" if strange else f"of {CLASSES} classes none is there"
-    )
-    if strange is None and folders:
-        problem = "two folders are of one class"
+        return {folder: index for index, folder in enumerate(sorted(folders, key=int))}
+    problem = "two folders are of one class" if folders else f"of {CLASSES} classes none is there"
+    if unknown:
+        problem = f"{unknown[0]!r} does not say which class it is"
     remedy = (
         f"Name class folders by WordNet id, such as n01440764, or number all {CLASSES} of them; "
         f"there are {len(folders)} folders with images. Folders named in words open without 'imagenet:'."

@@ -1,7 +1,6 @@
 """A zero-shot set once it is open: images, labels, class names, templates, and attributes."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +10,9 @@ import numpy.typing as npt
 import torch
 
 from workbench.data.decode import BadSample
-from workbench.data.pairs import Pairs
-from workbench.data.pairs import Rows as RowNumbers
-from workbench.data.source import FileReader, Rows, read_file
+from workbench.data.discovery import find_files, fits
+from workbench.data.pairs import Pairs, RowNumbers
+from workbench.data.source import PairRows, read_file
 from workbench.errors import SettingError
 
 PHOTO_TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "{}")
@@ -26,9 +25,9 @@ class Attributes:
     """What the classes of a zero-shot set, or its single images, are known to have.
 
     `names` [A] are words that fit a sentence ("long neck", "blue wing"), `groups` [A] what each is a value of
-    ("wing color"), None where it stands alone. `template` says one or several of them, with commas, at its
-    `{}`, and `plain` says none. `of_class` [classes, A] and `of_image` [N, A] hold 1, 0, or NaN where nobody
-    knows; a set has at least one of them. `strength` [classes, A] goes with `of_class`: how strongly, or in
+    ("wing color"), None where it stands alone. `template` names one or several of them, with commas, at its
+    `{}`, and `plain` names none. `of_class` [classes, A] and `of_image` [N, A] hold 1, 0, or NaN where
+    unknown; a set has at least one of them. `strength` [classes, A] goes with `of_class`: how strongly, or in
     what share of its images, a class has it, 0 to 1.
     """
 
@@ -41,7 +40,7 @@ class Attributes:
     of_image: Known | None = None
 
     def sentence(self, chosen: Sequence[int]) -> str:
-        """The prompt that says these attributes, by number, and no class."""
+        """The prompt that names these attributes, by number, and no class."""
         if not len(chosen):
             return self.plain
         return self.template.format(", ".join(self.names[number] for number in chosen))
@@ -51,9 +50,9 @@ class Attributes:
 class Labelled:
     """Images with integer labels; `pairs` holds them with their class name as the caption.
 
-    `labels` [N] index `class_names`, which fit the one `{}` of each of `templates`. Where the set says so,
-    `unseen` [classes] marks the classes that zero-shot learners never train on, and `test` [N] the images
-    that results are reported on.
+    `labels` [N] index `class_names`, which fit the one `{}` of each of `templates`. Where the set defines
+    them, `unseen` [classes] marks the classes that zero-shot learners never train on, and `test` [N] the
+    images that results are reported on.
     """
 
     pairs: Pairs
@@ -90,7 +89,7 @@ class Labelled:
         )
 
     def for_testing(self) -> "Labelled":
-        """The images that results are reported on: all, where the set does not say."""
+        """The images that results are reported on: all, where the set defines none."""
         return self if self.test is None else self.select(np.flatnonzero(self.test))
 
     def attributes_of_images(self) -> Known:
@@ -121,32 +120,36 @@ def open_images(
     max_pixels: int,
     max_failed: float,
     rejected: Mapping[str, int] | None = None,
-) -> tuple[Pairs, npt.NDArray[np.int64]]:
-    """The images as pairs, each with its class name as the caption, and the positions of those kept.
+) -> tuple[Pairs, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The images as pairs, each with its class name as the caption, with their labels and positions.
 
-    `rejected` counts what was left out before. Raises `SettingError` where none is left, or where more than
-    `max_failed` of all are left out.
+    `rejected` counts those rejected before. Raises `SettingError` where no image is usable, or where more
+    than `max_failed` of all are rejected.
     """
-    rows, kept, lost = Rows(), [], Counter[str](rejected or {})
+    rows, kept = PairRows(rejected), []
     for position, image in enumerate(images):
-        try:
+        with rows.count_rejected():
             rows.add(image.id, [class_names[image.label]], None, str(image.path))
             kept.append(position)
-        except BadSample as error:
-            lost[error.reason] += 1
-    every = len(kept) + lost.total()
-    if not kept or lost.total() > max_failed * every:
+    lost, total = rows.lost, len(kept) + rows.lost.total()
+    if not kept or lost.total() > max_failed * total:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in lost.most_common())
-        problem = f"{lost.total()} of {every} images cannot be used ({reasons or 'there are none'})"
+        problem = f"{lost.total()} of {total} images cannot be used ({reasons or 'there are none'})"
         remedy = f"Repair or add them, or raise max_failed (now {max_failed:g})."
         raise SettingError(
             "source", source, problem, remedy if kept else "At least one image must be usable."
         )
-    table = rows.table()
-    reader = FileReader(table["path"], max_pixels)
-    columns = table.select(["id", "captions"])
-    pairs = Pairs(columns, reader, name=source, split="all", rejected=lost, max_failed=max_failed)
-    return pairs, np.array(kept, dtype=np.int64)
+    opened = rows.opened(max_pixels)
+    table = opened.table.drop_columns("split")
+    pairs = Pairs(table, opened.read, name=source, split="all", rejected=lost, max_failed=max_failed)
+    labels = np.array([images[position].label for position in kept], dtype=np.int64)
+    return pairs, labels, np.array(kept, dtype=np.int64)
+
+
+def class_folders(base: Path) -> tuple[list[str], list[str]]:
+    """The images in sub-folders of a folder, relative to it, and the sub-folders' sorted names."""
+    files = [name for name in find_files(base)[1] if fits(name) == "folder" and "/" in name]
+    return files, sorted({name.split("/")[0] for name in files})
 
 
 def read_lines(path: Path) -> list[str]:
@@ -163,33 +166,30 @@ def read_numbered(path: Path) -> dict[int, str]:
 
     Raises `SettingError` for other lines and for a number that comes twice.
     """
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     for line in read_lines(path):
         match = re.fullmatch(r"([0-9]{1,9})\s+(.+)", line)
-        if match is None or int(match[1]) in found:
+        if match is None or int(match[1]) in names:
             remedy = "It has a number of its own and a name a line, such as '12 blue'."
             raise SettingError("source", str(path), f"it has a line {line[:80]!r}", remedy)
-        found[int(match[1])] = match[2]
-    return found
+        names[int(match[1])] = match[2]
+    return names
 
 
 def read_names(path: Path) -> list[str]:
     """The names in a text file that numbers them from 1; raises `SettingError` for other numbers."""
-    found = read_numbered(path)
-    if list(found) != list(range(1, len(found) + 1)):
-        raise SettingError(
-            "source", str(path), "its lines are not numbered from 1", "Take the released file."
-        )
-    return list(found.values())
+    names = read_numbered(path)
+    if list(names) != list(range(1, len(names) + 1)):
+        problem = "its lines are not numbered from 1"
+        raise SettingError("source", str(path), problem, "Take the released file.")
+    return list(names.values())
 
 
 def read_matrix(path: Path, rows: int, columns: int) -> npt.NDArray[np.float32]:
     """A text file of numbers as [rows, columns]; raises `SettingError` for any other number of them."""
+    words = " ".join(read_lines(path)).split()
     try:
-        values = np.array([float(word) for line in read_lines(path) for word in line.split()], np.float32)
-        return values.reshape(rows, columns)
+        return np.array([float(word) for word in words], np.float32).reshape(rows, columns)
     except ValueError as error:
-        if isinstance(error, SettingError):
-            raise
         problem = f"not {rows} rows of {columns} numbers ({error})"
         raise SettingError("source", str(path), problem, "Take the file of the same release.") from error

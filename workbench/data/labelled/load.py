@@ -1,17 +1,24 @@
 """Opens zero-shot sets: class folders, ImageNet, CIFAR, AwA2, CUB, and views of the embedded dataset."""
 
+import functools
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-import numpy as np
-
-from workbench.data.discovery import Source, find_files, fits
+from workbench.data.discovery import Source
 from workbench.data.labelled.attribute_sets import locate_awa2, locate_cub, open_awa2, open_cub
 from workbench.data.labelled.cifar import locate_cifar, open_cifar
 from workbench.data.labelled.imagenet import locate_imagenet, open_imagenet
-from workbench.data.labelled.labels import PHOTO_TEMPLATES, Attributes, Labelled, Listed, open_images
+from workbench.data.labelled.labels import (
+    PHOTO_TEMPLATES,
+    Attributes,
+    Labelled,
+    Listed,
+    class_folders,
+    open_images,
+)
 from workbench.data.labelled.scene_labels import VIEWS, scene_labels
 from workbench.data.load import load_pairs
 from workbench.errors import SettingError
@@ -19,7 +26,19 @@ from workbench.errors import SettingError
 __all__ = ["KINDS", "Attributes", "Labelled", "load_labelled"]
 
 KINDS = ("awa2", "cub", "cifar10", "cifar100", "imagenet", "folder")
-Place = TypeVar("Place")
+_LOCATE: dict[str, Callable[[Path], Any]] = {
+    "awa2": locate_awa2,
+    "cub": locate_cub,
+    "cifar10": functools.partial(locate_cifar, "cifar10"),
+    "cifar100": functools.partial(locate_cifar, "cifar100"),
+    "imagenet": locate_imagenet,
+}
+_CONTENTS = {
+    "awa2": "JPEGImages and classes.txt",
+    "cub": "images and image_class_labels.txt",
+    "cifar10": "cifar-10-batches-py or cifar-10-batches-bin",
+    "cifar100": "cifar-100-python or cifar-100-binary",
+}
 
 
 def load_labelled(
@@ -34,16 +53,16 @@ def load_labelled(
 ) -> Labelled:
     """Open a zero-shot set: a folder as its authors distribute it, or a view of the embedded dataset.
 
-    The folder is recognised by what lies in it: AwA2 (`JPEGImages`), CUB (`CUB_200_2011`), CIFAR-10 or -100
+    The folder is recognised by its contents: AwA2 (`JPEGImages`), CUB (`CUB_200_2011`), CIFAR-10 or -100
     (torchvision's files or the binary version), ImageNet (class folders named by WordNet id). Any other
     folder's classes are its sub-folders with images in alphabetical order, underscores read as spaces. A
-    prefix says it outright: `awa2:PATH`, `cub:PATH`, `cifar10:PATH`, `cifar100:PATH`, `imagenet:PATH`,
+    prefix names the kind: `awa2:PATH`, `cub:PATH`, `cifar10:PATH`, `cifar100:PATH`, `imagenet:PATH`,
     `folder:PATH`. `splits` is where the proposed splits of AwA2 and CUB lie (`xlsa17`), by default in the
-    set's folder or beside it.
+    set's folder or next to it.
 
     `scenes:test/names` and `scenes:test/categories` (any split) are the embedded dataset's scenes of one
     object, labelled with the object or its category, with their attributes; classes are all that the split
-    shows. `scenes:test/names@64` are those of 64 pixels a side, whatever `image_size` says. Raises
+    shows. `scenes:test/names@64` are those of 64 pixels a side, whatever `image_size` is. Raises
     `SettingError` where there is no such set, or more than `max_failed` of its images are missing.
     """
     written = os.fspath(source)
@@ -58,56 +77,38 @@ def load_labelled(
         return _folder(path, written, max_pixels, max_failed)
     if kind == "imagenet":
         return open_imagenet(locate_imagenet(path) or path, written, max_pixels, max_failed)
+    location = _LOCATE[kind](path)
+    if location is None:
+        remedy = f"A folder of it holds {_CONTENTS[kind]}."
+        raise SettingError("source", written, "no such set there", remedy)
     if kind in ("cifar10", "cifar100"):
-        return open_cifar(*_there(locate_cifar(kind, path), kind, written), written)
+        base, layout = location
+        return open_cifar(base, layout, written)
+    open_set = open_awa2 if kind == "awa2" else open_cub
     proposed = None if splits is None else Path(splits).expanduser()
-    if kind == "awa2":
-        return open_awa2(_there(locate_awa2(path), kind, written), written, proposed, max_pixels, max_failed)
-    return open_cub(_there(locate_cub(path), kind, written), written, proposed, max_pixels, max_failed)
+    return open_set(location, written, proposed, max_pixels, max_failed)
 
 
 def _kind(folder: Path, written: str) -> str:
-    """What a folder holds, by what lies in it; raises `SettingError` where that is more than one set."""
-    found = {
-        "awa2": locate_awa2(folder),
-        "cub": locate_cub(folder),
-        "cifar10": locate_cifar("cifar10", folder),
-        "cifar100": locate_cifar("cifar100", folder),
-        "imagenet": locate_imagenet(folder),
-    }
-    kinds = [kind for kind, place in found.items() if place is not None]
+    """The kind of set in a folder, by its contents; raises `SettingError` where that is more than one set."""
+    kinds = [kind for kind, locate in _LOCATE.items() if locate(folder) is not None]
     if len(kinds) > 1:
         remedy = f"Say which: {', '.join(f'{kind}:{written}' for kind in kinds)}."
         raise SettingError("source", written, f"{' and '.join(kinds)} lie there", remedy)
     return kinds[0] if kinds else "folder"
 
 
-def _there(place: Place | None, kind: str, written: str) -> Place:
-    if place is None:
-        lies = {
-            "awa2": "JPEGImages and classes.txt",
-            "cub": "images and image_class_labels.txt",
-            "cifar10": "cifar-10-batches-py or cifar-10-batches-bin",
-            "cifar100": "cifar-100-python or cifar-100-binary",
-        }
-        raise SettingError("source", written, "no such set there", f"A folder of it holds {lies[kind]}.")
-    return place
-
-
 def _folder(path: Path, written: str, max_pixels: int, max_failed: float) -> Labelled:
     if not path.exists():
         remedy = "A folder with a sub-folder of images for every class, or scenes:test/names."
         raise SettingError("source", written, "no such file or folder", remedy)
-    base, found = find_files(path)
-    files = [name for name in found if fits(name) == "folder" and "/" in name]
+    files, folders = class_folders(path)
     if not files:
         remedy = "Give a folder with a sub-folder of images for every class, or scenes:test/names."
         raise SettingError("source", written, "no sub-folders with images there", remedy)
-    folders = sorted({name.split("/")[0] for name in files})
-    images = [Listed(name, base / name, folders.index(name.split("/")[0])) for name in files]
+    images = [Listed(name, path / name, folders.index(name.split("/")[0])) for name in files]
     names = [" ".join(folder.replace("_", " ").split()) for folder in folders]
-    pairs, kept = open_images(written, images, names, max_pixels, max_failed)
-    labels = np.array([images[position].label for position in kept], dtype=np.int64)
+    pairs, labels, _ = open_images(written, images, names, max_pixels, max_failed)
     return Labelled(pairs, labels, names, PHOTO_TEMPLATES)
 
 
@@ -115,12 +116,10 @@ def _scenes(source: str, count: int, image_size: int, seed: int) -> Labelled:
     split, _, view = source.removeprefix("scenes:").partition("/")
     view, at, pixels = view.partition("@")
     if at and not pixels.isdigit():
-        raise SettingError(
-            "source", source, f"{pixels!r} is no number of pixels", "e.g. scenes:test/names@64"
-        )
+        problem = f"{pixels!r} is not a number of pixels"
+        raise SettingError("source", source, problem, "e.g. scenes:test/names@64")
     image_size = int(pixels) if at else image_size
     if view not in VIEWS:
-        raise SettingError(
-            "source", source, "no such view of the embedded dataset", f"One of {', '.join(VIEWS)}."
-        )
+        problem = "no such view of the embedded dataset"
+        raise SettingError("source", source, problem, f"One of {', '.join(VIEWS)}.")
     return scene_labels(load_pairs("scenes", split, scenes=count, image_size=image_size, seed=seed), view)

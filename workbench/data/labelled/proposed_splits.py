@@ -38,21 +38,20 @@ def read_proposed_split(folder: Path) -> ProposedSplit:
     Xian et al. 2017 (arXiv 1707.00600), section 4.
     """
     names = [_class_and_file(cell, folder) for cell in _load(folder / _FILES[0], "image_files").ravel()]
-    part = {}
+    parts = []
     for which in ("trainval_loc", "test_seen_loc", "test_unseen_loc"):
         number = _load(folder / _FILES[1], which).ravel()
         if number.dtype.kind not in "iuf" or not ((number >= 1) & (number <= len(names))).all():
             problem = f"{which} does not number the {len(names)} images of {_FILES[0]}"
             raise SettingError("splits", str(folder), problem, "Take both files from one release.")
-        part[which] = {names[index] for index in number.astype(np.int64) - 1}
-    seen, test_seen, unseen = (
-        {name.split("/")[0] for name in part[which]}
-        for which in ("trainval_loc", "test_seen_loc", "test_unseen_loc")
-    )
-    if (seen | test_seen) & unseen:
-        problem = f"{min((seen | test_seen) & unseen)} would be both seen and unseen"
+        parts.append({names[index] for index in number.astype(np.int64) - 1})
+    training, test_seen, test_unseen = parts
+    seen = {name.split("/")[0] for name in training | test_seen}
+    unseen = {name.split("/")[0] for name in test_unseen}
+    if seen & unseen:
+        problem = f"{min(seen & unseen)} would be both seen and unseen"
         raise SettingError("splits", str(folder), problem, "Take both files from one release.")
-    return ProposedSplit(seen | test_seen, unseen, part["test_seen_loc"] | part["test_unseen_loc"])
+    return ProposedSplit(seen, unseen, test_seen | test_unseen)
 
 
 def _load(path: Path, name: str) -> np.ndarray:
@@ -65,13 +64,12 @@ def _load(path: Path, name: str) -> np.ndarray:
         sizes: dict[str, tuple[int, ...]] = {variable: shape for variable, shape, _ in whosmat(path)}
         if int(np.prod(sizes.get(name, (0,)), dtype=object)) > _MOST_IMAGES:
             raise ValueError(f"{name} of {sizes[name]}")
-        found: Any = loadmat(path, variable_names=[name])[name]
+        return np.asarray(loadmat(path, variable_names=[name])[name])
     except BadSample as error:
         raise SettingError("splits", str(path), error.reason, remedy) from error
-    except Exception as error:  # the reader raises whatever it pleases on damaged bytes
+    except Exception as error:  # the reader raises anything on damaged bytes
         problem = f"{name} cannot be read ({type(error).__name__}: {error})"
         raise SettingError("splits", str(path), problem, remedy) from error
-    return np.asarray(found)
 
 
 def _class_and_file(cell: Any, folder: Path) -> str:

@@ -19,11 +19,11 @@ class SceneAttributes(Attributes):
     """The category, size and background of scenes of one object, in the words of captions."""
 
     def sentence(self, chosen: Sequence[int]) -> str:
-        """The prompt that says these, one of a group: "a picture of a small bird on a red background"."""
-        said = {self.groups[number]: self.names[number] for number in chosen}
-        words = f"{said.get('size', '')} {said.get('category', 'thing')}".strip()
+        """The prompt that names these, one of a group: "a picture of a small bird on a red background"."""
+        values = {self.groups[number]: self.names[number] for number in chosen}
+        words = f"{values.get('size', '')} {values.get('category', 'thing')}".strip()
         sentence = self.template.format(f"{article(words)} {words}")
-        if (colour := said.get("background")) is not None:
+        if (colour := values.get("background")) is not None:
             sentence += f" on {article(colour)} {colour} background"
         return sentence
 
@@ -62,7 +62,7 @@ def _attributes(scenes: Pairs) -> SceneAttributes:
     for group, column in _GROUPS.items():
         cells = scenes.table[column].to_pylist()
         values[group] = [cell[0] if isinstance(cell, list) else cell for cell in cells]
-    names = [(group, value) for group, each in values.items() for value in sorted(set(each))]
+    names = [(group, value) for group, column in values.items() for value in sorted(set(column))]
     of_image = [[values[group][row] == value for group, value in names] for row in range(len(scenes))]
     return SceneAttributes(
         names=[value for _, value in names],

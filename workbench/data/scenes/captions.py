@@ -8,7 +8,8 @@ import numpy as np
 from workbench.data.scenes.catalogue import Concept, article
 from workbench.data.scenes.layout import Scene, inverse, place_in_picture, related_pairs
 
-_FORMS = 4  # ways to say a relation
+_FORMS = 4  # ways to phrase a relation
+_SINGLE_FORMS = ("{}", "a picture of {}", "a drawing of {}")
 _NAME_FORMS = ("{}", "a picture of {}", "{} together", "a scene with {}")
 _NUMBERS = {1: "one thing", 2: "two things", 3: "three things"}
 _DIRECTIONS = {
@@ -31,7 +32,7 @@ def write_captions(scene: Scene, rng: np.random.Generator, name_background: bool
     """Captions of a scene in randomly chosen words.
 
     Two scenes of one object may share it, so `name_background` makes every caption of such a scene name the
-    background too; evaluation splits want that, training captions do it half of the time.
+    background too; evaluation splits need that, training captions do it half of the time.
     """
     names = [thing.concept.phrase for thing in scene.objects]
     sized = [thing.concept.describe(thing.size) for thing in scene.objects]
@@ -52,7 +53,8 @@ def write_captions(scene: Scene, rng: np.random.Generator, name_background: bool
     swapped = None
     if len(names) == 1:
         exact = name_background or rng.random() < 0.5
-        name = _pick(rng, _single_names(names[0], f" on {scene.background}" if exact else ""))
+        ending = f" on {scene.background}" if exact else ""
+        name = _pick(rng, [form.format(names[0]) + ending for form in _SINGLE_FORMS])
         picture = f"{article(scene.background)} {scene.background} picture" if exact else "the picture"
         thing = scene.objects[0]
         direct, turned = _places(thing.concept, place_in_picture(thing.box) or "", picture)
@@ -75,7 +77,7 @@ def write_captions(scene: Scene, rng: np.random.Generator, name_background: bool
 
 
 def _relate(a: Concept, b: Concept, words: str, form: int) -> str:
-    """One of `_FORMS` ways to say where `a` is from `b`."""
+    """One of `_FORMS` ways to phrase where `a` is relative to `b`."""
     return (
         f"{a.phrase} {words} {b.phrase}",
         f"{a.phrase} {_is(a)} {words} {b.phrase}",
@@ -84,12 +86,8 @@ def _relate(a: Concept, b: Concept, words: str, form: int) -> str:
     )[form]
 
 
-def _single_names(phrase: str, ending: str) -> Sequence[str]:
-    return f"{phrase}{ending}", f"a picture of {phrase}{ending}", f"a drawing of {phrase}{ending}"
-
-
 def _places(concept: Concept, place: str, picture: str) -> tuple[Sequence[str], Sequence[str]]:
-    """Where in the picture the only object is, said from the object and said from the place."""
+    """Where in the picture the only object is, with the object or the place as the subject."""
     if " " in place:
         preposition, part = "in", f"the {place} corner of {picture}"
     elif place in ("left", "right"):

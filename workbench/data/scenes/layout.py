@@ -1,4 +1,4 @@
-"""Where the objects of a scene go, and what is then clearly true about their positions.
+"""Where the objects of a scene lie, and which of their relations are unambiguous.
 
 Everything is in fractions of the picture's side, x to the right and y downwards.
 """
@@ -45,7 +45,7 @@ def draw_scene(
     backgrounds: Sequence[str],
     aspect: Aspect,
 ) -> Scene:
-    """A random scene of the given concepts in the given styles, with something clear to say about positions.
+    """A random scene of the given concepts in the given styles, with an unambiguous position to describe.
 
     That is the place in the picture where there is one object, else the relation of at least one pair. Boxes
     hardly overlap.
@@ -61,7 +61,7 @@ def draw_scene(
 
 
 def relation(a: Box, b: Box) -> str | None:
-    """Where `a` clearly is from `b`, "left", "right", "above" or "below", or None where one might argue."""
+    """Where `a` clearly is from `b`, "left", "right", "above" or "below", or None where it is ambiguous."""
     dx, dy = (b[0] + b[2] - a[0] - a[2]) / 2, (b[1] + b[3] - a[1] - a[3]) / 2
     if abs(dx) >= 0.2 and abs(dx) >= 1.2 * abs(dy) and max(b[0] - a[2], a[0] - b[2]) >= -0.03:
         return "left" if dx > 0 else "right"
@@ -78,8 +78,7 @@ def inverse(direction: str) -> str:
 def related_pairs(boxes: Sequence[Box]) -> list[tuple[int, int, str]]:
     """(a, b, relation of a to b) for each pair a < b whose relation is clear."""
     pairs = [(a, b) for b in range(len(boxes)) for a in range(b)]
-    found = ((a, b, relation(boxes[a], boxes[b])) for a, b in pairs)
-    return [(a, b, direction) for a, b, direction in found if direction]
+    return [(a, b, direction) for a, b in pairs if (direction := relation(boxes[a], boxes[b]))]
 
 
 def place_in_picture(box: Box) -> str | None:

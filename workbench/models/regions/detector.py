@@ -18,22 +18,20 @@ from workbench.files import cache_folder, sha256_of_file
 from workbench.models.loading import ASSETS
 from workbench.models.regions import ultralytics_adapter
 from workbench.models.regions.proposers import (
-    Grid,
-    GroundTruth,
+    SIMPLE,
+    ProposedRegions,
     Proposer,
-    Random,
-    Regions,
-    WholeImage,
     as_regions,
     select_regions,
+    simple_proposer,
 )
 
-__all__ = ["Proposer", "Regions", "load_proposer", "random_detector", "save_detector", "select_regions"]
+__all__ = ["load_proposer", "random_detector", "save_detector", "select_regions"]
 
-PROPOSERS = ("yolo", "ground_truth", "grid", "random", "whole_image")
+PROPOSERS = ("yolo", *SIMPLE)
 SHIPPED = "scene_detector"
 SUFFIXES = (".pt", ".safetensors")
-_MOST = 300  # boxes that a detector gives of one picture, ultralytics' own limit
+_MOST = 300  # boxes of one picture, ultralytics' own limit
 _BATCH = 32  # pictures at a time
 _STRIDE = 32  # of the coarsest feature map, which picture sizes are multiples of
 
@@ -63,14 +61,8 @@ def load_proposer(
         raise SettingError("regions.proposer", name, "no such proposer", f"One of: {', '.join(PROPOSERS)}.")
     if boxes < 1:
         raise SettingError("regions.boxes", boxes, "at least one box is needed", "Take 16.")
-    if name == "ground_truth":
-        return GroundTruth()
-    if name == "grid":
-        return Grid(boxes)
-    if name == "random":
-        return Random(boxes, seed)
-    if name == "whole_image":
-        return WholeImage()
+    if name in SIMPLE:
+        return simple_proposer(name, boxes, seed)
     path = _weights_file(weights)
     load = _load_packed if path.suffix == ".safetensors" else ultralytics_adapter.load
     model, trained_size = load(path)
@@ -99,21 +91,22 @@ def random_detector(
 def save_detector(
     path: Path, model: nn.Module, architecture: str, image_size: int, measured: Mapping[str, Any]
 ) -> None:
-    """Write a detector as float16 safetensors whose metadata says how to build it and what it reached."""
+    """Write a detector as float16 safetensors whose metadata holds its architecture and scores."""
     state = {
         key: (value.half() if value.is_floating_point() else value).contiguous()
         for key, value in model.state_dict().items()
     }
+    names = ultralytics_adapter.names_of(model)
     facts = {
         "architecture": architecture,
-        "names": ultralytics_adapter.names_of(model),
+        "names": names,
         "image_size": image_size,
         "measured": dict(measured),
     }
     save_file(state, path, metadata={"detector": json.dumps(facts)})
 
 
-class Detector:
+class Detector(Proposer):
     """Regions from a detector of ultralytics'.
 
     `model` is the network, `of` what its weights are, for the fingerprint; `parameters` counts them.
@@ -138,54 +131,43 @@ class Detector:
             raise SettingError("regions.image_size", image_size, problem, f"Take {whole}.")
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
         self.names = ultralytics_adapter.names_of(model)
-        self.fingerprint: dict[str, Any] = {
-            "proposer": "yolo",
-            **of,
-            "image_size": image_size,
-            "confidence": confidence,
-            "overlap": overlap,
-            "ultralytics": metadata.version("ultralytics"),
-        }
-        self._predict = ultralytics_adapter.predictor(
-            model, image_size, confidence, overlap, _MOST, _device_name(device)
-        )
+        settings = {"image_size": image_size, "confidence": confidence, "overlap": overlap}
+        version = metadata.version("ultralytics")
+        super().__init__({"proposer": "yolo", **of, **settings, "ultralytics": version})
+        limits = (image_size, confidence, overlap, _MOST)
+        self._predict = ultralytics_adapter.predictor(model, *limits, _device_name(device))
 
     def __call__(
         self,
         pictures: Sequence[UInt8[Tensor, "3 _ _"]],
         known: Sequence[np.ndarray | None],
         rows: Sequence[int],
-    ) -> list[Regions]:
+    ) -> list[ProposedRegions]:
         # Arrays are taken for OpenCV's: colours last, blue first.
-        blue_first = [
-            np.ascontiguousarray(picture.permute(1, 2, 0).numpy(force=True)[..., ::-1])
-            for picture in pictures
-        ]
-        found = []
+        arrays = (picture.permute(1, 2, 0).numpy(force=True)[..., ::-1] for picture in pictures)
+        blue_first = [np.ascontiguousarray(array) for array in arrays]
+        regions = []
         for start in range(0, len(pictures), _BATCH):
             for result in self._predict(blue_first[start : start + _BATCH]):
-                rows_of = result.boxes.data.float().cpu().numpy()  # x0, y0, x1, y1, confidence, class
-                best = rows_of[np.argsort(-rows_of[:, 4], kind="stable")]
-                found.append(as_regions(best[:, :4], best[:, 4], best[:, 5]))
-        return found
+                boxes = result.boxes.data.float().cpu().numpy()  # x0, y0, x1, y1, confidence, class
+                best = boxes[np.argsort(-boxes[:, 4], kind="stable")]
+                regions.append(as_regions(best[:, :4], best[:, 4], best[:, 5]))
+        return regions
 
 
 def _weights_file(weights: str) -> Path:
-    given = Path(weights).expanduser()
-    places = [ASSETS / f"{weights}.safetensors", given]
-    bare = len(given.parts) == 1
-    if bare:
-        file = given.name if given.suffix in SUFFIXES else f"{given.name}.pt"
-        places += [Path(file), cache_folder("detectors", file)]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        put = (
-            f"Put {file}, as its publisher offers it, into the current folder or {places[-1].parent}"
-            if bare
-            else "Give the path of a .pt or .safetensors file that is there"
-        )
+    path = Path(weights).expanduser()
+    candidates = [ASSETS / f"{weights}.safetensors", path]
+    remedy = "Give the path of a .pt or .safetensors file that is there"
+    if len(path.parts) == 1:
+        file = path.name if path.suffix in SUFFIXES else f"{path.name}.pt"
+        candidates += [Path(file), cache_folder("detectors", file)]
+        folder = candidates[-1].parent
+        remedy = f"Put {file}, as its publisher offers it, into the current folder or {folder}"
+    path = next((candidate for candidate in candidates if candidate.is_file()), Path())
+    if path == Path():
         problem = "no such detector on this machine, and nothing is downloaded"
-        raise SettingError("regions.weights", weights, problem, f"{put}; or take the shipped {SHIPPED}.")
+        raise SettingError("regions.weights", weights, problem, f"{remedy}; or take the shipped {SHIPPED}.")
     if path.suffix not in SUFFIXES:
         problem = "neither a .pt nor a .safetensors file"
         raise SettingError("regions.weights", weights, problem, "Give a detector of ultralytics' in one.")
@@ -203,9 +185,8 @@ def _load_packed(path: Path) -> tuple[nn.Module, int]:
         raise
     except Exception as error:
         problem = f"not a detector's weights ({error})"
-        raise SettingError(
-            "regions.weights", str(path), problem, f"Take {SHIPPED}, or a .pt file."
-        ) from error
+        remedy = f"Take {SHIPPED}, or a .pt file."
+        raise SettingError("regions.weights", str(path), problem, remedy) from error
     return model, image_size
 
 

@@ -1,6 +1,6 @@
-"""The one door to ultralytics: offline, silent, nothing unpickled, its settings in our own cache folder.
+"""The only access to ultralytics: offline, silent, nothing unpickled, settings in our own cache folder.
 
-Left alone it looks up DNS, sends analytics, installs packages, downloads what it does not find, unpickles
+By default it looks up DNS, sends analytics, installs packages, downloads what it does not find, unpickles
 weights, writes into the user's configuration and changes process-wide settings.
 """
 
@@ -29,16 +29,16 @@ def ultralytics() -> ModuleType:
     """The package, imported on the first call; safe too where somebody has imported it before."""
     folder = cache_folder("ultralytics")
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = {
+    settings = {
         "YOLO_OFFLINE": "1",
         "YOLO_AUTOINSTALL": "false",
         "YOLO_VERBOSE": "false",
         "YOLO_CONFIG_DIR": str(folder),
         "ULTRALYTICS_SAFE_LOAD": "1",
     }
-    environment = {**os.environ, **chosen}
+    environment = {**os.environ, **settings}
     # In one process of several its import waits for all others, which need not import it at all.
-    os.environ.update(chosen, WORLD_SIZE="1")
+    os.environ.update(settings, WORLD_SIZE="1")
     with process_settings_kept():
         import ultralytics
         from ultralytics.nn import tasks
@@ -69,9 +69,8 @@ def build(architecture: str, names: Sequence[str]) -> nn.Module:
     layers: dict[str, Any] = YAML.load(files[name]) if name in files else {}
     known = name in files and scale in layers.get("scales", {"": None})
     if not known or guess_model_task(layers) != "detect":
-        raise SettingError(
-            "regions.weights", architecture, "ultralytics has no such detector", "Take yolov8n or yolov8x."
-        )
+        problem = "ultralytics has no such detector"
+        raise SettingError("regions.weights", architecture, problem, "Take yolov8n or yolov8x.")
     layers |= {"scale": scale, "yaml_file": f"{architecture}.yaml"}
     model = DetectionModel(layers, nc=len(names), verbose=False)
     model.names = dict(enumerate(names))
@@ -106,7 +105,7 @@ def load(path: Path) -> tuple[nn.Module, int]:
 def predictor(
     model: nn.Module, image_size: int, confidence: float, overlap: float, most: int, device: str
 ) -> Any:
-    """Ultralytics' predictor: called with BGR pictures uint8 [H, W, 3], it gives their results."""
+    """Ultralytics' predictor: called with BGR pictures uint8 [H, W, 3], it returns their results."""
     ultralytics()
     from ultralytics.models.rtdetr import RTDETRPredictor
     from ultralytics.models.yolo.detect import DetectionPredictor
@@ -114,8 +113,8 @@ def predictor(
 
     class OneByOne(DetectionPredictor):
         def postprocess(self, preds: Any, img: Any, orig_imgs: list[np.ndarray], **rest: Any) -> list[Any]:
-            # Their suppression of overlaps gives up on the rest of a batch once it has taken too long: on a
-            # busy machine pictures would lose their boxes.
+            # Their suppression of overlaps skips the rest of a batch once it has taken too long: on a busy
+            # machine pictures would lose their boxes.
             scores = preds[0] if isinstance(preds, list | tuple) else preds
             rows = [slice(row, row + 1) for row in range(len(orig_imgs))]
             single = super().postprocess
@@ -127,9 +126,9 @@ def predictor(
     }  # fmt: skip
     kind = RTDETRPredictor if isinstance(model, RTDETRDetectionModel) else OneByOne
     with process_settings_kept():
-        made = kind(overrides=settings)
-        made.setup_model(model, verbose=False)
-    return made
+        detector = kind(overrides=settings)
+        detector.setup_model(model, verbose=False)
+    return detector
 
 
 @contextlib.contextmanager
@@ -144,7 +143,7 @@ def process_settings_kept() -> Iterator[None]:
         finally:
             vars(torch._tensor_str.PRINT_OPTS).update(tensors)
             torch.set_num_threads(threads)
-            PIL.Image.open = open_picture  # theirs wants to install a package for what it cannot read
+            PIL.Image.open = open_picture  # theirs installs packages for formats it cannot read
 
 
 def names_of(model: Any) -> list[str]:
