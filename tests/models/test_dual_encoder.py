@@ -187,8 +187,9 @@ def test_shipped_weights_leave_out_what_a_package_carries(tmp_path):
 
 
 def test_the_tokenizer_is_the_one_the_script_makes(tmp_path):
-    from workbench.data.scenes.dataset import scenes
     from workbench.models.make_tokenizer import make_tokenizer
+
+    from workbench.data.scenes.dataset import scenes
 
     make_tokenizer(scenes("train").all_captions, tmp_path)
     made = json.loads((tmp_path / "tokenizer.json").read_text())

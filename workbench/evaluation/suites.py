@@ -21,6 +21,7 @@ from workbench.evaluation.retrieval.search import BEST, search_precision
 from workbench.evaluation.zero_shot.metrics import zero_shot_metrics, zero_shot_weights
 from workbench.evaluation.zero_shot.sets import evaluate_set, zero_shot_sets
 from workbench.files import atomic_write, write_json
+from workbench.metrics import metric
 from workbench.models.devices import device_of
 from workbench.models.dual_encoder import DualEncoder
 from workbench.recipe import Recipe
@@ -148,26 +149,14 @@ def evaluate_embedded(
     return scores, queries
 
 
-def results_of_queries(
-    metric: str, queries: Mapping[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """The result of every single query whose mean is the metric, and the image each query belongs to; None if
-    not kept."""
-    direction, _, measure = metric.rpartition("_")
-    short = {"text_to_image": "t2i", "image_to_text": "i2t"}.get(direction)
-    if short and f"{short}_ranks" in queries:
-        ranks = queries[f"{short}_ranks"]
-        images = queries["image_of_text"] if short == "t2i" else np.arange(len(ranks))
-        if measure == "mrr":
-            return 1 / ranks, images
-        if measure[:1] == "r" and measure[1:].isdigit():
-            return (ranks <= int(measure[1:])).astype(float), images
-    key = f"{direction}_correct"
-    if measure in ("top1", "accuracy") and key in queries:
-        return queries[key].astype(float), queries[f"{key}_image"]
-    if f"{metric}_result" in queries:
-        return queries[f"{metric}_result"].astype(float), queries[f"{metric}_image"]
-    return None
+def results_of_queries(name: str, queries: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The result of every single query whose mean is the metric `name`, and the image each query belongs to;
+    None if not kept."""
+    record = metric(name)
+    if record.results not in queries:
+        return None
+    results = record.of_queries(queries[record.results]).astype(float)
+    return results, np.arange(len(results)) if record.images is None else queries[record.images]
 
 
 def _zero_shot(

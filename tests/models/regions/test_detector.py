@@ -14,11 +14,11 @@ import torch
 import torchvision
 from safetensors import safe_open
 from safetensors.torch import save_file
+from workbench.models.make_scene_detector import intersection_over_union
 
 from workbench.data.scenes.dataset import scenes
 from workbench.errors import SettingError
 from workbench.models.loading import ASSETS
-from workbench.models.make_scene_detector import intersection_over_union
 from workbench.models.regions import detector, ultralytics_adapter
 from workbench.models.regions.detector import Detector, load_proposer, random_detector, save_detector
 
