@@ -139,14 +139,15 @@ def results_of_queries(name: str, queries: Mapping[str, np.ndarray]) -> tuple[np
     """The result of every single query whose mean is the metric `name`, and the image each query belongs to;
     None if not kept."""
     record = metric(name)
-    if record.results not in queries:
+    if record.results is None or record.results not in queries:
         return None
     results = record.of_queries(queries[record.results]).astype(float)
     return results, np.arange(len(results)) if record.images is None else queries[record.images]
 
 
 def _retrieval(embedded: Embedded) -> Results:
-    scores, queries = {}, {}
+    scores: Scores = {}
+    queries: Queries = {}
     retrieval = retrieval_metrics(embedded.image, embedded.text, embedded.image_of_text)
     for direction, short in (("text_to_image", "t2i"), ("image_to_text", "i2t")):
         side = getattr(retrieval, direction)
