@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -157,7 +158,7 @@ def _direction(
 def _mean(folds: Sequence[tuple[Direction, np.ndarray]]) -> Direction:
     """The mean over folds, given each fold's numbers and what its queries are called outside of it."""
     directions = [direction for direction, _ in folds]
-    means = {
+    means: dict[str, Any] = {
         name: float(np.mean([getattr(direction, name) for direction in directions]))
         for name in ("mrr", "median_rank", "map")
         if getattr(directions[0], name) is not None
