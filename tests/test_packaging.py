@@ -65,7 +65,7 @@ PACKAGES = {
 }
 FLOORS = (
     {"errors", "files"},
-    {"objectives"},  # the registry: recipes and figures derive settings and colours from it
+    {"objectives", "metrics"},  # registries: recipes, figures and tables derive settings and labels from them
     {"recipe", "data", "figures"},
     {"models"},
     {"targets"},

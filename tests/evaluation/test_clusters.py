@@ -8,7 +8,6 @@ from workbench.evaluation.clusters import (
     gini,
     perplexities,
     stability,
-    tower_agreement,
 )
 
 
@@ -58,9 +57,3 @@ def test_stability_does_not_mind_names() -> None:
     labels = np.array([0, 0, 1, 1, 2, 2])
     assert stability(labels, (labels + 1) % 3) == pytest.approx(1)
     assert stability(labels, np.array([0, 1, 2, 0, 1, 2])) < 0.01
-
-
-def test_towers_agree_where_their_concepts_are_the_same() -> None:
-    image = np.array([[1.0, 0], [0, 1], [3, 2]])
-    assert tower_agreement(image, image[:, ::-1]) == 0
-    assert tower_agreement(image, np.array([[5.0, 1], [5, 1], [1, 5]])) == pytest.approx(1 / 3)

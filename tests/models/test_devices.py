@@ -77,7 +77,7 @@ def test_targets_move_the_teacher(gpu: Device, where: Any, monkeypatch: pytest.M
         raise Reached
 
     monkeypatch.setattr(where, "device_of", lambda recipe: torch.device("meta"))
-    monkeypatch.setattr(image_text, "fill", stop)
+    monkeypatch.setattr(image_text, "cached", stop)
     recipe = workbench.Recipe.load("dclip_demo", SMALL)
     teacher = image_text.load_teacher(recipe)
     pairs = workbench.load_pairs("scenes", "train", scenes=16)

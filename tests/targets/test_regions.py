@@ -24,8 +24,7 @@ def frozen() -> Teacher:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch) -> None:
     drawn = load_pairs("scenes", "train", scenes=SCENES)  # before the cache moves: drawn once for all tests
-    monkeypatch.setattr("workbench.targets.regions.store_folder", lambda _, name: tmp_path / name)
-    monkeypatch.setattr("workbench.targets.caption_tokens.store_folder", lambda _, name: tmp_path / name)
+    monkeypatch.setattr("workbench.targets.cached.store_folder", lambda _, name: tmp_path / name)
     assert len(drawn) == SCENES
 
 

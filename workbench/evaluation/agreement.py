@@ -27,21 +27,22 @@ def teacher_agreement(
     not fit or N < 2.
     """
     sides = (student_image, student_text, teacher_image, teacher_text)
-    shapes = [tuple(each.shape) for each in sides]
+    shapes = [tuple(side.shape) for side in sides]
     rows = {shape[0] for shape in shapes}
     if any(len(shape) != 2 for shape in shapes) or len(rows) != 1 or rows <= {0, 1}:
         raise ValueError(f"teacher_agreement: wants four arrays [N, D] of one N of 2 or more, got {shapes}")
     if shapes[0] != shapes[1] or shapes[2] != shapes[3]:
         raise ValueError(f"teacher_agreement: two towers of one model are of two widths: {shapes}")
     every = torch.arange(len(student_image))
-    ours, our_text, theirs, their_text = (NormalizedEmbeddings(each) for each in sides)
+    unit = [NormalizedEmbeddings(side) for side in sides]
+    student_images, student_texts, teacher_images, teacher_texts = unit
     image_cosine = text_cosine = float("nan")
     if shapes[0] == shapes[2]:
-        image_cosine = float(pair_cosines(ours, every, theirs, every).mean())
-        text_cosine = float(pair_cosines(our_text, every, their_text, every).mean())
+        image_cosine = float(pair_cosines(student_images, every, teacher_images, every).mean())
+        text_cosine = float(pair_cosines(student_texts, every, teacher_texts, every).mean())
     student, teacher = (
         all_cosines(image, every, text, every).numpy()
-        for image, text in ((ours, our_text), (theirs, their_text))
+        for image, text in ((student_images, student_texts), (teacher_images, teacher_texts))
     )
     directions = ((student, teacher), (student.T, teacher.T))
     return Agreement(
@@ -56,7 +57,7 @@ def _spearman(one: np.ndarray, other: np.ndarray) -> float:
     """Mean over rows of the correlation of their ranks."""
     from scipy.stats import rankdata
 
-    ranks = [rankdata(each, axis=1) for each in (one, other)]
+    ranks = [rankdata(side, axis=1) for side in (one, other)]
     a, b = (rank - rank.mean(1, keepdims=True) for rank in ranks)
     norm = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return float(((a * b).sum(1) / np.where(norm > 0, norm, 1)).mean())

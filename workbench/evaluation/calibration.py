@@ -83,8 +83,8 @@ def calibrated_scale(query: Matrix, candidate: Matrix, right: Indices) -> float:
         return float(((scale * scores).logsumexp(1) - scale * own).mean())
 
     # The loss is convex in the scale, hence falls and then rises in its logarithm.
-    found = minimize_scalar(loss, bounds=np.log(SCALES), method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))
+    result = minimize_scalar(loss, bounds=np.log(SCALES), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(result.x))
 
 
 def _checked(query: Matrix, candidate: Matrix, right: Indices) -> Tensor:

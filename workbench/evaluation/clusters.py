@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import entr
 
 Labels = Int[np.ndarray, " n"]
 
@@ -47,12 +48,12 @@ def concept_health(
     if len(points) != len(labels) or not len(labels) or labels.min() < 0 or labels.max() >= clusters:
         raise ValueError(f"{len(points)} points, {len(labels)} labels: give one of 0 to {clusters - 1} each")
     chosen = np.random.default_rng(seed).permutation(len(points))[:sample]
-    some, theirs = points[chosen], labels[chosen]
-    shaped = 1 < len(np.unique(theirs)) < len(theirs)
+    some, their_labels = points[chosen], labels[chosen]
+    shaped = 1 < len(np.unique(their_labels)) < len(their_labels)
     sizes = np.bincount(labels, minlength=clusters)
     return ConceptHealth(
-        silhouette=float(silhouette_score(some, theirs)) if shaped else float("nan"),
-        davies_bouldin=float(davies_bouldin_score(some, theirs)) if shaped else float("nan"),
+        silhouette=float(silhouette_score(some, their_labels)) if shaped else float("nan"),
+        davies_bouldin=float(davies_bouldin_score(some, their_labels)) if shaped else float("nan"),
         non_empty=int((sizes > 0).sum()),
         size_gini=gini(sizes),
         perplexity=1.0 if soft_values is None else float(perplexities(soft_values).mean()),
@@ -70,34 +71,24 @@ def gini(sizes: np.ndarray) -> float:
 
 def perplexities(probabilities: Float[np.ndarray, "n top"]) -> Float[np.ndarray, " n"]:
     """exp of the entropy of each row, whose entries sum to 1."""
-    p = probabilities.astype(np.float64)
-    return np.exp(-np.where(p > 0, p * np.log(np.maximum(p, 1e-300)), 0).sum(1))
+    return np.exp(entr(probabilities.astype(np.float64)).sum(1))
 
 
 def agreement(labels: Labels, classes: np.ndarray) -> Agreement:
     """How far clusters `labels` [n] agree with `classes` [n] of any kind; ValueError for lengths that
     differ."""
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+    from sklearn.metrics.cluster import contingency_matrix
 
     if len(labels) != len(classes) or not len(labels):
         raise ValueError(f"{len(labels)} labels and {len(classes)} classes: give one of each for every point")
-    _, number = np.unique(classes, return_inverse=True)
-    table = np.zeros((int(labels.max()) + 1, int(number.max()) + 1), dtype=np.int64)
-    np.add.at(table, (labels, number), 1)
     return Agreement(
-        nmi=float(normalized_mutual_info_score(number, labels)),
-        purity=float(table.max(1).sum() / len(labels)),
-        ari=float(adjusted_rand_score(number, labels)),
+        nmi=float(normalized_mutual_info_score(classes, labels)),
+        purity=float(contingency_matrix(classes, labels).max(0).sum() / len(labels)),
+        ari=float(adjusted_rand_score(classes, labels)),
     )
 
 
 def stability(labels: Labels, others: Labels) -> float:
     """Adjusted Rand index of two clusterings of the same points, from two seeds say: 1 equal, 0 chance."""
     return agreement(labels, others).ari
-
-
-def tower_agreement(
-    image_logits: Float[np.ndarray, "n clusters"], text_logits: Float[np.ndarray, "n clusters"]
-) -> float:
-    """Share of pairs whose picture and caption a trained classifier puts into the same concept."""
-    return float((image_logits.argmax(1) == text_logits.argmax(1)).mean())

@@ -36,18 +36,18 @@ def model_efficiency(model: DualEncoder, caption: str = CAPTION) -> Efficiency:
     A multiplication and an addition are two operations: half of it is the field's multiply-adds. The caption
     is padded as the model pads it, which for most is to the full context. The model is left as it was.
     """
-    image = sum(each.numel() for each in model.clip.visual.parameters())
-    every = sum(each.numel() for each in model.parameters())
+    image = sum(parameter.numel() for parameter in model.clip.visual.parameters())
+    every = sum(parameter.numel() for parameter in model.parameters())
     device = model.mean.device
     picture = torch.zeros(1, 3, *model.transform.size, dtype=torch.uint8, device=device)
     tokens = model.tokenize([caption]).to(device)
     training, counts = model.training, []
     model.eval()  # else the picture would go into batch statistics
     try:
-        for encode, given in ((model.encode_image, picture), (model.encode_text, tokens)):
+        for encode, example in ((model.encode_image, picture), (model.encode_text, tokens)):
             # With gradients and by plain products, for the fused kernels of attention are not counted.
             with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-                encode(given)
+                encode(example)
             counts.append(int(counter.get_total_flops()))
     finally:
         model.train(training)

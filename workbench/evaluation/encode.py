@@ -42,8 +42,8 @@ def encode_texts(model: DualEncoder, captions: Sequence[str], batch: int = 256) 
     if not captions:
         return torch.empty(0, model.dim)
     key = sha256_of_json(list(captions))
-    known = _remembered_of(model)
-    if key not in known:
+    embeddings = _remembered_of(model)
+    if key not in embeddings:
         model.eval()
         device = model.mean.device
         # Captions of one length together: where padding can be cut off there is little of it.
@@ -54,12 +54,12 @@ def encode_texts(model: DualEncoder, captions: Sequence[str], batch: int = 256) 
             tokens = model.tokenize([captions[index] for index in part])
             with model.autocast():
                 embedded[part] = model.encode_text(tokens.to(device)).float().cpu()
-        known[key] = torch.nn.functional.normalize(embedded, dim=-1)
-    return known[key].clone()
+        embeddings[key] = torch.nn.functional.normalize(embedded, dim=-1)
+    return embeddings[key].clone()
 
 
 def _remembered_of(model: DualEncoder) -> dict[str, Tensor]:
-    """What the text tower with these very weights has said so far; other towers' are forgotten."""
+    """The embeddings so far of the text tower with these very weights; other towers' are forgotten."""
     digest = model.text_digest()
     if digest not in _remembered:
         _remembered.clear()
@@ -83,17 +83,13 @@ def encode_images(
             parts.append(model.embed_images(torch.stack(waiting)))
             waiting = []
     if not parts:
-        raise SettingError(
-            "data",
-            f"{pairs.name}:{pairs.split}",
-            f"no picture could be read: {dict(failed)}",
-            "mend the files",
-        )
+        problem = f"no picture could be read: {dict(failed)}"
+        raise SettingError("data", f"{pairs.name}:{pairs.split}", problem, "fix the files")
     return torch.nn.functional.normalize(torch.cat(parts), dim=-1), np.array(rows, dtype=np.int64), failed
 
 
 def encode_pairs(model: DualEncoder, pairs: Pairs, batch: int = 256) -> Embedded:
-    """Embed every picture and every caption of a split; captions of unreadable pictures are left out with
+    """Embed every picture and every caption of a split; captions of unreadable pictures are skipped with
     them."""
     image, rows, failed = encode_images(model, pairs, batch)
     position = np.full(len(pairs), -1, dtype=np.int64)

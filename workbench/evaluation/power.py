@@ -1,5 +1,6 @@
-"""How many seeds and pictures it takes to see an effect, from what runs that are there vary by."""
+"""How many seeds and pictures it takes to see an effect, from how much existing runs vary."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from scipy import stats
@@ -8,6 +9,7 @@ from workbench.evaluation.significance import TAIL, Components
 
 POWER = 0.8  # share of experiments that should see the effect
 MOST = 1000  # seeds; beyond them an effect counts as out of reach
+MOST_PICTURES = 10**9
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,6 @@ def seeds_needed(effect: float, pictures: int, variation: Variation) -> int | No
 
 def pictures_needed(effect: float, seeds: int, variation: Variation) -> int | None:
     """The least number of pictures at which so many seeds detect `effect`; None where none is enough."""
-    low, high = 1, 1
-    while variation.detectable(seeds, high) > effect:
-        low, high = high, 2 * high
-        if high > 10**9:
-            return None
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if variation.detectable(seeds, middle) <= effect else (middle + 1, high)
-    return high
+    counts = range(1, MOST_PICTURES + 1)  # what is detectable falls with every picture
+    place = bisect_left(counts, True, key=lambda count: variation.detectable(seeds, count) <= effect)
+    return counts[place] if place < len(counts) else None

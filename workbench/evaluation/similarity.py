@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy import stats
 from torch import Tensor
 
 Array = np.ndarray | Tensor
@@ -35,22 +36,20 @@ def readout_r2(source: Array, target: Array, held_out_source: Array, held_out_ta
     Least squares, with just enough ridge (1e-6 of the mean variance) to be solvable; it is measured against
     predicting the held-out target's mean, so it may be negative. Raises ValueError where rows do not match.
     """
-    given, wanted, held_given, held_wanted = (
-        _float64(side) for side in (source, target, held_out_source, held_out_target)
-    )
-    if len(given) != len(wanted) or len(held_given) != len(held_wanted) or not len(given):
+    x, y, held_x, held_y = (_float64(side) for side in (source, target, held_out_source, held_out_target))
+    if len(x) != len(y) or len(held_x) != len(held_y) or not len(x):
         raise ValueError(
-            f"{len(given)} and {len(wanted)} rows, held out {len(held_given)} and {len(held_wanted)}: "
-            "give one target for each source"
+            f"{len(x)} and {len(y)} rows, held out {len(held_x)} and {len(held_y)}: give one target for each "
+            "source"
         )
-    mean, target_mean = given.mean(0), wanted.mean(0)
-    centred = given - mean
+    mean, target_mean = x.mean(0), y.mean(0)
+    centred = x - mean
     gram = centred.T @ centred
     ridge = 1e-6 * max(float(gram.diagonal().mean()), 1e-300) * torch.eye(len(gram), dtype=gram.dtype)
-    weights = torch.linalg.solve(gram + ridge, centred.T @ (wanted - target_mean))
-    missed = held_wanted - target_mean - (held_given - mean) @ weights
-    variance = (held_wanted - held_wanted.mean(0)).square().sum()
-    return 1 - float(missed.square().sum() / variance)
+    weights = torch.linalg.solve(gram + ridge, centred.T @ (y - target_mean))
+    residual = held_y - target_mean - (held_x - mean) @ weights
+    variance = (held_y - held_y.mean(0)).square().sum()
+    return 1 - float(residual.square().sum() / variance)
 
 
 class Distributions(NamedTuple):
@@ -86,7 +85,9 @@ def similarity_distributions(
     others = torch.cat(
         [(one[a] * other[b]).sum(1) for a, b in zip(first.split(8192), second.split(8192), strict=True)]
     ).numpy()
-    return Distributions(matching, others, _area(matching, others), _overlap(matching, others))
+    wins = stats.mannwhitneyu(others, matching, method="asymptotic").statistic  # pairs, ties half
+    area = float(stats.wasserstein_distance(matching, others))
+    return Distributions(matching, others, area, float(wins / (len(others) * count)))
 
 
 def effective_rank(embeddings: Array) -> float:
@@ -121,17 +122,3 @@ def _float64(values: Array) -> Tensor:
     if isinstance(values, Tensor):
         return values.detach().double().cpu()
     return torch.from_numpy(np.array(values, dtype=np.float64))  # a copy: memory maps cannot be written to
-
-
-def _area(one: np.ndarray, other: np.ndarray) -> float:
-    """Integral of the absolute difference of the cumulative distributions (Wasserstein-1)."""
-    points = np.sort(np.concatenate([one, other]))
-    below = [np.searchsorted(np.sort(side), points[:-1], side="right") / len(side) for side in (one, other)]
-    return float((np.abs(below[0] - below[1]) * np.diff(points)).sum())
-
-
-def _overlap(matching: np.ndarray, others: np.ndarray) -> float:
-    ordered = np.sort(others)
-    above = len(ordered) - np.searchsorted(ordered, matching, side="right")
-    ties = np.searchsorted(ordered, matching, side="right") - np.searchsorted(ordered, matching, side="left")
-    return float((above + ties / 2).mean() / len(ordered))

@@ -21,21 +21,18 @@ from workbench.evaluation.retrieval.search import BEST, search_precision
 from workbench.evaluation.zero_shot.metrics import zero_shot_metrics, zero_shot_weights
 from workbench.evaluation.zero_shot.sets import evaluate_set, zero_shot_sets
 from workbench.files import atomic_write, write_json
+from workbench.metrics import metric
 from workbench.models.devices import device_of
 from workbench.models.dual_encoder import DualEncoder
 from workbench.recipe import Recipe
 
 Scores = dict[str, float]
-Queries = dict[
-    str, np.ndarray
-]  # what paired comparisons need: a result per query, and the picture it belongs to
+Queries = dict[str, np.ndarray]  # for paired comparisons: a result per query, and the picture it belongs to
+Results = tuple[Scores, Queries]
 
 SAME = ("model", "data", "images", "captions", "failed")  # where reports agree in these, their numbers add up
-TEMPLATES = (
-    "a picture of {}",
-    "a drawing of {}",
-    "{}",
-)  # for the embedded dataset; `{}` is the name with its article
+# For the embedded dataset; `{}` is the name with its article.
+TEMPLATES = ("a picture of {}", "a drawing of {}", "{}")
 
 
 def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> dict[str, Scores]:
@@ -49,8 +46,7 @@ def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> 
     """
     model = model.to(device_of(recipe))
     model.precision = recipe.training.precision
-    results = {}
-    written: dict[str, tuple[dict[str, Any], Queries]] = {}
+    reports: dict[str, tuple[dict[str, Any], Queries]] = {}
     splits = evaluation_splits(recipe)
     sets = zero_shot_sets(recipe, splits)
     probes = fit_probes(model, recipe)
@@ -59,38 +55,37 @@ def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> 
         embedded = encode_pairs(model, pairs, recipe.evaluation.batch)
         scores, queries = evaluate_embedded(model, pairs, embedded, recipe.evaluation.suites)
         if "attributes" in recipe.evaluation.suites:
-            more_scores, more_queries = scene_attribute_scores(model, recipe, pairs, embedded)
-            scores, queries = scores | more_scores, queries | more_queries
+            _add(scene_attribute_scores(model, recipe, pairs, embedded), scores, queries)
         if probes is not None:
-            more_scores, more_queries = probe_scores(probes, pairs, embedded)
-            scores, queries = scores | more_scores, queries | more_queries
-        results[split] = scores
-        report: dict[str, Any] = {"split": split, "data": pairs.fingerprint, "scores": scores}
-        report |= {
+            _add(probe_scores(probes, pairs, embedded), scores, queries)
+        report = {
+            "data": pairs.fingerprint,
+            "scores": scores,
             "images": len(embedded.rows),
             "captions": len(embedded.text),
             "failed": dict(embedded.failed + pairs.rejected),
         }
-        written[split] = report, queries
+        reports[split] = report, queries
     for name, source in sets.items():
-        report, queries = evaluate_set(model, recipe, source)
-        results[name] = report["scores"]
-        written[name] = {"split": name, **report}, queries
+        reports[name] = evaluate_set(model, recipe, source)
     if folder is not None:
-        of_model = {"model": model.fingerprint()}
-        for name, (report, queries) in written.items():
-            _write(folder, name, report | of_model, queries)
-    return results
+        digest = model.fingerprint()
+        for name, (report, queries) in reports.items():
+            _write(folder, name, {"split": name, **report, "model": digest}, queries)
+    return {name: report["scores"] for name, (report, _) in reports.items()}
+
+
+def _add(results: Results, scores: Scores, queries: Queries) -> None:
+    scores |= results[0]
+    queries |= results[1]
 
 
 def _write(folder: Path, name: str, report: dict[str, Any], queries: Queries) -> None:
-    with contextlib.suppress(
-        OSError, ValueError
-    ):  # nothing there, or nothing whole: there is nothing to keep
-        before, kept = read_report(folder / f"{name}.json"), read_queries(folder / f"{name}.npz")
-        if kept and all(before.get(key) == report[key] for key in SAME):
+    with contextlib.suppress(OSError, ValueError):  # no files, or damaged ones: there is nothing to keep
+        before, before_queries = read_report(folder / f"{name}.json"), read_queries(folder / f"{name}.npz")
+        if before_queries and all(before.get(key) == report[key] for key in SAME):
             report = {**report, "scores": before["scores"] | report["scores"]}
-            queries = kept | queries
+            queries = before_queries | queries
     write_json(folder / f"{name}.json", report)
     with atomic_write(folder / f"{name}.npz") as stream:
         np.savez_compressed(stream, **queries)  # type: ignore[arg-type]
@@ -99,25 +94,19 @@ def _write(folder: Path, name: str, report: dict[str, Any], queries: Queries) ->
 def evaluation_splits(recipe: Recipe) -> list[str]:
     """The splits a recipe is judged on: those it names, else all of its source but those for training and
     validation."""
-    there = available_splits(recipe.data.source, **recipe.data.options(train=False))
+    available = available_splits(recipe.data.source, **recipe.data.options(train=False))
     used = (recipe.data.train_split, recipe.data.validation_split)
-    # What a choice may be made by (val, val_concepts) is no result.
-    judged = [split for split in there if split not in used and not split.startswith("val_")]
-    wanted = recipe.evaluation.splits or judged or [used[1]]
-    for split in wanted:
-        if split not in there:
-            raise SettingError(
-                "evaluation.splits",
-                split,
-                f"{recipe.data.source} has no such split",
-                f"one of {', '.join(there)}",
-            )
-    return list(wanted)
+    # A split that choices may be made by (val, val_concepts) gives no result.
+    judged = [split for split in available if split not in used and not split.startswith("val_")]
+    splits = recipe.evaluation.splits or judged or [used[1]]
+    for split in splits:
+        if split not in available:
+            problem, remedy = f"{recipe.data.source} has no such split", f"one of {', '.join(available)}"
+            raise SettingError("evaluation.splits", split, problem, remedy)
+    return list(splits)
 
 
-def evaluate_embedded(
-    model: DualEncoder, pairs: Pairs, embedded: Embedded, suites: Sequence[str]
-) -> tuple[Scores, Queries]:
+def evaluate_embedded(model: DualEncoder, pairs: Pairs, embedded: Embedded, suites: Sequence[str]) -> Results:
     """One split's numbers, and the results of its single queries, from its embeddings.
 
     Suites that need what the data does not have (names and swapped captions of the embedded dataset) give
@@ -125,101 +114,83 @@ def evaluate_embedded(
     """
     scores: Scores = {}
     queries: Queries = {"image_of_text": embedded.image_of_text}
+    columns = pairs.table.column_names
     if "retrieval" in suites:
-        found = retrieval_metrics(embedded.image, embedded.text, embedded.image_of_text)
-        for direction, short in (("text_to_image", "t2i"), ("image_to_text", "i2t")):
-            side = getattr(found, direction)
-            scores |= {f"{direction}_r{k}": value for k, value in side.recall.items()}
-            scores |= {f"{direction}_{name}": getattr(side, name) for name in ("mrr", "map", "median_rank")}
-            queries[f"{short}_ranks"] = side.ranks
-    if "zero_shot" in suites and "objects" in pairs.table.column_names:
+        _add(_retrieval(embedded), scores, queries)
+    if "zero_shot" in suites and "objects" in columns:
         for column in ("objects", "categories"):
-            _zero_shot(model, pairs, embedded, column, scores, queries)
-    if "composition" in suites and "swapped_caption" in pairs.table.column_names:
-        _composition(model, pairs, embedded, scores, queries)
-    if "search" in suites and "objects" in pairs.table.column_names:
+            _add(_zero_shot(model, pairs, embedded, column), scores, queries)
+    if "composition" in suites and "swapped_caption" in columns:
+        _add(_composition(model, pairs, embedded), scores, queries)
+    if "search" in suites and "objects" in columns:
         precision, names = search_precision(model, pairs, embedded.image, embedded.rows)
         if names:
-            scores[f"search_precision_at_{BEST}"] = float(precision.mean())
             key = f"search_precision_at_{BEST}"
+            scores[key] = float(precision.mean())
             queries |= {f"{key}_result": precision, f"{key}_image": np.arange(len(names))}
     if "questions" in suites:
-        _questions(model, pairs, embedded, scores, queries)
+        for kind, questions in scene_questions(pairs).items():
+            name = f"question_{kind}"
+            _add(_choices(name, model, embedded, *questions), scores, queries)
     return scores, queries
 
 
-def results_of_queries(
-    metric: str, queries: Mapping[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """The result of every single query whose mean is the metric, and the image each query belongs to; None if
-    not kept."""
-    direction, _, measure = metric.rpartition("_")
-    short = {"text_to_image": "t2i", "image_to_text": "i2t"}.get(direction)
-    if short and f"{short}_ranks" in queries:
-        ranks = queries[f"{short}_ranks"]
-        images = queries["image_of_text"] if short == "t2i" else np.arange(len(ranks))
-        if measure == "mrr":
-            return 1 / ranks, images
-        if measure[:1] == "r" and measure[1:].isdigit():
-            return (ranks <= int(measure[1:])).astype(float), images
-    key = f"{direction}_correct"
-    if measure in ("top1", "accuracy") and key in queries:
-        return queries[key].astype(float), queries[f"{key}_image"]
-    if f"{metric}_result" in queries:
-        return queries[f"{metric}_result"].astype(float), queries[f"{metric}_image"]
-    return None
+def results_of_queries(name: str, queries: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The result of every single query whose mean is the metric `name`, and the image each query belongs to;
+    None if not kept."""
+    record = metric(name)
+    if record.results is None or record.results not in queries:
+        return None
+    results = record.of_queries(queries[record.results]).astype(float)
+    return results, np.arange(len(results)) if record.images is None else queries[record.images]
 
 
-def _zero_shot(
-    model: DualEncoder, pairs: Pairs, embedded: Embedded, column: str, scores: Scores, queries: Queries
-) -> None:
+def _retrieval(embedded: Embedded) -> Results:
+    scores: Scores = {}
+    queries: Queries = {}
+    retrieval = retrieval_metrics(embedded.image, embedded.text, embedded.image_of_text)
+    for direction, short in (("text_to_image", "t2i"), ("image_to_text", "i2t")):
+        side = getattr(retrieval, direction)
+        scores |= {f"{direction}_r{k}": value for k, value in side.recall.items()}
+        scores |= {f"{direction}_{name}": getattr(side, name) for name in ("mrr", "map", "median_rank")}
+        queries[f"{short}_ranks"] = side.ranks
+    return scores, queries
+
+
+def _zero_shot(model: DualEncoder, pairs: Pairs, embedded: Embedded, column: str) -> Results:
     """Name the one object of one-object scenes, among the names (or categories) that the split's scenes
     show."""
     labels = pairs.table[column].to_pylist()
     classes = sorted({name for names in labels for name in names})
-    chosen = np.array([at for at, row in enumerate(embedded.rows) if len(labels[row]) == 1], dtype=np.int64)
+    chosen = np.flatnonzero([len(labels[row]) == 1 for row in embedded.rows])
     if not len(chosen):
-        return
-    truth = np.array([classes.index(labels[embedded.rows[at]][0]) for at in chosen])
+        return {}, {}
+    truth = np.array([classes.index(labels[row][0]) for row in embedded.rows[chosen]])
     prompts = [template.format(name) for name in classes for template in TEMPLATES]
     weights = zero_shot_weights(encode_texts(model, prompts).view(len(classes), len(TEMPLATES), -1))
-    found = zero_shot_metrics(embedded.image[chosen], weights, truth)
-    key = "names" if column == "objects" else "categories"
-    scores |= {f"zero_shot_{key}_{name}": getattr(found, name) for name in ("top1", "top5", "mean_per_class")}
-    queries[f"zero_shot_{key}_correct"] = found.ranks == 1
-    queries[f"zero_shot_{key}_correct_image"] = chosen
+    metrics = zero_shot_metrics(embedded.image[chosen], weights, truth)
+    key = "zero_shot_names" if column == "objects" else "zero_shot_categories"
+    scores = {f"{key}_{name}": getattr(metrics, name) for name in ("top1", "top5", "mean_per_class")}
+    return scores, {f"{key}_correct": metrics.ranks == 1, f"{key}_correct_image": chosen}
 
 
-def _composition(
-    model: DualEncoder, pairs: Pairs, embedded: Embedded, scores: Scores, queries: Queries
-) -> None:
+def _composition(model: DualEncoder, pairs: Pairs, embedded: Embedded) -> Results:
     """Which of two captions is true: the relation as it is, or with its objects exchanged."""
     swapped = pairs.table["swapped_caption"].to_pylist()
-    chosen = [at for at, row in enumerate(embedded.rows) if swapped[row]]
-    if not chosen:
-        return
-    rows = [int(embedded.rows[at]) for at in chosen]
-    true = encode_texts(model, [pairs.captions(row)[2] for row in rows])
-    false = encode_texts(model, [swapped[row] for row in rows])
-    found = swap_accuracy(embedded.image[chosen], true, false)
-    scores["swap_accuracy"] = found.accuracy
-    queries |= {"swap_correct": found.correct, "swap_correct_image": np.array(chosen)}
+    rows = np.array([row for row in embedded.rows if swapped[row]], dtype=np.int64)
+    true, false = [pairs.captions(int(row))[2] for row in rows], [swapped[row] for row in rows]
+    return _choices("swap", model, embedded, rows, true, false)
 
 
-def _questions(
-    model: DualEncoder, pairs: Pairs, embedded: Embedded, scores: Scores, queries: Queries
-) -> None:
-    """Yes/no questions about objects, sizes, backgrounds and relations, each a choice between two
-    captions."""
-    position = {int(row): at for at, row in enumerate(embedded.rows)}
-    for kind, asked in scene_questions(pairs).items():
-        kept = [number for number, row in enumerate(asked.rows) if int(row) in position]
-        if not kept:
-            continue
-        images = np.array([position[int(asked.rows[number])] for number in kept])
-        true, false = (
-            encode_texts(model, [side[number] for number in kept]) for side in (asked.true, asked.false)
-        )
-        found = swap_accuracy(embedded.image[images], true, false)
-        scores[f"question_{kind}_accuracy"] = found.accuracy
-        queries |= {f"question_{kind}_correct": found.correct, f"question_{kind}_correct_image": images}
+def _choices(
+    name: str, model: DualEncoder, embedded: Embedded, rows: np.ndarray, true: list[str], false: list[str]
+) -> Results:
+    """How often the pictures in `rows`, as far as they could be read, prefer the true caption."""
+    readable = np.flatnonzero(np.isin(rows, embedded.rows))
+    if not len(readable):
+        return {}, {}
+    images = np.searchsorted(embedded.rows, rows[readable])
+    texts = (encode_texts(model, [side[number] for number in readable]) for side in (true, false))
+    choice = swap_accuracy(embedded.image[images], *texts)
+    queries = {f"{name}_correct": choice.correct, f"{name}_correct_image": images}
+    return {f"{name}_accuracy": choice.accuracy}, queries

@@ -1,12 +1,12 @@
 """The house style: template, colour-blind-safe palette, labels of metrics, curves short enough to draw."""
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
+from workbench.metrics import metric
 from workbench.objectives.registry import declared_objectives
 
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -147,18 +147,11 @@ def shorten(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.n
     return x.astype(np.float32), y.astype(np.float32)
 
 
-def metric_label(metric: str) -> str:
+def metric_label(name: str) -> str:
     """A metric's name as people write it: `text_to_image_r1` is "text-to-image R@1"."""
-    words = metric.replace("text_to_image", "text-to-image").replace("image_to_text", "image-to-text")
-    words = words.replace("zero_shot", "zero-shot").replace("swap_accuracy", "swapped captions told apart")
-    words = re.sub(r"_r(\d+)$", r" R@\1", words)
-    words = re.sub(r"_top(\d+)$", r" top-\1", words)
-    words = re.sub(r"_mrr$", " MRR", words)
-    words = re.sub(r"_map$", " mAP", words)
-    return words.replace("_", " ")
+    return metric(name).label
 
 
-def is_share(metric: str) -> bool:
+def is_share(name: str) -> bool:
     """Whether a metric lies in [0, 1] and is written in per cent."""
-    kinds = r"r\d+|top\d+|precision_at_\d+|accuracy|mrr|map|mean_per_class|harmonic_mean|chance|f1|match"
-    return re.search(f"_({kinds})$", metric) is not None
+    return metric(name).share

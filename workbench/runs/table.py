@@ -13,13 +13,13 @@ import yaml
 
 from workbench.errors import SettingError
 from workbench.files import read_json
+from workbench.metrics import metric
 from workbench.recipe import Recipe, differences
 from workbench.recipe.yaml_io import read_yaml
 from workbench.runs.folder import is_locked, is_silent
 
 LEVELS = 2  # of folders below the one asked for; the folder `run` of a sweep's run does not count
 OURS = ("recipe.yaml", "status.json", "metrics.jsonl")  # what only a run folder holds
-HEADLINES = (r"text_to_image_r1", r"image_to_text_r1", r"zero_shot_(\w+_)?top1")
 MOST_HEADLINES = 4
 DAMAGED = "damaged"
 BEYOND = 1e300  # no number of ours; NaN and infinity neither
@@ -78,12 +78,8 @@ def headline_scores(rows: Iterable[RunRow]) -> list[Score]:
     """The columns worth a place in the table: recall@1 and zero-shot, of the split `test` first."""
     known = dict.fromkeys(score for row in rows for score in row.scores)
 
-    def rank(score: Score) -> tuple[bool, str, int]:
-        split, metric = score
-        place = next((at for at, kind in enumerate(HEADLINES) if re.fullmatch(kind, metric)), -1)
-        return split != "test", split, place
-
-    return sorted((score for score in known if rank(score)[2] >= 0), key=rank)[:MOST_HEADLINES]
+    placed = {score: place for score in known if (place := metric(score[1]).headline) is not None}
+    return sorted(placed, key=lambda score: (score[0] != "test", score[0], placed[score]))[:MOST_HEADLINES]
 
 
 def matching(rows: Iterable[RunRow], text: str) -> list[RunRow]:
@@ -208,8 +204,8 @@ def _scores(path: Path, reasons: list[str]) -> dict[Score, float]:
     for report in sorted((path / "evaluation").glob("*.json")):
         scores = _mapping(path, f"evaluation/{report.name}", reasons).get("scores")
         if isinstance(scores, Mapping):
-            numbers = {metric: _number(value) for metric, value in scores.items()}
-            found |= {(report.stem, metric): value for metric, value in numbers.items() if value is not None}
+            numbers = {name: _number(value) for name, value in scores.items()}
+            found |= {(report.stem, name): value for name, value in numbers.items() if value is not None}
     return found
 
 

@@ -1,7 +1,6 @@
 """The words of every caption, as the frozen text tower leaves them, computed once."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -9,9 +8,10 @@ from workbench.data.pairs import Pairs
 from workbench.models.devices import device_of
 from workbench.models.tokens import caption_tokens, word_mask
 from workbench.recipe import Recipe
-from workbench.targets.image_text import ProgressLines, Teacher
-from workbench.targets.store import TargetStore, store_folder
-from workbench.targets.store_writer import Column, fill
+from workbench.targets.cached import Share, cached
+from workbench.targets.image_text import Teacher
+from workbench.targets.store import TargetStore
+from workbench.targets.store_writer import Column
 
 CAPTIONS = 256  # that go through the tower together
 PORTION = 8192  # tokens that are lost when a process is killed
@@ -35,20 +35,10 @@ class TokenTargets:
 
 
 def token_targets(
-    recipe: Recipe,
-    pairs: Pairs,
-    teacher: Teacher,
-    *,
-    device: Any = None,
-    rank: int = 0,
-    world: int = 1,
-    say: Callable[[str], object] | None = print,
+    recipe: Recipe, pairs: Pairs, teacher: Teacher, *, device: Any = None, **share: Unpack[Share]
 ) -> TokenTargets:
-    """Projected last hidden states of all captions of `pairs`, without start and end.
-
-    Computed now, continued where a killed process stopped, or opened when all is there.
-    """
-    device = device_of(recipe) if device is None else device
+    """Projected last hidden states of all captions of `pairs`, without start and end."""
+    device = device or device_of(recipe)
     model, captions = teacher.model.to(device), pairs.all_captions
     lengths = [
         word_mask(model, model.tokenize(captions[start : start + CAPTIONS])).sum(1).clamp(min=1).numpy()
@@ -56,26 +46,23 @@ def token_targets(
     ]
     first = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
 
-    def find(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
+    def tokens_of(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
         begin = int(np.searchsorted(first, rows.start, side="right")) - 1
         end = int(np.searchsorted(first, rows.stop, side="left"))
         parts = []
         for start in range(begin, end, CAPTIONS):
             ids = model.tokenize(captions[start : min(end, start + CAPTIONS)]).to(device)
-            found = caption_tokens(model, ids)
-            parts.append(found.tokens[found.mask].float().cpu().numpy())
-        together = np.concatenate(parts)
-        return together[rows.start - first[begin] : rows.stop - first[begin]], {}
+            states = caption_tokens(model, ids)
+            parts.append(states.tokens[states.mask].float().cpu().numpy())
+        return np.concatenate(parts)[rows.start - first[begin] : rows.stop - first[begin]], {}
 
     fingerprint = {"tokens of": teacher.fingerprint, "data": pairs.fingerprint, "dtype": "float16"}
-    report = ProgressLines(say, "caption") if say and rank == 0 else None
-    store = fill(
-        store_folder(fingerprint, f"{pairs.name}-{pairs.split}-tokens"),
+    store = cached(
         fingerprint,
-        {"token": Column((int(first[-1]), teacher.dim), "float16", find)},
+        f"{pairs.name}-{pairs.split}-tokens",
+        {"token": Column((int(first[-1]), teacher.dim), "float16", tokens_of)},
         batch=PORTION,
-        rank=rank,
-        world=world,
-        report=report,
+        label="caption {} targets",
+        **share,
     )
     return TokenTargets(store, first)

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench.files import read_json, write_json
-from workbench.targets.store import Layout, damage, finished, map_column, missing_rows
+from workbench.targets.store import ColumnSpec, damage, finished, map_column, missing_rows
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Column:
     """What a column is to hold: shape, dtype, and a function that computes a run of its rows.
 
     `compute(slice(a, b))` returns the values of those rows (`[b - a, ...]`, or `[views, b - a, ...]` with
-    `row_axis` 1) and a dict that tells, for each row that could not be computed, why. It depends on the rows
+    `row_axis` 1) and a dict with the reason for each row that could not be computed. It depends on the rows
     alone.
     """
 
@@ -29,61 +30,40 @@ class Column:
     row_axis: int = 0
 
     @property
-    def layout(self) -> Layout:
-        return Layout(tuple(self.shape), np.dtype(self.dtype).name, self.row_axis)
+    def spec(self) -> ColumnSpec:
+        """What of it the manifest records."""
+        return ColumnSpec(tuple(self.shape), np.dtype(self.dtype).name, self.row_axis)
 
 
-@dataclass(frozen=True)
 class ColumnFile:
     """The files of one column: a chunk is computed, written, synced, and only then marked as finished."""
 
-    folder: Path
-    name: str
-    column: Column
-    batch: int
-
-    @property
-    def layout(self) -> Layout:
-        return self.column.layout
-
-    @property
-    def chunks(self) -> int:
-        return -(-self.layout.rows // self.batch)
-
-    @property
-    def bytes(self) -> int:
-        return int(np.prod(self.layout.shape)) * np.dtype(self.layout.dtype).itemsize
-
-    @property
-    def path(self) -> Path:
-        return self.folder / f"{self.name}.npy"
-
-    @property
-    def progress(self) -> Path:
-        return self.folder / "progress"
-
-    @property
-    def marks(self) -> Path:
-        return self.progress / f"{self.name}.done"
+    def __init__(self, folder: Path, name: str, column: Column, batch: int) -> None:
+        self.folder, self.name, self.column, self.batch = folder, name, column, batch
+        self.spec = column.spec
+        self.chunks = -(-self.spec.rows // batch)
+        self.bytes = math.prod(self.spec.shape) * np.dtype(self.spec.dtype).itemsize
+        self.path = folder / f"{name}.npy"
+        self.progress = folder / "progress"
+        self.marks = self.progress / f"{name}.done"
 
     def finished(self) -> np.ndarray:
+        """Which chunks are on the disk, uint8 [chunks]."""
         return finished(self.folder, self.name)
 
     def unfinished(self) -> list[int]:
+        """The other chunks."""
         return np.flatnonzero(self.finished() == 0).tolist()
 
     def missing(self) -> int:
         """Rows still to compute."""
-        return missing_rows(self.finished(), self.layout.rows, self.batch)
+        return missing_rows(self.finished(), self.spec.rows, self.batch)
 
     def prepare(self) -> None:
         """Make the files unless they are there; several processes may do so at once, for they do the same."""
-        described = {
-            "descr": np.lib.format.dtype_to_descr(np.dtype(self.layout.dtype)),
-            "fortran_order": False,
-        }
-        header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, {**described, "shape": self.layout.shape})
+        header, descr = io.BytesIO(), np.lib.format.dtype_to_descr(np.dtype(self.spec.dtype))
+        described = {"descr": descr, "fortran_order": False, "shape": self.spec.shape}
+        np.lib.format.write_array_header_1_0(header, described)
         with full_disk_explained(self.folder):
             self.progress.mkdir(exist_ok=True)
             _extend(self.marks, b"", self.chunks)
@@ -91,17 +71,17 @@ class ColumnFile:
                 _extend(self.path, header.getvalue(), header.tell() + self.bytes)
         if len(self.finished()) != self.chunks:
             raise damage(self.folder, f"progress/{self.marks.name} has not one byte a chunk")
-        map_column(self.folder, self.name, self.layout)
+        map_column(self.folder, self.name, self.spec)
 
     def finish(self, chunk: int) -> None:
         """Compute a chunk and put it on the disk, unless another process has done so by then."""
-        rows = slice(chunk * self.batch, min((chunk + 1) * self.batch, self.layout.rows))
+        rows = slice(chunk * self.batch, min((chunk + 1) * self.batch, self.spec.rows))
         values, bad = self._computed(rows)
         if self.finished()[chunk]:
             return
         header = self.path.stat().st_size - self.bytes
         row_bytes = values[0, 0].nbytes
-        offsets = [header + (view * self.layout.rows + rows.start) * row_bytes for view in range(len(values))]
+        offsets = [header + (view * self.spec.rows + rows.start) * row_bytes for view in range(len(values))]
         record = self.progress / f"{self.name}-{chunk}.bad"
         with full_disk_explained(self.folder):
             _write_at(self.path, offsets, values)
@@ -121,21 +101,21 @@ class ColumnFile:
         """Values `[views, rows, ...]` in the column's dtype, and the bad rows in ascending order."""
         raw, reasons = self.column.compute(rows)
         where = f"column {self.name}, rows {rows.start} to {rows.stop}"
-        axis = self.layout.row_axis
-        shape = (*self.layout.shape[:axis], rows.stop - rows.start, *self.layout.shape[axis + 1 :])
+        axis = self.spec.row_axis
+        shape = (*self.spec.shape[:axis], rows.stop - rows.start, *self.spec.shape[axis + 1 :])
         if raw.shape != shape:
             raise ValueError(f"{where}: computed {raw.shape}, not {shape}")
         if not all(rows.start <= row < rows.stop for row in reasons):
             raise ValueError(f"{where}: reasons for rows {list(reasons)}")
         with np.errstate(over="ignore", invalid="ignore"):  # what does not fit becomes a bad row below
-            values = np.array(raw, dtype=self.layout.dtype)
+            values = np.array(raw, dtype=self.spec.dtype)
         values = values if axis else values[None]
         floating = np.issubdtype(values.dtype, np.floating)
         bad = {int(row): str(reason) for row, reason in reasons.items()}
         if floating:
             finite = np.isfinite(values).all(axis=(0, *range(2, values.ndim)))
             for row in (np.flatnonzero(~finite) + rows.start).tolist():
-                bad.setdefault(row, f"not finite in {self.layout.dtype}")
+                bad.setdefault(row, f"not finite in {self.spec.dtype}")
         for row in bad:
             values[:, row - rows.start] = np.nan if floating else 0
         return values, dict(sorted(bad.items()))

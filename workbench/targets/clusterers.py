@@ -27,7 +27,7 @@ def kmeans(
 
     points = np.ascontiguousarray(points, dtype=np.float32)
     methods = faiss.ClusteringInitMethod_RANDOM, faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
-    found = faiss.Kmeans(
+    clusterer = faiss.Kmeans(
         points.shape[1],
         clusters,
         niter=iterations,
@@ -37,8 +37,8 @@ def kmeans(
         min_points_per_centroid=1,
         max_points_per_centroid=len(points),
     )
-    found.train(points)
-    return np.asarray(found.centroids)
+    clusterer.train(points)
+    return np.asarray(clusterer.centroids)
 
 
 def gaussian_mixture(points: np.ndarray, clusters: int, seed: int) -> np.ndarray:
@@ -75,12 +75,13 @@ def hdbscan(points: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     from sklearn.cluster import HDBSCAN
 
     some = drawn(points, max(PAIRWISE, clusters), seed)
-    found = HDBSCAN(min_cluster_size=max(2, len(some) // (4 * clusters)), min_samples=2, copy=True).fit(some)
-    clustered = found.labels_ >= 0  # the rest is noise to it
-    if len(np.unique(found.labels_[clustered])) < 2:
+    smallest = max(2, len(some) // (4 * clusters))
+    labels = HDBSCAN(min_cluster_size=smallest, min_samples=2, copy=True).fit_predict(some)
+    clustered = labels >= 0  # the rest is noise
+    if len(np.unique(labels[clustered])) < 2:
         problem = "hdbscan finds fewer than two clusters in these captions"
         raise SettingError("concepts.method", "hdbscan", problem, "kmeans, or more concepts.clusters")
-    return _centroids(some[clustered], found.labels_[clustered])
+    return _centroids(some[clustered], labels[clustered])
 
 
 def _centroids(points: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.special import softmax
 
 from workbench.errors import SettingError
 from workbench.files import atomic_write
@@ -33,9 +34,9 @@ class Sparse(NamedTuple):
 
     def dense(self, clusters: int) -> Float[np.ndarray, "n clusters"]:
         """The same with every concept, float32."""
-        found = np.zeros((len(self.indices), clusters), dtype=np.float32)
-        np.put_along_axis(found, self.indices.astype(np.int64), self.values.astype(np.float32), axis=1)
-        return found
+        labels = np.zeros((len(self.indices), clusters), dtype=np.float32)
+        np.put_along_axis(labels, self.indices.astype(np.int64), self.values.astype(np.float32), axis=1)
+        return labels
 
 
 class Concepts:
@@ -237,8 +238,4 @@ def _squared_distances(points: np.ndarray, centroids: np.ndarray) -> Float[np.nd
 
 
 def _softmax(distances: np.ndarray, temperature: float) -> np.ndarray:
-    labels = distances.min(1, keepdims=True) - distances
-    labels /= temperature
-    np.exp(labels, out=labels)
-    labels /= labels.sum(1, keepdims=True)
-    return labels
+    return softmax((distances.min(1, keepdims=True) - distances) / temperature, axis=1)

@@ -1,7 +1,6 @@
 """What the cross-modal teacher is given of a pair, and what it says about every caption of every picture."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -13,17 +12,21 @@ from workbench.models.cross_modal import CrossModalOutput, CrossModalTeacher, re
 from workbench.models.devices import device_of
 from workbench.models.dual_encoder import weights_digest
 from workbench.recipe import Recipe
+from workbench.targets.cached import Share, cached
 from workbench.targets.caption_tokens import TokenTargets, token_targets
-from workbench.targets.image_text import ProgressLines, Teacher, compute_targets
+from workbench.targets.image_text import Teacher, compute_targets
 from workbench.targets.regions import RegionTargets, region_targets
-from workbench.targets.store import TargetStore, store_folder
-from workbench.targets.store_writer import Column, fill
+from workbench.targets.store import TargetStore
+from workbench.targets.store_writer import Column
 
-PROBES: dict[str, dict[str, bool]] = {
-    "whole": {},
-    "emptied": {"emptied": True},
-    "shuffled": {"shuffled": True},
-}
+SHAPE = ("target", "clusters", "rotary", "interaction")  # settings of the teacher's module
+SETTINGS = (
+    *SHAPE,
+    "pooling_temperature",
+    "heads",
+    "weigh_regions",
+    "control",
+)  # what else its targets depend on
 
 
 class CrossModalInputs:
@@ -63,14 +66,14 @@ class CrossModalInputs:
         rows = self.pairs.image_of_caption[captions]
         if shuffled or settings.control == "shuffled_regions":
             rows = self.other[rows]
-        found = self.regions.rows(rows)
+        regions = self.regions.rows(rows)
         tokens, token_mask = (self._tensor(side) for side in self.tokens.rows(captions))
-        embeddings, region_mask = self._tensor(found.embeddings), self._tensor(found.mask)
+        embeddings, region_mask = self._tensor(regions.embeddings), self._tensor(regions.mask)
         if emptied or settings.control == "text_only":
             region_mask = torch.zeros_like(region_mask)
         weights = None
         if settings.weigh_regions:
-            sizes = self._tensor(found.confidences), self._tensor(found.areas)
+            sizes = self._tensor(regions.confidences), self._tensor(regions.areas)
             weights = region_weights(*sizes, embeddings, region_mask, tokens, token_mask)
         return {
             "tokens": tokens,
@@ -78,7 +81,7 @@ class CrossModalInputs:
             "regions": embeddings,
             "region_mask": region_mask,
             "region_weights": weights,
-            "region_boxes": self._tensor(found.boxes),
+            "region_boxes": self._tensor(regions.boxes),
         }
 
     def embedding_of(self, captions: np.ndarray) -> Tensor:
@@ -86,26 +89,18 @@ class CrossModalInputs:
         return self._tensor(np.asarray(self.text[captions]))
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        made = torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
-        return made.float() if made.is_floating_point() else made
+        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def cross_modal_inputs(
-    recipe: Recipe,
-    pairs: Pairs,
-    teacher: Teacher,
-    *,
-    device: Any = None,
-    rank: int = 0,
-    world: int = 1,
-    say: Callable[[str], object] | None = print,
+    recipe: Recipe, pairs: Pairs, teacher: Teacher, *, device: Any = None, **share: Unpack[Share]
 ) -> CrossModalInputs:
     """Everything the cross-modal teacher reads about `pairs`, computed now, continued, or opened."""
-    device = device_of(recipe) if device is None else device
-    shared: dict[str, Any] = {"device": device, "rank": rank, "world": world, "say": say}
-    embeddings = compute_targets(whole_views(recipe), pairs, teacher, **shared)
-    regions = region_targets(recipe, pairs, teacher, **shared)
-    tokens = token_targets(recipe, pairs, teacher, **shared)
+    device = device or device_of(recipe)
+    embeddings = compute_targets(whole_views(recipe), pairs, teacher, device=device, **share)
+    regions = region_targets(recipe, pairs, teacher, device=device, **share)
+    tokens = token_targets(recipe, pairs, teacher, device=device, **share)
     return CrossModalInputs(recipe, pairs, regions, tokens, embeddings, device)
 
 
@@ -118,10 +113,7 @@ def new_teacher(recipe: Recipe, dim: int) -> CrossModalTeacher:
             dim,
             settings.heads,
             settings.pooling_temperature,
-            target=settings.target,
-            clusters=settings.clusters,
-            rotary=settings.rotary,
-            interaction=settings.interaction,
+            **{name: getattr(settings, name) for name in SHAPE},
         )
     except ValueError as error:
         remedy = (
@@ -137,58 +129,39 @@ def look(teacher: CrossModalTeacher, inputs: CrossModalInputs, captions: np.ndar
 
 
 def cross_modal_targets(
-    inputs: CrossModalInputs,
-    teacher: CrossModalTeacher,
-    *,
-    rank: int = 0,
-    world: int = 1,
-    say: Callable[[str], object] | None = print,
+    inputs: CrossModalInputs, teacher: CrossModalTeacher, **share: Unpack[Share]
 ) -> np.ndarray:
-    """Z of every caption with its picture, unit vectors [T, D], float16.
-
-    Computed now, continued where a killed process stopped, or opened when all is there.
-    """
+    """Z of every caption with its picture, unit vectors [T, D], float16."""
     teacher = teacher.to(inputs.device).eval()
     recipe, settings = inputs.recipe, inputs.recipe.cross_modal
 
     @torch.no_grad()
-    def find(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
+    def embed(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
         captions = np.arange(rows.start, rows.stop)
         embedded = teacher(**inputs(captions)).embedding
         unit = torch.nn.functional.normalize(embedded.float(), dim=-1).cpu().numpy()
-        lost = inputs.regions.unreadable
-        reasons = {
-            int(caption): lost[int(row)]
-            for caption, row in zip(captions, inputs.pairs.image_of_caption[captions], strict=True)
-            if int(row) in lost
+        picture, unreadable = inputs.pairs.image_of_caption, inputs.regions.unreadable
+        return unit, {
+            caption: unreadable[picture[caption]]
+            for caption in range(rows.start, rows.stop)
+            if picture[caption] in unreadable
         }
-        return unit, reasons
 
     fingerprint = {
         "weights": weights_digest(teacher.state_dict()),
         "regions": inputs.regions.embeddings.fingerprint,
         "tokens": inputs.tokens.store.fingerprint,
-        "cross_modal": {
-            "pooling_temperature": settings.pooling_temperature,
-            "target": settings.target,
-            "clusters": settings.clusters,
-            "rotary": settings.rotary,
-            "interaction": settings.interaction,
-            "heads": settings.heads,
-            "weigh_regions": settings.weigh_regions,
-            "control": settings.control,
-        },
+        "cross_modal": {name: getattr(settings, name) for name in SETTINGS},
         "seed": recipe.seed if settings.control == "shuffled_regions" else None,
         "dtype": "float16",
     }
-    store = fill(
-        store_folder(fingerprint, f"{inputs.pairs.name}-{inputs.pairs.split}-cross-modal"),
+    store = cached(
         fingerprint,
-        {"pair": Column(inputs.text.shape, "float16", find)},
+        f"{inputs.pairs.name}-{inputs.pairs.split}-cross-modal",
+        {"pair": Column(inputs.text.shape, "float16", embed)},
         batch=recipe.targets.batch,
-        rank=rank,
-        world=world,
-        report=ProgressLines(say, "cross-modal teacher's") if say and rank == 0 else None,
+        label="cross-modal teacher's {} targets",
+        **share,
     )
     return np.asarray(store.column("pair"))
 

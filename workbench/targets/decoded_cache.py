@@ -2,22 +2,22 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
-from typing import Any, cast
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 
-from workbench.data.decode import BadSample, Reason
+from workbench.data.decode import BadSample
 from workbench.data.pairs import Pairs
 from workbench.files import sha256_of_json
 from workbench.models.transform import ImageTransform
 from workbench.recipe import Recipe
-from workbench.targets.image_text import ProgressLines
-from workbench.targets.store import TargetStore, store_folder
-from workbench.targets.store_writer import Column, fill
+from workbench.targets.cached import Share, StoreReader, cached
+from workbench.targets.store import TargetStore
+from workbench.targets.store_writer import Column
 
 BATCH = 64  # pictures that are lost when a process is killed
 SIZE_BYTES = 8  # behind a picture's pixels: the height and width that it came with
@@ -25,24 +25,15 @@ PACKAGES = ("torch", "torchvision", "pillow")
 FORMAT = 1  # raise it with every change to what is kept
 
 
-def decoded_pairs(
-    recipe: Recipe,
-    pairs: Pairs,
-    *,
-    rank: int = 0,
-    world: int = 1,
-    say: Callable[[str], object] | None = print,
-) -> Pairs:
+def decoded_pairs(recipe: Recipe, pairs: Pairs, **share: Unpack[Share]) -> Pairs:
     """The training pairs, read from pictures that were decoded before; as they are where the recipe's
     `data.decoded` is null.
 
     Every picture is kept squashed to a square of so many pixels a side, in the cache under a fingerprint of
-    the pairs' ids, of the sizes and times of the files, and of what decodes: computed now, continued where a
-    killed process stopped, or opened when all is there; `world` processes fill it together, each with
+    the pairs' ids, of the sizes and times of the files, and of what decodes; each process decodes with
     `data.workers` threads. Where crops vary, they are cut from the square: the same part of the picture,
     resized twice instead of once. Otherwise a picture gets its proportions back, but no more pixels than it
-    had. One that cannot be read keeps its reason. Raises OSError with errno ENOSPC where the disk is too
-    small.
+    had. Raises OSError with errno ENOSPC where the disk is too small.
     """
     size = recipe.data.decoded
     if size is None:
@@ -55,7 +46,6 @@ def decoded_pairs(
         "format": FORMAT,
         "packages": {package: metadata.version(package) for package in PACKAGES},
     }
-    folder = store_folder(fingerprint, f"{pairs.name}-{pairs.split}-{size}px")
     squash = ImageTransform((size, size), resize_mode="squash")
 
     def record(row: int) -> np.ndarray | str:
@@ -68,19 +58,15 @@ def decoded_pairs(
 
     def records(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
         with ThreadPoolExecutor(max(1, recipe.data.workers)) as pool:
-            made = dict(enumerate(pool.map(record, range(rows.start, rows.stop)), rows.start))
-        bad = {row: each for row, each in made.items() if isinstance(each, str)}
+            results = dict(enumerate(pool.map(record, range(rows.start, rows.stop)), rows.start))
+        bad = {row: result for row, result in results.items() if isinstance(result, str)}
         empty = np.zeros(3 * size**2 + SIZE_BYTES, dtype=np.uint8)
-        return np.stack([empty if isinstance(each, str) else each for each in made.values()]), bad
+        return np.stack([empty if row in bad else result for row, result in results.items()]), bad
 
     column = Column((len(pairs), 3 * size**2 + SIZE_BYTES), "uint8", records)
-    report = None
-    if say and rank == 0:
-        report = ProgressLines(lambda line: say(line.replace(" targets:", ":", 1)), "decoded")
+    name = f"{pairs.name}-{pairs.split}-{size}px"
     try:
-        store = fill(
-            folder, fingerprint, {"pictures": column}, batch=BATCH, rank=rank, world=world, report=report
-        )
+        store = cached(fingerprint, name, {"pictures": column}, batch=BATCH, label="decoded {}", **share)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -89,33 +75,22 @@ def decoded_pairs(
             "of pictures; what is finished is kept. Free some space and run the same again, point "
             "WORKBENCH_CACHE to another disk, or take fewer pixels, or null"
         )
-        raise OSError(errno.ENOSPC, message, str(folder)) from error
+        raise OSError(errno.ENOSPC, message, error.filename) from error
     varies = recipe.training.augmentation.crop_scale != (1.0, 1.0)
-    return Pairs(
-        pairs.table,
-        DecodedReader(store, size, squashed=varies),
-        name=pairs.name,
-        split=pairs.split,
-        rejected=pairs.rejected,
-        max_failed=pairs.max_failed,
-    )
+    return DecodedReader(store, size, squashed=varies).in_place_of_pictures(pairs)
 
 
-class DecodedReader:
-    """Reads the picture of a row, uint8 [3, H, W], from the store: the square as it lies there, or, unless
-    `squashed`, in the picture's own proportions. Raises BadSample with the reason of one that could not be
-    read. Picklable."""
+class DecodedReader(StoreReader):
+    """Reads pictures, uint8 [3, H, W]: the squares as they are stored, or, unless `squashed`, in each
+    picture's own proportions."""
 
     def __init__(self, store: TargetStore, size: int, squashed: bool) -> None:
-        self.store = store
+        super().__init__(store)
         self.size = size
         self.squashed = squashed
 
-    def __call__(self, row: int) -> torch.Tensor:
-        reason = self.store.bad_rows["pictures"].get(row)
-        if reason is not None:
-            raise BadSample(cast(Reason, reason))
-        record = self.store.rows("pictures", row)
+    def restore(self, record: np.ndarray) -> torch.Tensor:
+        """The picture that a record stands for."""
         pixels = record[:-SIZE_BYTES].reshape(self.size, self.size, 3)
         # Seen from torch the channels of a pixel still lie together, which is what resizing is fastest on.
         picture = torch.from_numpy(pixels).permute(2, 0, 1)
@@ -129,12 +104,12 @@ class DecodedReader:
 
 def file_states(files: Iterable[str]) -> list[tuple[int, int] | None]:
     """Size and time of last change of every file; None for one that is not there."""
-    found: list[tuple[int, int] | None] = []
+    states: list[tuple[int, int] | None] = []
     for file in files:
         try:
             status = os.stat(file)
         except (OSError, ValueError):  # ValueError: a NUL in the name
-            found.append(None)
+            states.append(None)
         else:
-            found.append((status.st_size, status.st_mtime_ns))
-    return found
+            states.append((status.st_size, status.st_mtime_ns))
+    return states

@@ -1,14 +1,11 @@
 """Runs the teacher over a data set once and keeps what it says in a target store."""
 
-import time
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.data.decode import BadSample
 from workbench.data.load import load_pairs
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
@@ -17,10 +14,10 @@ from workbench.models.dual_encoder import DualEncoder
 from workbench.models.loading import load_dual_encoder
 from workbench.models.transform import random_crop
 from workbench.recipe import Recipe
-from workbench.targets.store import TargetStore, store_folder
-from workbench.targets.store_writer import Column, Progress, fill
+from workbench.targets.cached import Share, cached, readable
+from workbench.targets.store import TargetStore
+from workbench.targets.store_writer import Column
 
-LINE_EVERY = 20.0  # seconds between two progress lines
 LENGTH_GROUPS = 4  # parts of a batch of captions, from the shortest to the longest
 
 
@@ -58,19 +55,16 @@ def compute_targets(
     teacher: Teacher | None = None,
     *,
     device: Any = None,
-    rank: int = 0,
-    world: int = 1,
-    say: Callable[[str], object] | None = print,
+    **share: Unpack[Share],
 ) -> TargetStore:
     """The teacher's unit embeddings of every picture (every view of it) and every caption of the training
     split.
 
-    Returns a store with columns `image` [views, N, D] and `text` [T, D], float16: computed now, continued
-    where a killed process stopped, or opened when all is there. `world` processes fill it together. Pictures
-    that cannot be read are listed in `bad_rows["image"]`. Raises SettingError for a folder with another
-    teacher's or other data's targets.
+    Returns a store with columns `image` [views, N, D] and `text` [T, D], float16. Pictures that cannot be
+    read are listed in `bad_rows["image"]`. Raises SettingError for a folder with another teacher's or other
+    data's targets.
     """
-    device = device_of(recipe) if device is None else device
+    device = device or device_of(recipe)
     pairs = pairs or load_pairs(recipe.data.source, recipe.data.train_split, **recipe.data.options())
     teacher = teacher or load_teacher(recipe)
     model, captions = teacher.model.to(device), pairs.all_captions
@@ -80,15 +74,15 @@ def compute_targets(
     @torch.no_grad()
     def images(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
         values = np.full((views, rows.stop - rows.start, teacher.dim), np.nan, dtype=np.float32)
-        pictures, bad = readable(pairs, rows)
+        pictures, bad = readable(pairs, range(rows.start, rows.stop))
         for view in range(views):
-            ready = [
+            views_of = [
                 model.transform(picture, random_crop(recipe.seed, view, row, crops))
                 for row, picture in pictures.items()
             ]
-            if ready:
-                good = np.fromiter(pictures, dtype=np.int64) - rows.start
-                values[view, good] = _unit(model.embed_images(torch.stack(ready)))
+            if views_of:
+                positions = np.fromiter(pictures, dtype=np.int64) - rows.start
+                values[view, positions] = _unit(model.embed_images(torch.stack(views_of)))
         return values, bad
 
     @torch.no_grad()
@@ -113,53 +107,20 @@ def compute_targets(
         if recipe.targets.views
         else "whole picture"
     )
-    folder = recipe.targets.folder or store_folder(fingerprint, f"{pairs.name}-{pairs.split}")
     columns = {
         "image": Column((views, len(pairs), teacher.dim), "float16", images, row_axis=1),
         "text": Column((len(captions), teacher.dim), "float16", texts),
     }
-    report = ProgressLines(say) if say and rank == 0 else None
-    return fill(
-        folder, fingerprint, columns, batch=recipe.targets.batch, rank=rank, world=world, report=report
+    return cached(
+        fingerprint,
+        f"{pairs.name}-{pairs.split}",
+        columns,
+        batch=recipe.targets.batch,
+        label="teacher's {} targets",
+        folder=recipe.targets.folder,
+        **share,
     )
-
-
-def readable(pairs: Pairs, rows: slice) -> tuple[dict[int, Tensor], dict[int, str]]:
-    """The pictures of these rows that can be read, and why the others cannot, by row."""
-    pictures: dict[int, Tensor] = {}
-    bad: dict[int, str] = {}
-    for row in range(rows.start, rows.stop):
-        try:
-            pictures[row] = pairs.image(row)
-        except BadSample as error:
-            bad[row] = error.reason
-    return pictures, bad
 
 
 def _unit(embeddings: Tensor) -> np.ndarray:
     return torch.nn.functional.normalize(embeddings.float(), dim=-1).cpu().numpy()
-
-
-class ProgressLines:
-    """Says now and then how far the filling is."""
-
-    def __init__(self, say: Callable[[str], object], whose: str = "teacher's") -> None:
-        self.say = say
-        self.whose = whose
-        self.last = time.monotonic()
-
-    def __call__(self, progress: Progress) -> None:
-        finished = progress.done == progress.total
-        if finished and not progress.rows_per_second:
-            return  # it was there already
-        if finished or time.monotonic() - self.last > LINE_EVERY:
-            self.last = time.monotonic()
-            left = (
-                ""
-                if progress.seconds_left is None or finished
-                else f", {progress.seconds_left / 60:.1f} min left"
-            )
-            self.say(
-                f"{self.whose} {progress.column} targets: {progress.done} of {progress.total}, "
-                f"{progress.rows_per_second:.0f} a second{left}"
-            )

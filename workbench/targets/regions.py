@@ -2,7 +2,7 @@
 another."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from workbench.models.regions.detector import load_proposer, select_regions
 from workbench.models.tokens import patch_tokens
 from workbench.models.transform import Crop
 from workbench.recipe import Recipe
-from workbench.targets.image_text import ProgressLines, Teacher, readable
-from workbench.targets.store import TargetStore, store_folder
-from workbench.targets.store_writer import Column, fill
+from workbench.targets.cached import Share, cached, readable
+from workbench.targets.image_text import Teacher
+from workbench.targets.store import TargetStore
+from workbench.targets.store_writer import Column
 
 WHOLE = -2  # the class of a whole picture that stands for the regions it has none of
 _BOX, _CONFIDENCE, _AREA, _CLASS = slice(0, 4), 4, 5, 6  # columns of a stored region
@@ -74,28 +75,19 @@ class RegionTargets:
 
 
 def region_targets(
-    recipe: Recipe,
-    pairs: Pairs,
-    teacher: Teacher,
-    *,
-    device: Any = None,
-    rank: int = 0,
-    world: int = 1,
-    say: Callable[[str], object] | None = print,
+    recipe: Recipe, pairs: Pairs, teacher: Teacher, *, device: Any = None, **share: Unpack[Share]
 ) -> RegionTargets:
     """The regions of all pictures of `pairs` as `recipe.regions` asks, embedded by the teacher's image tower.
 
-    Computed now, continued where a killed process stopped, or opened when all is there. Boxes are clipped to
-    the picture, and the best by confidence x area are kept; a picture without any has itself as its one
-    region. A region is cut out, squashed to the tower's size and normalised like any picture of it (the
-    authors forget mean and deviation). With the proposer "patches" the regions are the places of the tower's
-    last feature map.
+    Boxes are clipped to the picture, and the best by confidence x area are kept; a picture without any is its
+    own one region. A region is cut out, squashed to the tower's size and normalised like any of its pictures
+    (the authors forget mean and deviation). With the proposer "patches" the regions are the cells of the
+    tower's last feature map.
     """
-    device = device_of(recipe) if device is None else device
+    device = device or device_of(recipe)
     settings, model = recipe.regions, teacher.model.to(device)
     batch, name = recipe.targets.batch, f"{pairs.name}-{pairs.split}"
-    report = ProgressLines(say, "regions':") if say and rank == 0 else None
-    shared: dict[str, Any] = {"batch": batch, "rank": rank, "world": world, "report": report}
+    filling: dict[str, Any] = {"batch": batch, "label": "regions': {} targets", **share}
     if settings.proposer == "patches":
         side = _patch_grid(model)
         limit = side[0] * side[1]
@@ -115,9 +107,9 @@ def region_targets(
         limit, found_by = settings.limit, {**proposer.fingerprint, "limit": settings.limit}
     known = pairs.table["boxes"].to_pylist() if "boxes" in pairs.table.column_names else None
 
-    def find(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
+    def propose(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
         values = np.zeros((rows.stop - rows.start, limit, 7), dtype=np.float32)
-        pictures, bad = readable(pairs, rows)
+        pictures, bad = readable(pairs, range(rows.start, rows.stop))
         boxes = [
             None if known is None else np.array(known[row], dtype=np.float32).reshape(-1, 4)
             for row in pictures
@@ -136,20 +128,18 @@ def region_targets(
             else:
                 filled = _stored(np.array([[0, 0, 1, 1]]), np.ones(1), np.full(1, WHOLE))
             values[row - rows.start, : len(filled)] = filled
-        for row in bad:
-            values[row - rows.start] = np.nan
         return values, bad
 
     fingerprint: dict[str, Any] = {"regions": found_by, "data": pairs.fingerprint}
     if proposer is None:
         fingerprint["transform"] = teacher.fingerprint["transform"]
-    column = Column((len(pairs), limit, 7), "float32", find)
-    boxes = fill(store_folder(fingerprint, f"{name}-boxes"), fingerprint, {"region": column}, **shared)
+    column = Column((len(pairs), limit, 7), "float32", propose)
+    boxes = cached(fingerprint, f"{name}-boxes", {"region": column}, **filling)
 
     @torch.no_grad()
     def embed(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
         values = np.zeros((rows.stop - rows.start, limit, teacher.dim), dtype=np.float32)
-        pictures, bad = readable(pairs, rows)
+        pictures, bad = readable(pairs, range(rows.start, rows.stop))
         stored = boxes.rows("region", np.arange(rows.start, rows.stop))
         if proposer is None:
             whole = [model.transform(picture) for picture in pictures.values()]
@@ -166,26 +156,27 @@ def region_targets(
                 owners, _in_portions(model.embed_images, crops, batch, device), strict=True
             ):
                 values[row, place] = vector
-        for row in bad:
-            values[row - rows.start] = np.nan
         return values, bad
 
     fingerprint = {**fingerprint, "teacher": teacher.fingerprint, "dtype": "float16"}
     column = Column((len(pairs), limit, teacher.dim), "float16", embed)
-    embeddings = fill(store_folder(fingerprint, f"{name}-regions"), fingerprint, {"region": column}, **shared)
-    found = RegionTargets(boxes, embeddings)
-    if say and rank == 0 and found.without_box:
-        say(f"{found.without_box:.1%} of the pictures have no box: there the whole picture is the region")
-    return found
+    embeddings = cached(fingerprint, f"{name}-regions", {"region": column}, **filling)
+    regions = RegionTargets(boxes, embeddings)
+    say = share.get("say", print)
+    if say and share.get("rank", 0) == 0 and regions.without_box:
+        say(f"{regions.without_box:.1%} of the pictures have no box: there the whole picture is the region")
+    return regions
 
 
 def _in_portions(
     encode: Callable[[Tensor], Tensor], pictures: list[Tensor], size: int, device: Any
 ) -> Sequence[np.ndarray]:
-    found: list[np.ndarray] = []
-    for start in range(0, len(pictures), size):
-        found += list(encode(torch.stack(pictures[start : start + size]).to(device)).float().cpu().numpy())
-    return found
+    portions = (pictures[start : start + size] for start in range(0, len(pictures), size))
+    return [
+        vector
+        for portion in portions
+        for vector in encode(torch.stack(portion).to(device)).float().cpu().numpy()
+    ]
 
 
 def _stored(boxes: np.ndarray, confidences: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -194,7 +185,7 @@ def _stored(boxes: np.ndarray, confidences: np.ndarray, classes: np.ndarray) -> 
 
 
 def _crop(box: np.ndarray) -> Crop:
-    left, top, right, bottom = (float(each) for each in box)
+    left, top, right, bottom = box.tolist()
     return left, top, right - left, bottom - top
 
 

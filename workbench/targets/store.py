@@ -1,10 +1,10 @@
-"""What teachers say, looked up: memory-mapped columns with the fingerprint of what they were computed from.
+"""Teachers' targets, looked up: memory-mapped columns with the fingerprint of what they were computed from.
 
 folder/
     manifest.json        fingerprint, columns and their digests, rows that could not be computed, `complete`
     image.npy            [views, rows, dim], a column
     text.npy             [rows, dim], another
-    progress/            what is finished (filling.py writes all of this)
+    progress/            which chunks are finished, and their bad rows (`store_writer` writes all of this)
 """
 
 import json
@@ -22,8 +22,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 
 
-class Layout(NamedTuple):
-    """How a column lies in its file: `[rows, ...]` with `row_axis` 0, `[views, rows, ...]` with 1."""
+class ColumnSpec(NamedTuple):
+    """Shape and dtype of a stored column: `[rows, ...]` with `row_axis` 0, `[views, rows, ...]` with 1."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -31,6 +31,7 @@ class Layout(NamedTuple):
 
     @property
     def rows(self) -> int:
+        """How many rows the column has."""
         return self.shape[self.row_axis]
 
 
@@ -50,7 +51,7 @@ class TargetStore:
             name: {int(row): reason for row, reason in rows.items()}
             for name, rows in manifest["bad_rows"].items()
         }
-        axes = {name: layout.row_axis for name, layout in layouts(manifest).items()}
+        axes = {name: spec.row_axis for name, spec in column_specs(manifest).items()}
         # Plain arrays over the same memory: a memmap pays for its subclass at every look-up.
         self._views = {
             name: list(np.asarray(column)) if axes[name] else [np.asarray(column)]
@@ -73,16 +74,13 @@ class TargetStore:
             require_same(folder, manifest, fingerprint)
         if not manifest["complete"]:
             missing = {
-                name: missing_rows(finished(folder, name), layout.rows, manifest["batch"])
-                for name, layout in layouts(manifest).items()
+                name: missing_rows(finished(folder, name), spec.rows, manifest["batch"])
+                for name, spec in column_specs(manifest).items()
             }
             counts = ", ".join(f"{rows} rows of {name}" for name, rows in missing.items() if rows)
-            raise refusal(
-                folder,
-                f"the targets in it are not complete ({counts or 'only the sealing'} to go)",
-                "Run again what fills it: it goes on where it stopped",
-            )
-        columns = {name: map_column(folder, name, layout) for name, layout in layouts(manifest).items()}
+            problem = f"the targets in it are not complete ({counts or 'only the sealing'} to go)"
+            raise refusal(folder, problem, "Run again what fills it: it goes on where it stopped")
+        columns = {name: map_column(folder, name, spec) for name, spec in column_specs(manifest).items()}
         return cls(folder, manifest, columns)
 
     def column(self, name: str) -> np.memmap:
@@ -113,9 +111,8 @@ def refusal(folder: Path, problem: str, remedy: str) -> SettingError:
 
 def damage(folder: Path, what: str) -> SettingError:
     """The error that a file of a store is damaged."""
-    return refusal(
-        folder, f"the targets in it are damaged: {what}", "Delete the folder; they are then computed again"
-    )
+    remedy = "Delete the folder; they are then computed again"
+    return refusal(folder, f"the targets in it are damaged: {what}", remedy)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -123,20 +120,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = read_json(folder / MANIFEST)
         version = manifest["format"]
-        if version == FORMAT and (
-            lacking := {"columns", "complete", "fingerprint", "bad_rows"} - manifest.keys()
-        ):
+        lacking = {"columns", "complete", "fingerprint", "bad_rows"} - manifest.keys()
+        if version == FORMAT and lacking:
             raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
     except (FileNotFoundError, NotADirectoryError):
-        raise refusal(
-            folder, "there are no targets in it", "Fill it first, or choose a folder that was filled"
-        ) from None
+        remedy = "Fill it first, or choose a folder that was filled"
+        raise refusal(folder, "there are no targets in it", remedy) from None
     except (ValueError, KeyError, TypeError) as error:
         raise damage(folder, f"{MANIFEST} cannot be read ({error})") from error
     if version != FORMAT:
-        raise refusal(
-            folder, f"its format is {version}, this version reads {FORMAT}", "Choose another folder"
-        )
+        problem = f"its format is {version}, this version reads {FORMAT}"
+        raise refusal(folder, problem, "Choose another folder")
     return manifest
 
 
@@ -145,26 +139,26 @@ def is_complete(folder: Path) -> bool:
     return (folder / MANIFEST).is_file() and bool(read_manifest(folder)["complete"])
 
 
-def layouts(manifest: dict[str, Any]) -> dict[str, Layout]:
-    """The layout of each column, by name."""
+def column_specs(manifest: dict[str, Any]) -> dict[str, ColumnSpec]:
+    """The specification of each column, by name."""
     return {
-        name: Layout(tuple(entry["shape"]), entry["dtype"], entry["row_axis"])
+        name: ColumnSpec(tuple(entry["shape"]), entry["dtype"], entry["row_axis"])
         for name, entry in manifest["columns"].items()
     }
 
 
-def map_column(folder: Path, name: str, layout: Layout) -> np.memmap:
+def map_column(folder: Path, name: str, spec: ColumnSpec) -> np.memmap:
     """Map a column read-only; raises SettingError when it is not the array that the manifest promises."""
     path = folder / f"{name}.npy"
     try:
         column = np.lib.format.open_memmap(path, mode="r")  # reads arrays of numbers only, no pickles
-        promised = column.shape == layout.shape and column.dtype == layout.dtype and column.flags.c_contiguous
+        promised = column.shape == spec.shape and column.dtype == spec.dtype and column.flags.c_contiguous
         size = path.stat().st_size
         if promised and size == column.offset + column.nbytes:
             return column
     except (OSError, ValueError) as error:
         raise damage(folder, f"{path.name} ({error})") from error
-    raise damage(folder, f"{path.name}, of {size} bytes, is not {list(layout.shape)} of {layout.dtype}")
+    raise damage(folder, f"{path.name}, of {size} bytes, is not {list(spec.shape)} of {spec.dtype}")
 
 
 def finished(folder: Path, name: str) -> np.ndarray:
@@ -183,19 +177,17 @@ def missing_rows(done: np.ndarray, rows: int, batch: int) -> int:
 
 def require_same(folder: Path, manifest: dict[str, Any], fingerprint: Mapping[str, Any]) -> None:
     """Raise SettingError, showing both fingerprints and what differs, unless the store has the wanted one."""
-    there, wanted = manifest["fingerprint"], json.loads(json.dumps(fingerprint))
-    hashes = sha256_of_json(there), sha256_of_json(wanted)
+    stored, expected = manifest["fingerprint"], json.loads(json.dumps(fingerprint))
+    hashes = sha256_of_json(stored), sha256_of_json(expected)
     if hashes[0] == hashes[1]:
         return
-    old, new = _flat(there), _flat(wanted)
+    old, new = _flat(stored), _flat(expected)
     differing = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
     entries = [f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} wanted" for key in differing]
     differences = "; ".join(entries)
-    raise refusal(
-        folder,
-        f"its targets have the fingerprint {hashes[0][:12]}, wanted is {hashes[1][:12]} ({differences})",
-        "Choose another folder, set targets.folder to null for one of its own, or delete this one",
-    )
+    problem = f"its targets have the fingerprint {hashes[0][:12]}, wanted is {hashes[1][:12]} ({differences})"
+    remedy = "Choose another folder, set targets.folder to null for one of its own, or delete this one"
+    raise refusal(folder, problem, remedy)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 A column is computed in chunks of `batch` rows, whoever computes them, so its bytes depend neither on
 interruptions nor on the number of processes. A chunk's rows are on the disk before the byte that marks it as
-finished. Nothing is locked: files start out the same whoever makes them, chunks are dealt out in a fixed
+finished. Nothing is locked: files start out the same whoever makes them, each process takes chunks in a fixed
 stride, and of two processes that computed the same chunk the second leaves it as it is.
 """
 
@@ -23,7 +23,7 @@ from workbench.targets.store import (
     FORMAT,
     MANIFEST,
     TargetStore,
-    layouts,
+    column_specs,
     read_manifest,
     refusal,
     require_same,
@@ -73,11 +73,10 @@ def fill(
         _claim(folder, fingerprint, files, batch)
     manifest = read_manifest(folder)
     require_same(folder, manifest, fingerprint)
-    there, wanted = layouts(manifest), {file.name: file.layout for file in files}
-    if there != wanted:
-        raise refusal(
-            folder, f"its columns are {there}, wanted are {wanted}", "Choose another folder, or delete it"
-        )
+    stored, expected = column_specs(manifest), {file.name: file.spec for file in files}
+    if stored != expected:
+        problem = f"its columns are {stored}, wanted are {expected}"
+        raise refusal(folder, problem, "Choose another folder, or delete it")
     if not manifest["complete"]:
         if manifest["batch"] != batch:
             raise SettingError(
@@ -103,7 +102,7 @@ def _claim(folder: Path, fingerprint: Mapping[str, Any], files: Sequence[ColumnF
         "complete": False,
         "batch": batch,
         "fingerprint": dict(fingerprint),
-        "columns": {file.name: {**file.layout._asdict(), "sha256": None} for file in files},
+        "columns": {file.name: {**file.spec._asdict(), "sha256": None} for file in files},
         "bad_rows": {},
     }
     draft = folder / f".{MANIFEST}.{uuid.uuid4().hex}"
@@ -113,10 +112,8 @@ def _claim(folder: Path, fingerprint: Mapping[str, Any], files: Sequence[ColumnF
         if (folder / MANIFEST).exists():
             return
         if others:
-            listed = ", ".join(others[:3])
-            raise refusal(
-                folder, f"it holds other things ({listed}) and no targets", "Choose an empty or a new folder"
-            )
+            problem = f"it holds other things ({', '.join(others[:3])}) and no targets"
+            raise refusal(folder, problem, "Choose an empty or a new folder")
         write_json(draft, manifest)
         with contextlib.suppress(FileExistsError):
             os.link(draft, folder / MANIFEST)  # fails where the name is taken, which a rename does not
@@ -131,7 +128,7 @@ def _claim(folder: Path, fingerprint: Mapping[str, Any], files: Sequence[ColumnF
 
 def _require_space(folder: Path, files: Sequence[ColumnFile]) -> None:
     """Say at once, not after hours, that a store will not fit on its disk."""
-    needed = sum(file.bytes // max(file.layout.rows, 1) * file.missing() for file in files)
+    needed = sum(file.bytes // max(file.spec.rows, 1) * file.missing() for file in files)
     free = shutil.disk_usage(folder).free
     if needed > free:
         message = (
@@ -146,20 +143,20 @@ def _fill_column(
 ) -> None:
     began, missing = time.monotonic(), file.missing()
 
-    def tell() -> None:
+    def report_progress() -> None:
         if report:
-            left, rows = file.missing(), file.layout.rows
-            rate = (missing - left) / max(time.monotonic() - began, 1e-9)
-            report(Progress(file.name, rows - left, rows, rate, left / rate if rate else None))
+            remaining, rows = file.missing(), file.spec.rows
+            rate = (missing - remaining) / max(time.monotonic() - began, 1e-9)
+            report(Progress(file.name, rows - remaining, rows, rate, remaining / rate if rate else None))
 
-    tell()
+    report_progress()
     slowest = 0.0
     for chunk in range(rank, file.chunks, world):
         if not file.finished()[chunk]:
             chunk_began = time.monotonic()
             file.finish(chunk)
             slowest = max(slowest, time.monotonic() - chunk_began)
-            tell()
+            report_progress()
     # What is left is the share of other processes: wait as long as they advance, else do it.
     left = file.unfinished()
     advanced = time.monotonic()
@@ -172,7 +169,7 @@ def _fill_column(
             time.sleep(POLL)
         before, left = left, file.unfinished()
         if len(left) < len(before):
-            tell()
+            report_progress()
         if set(before) - set(left) - {own}:
             advanced = time.monotonic()
 

@@ -1,8 +1,8 @@
 """Runs a language model over captions once and keeps their embeddings in a target store."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -10,27 +10,19 @@ from workbench.files import cache_folder, read_json, sha256_of_json, write_json
 from workbench.models.text_teacher import TextTeacher, default_precision, load_text_teacher
 from workbench.models.text_teacher_files import teacher_files
 from workbench.recipe.schema import TextTeacher as TextTeacherSettings
-from workbench.targets.image_text import ProgressLines
+from workbench.targets.cached import Share, cached
 from workbench.targets.store import TargetStore, is_complete, store_folder
-from workbench.targets.store_writer import Column, fill
+from workbench.targets.store_writer import Column
 
 PORTION = 2048  # captions that are sorted by length together, and lost when a process is killed
 
 
 def caption_embeddings(
-    teacher: TextTeacher,
-    captions: Sequence[str],
-    *,
-    name: str = "captions",
-    say: Callable[[str], object] | None = print,
-    rank: int = 0,
-    world: int = 1,
+    teacher: TextTeacher, captions: Sequence[str], *, name: str = "captions", **share: Unpack[Share]
 ) -> np.ndarray:
     """The teacher's embeddings of `captions`, a read-only memory map [n, dim], float32.
 
-    Computed now, continued where a killed process stopped, or opened when all is there; the store lies in the
-    cache under a fingerprint of teacher and captions, `name` is for people. `world` processes fill it
-    together.
+    The store lies in the cache under a fingerprint of teacher and captions; `name` is for people.
     """
     fingerprint = _fingerprint(teacher.fingerprint, teacher.dtype, captions)
 
@@ -38,15 +30,9 @@ def caption_embeddings(
         return teacher.embed(captions[rows]), {}
 
     column = Column((len(captions), teacher.dim), "float32", texts)
-    report = ProgressLines(say, "language model's") if say and rank == 0 else None
-    store = fill(
-        store_folder(fingerprint, f"{name}-language-model"),
-        fingerprint,
-        {"text": column},
-        batch=PORTION,
-        rank=rank,
-        world=world,
-        report=report,
+    label = "language model's {} targets"
+    store = cached(
+        fingerprint, f"{name}-language-model", {"text": column}, batch=PORTION, label=label, **share
     )
     return np.asarray(store.column("text"))
 
@@ -58,14 +44,12 @@ def text_teacher_embeddings(
     name: str = "captions",
     allow_download: bool = False,
     device: Any = "cpu",
-    say: Callable[[str], object] | None = print,
-    rank: int = 0,
-    world: int = 1,
+    **share: Unpack[Share],
 ) -> np.ndarray:
     """`caption_embeddings` of the text teacher in a recipe, which is loaded only where some are missing.
 
-    What its files were last read as is remembered in the cache, because a model of billions of parameters
-    takes minutes to load, and every process would load it to find that nothing is left to do.
+    The fingerprint of its files is kept in the cache, because a model of billions of parameters takes minutes
+    to load, and every process would load it to find that nothing is left to do.
     """
     precision = default_precision(device)
     source = teacher_files(settings.model)
@@ -86,8 +70,8 @@ def text_teacher_embeddings(
         allow_download=allow_download,
         device=device,
     )
-    embeddings = caption_embeddings(teacher, captions, name=name, say=say, rank=rank, world=world)
-    if rank == 0 and source is not None:
+    embeddings = caption_embeddings(teacher, captions, name=name, **share)
+    if share.get("rank", 0) == 0 and source is not None:
         write_json(memory, {"fingerprint": teacher.fingerprint})
     return embeddings
 

@@ -106,7 +106,7 @@ def _fit(recipe: Recipe, raw: np.ndarray, folder: Path) -> None:
 
 
 def _labels(concepts: Concepts, raw: np.ndarray, recipe: Recipe) -> Sparse:
-    """Sparse labels of all captions: soft as they are, the likeliest alone, or dealt to other captions."""
+    """Sparse labels of all captions: soft as they are, the likeliest alone, or permuted over the captions."""
     soft = concepts.soft_labels(raw)
     if recipe.concepts.labels == "hard":
         return Sparse(soft.indices[:, :1], np.ones_like(soft.values[:, :1]))

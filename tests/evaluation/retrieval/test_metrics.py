@@ -5,7 +5,8 @@ from sklearn.metrics import average_precision_score
 
 from tests.evaluation import slow
 from workbench.evaluation import retrieval_folds, retrieval_metrics
-from workbench.evaluation.retrieval.metrics import Direction, rank_counter
+from workbench.evaluation.retrieval import rank_counter
+from workbench.evaluation.retrieval.metrics import Direction
 
 
 @pytest.fixture(params=["pair by pair", "by product"])

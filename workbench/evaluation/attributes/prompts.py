@@ -22,10 +22,10 @@ class Described(NamedTuple):
 
 
 def described_classes(labelled: Labelled, most: int = MOST) -> Described:
-    """What protocol (b) tells apart: classes by their attributes, the name removed.
+    """The classes of protocol (b), by their attributes, the name removed.
 
-    Where classes have attributes, a class is its at most `most` most telling ones: of those it has, one of a
-    group (the strongest), the ones first whose strength is most above the mean over classes. Where only
+    Where classes have attributes, a class is its at most `most` characteristic ones: of those it has, one
+    of a group (the strongest), the ones first whose strength is most above the mean over classes. Where only
     images have them, every combination that an image shows is a class, so none is unseen. Raises ValueError
     for a set without attributes.
     """
@@ -33,7 +33,7 @@ def described_classes(labelled: Labelled, most: int = MOST) -> Described:
     if attributes is None:
         raise ValueError(f"{labelled.pairs.name} has no attributes")
     if attributes.of_class is not None:
-        sentences = [attributes.sentence(chosen) for chosen in _most_telling(attributes, most)]
+        sentences = [attributes.sentence(chosen) for chosen in _most_characteristic(attributes, most)]
         return Described(sentences, labelled.labels, labelled.unseen)
     shown = np.nan_to_num(labelled.attributes_of_images())
     combinations, labels = np.unique(shown, axis=0, return_inverse=True)
@@ -42,10 +42,9 @@ def described_classes(labelled: Labelled, most: int = MOST) -> Described:
 
 
 def single_sentences(attributes: Attributes) -> list[str]:
-    """A sentence for each attribute alone, then one that says none, [A + 1]."""
-    return [attributes.sentence([number]) for number in range(len(attributes.names))] + [
-        attributes.sentence([])
-    ]
+    """A sentence for each attribute alone, then one that names none, [A + 1]."""
+    numbers = [[number] for number in range(len(attributes.names))]
+    return [attributes.sentence(chosen) for chosen in (*numbers, [])]
 
 
 def without_each(
@@ -54,7 +53,7 @@ def without_each(
     """What protocol (c) sets against each attribute's sentence: an embedding without the attribute.
 
     For a value of a group, the normalised mean of the group's other values; for an attribute that stands
-    alone, the sentence that says none, since CLIP hardly reads "not".
+    alone, the sentence that names none, since CLIP hardly reads "not".
     """
     others = [
         [other for other, name in enumerate(groups) if name == group and other != number]
@@ -65,18 +64,17 @@ def without_each(
     return torch.stack([zero_shot_weights(with_each[rest][None])[0] if rest else plain for rest in others])
 
 
-def _most_telling(attributes: Attributes, most: int) -> list[list[int]]:
+def _most_characteristic(attributes: Attributes, most: int) -> list[list[int]]:
     """The numbers of the attributes that describe each class."""
     assert attributes.strength is not None and attributes.of_class is not None
     strength, has = np.nan_to_num(attributes.strength), attributes.of_class == 1
     known = (~np.isnan(attributes.strength)).sum(axis=0)
     above_mean = strength - strength.sum(axis=0) / np.maximum(known, 1)
-    found = []
+    descriptions = []
     for row in range(len(strength)):
         strongest: dict[object, int] = {}
         for number in sorted(np.flatnonzero(has[row]), key=lambda number: -strength[row, number]):
-            strongest.setdefault(
-                number if attributes.groups[number] is None else attributes.groups[number], int(number)
-            )
-        found.append(sorted(strongest.values(), key=lambda number: -above_mean[row, number])[:most])
-    return found
+            group = attributes.groups[number]
+            strongest.setdefault(number if group is None else group, int(number))
+        descriptions.append(sorted(strongest.values(), key=lambda number: -above_mean[row, number])[:most])
+    return descriptions

@@ -1,7 +1,7 @@
 """Attributes: three protocols, never mixed, each with its own function and its own kind of result.
 
 Class names; attributes in place of the name; and each attribute by itself. The texts of the latter two are in
-`attribute_prompts.py`.
+`prompts.py`.
 """
 
 from dataclasses import dataclass
@@ -41,15 +41,15 @@ class ClassAccuracy:
 
 
 class ByClassName(ClassAccuracy):
-    """Classes were told by their names."""
+    """Classes were recognised by their names."""
 
 
 class ByAttributes(ClassAccuracy):
-    """Classes were told by their attributes, the name removed."""
+    """Classes were recognised by their attributes, the name removed."""
 
 
 class AttributePrediction(NamedTuple):
-    """How well single attributes are told from images; shares in [0, 1], NaN where none is left.
+    """How well single attributes are predicted from images; shares in [0, 1], NaN where none is left.
 
     `average_precision` [A] is NaN for the `left_out` attributes that no image, or every image, is known to
     have. `chance` is the mean share of images that have an attribute, which random scores reach. The mean of
@@ -70,7 +70,7 @@ Accuracy = TypeVar("Accuracy", bound=ClassAccuracy)
 def class_name_accuracy(
     image: Matrix, name_weights: Matrix, labels: Indices, unseen: np.ndarray | None = None
 ) -> ByClassName:
-    """Protocol (a): classes told by name. `image` [N, D], `name_weights` [classes, D], of any norm.
+    """Protocol (a): classes recognised by name. `image` [N, D], `name_weights` [classes, D], of any norm.
 
     `labels` [N] index classes, `unseen` bool [classes] marks those held out; None: nothing is known of that,
     and all but `mean_per_class` is NaN. Ties count against us. Raises ValueError where shapes or labels make
@@ -82,10 +82,10 @@ def class_name_accuracy(
 def attributes_only_accuracy(
     image: Matrix, attribute_weights: Matrix, labels: Indices, unseen: np.ndarray | None = None
 ) -> ByAttributes:
-    """Protocol (b): classes told by sentences about their attributes, without the name.
+    """Protocol (b): classes recognised by sentences about their attributes, without the name.
 
     `attribute_weights` [classes, D] embed these sentences; all else as for `class_name_accuracy`. Classes
-    with the same sentence are never told apart.
+    with the same sentence are never distinguished.
     """
     return _accuracy(ByAttributes, image, attribute_weights, labels, unseen)
 
@@ -101,43 +101,39 @@ def attribute_prediction(
     A score that is not a number counts against us. Raises ValueError where shapes do not fit.
     """
     truth = np.asarray(present, dtype=np.float64)
-    shapes = [tuple(each.shape) for each in (image, with_text, without_text, truth)]
+    shapes = [tuple(side.shape) for side in (image, with_text, without_text, truth)]
     texts = (len(with_text), image.shape[-1])
     if shapes != [(len(image), texts[1]), texts, texts, (len(image), len(with_text))]:
         raise ValueError(f"attribute_prediction: wants [N, D], [A, D], [A, D] and [N, A], got {shapes}")
-    images, rows, attributes = (
-        NormalizedEmbeddings(image),
-        torch.arange(len(image)),
-        torch.arange(len(with_text)),
-    )
+    images, (rows, attributes) = NormalizedEmbeddings(image), (torch.arange(size) for size in truth.shape)
     towards, away = (
         all_cosines(images, rows, NormalizedEmbeddings(text), attributes)
         for text in (with_text, without_text)
     )
     scores = (towards - away).round(decimals=_DECIMALS).numpy()
-    precision, average, prevalence = [], np.full(len(with_text), np.nan), []
-    found_in: list[np.ndarray] = []
+    average = np.full(len(with_text), np.nan)
+    contributions, prevalence, positives = [], [], []
     for number in range(len(with_text)):
         judged = np.flatnonzero(~np.isnan(truth[:, number]))
         has = truth[judged, number] == 1
         if not has.any() or has.all():
             continue
-        each = _precision_at(scores[judged, number], has)
-        average[number] = each.mean()
+        precisions = _precision_at(scores[judged, number], has)
+        average[number] = precisions.mean()
         prevalence.append(float(has.mean()))
-        precision.append(each / len(each))
-        found_in.append(judged[has])
-    if not precision:
+        contributions.append(precisions / len(precisions))
+        positives.append(judged[has])
+    if not contributions:
         nothing = np.empty(0)
         return AttributePrediction(average, np.nan, np.nan, len(average), nothing, nothing.astype(np.int64))
-    result = np.concatenate(precision)
+    result = np.concatenate(contributions)
     return AttributePrediction(
         average_precision=average,
         mean=float(np.nanmean(average)),
         chance=float(np.mean(prevalence)),
-        left_out=len(average) - len(precision),
-        result=result * (len(result) / len(precision)),
-        image=np.concatenate(found_in),
+        left_out=len(average) - len(contributions),
+        result=result * (len(result) / len(contributions)),
+        image=np.concatenate(positives),
     )
 
 
@@ -159,27 +155,27 @@ def _accuracy(
     kind: type[Accuracy], image: Matrix, weights: Matrix, labels: Indices, unseen: np.ndarray | None
 ) -> Accuracy:
     correct = zero_shot_metrics(image, weights, labels).ranks == 1
-    right = checked_indices("labels", labels, len(image), len(weights)).numpy()
+    truth = checked_indices("labels", labels, len(image), len(weights)).numpy()
     nobody = np.empty(0, dtype=bool)
     if unseen is None:
         rest = (float("nan"),) * 4
-        return kind(_mean_per_class(correct, right), *rest, correct, nobody)
+        return kind(_mean_per_class(correct, truth), *rest, correct, nobody)
     if unseen.shape != (len(weights),) or unseen.dtype != bool:
         raise ValueError(f"unseen: wants {len(weights)} booleans, got {unseen.dtype} of {unseen.shape}")
-    held_out = unseen[right]
-    seen_accuracy = _mean_per_class(correct[~held_out], right[~held_out])
-    unseen_accuracy = _mean_per_class(correct[held_out], right[held_out])
+    held_out = unseen[truth]
+    seen_accuracy = _mean_per_class(correct[~held_out], truth[~held_out])
+    unseen_accuracy = _mean_per_class(correct[held_out], truth[held_out])
     among = nobody
     if held_out.any():
         number = np.cumsum(unseen) - 1
         picked, classes = np.flatnonzero(held_out), np.flatnonzero(unseen)
-        among = zero_shot_metrics(image[picked], weights[classes], number[right[picked]]).ranks == 1
+        among = zero_shot_metrics(image[picked], weights[classes], number[truth[picked]]).ranks == 1
     return kind(
-        mean_per_class=_mean_per_class(correct, right),
+        mean_per_class=_mean_per_class(correct, truth),
         seen=seen_accuracy,
         unseen=unseen_accuracy,
         harmonic_mean=harmonic_mean(seen_accuracy, unseen_accuracy),
-        zero_shot=_mean_per_class(among, right[held_out]),
+        zero_shot=_mean_per_class(among, truth[held_out]),
         correct=correct,
         correct_among_unseen=among,
     )

@@ -78,24 +78,25 @@ def attribute_scores(
     assert attributes is not None
     described = described_classes(labelled)
     weights = encode_texts(model, described.sentences)
-    told = attributes_only_accuracy(image, weights, described.labels, described.unseen)
-    scores, queries = accuracy_results("attributes_only", told, described.labels, described.unseen, positions)
+    labels, unseen = described.labels, described.unseen
+    accuracy = attributes_only_accuracy(image, weights, labels, unseen)
+    scores, queries = accuracy_results("attributes_only", accuracy, labels, unseen, positions)
     sentences = encode_texts(model, single_sentences(attributes))
     with_each, plain = sentences[:-1], sentences[-1]
-    found = attribute_prediction(
+    prediction = attribute_prediction(
         image, with_each, without_each(attributes.groups, with_each, plain), labelled.attributes_of_images()
     )
-    scores["attribute_prediction_left_out"] = float(found.left_out)
-    if not np.isnan(found.mean):
-        scores |= {"attribute_prediction_map": found.mean, "attribute_prediction_chance": found.chance}
-        queries["attribute_prediction_map_result"] = found.result
-        queries["attribute_prediction_map_image"] = positions[found.image]
+    scores["attribute_prediction_left_out"] = float(prediction.left_out)
+    if not np.isnan(prediction.mean):
+        key = "attribute_prediction_map"
+        scores |= {key: prediction.mean, "attribute_prediction_chance": prediction.chance}
+        queries |= {f"{key}_result": prediction.result, f"{key}_image": positions[prediction.image]}
     return scores, queries
 
 
 def accuracy_results(
     protocol: str,
-    found: ClassAccuracy,
+    accuracy: ClassAccuracy,
     labels: np.ndarray,
     unseen: np.ndarray | None,
     positions: np.ndarray,
@@ -104,10 +105,10 @@ def accuracy_results(
     held_out = np.zeros(len(labels), dtype=bool) if unseen is None else unseen[labels]
     everyone = np.ones(len(labels), dtype=bool)
     kinds = {
-        "mean_per_class": (found.mean_per_class, found.correct, everyone),
-        "seen_mean_per_class": (found.seen, found.correct[~held_out], ~held_out),
-        "unseen_mean_per_class": (found.unseen, found.correct[held_out], held_out),
-        "zero_shot_mean_per_class": (found.zero_shot, found.correct_among_unseen, held_out),
+        "mean_per_class": (accuracy.mean_per_class, accuracy.correct, everyone),
+        "seen_mean_per_class": (accuracy.seen, accuracy.correct[~held_out], ~held_out),
+        "unseen_mean_per_class": (accuracy.unseen, accuracy.correct[held_out], held_out),
+        "zero_shot_mean_per_class": (accuracy.zero_shot, accuracy.correct_among_unseen, held_out),
     }
     scores: Scores = {}
     queries: Queries = {}
@@ -116,6 +117,6 @@ def accuracy_results(
             scores[f"{protocol}_{kind}"] = value
             queries[f"{protocol}_{kind}_result"] = per_class_results(correct, labels[chosen])
             queries[f"{protocol}_{kind}_image"] = positions[chosen]
-    if not np.isnan(found.harmonic_mean):
-        scores[f"{protocol}_harmonic_mean"] = found.harmonic_mean
+    if not np.isnan(accuracy.harmonic_mean):
+        scores[f"{protocol}_harmonic_mean"] = accuracy.harmonic_mean
     return scores, queries

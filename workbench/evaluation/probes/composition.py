@@ -23,7 +23,7 @@ def swap_accuracy(image: Matrix, true_text: Matrix, swapped_text: Matrix) -> Swa
     "a blue ball above a red cube"). Chance is 0.5. Ties count against us, and so do embeddings that hold NaN.
     Raises ValueError where shapes differ or there is nothing to compare.
     """
-    shapes = [tuple(each.shape) for each in (image, true_text, swapped_text)]
+    shapes = [tuple(side.shape) for side in (image, true_text, swapped_text)]
     if len(set(shapes)) != 1 or len(shapes[0]) != 2 or not len(image):
         raise ValueError(f"swap_accuracy: wants three arrays of one shape [N, D], got {shapes}")
     every = torch.arange(len(image))

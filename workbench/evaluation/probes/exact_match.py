@@ -8,7 +8,8 @@ tells what the encoder's embedding holds. Kamath et al. 2023 (arXiv 2305.14897),
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -32,14 +33,14 @@ class ExactMatch(NamedTuple):
     written: list[str]
 
     def by_length(self) -> dict[str, tuple[float, int]]:
-        """{"6-8": (exact match after normalising, captions)} by the number of words; empty bins left out."""
-        found = {}
+        """{"6-8": (exact match after normalising, captions)} by number of words; empty bins are skipped."""
+        shares = {}
         for low, high in LENGTHS:
             inside = (self.words >= low) & (self.words <= (high or math.inf))
             if inside.any():
                 name = f"{low}-{high}" if high else f"{low}+"
-                found[name] = (float(self.normalised[inside].mean()), int(inside.sum()))
-        return found
+                shares[name] = (float(self.normalised[inside].mean()), int(inside.sum()))
+        return shares
 
 
 class Captioning(NamedTuple):
@@ -77,7 +78,7 @@ class Probe(nn.Module):
         self.to(decoder.t5.device)
         optimiser = torch.optim.AdamW(self.adapter.parameters(), lr=lr, weight_decay=0.01)
         with frozen(decoder):
-            train(
+            minimise(
                 optimiser,
                 lambda rows: decoder.loss(self.adapter(embeddings[rows]), [captions[row] for row in rows]),
                 [len(caption) for caption in captions],
@@ -93,22 +94,19 @@ class Probe(nn.Module):
         return self.decoder[0].write(self.adapter(embeddings.to(self.decoder[0].t5.device)))
 
 
-class frozen:
-    """A module whose parameters get no gradients for a while."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.wanted = [parameter.requires_grad for parameter in module.parameters()]
-
-    def __enter__(self) -> None:
-        self.module.eval().requires_grad_(False)
-
-    def __exit__(self, *_: object) -> None:
-        for parameter, wanted in zip(self.module.parameters(), self.wanted, strict=True):
-            parameter.requires_grad_(wanted)
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """A module in evaluation mode whose parameters get no gradients until the block ends."""
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    module.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_()
 
 
-def train(
+def minimise(
     optimiser: torch.optim.Optimizer,
     loss: Callable[[list[int]], Tensor],
     lengths: Sequence[int],
@@ -166,9 +164,8 @@ def train_decoder(
         spread = vectors.detach().std(0).mean()
         return decoder.loss(vectors + noise * spread * torch.randn_like(vectors), chosen)
 
-    train(
-        optimiser, loss, [len(caption) for caption in captions], steps=steps, batch=batch, seed=seed, say=say
-    )
+    lengths = [len(caption) for caption in captions]
+    minimise(optimiser, loss, lengths, steps=steps, batch=batch, seed=seed, say=say)
     decoder.eval()
     with torch.no_grad():
         decoder.deviation = float(decoder.vectors(list(captions[:2000])).std(0).mean())
@@ -176,13 +173,11 @@ def train_decoder(
 
 def exact_match(written: Sequence[str], captions: Sequence[str]) -> ExactMatch:
     """Compare what was written with the true `captions`, one each."""
+    both = list(zip(written, captions, strict=True))
     return ExactMatch(
-        raw=np.array([one == other for one, other in zip(written, captions, strict=True)], dtype=bool),
-        normalised=np.array(
-            [normalise(one) == normalise(other) for one, other in zip(written, captions, strict=True)],
-            dtype=bool,
-        ),
-        token_f1=np.array([token_f1(one, other) for one, other in zip(written, captions, strict=True)]),
+        raw=np.array([text == caption for text, caption in both], dtype=bool),
+        normalised=np.array([normalise(text) == normalise(caption) for text, caption in both], dtype=bool),
+        token_f1=np.array([token_f1(text, caption) for text, caption in both]),
         words=np.array([len(caption.split()) for caption in captions]),
         written=list(written),
     )
@@ -229,15 +224,14 @@ def token_f1(one: str, other: str) -> float:
 
 
 def _recall(text: str, names: Collection[str]) -> float:
-    padded = f" {normalise(text).replace(',', ' ')} "
-    padded = f" {' '.join(padded.split())} "
+    padded = f" {' '.join(normalise(text).replace(',', ' ').split())} "
     return float(np.mean([f" {normalise(name)} " in padded for name in names])) if names else math.nan
 
 
-def summary(found: ExactMatch) -> Mapping[str, float]:
+def summary(match: ExactMatch) -> Mapping[str, float]:
     """The means of an `ExactMatch`, under the names that reports use."""
     return {
-        "exact_match": float(found.normalised.mean()),
-        "exact_match_raw": float(found.raw.mean()),
-        "token_f1": float(found.token_f1.mean()),
+        "exact_match": float(match.normalised.mean()),
+        "exact_match_raw": float(match.raw.mean()),
+        "token_f1": float(match.token_f1.mean()),
     }

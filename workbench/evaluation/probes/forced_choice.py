@@ -38,26 +38,26 @@ def scene_questions(pairs: Pairs, seed: int = 0) -> dict[str, Questions]:
             (scene["captions"][2], scene["swapped_caption"]) if scene["swapped_caption"] else None
         ),
     }
-    found = {}
+    questions = {}
     for number, (kind, ask) in enumerate(kinds.items()):
-        asked = [
+        answers = [
             (row, ask(scene, np.random.default_rng([seed, number, row]))) for row, scene in enumerate(scenes)
         ]
-        kept = [(row, question) for row, question in asked if question is not None]
-        found[kind] = Questions(
+        kept = [(row, question) for row, question in answers if question is not None]
+        questions[kind] = Questions(
             np.array([row for row, _ in kept], dtype=np.int64),
             [true for _, (true, _) in kept],
             [false for _, (_, false) in kept],
         )
-    return found
+    return questions
 
 
 def _object(scene: dict, rng: np.random.Generator, names: list[str]) -> tuple[str, str] | None:
     absent = [name for name in names if name not in scene["objects"]]
     if not absent:
         return None
-    there, other = _drawn(scene["objects"], rng), _drawn(absent, rng)
-    return _picture_of(there), _picture_of(other)
+    present, other = _drawn(scene["objects"], rng), _drawn(absent, rng)
+    return _picture_of(present), _picture_of(other)
 
 
 def _size(scene: dict, rng: np.random.Generator) -> tuple[str, str] | None:

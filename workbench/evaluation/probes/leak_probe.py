@@ -26,10 +26,10 @@ def leak_probe(
     made from the caption alone, and Z says nothing about the picture.
     """
     teacher.eval()
-    text, found = inputs.embedding_of(captions).cpu(), {}
+    text, recalls = inputs.embedding_of(captions).cpu(), {}
     parts = [captions[start : start + batch] for start in range(0, len(captions), batch)]
     for name, change in PROBES.items():
         embedded = torch.cat([teacher(**inputs(part, **change)).embedding.float().cpu() for part in parts])
         scores = retrieval_metrics(embedded, text, np.arange(len(captions)), average_precision=False)
-        found[name] = scores.image_to_text.recall[1]
-    return found
+        recalls[name] = scores.image_to_text.recall[1]
+    return recalls

@@ -53,10 +53,10 @@ def pointing_accuracy(
     for start in range(0, len(captions), batch):
         part = captions[start : start + batch]
         attention = teacher.eval()(**inputs(part)).token_to_region.mean(1).cpu().numpy()
-        found = inputs.regions.rows(pairs.image_of_caption[part])
-        weight = found.confidences * found.areas
+        stored = inputs.regions.rows(pairs.image_of_caption[part])
+        weight = stored.confidences * stored.areas
         for at, caption in enumerate(part):
-            regions = np.flatnonzero(found.mask[at])
+            regions = np.flatnonzero(stored.mask[at])
             if len(regions) < 2:
                 continue
             row = int(pairs.image_of_caption[caption])
@@ -68,7 +68,7 @@ def pointing_accuracy(
                 places = name_pieces(model, pieces, name)
                 if not places:
                     continue
-                own = overlaps(box, found.boxes[at, regions]) >= OVERLAP
+                own = overlaps(box, stored.boxes[at, regions]) >= OVERLAP
                 right.append(bool(own[_largest(attention[at, places][:, regions].mean(0))].any()))
                 heaviest.append(bool(own[_largest(weight[at, regions])].any()))
                 chance.append(own.mean())
@@ -88,11 +88,11 @@ def pointing_accuracy(
 
 def name_pieces(model: DualEncoder, pieces: list[str], name: str) -> list[int]:
     """The positions in `pieces`, a caption's words, where `name` is said; empty where it is not."""
-    wanted = [_bare(piece) for piece in words(model, name)]
-    said = [_bare(piece) for piece in pieces]
-    for start in range(len(said) - len(wanted) + 1):
-        if said[start : start + len(wanted)] == wanted:
-            return list(range(start, start + len(wanted)))
+    name_words = [_bare(piece) for piece in words(model, name)]
+    caption_words = [_bare(piece) for piece in pieces]
+    for start in range(len(caption_words) - len(name_words) + 1):
+        if caption_words[start : start + len(name_words)] == name_words:
+            return list(range(start, start + len(name_words)))
     return []
 
 
@@ -100,7 +100,7 @@ def overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Intersection over union of one box [4] with others [R, 4]."""
     low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
     shared = np.prod(np.clip(high - low, 0, None), axis=1)
-    areas = [np.prod(each[..., 2:] - each[..., :2], axis=-1) for each in (box, others)]
+    areas = [np.prod(corners[..., 2:] - corners[..., :2], axis=-1) for corners in (box, others)]
     return shared / np.maximum(areas[0] + areas[1] - shared, 1e-12)
 
 

@@ -35,8 +35,7 @@ class Probes(NamedTuple):
 
 
 def fit_probes(model: DualEncoder, recipe: Recipe) -> Probes | None:
-    """The probes that a recipe's suites "exact_match" and "captioning" ask for, trained on its training
-    split;
+    """The probes that the suites "exact_match" and "captioning" ask for, trained on the training split;
     None where it asks for neither. Picture and caption probes have the same captions, steps and batch."""
     suites = recipe.evaluation.suites
     if not {"exact_match", "captioning"} & set(suites):
@@ -75,33 +74,25 @@ def probe_scores(
     if own < VALID:
         return scores, queries
     if probes.text is not None:
-        found = exact_match(probes.text.write(embedded.text[chosen]), captions)
-        scores |= summary(found)
-        images = embedded.image_of_text[chosen]
-        results = {"exact_match": found.normalised, "exact_match_raw": found.raw, "token_f1": found.token_f1}
+        match = exact_match(probes.text.write(embedded.text[chosen]), captions)
+        scores |= summary(match)
+        results = {"exact_match": match.normalised, "exact_match_raw": match.raw, "token_f1": match.token_f1}
         for name, values in results.items():
-            queries |= {f"{name}_result": values, f"{name}_image": images}
+            queries |= {f"{name}_result": values, f"{name}_image": embedded.image_of_text[chosen]}
     if probes.image is not None:
         pictures = _spread(len(embedded.image), JUDGED_ON)
-        rows = [int(embedded.rows[picture]) for picture in pictures]
-        columns = pairs.table.column_names
-        objects = pairs.table["objects"].to_pylist() if "objects" in columns else [[]] * len(pairs)
-        words = [
-            {pairs.table["background"][row].as_py(), *pairs.table["sizes"][row].as_py()}
-            if {"background", "sizes"} <= set(columns)
-            else set()
-            for row in rows
-        ]
-        written = probes.image.write(embedded.image[pictures])
-        told = captioning(
-            written, [pairs.captions(row) for row in rows], [objects[row] for row in rows], words
+        scenes = [pairs.details(int(row)) for row in embedded.rows[pictures]]
+        captioned = captioning(
+            probes.image.write(embedded.image[pictures]),
+            [pairs.captions(int(row)) for row in embedded.rows[pictures]],
+            [scene.get("objects", []) for scene in scenes],
+            [
+                {scene["background"], *scene["sizes"]} if {"background", "sizes"} <= scene.keys() else set()
+                for scene in scenes
+            ],
         )
-        results = {
-            "captioning_token_f1": told.token_f1,
-            "captioning_object_recall": told.object_recall,
-            "captioning_attribute_recall": told.attribute_recall,
-        }
-        for name, values in results.items():
+        for measure in ("token_f1", "object_recall", "attribute_recall"):
+            name, values = f"captioning_{measure}", getattr(captioned, measure)
             known = ~np.isnan(values)
             if known.any():
                 scores[name] = float(values[known].mean())

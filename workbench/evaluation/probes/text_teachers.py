@@ -66,7 +66,7 @@ def caption_retrieval(
     find. NaN where all are alone.
     """
     points, image = torch.from_numpy(unit), torch.from_numpy(image_of_caption)
-    found = counted = 0
+    hits = counted = 0
     for start in range(0, len(points), chunk):
         rows = torch.arange(start, min(start + chunk, len(points)))
         scores = points[rows] @ points.T
@@ -74,9 +74,9 @@ def caption_retrieval(
         other = scores.masked_fill(same, -torch.inf).amax(1)
         same[torch.arange(len(rows)), rows] = False
         partner = scores.masked_fill(~same, -torch.inf).amax(1)
-        found += int((partner > other).sum())
+        hits += int((partner > other).sum())
         counted += int(same.any(1).sum())
-    return found / counted if counted else float("nan")
+    return hits / counted if counted else float("nan")
 
 
 def tfidf_embeddings(captions: Sequence[str], dim: int = 256, seed: int = 0) -> Float[np.ndarray, "n _dim"]:
@@ -122,8 +122,8 @@ def score_text_teachers(
     control = score_text_teacher(
         tfidf_embeddings(captions, seed=seed), image_of_caption, categories, seed=seed
     )
-    found: dict[str, tuple[TextTeacherScore, str | None]] = {}
+    scores: dict[str, tuple[TextTeacherScore, str | None]] = {}
     for name, embeddings in teachers.items():
         score = score_text_teacher(embeddings, image_of_caption, categories, seed=seed)
-        found[name] = (score, unfit(score, control))
-    return {**found, CONTROL: (control, None)}
+        scores[name] = (score, unfit(score, control))
+    return {**scores, CONTROL: (control, None)}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class Retrieval:
     @property
     def recall_sum(self) -> float:
         """All recalls added up; a hundred times this is the field's rsum (600 at best for three ks)."""
-        return sum(sum(each.recall.values()) for each in (self.text_to_image, self.image_to_text))
+        return sum(sum(direction.recall.values()) for direction in (self.text_to_image, self.image_to_text))
 
 
 def retrieval_metrics(
@@ -62,7 +63,7 @@ def retrieval_metrics(
 
     Ranks are those of float64 cosines, equal when closer than 1e-13, and are computed on the CPU. At most
     `chunk` x `chunk` scores exist at a time, and one float32 copy of the embeddings.
-    `average_precision=False` leaves `image_to_text.map` out, which saves a third of the time. Raises
+    `average_precision=False` skips `image_to_text.map`, which saves a third of the time. Raises
     ValueError where shapes, `image_of_text`, `ks` or `chunk` make no sense.
     """
     owner = _checked(image, text, image_of_text, ks, chunk)
@@ -78,10 +79,10 @@ def retrieval_metrics(
     image_ranks = (1 + captions_ahead[queries, 0]).numpy()
     mean_precision = None
     if average_precision:
-        found = torch.arange(1, sorted_positives.shape[1] + 1, dtype=torch.float64)
-        there = sorted_positives[queries] >= 0
-        precision = torch.where(there, found / (found + captions_ahead[queries]), 0)
-        mean_precision = float((precision.sum(dim=1) / there.sum(dim=1)).mean())
+        place = torch.arange(1, sorted_positives.shape[1] + 1, dtype=torch.float64)
+        exists = sorted_positives[queries] >= 0
+        precision = torch.where(exists, place / (place + captions_ahead[queries]), 0)
+        mean_precision = float((precision.sum(dim=1) / exists.sum(dim=1)).mean())
     text_mrr = float((1 / text_ranks).mean())
     return Retrieval(
         # A caption has one right answer, so its average precision is its reciprocal rank.
@@ -113,9 +114,8 @@ def retrieval_folds(
     for fold in np.array_split(np.arange(len(image)), folds):
         captions = ((owner >= fold[0]) & (owner <= fold[-1])).nonzero()[:, 0]
         if not len(captions):
-            raise ValueError(
-                f"retrieval_folds: images {fold[0]} to {fold[-1]} have no captions; take fewer folds"
-            )
+            problem = f"images {fold[0]} to {fold[-1]} have no captions"
+            raise ValueError(f"retrieval_folds: {problem}; take fewer folds")
         result = retrieval_metrics(
             image[fold[0] : fold[-1] + 1],
             text[captions.numpy()] if isinstance(text, np.ndarray) else text[captions.to(text.device)],
@@ -124,11 +124,9 @@ def retrieval_folds(
             chunk,
             average_precision=average_precision,
         )
-        results.append((result.text_to_image, captions.numpy(), result.image_to_text, fold))
-    return Retrieval(
-        _mean([(direction, names) for direction, names, _, _ in results]),
-        _mean([(direction, names) for _, _, direction, names in results]),
-    )
+        results.append(((result.text_to_image, captions.numpy()), (result.image_to_text, fold)))
+    text_to_image, image_to_text = zip(*results, strict=True)
+    return Retrieval(_mean(text_to_image), _mean(image_to_text))
 
 
 def _best_first(
@@ -157,17 +155,20 @@ def _direction(
     )
 
 
-def _mean(folds: list[tuple[Direction, np.ndarray]]) -> Direction:
+def _mean(folds: Sequence[tuple[Direction, np.ndarray]]) -> Direction:
     """The mean over folds, given each fold's numbers and what its queries are called outside of it."""
     directions = [direction for direction, _ in folds]
-    precisions = [each.map for each in directions if each.map is not None]
+    means: dict[str, Any] = {
+        name: float(np.mean([getattr(direction, name) for direction in directions]))
+        for name in ("mrr", "median_rank", "map")
+        if getattr(directions[0], name) is not None
+    }
+    ks = directions[0].recall
     return Direction(
-        recall={k: float(np.mean([each.recall[k] for each in directions])) for k in directions[0].recall},
-        mrr=float(np.mean([each.mrr for each in directions])),
-        map=float(np.mean(precisions)) if precisions else None,
-        median_rank=float(np.mean([each.median_rank for each in directions])),
-        ranks=np.concatenate([each.ranks for each in directions]),
-        queries=np.concatenate([names[each.queries] for each, names in folds]),
+        recall={k: float(np.mean([direction.recall[k] for direction in directions])) for k in ks},
+        ranks=np.concatenate([direction.ranks for direction in directions]),
+        queries=np.concatenate([names[direction.queries] for direction, names in folds]),
+        **{"map": None, **means},
     )
 
 
@@ -175,18 +176,10 @@ def _checked(
     image: Matrix, text: Matrix, image_of_text: Indices, ks: Sequence[int], chunk: int
 ) -> Int[Tensor, " captions"]:
     """`image_of_text` as int64 on the CPU, once everything fits together."""
-    if (
-        image.ndim != 2
-        or text.ndim != 2
-        or image.shape[1] != text.shape[1]
-        or not len(image)
-        or not len(text)
-    ):
-        raise ValueError(
-            f"retrieval: wants image [I, D] and text [T, D], got {tuple(image.shape)} and {tuple(text.shape)}"
-        )
+    shapes = tuple(image.shape), tuple(text.shape)
+    if image.ndim != 2 or text.ndim != 2 or shapes[0][1] != shapes[1][1] or not (len(image) and len(text)):
+        raise ValueError(f"retrieval: wants image [I, D] and text [T, D], got {shapes[0]} and {shapes[1]}")
     if chunk < 1 or not ks or min(ks) < 1:
-        raise ValueError(
-            f"retrieval: chunk and every k must be at least 1, got chunk = {chunk}, ks = {tuple(ks)}"
-        )
+        numbers = f"chunk = {chunk}, ks = {tuple(ks)}"
+        raise ValueError(f"retrieval: chunk and every k must be at least 1, got {numbers}")
     return checked_indices("image_of_text", image_of_text, len(text), len(image))

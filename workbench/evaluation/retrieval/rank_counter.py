@@ -111,10 +111,10 @@ class RankCounter:
         """Count the close ones among scores of the rows from `start` on, whose float64 values are `exact`."""
         rows = slice(start, start + len(exact))
         for nth in range(self.ahead.shape[1]):
-            above, below, wanted = (
-                each[rows, nth, None] for each in (self.above, self.below, self.threshold)
+            above, below, threshold = (
+                bound[rows, nth, None] for bound in (self.above, self.below, self.threshold)
             )
-            close = (scores >= below) & (scores <= above) & (exact >= wanted - TIE)
+            close = (scores >= below) & (scores <= above) & (exact >= threshold - TIE)
             self.ahead[rows, nth] += close.sum(dim=1)
 
 

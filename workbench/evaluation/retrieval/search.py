@@ -82,6 +82,6 @@ def search_precision(
         return np.empty(0), []
     phrases = {concept.name: concept.phrase for concept in concepts()}
     text = encode_texts(model, [phrases[name] for name in names])
-    found = (text @ image.T - hubness(model, pairs, image)).topk(best).indices
-    shown = [[name in objects[int(at)] for at in row] for name, row in zip(names, found, strict=True)]
+    best_images = (text @ image.T - hubness(model, pairs, image)).topk(best).indices
+    shown = [[name in objects[int(at)] for at in row] for name, row in zip(names, best_images, strict=True)]
     return np.mean(shown, axis=1), names

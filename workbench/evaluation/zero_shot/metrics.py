@@ -41,8 +41,8 @@ def zero_shot_weights(prompt_embeddings: Matrix) -> Float[Tensor, "_classes _dim
     if prompts.ndim != 3 or 0 in prompts.shape:
         raise ValueError(f"zero_shot_weights: wants [classes, templates, D], got {tuple(prompts.shape)}")
     classes, templates, dim = prompts.shape
-    (each,) = unit(prompts.reshape(classes * templates, dim))
-    return unit(each.reshape(classes, templates, dim).mean(dim=1))[0]
+    (units,) = unit(prompts.reshape(classes * templates, dim))
+    return unit(units.reshape(classes, templates, dim).mean(dim=1))[0]
 
 
 def zero_shot_metrics(image: Matrix, weights: Matrix, labels: Indices) -> ZeroShot:

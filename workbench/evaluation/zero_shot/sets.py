@@ -28,17 +28,17 @@ def zero_shot_sets(recipe: Recipe, taken: list[str]) -> dict[str, str]:
 
     Raises `SettingError` where two would have one name, or one that is `taken` by a split.
     """
-    found: dict[str, str] = {}
+    sets: dict[str, str] = {}
     for source in recipe.evaluation.labelled:
         prefix = re.match(rf"({'|'.join(KINDS)}):(.+)", source)
         kind, path = prefix.groups() if prefix else ("", source)
         folder = path if path.startswith("scenes:") else Path(path).expanduser().resolve().name
         name = re.sub(r"[^\w.-]+", "-", f"{kind}-{folder}" if kind else folder).strip("-.") or "labelled"
-        if name in found or name in taken:
+        if name in sets or name in taken:
             problem = f"its results would be called {name!r}, as others are"
             raise SettingError("evaluation.labelled", source, problem, "Give its folder another name.")
-        found[name] = source
-    return found
+        sets[name] = source
+    return sets
 
 
 def evaluate_set(model: DualEncoder, recipe: Recipe, source: str) -> tuple[dict[str, Any], Queries]:
@@ -78,24 +78,22 @@ def labelled_scores(model: DualEncoder, labelled: Labelled, image: Tensor) -> tu
     `image` [N, D] embeds the images of `labelled`, in order.
     """
     weights = class_weights(model, labelled)
-    found = zero_shot_metrics(image, weights, labelled.labels)
-    positions = np.arange(len(labelled))
+    metrics = zero_shot_metrics(image, weights, labelled.labels)
+    correct, positions = metrics.ranks == 1, np.arange(len(labelled))
     scores: Scores = {
-        f"zero_shot_{name}": getattr(found, name) for name in ("top1", "top5", "mean_per_class")
+        f"zero_shot_{name}": getattr(metrics, name) for name in ("top1", "top5", "mean_per_class")
     }
-    queries: Queries = {
-        "zero_shot_correct": found.ranks == 1,
-        "zero_shot_correct_image": positions,
-        "zero_shot_top5_result": found.ranks <= 5,
-        "zero_shot_top5_image": positions,
-        "zero_shot_mean_per_class_result": per_class_results(found.ranks == 1, labelled.labels),
-        "zero_shot_mean_per_class_image": positions,
+    results = {
+        "zero_shot_correct": correct,
+        "zero_shot_top5_result": metrics.ranks <= 5,
+        "zero_shot_mean_per_class_result": per_class_results(correct, labelled.labels),
     }
+    queries: Queries = {**results, **{f"{key.removesuffix('_result')}_image": positions for key in results}}
     if labelled.attributes is not None or labelled.unseen is not None:
         named = class_name_accuracy(image, weights, labelled.labels, labelled.unseen)
-        more, results = accuracy_results("class_name", named, labelled.labels, labelled.unseen, positions)
-        scores, queries = scores | more, queries | results
+        more, of_queries = accuracy_results("class_name", named, labelled.labels, labelled.unseen, positions)
+        scores, queries = scores | more, queries | of_queries
     if labelled.attributes is not None:
-        more, results = attribute_scores(model, labelled, image, positions)
-        scores, queries = scores | more, queries | results
+        more, of_queries = attribute_scores(model, labelled, image, positions)
+        scores, queries = scores | more, queries | of_queries
     return scores, queries
