@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from workbench.notebook_runner import NOTEBOOKS
 
 from tests.browser import jupyter_lab
+from workbench.batch.notebook_runner import NOTEBOOKS
 
 NAME = "07_ablations.ipynb"
 HIDDEN = """() => [...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot.data ?? [])
