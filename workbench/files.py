@@ -75,3 +75,10 @@ def sha256_of_file(path: Path) -> str:
 def sha256_of_json(value: object) -> str:
     """Hex digest of a JSON value, independent of key order."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def carried(folder: str) -> Path:
+    """A folder of the repository such as `notebooks`: the copy in an installed wheel, or the checkout's."""
+    package = Path(__file__).parent
+    copy = package / folder
+    return copy if copy.is_dir() else package.parent / folder

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from workbench.notebook_runner import NOTEBOOKS
 
 from tests.browser import jupyter_lab
+from workbench.batch.notebook_runner import NOTEBOOKS
 
 NAME = "07_ablations.ipynb"
 HIDDEN = """() => [...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot.data ?? [])
@@ -24,7 +24,9 @@ def test_the_ablations_answer(tmp_path: Path) -> None:
         page.run_all(timeout=300)
         assert page.errors() == []
         tab = page.tab
-        page.wait_for(lambda page: page.figures() == 2, 60, "two figures")
+        # Teachers' ages and parallel coordinates; more where more results are shipped.
+        page.wait_for(lambda page: page.figures() >= 2, 60, "two figures")
+        count = page.figures()
         assert tab.locator("table").count() >= 3
 
         name = tab.locator(".legendtoggle").first
@@ -44,5 +46,5 @@ def test_the_ablations_answer(tmp_path: Path) -> None:
 
         page.save()
         page.reopen()
-        page.wait_for(lambda page: page.figures() == 2, 60, "two figures without a kernel")
+        page.wait_for(lambda page: page.figures() == count, 60, "the figures without a kernel")
         assert page.errors() == []

@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 
 from workbench.batch.signals import Stop
 from workbench.errors import SettingError
-from workbench.files import read_json, write_json
+from workbench.files import carried, read_json, write_json
 from workbench.recipe.overrides import suggestion, typed
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = carried("notebooks")
 _TYPES = {name: getattr(typing, name) for name in ("Any", "Literal", "Optional", "Union")}
 _TYPES |= {kind.__name__: kind for kind in (int, float, str, bool, list, dict)}
 

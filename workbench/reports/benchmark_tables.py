@@ -1,8 +1,8 @@
 """Tables of measured benchmarks, for notebooks."""
 
-from pathlib import Path
+from workbench.files import carried
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+RESULTS = carried("benchmarks/results")
 
 
 class Measured(str):

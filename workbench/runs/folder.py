@@ -17,10 +17,14 @@ SILENCE = 15.0  # seconds without a sign of life after which a run is asked whet
 BEYOND = 1e12  # no time that a clock shows
 
 
-def default_folder(recipe: Recipe) -> Path:
-    """Where a recipe's run goes by default: the same recipe and seed come back to the same run."""
-    root = Path(os.environ.get("WORKBENCH_RUNS") or "runs")
-    return root / f"{recipe.name}-seed{recipe.seed}-{recipe.fingerprint[:8]}"
+def runs_folder(out: str | Path = "") -> Path:
+    """The folder that runs go into: `out`, else $WORKBENCH_RUNS, else `runs` in the working folder."""
+    return Path(out or os.environ.get("WORKBENCH_RUNS") or "runs")
+
+
+def default_folder(recipe: Recipe, out: str | Path = "") -> Path:
+    """A run's folder in `runs_folder(out)`, named by its recipe: the same recipe finds the same run again."""
+    return runs_folder(out) / f"{recipe.name}-seed{recipe.seed}-{recipe.fingerprint[:8]}"
 
 
 def claim_folder(folder: Path, recipe: Recipe) -> None:

@@ -14,7 +14,6 @@ import torch
 import torchvision
 from safetensors import safe_open
 from safetensors.torch import save_file
-from workbench.models.make_scene_detector import intersection_over_union
 
 from tools.make_scene_detector import intersection_over_union
 from workbench.data.scenes.dataset import scenes

@@ -1,0 +1,23 @@
+"""Where runs go."""
+
+from pathlib import Path
+
+import pytest
+
+from workbench.recipe import Recipe
+from workbench.runs.folder import default_folder, runs_folder
+
+
+def test_runs_go_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_RUNS", "elsewhere")
+    assert runs_folder("here") == Path("here")
+    assert runs_folder() == Path("elsewhere")
+    monkeypatch.delenv("WORKBENCH_RUNS")
+    assert runs_folder("") == Path("runs")
+
+
+def test_a_recipe_finds_its_run_again() -> None:
+    first, other = (Recipe.load("clip_kd_demo", {"seed": seed}) for seed in (0, 1))
+    assert default_folder(first, "here") == Path(f"here/clip_kd_demo-seed0-{first.fingerprint[:8]}")
+    assert default_folder(first) == default_folder(first.model_copy())
+    assert default_folder(first) != default_folder(other)
