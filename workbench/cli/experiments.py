@@ -67,6 +67,11 @@ def evaluate(
             allow_download=recipe.allow_download,
             setting="student",
         ).eval()
+        if model.weights_from is None:
+            problem = "it has no weights: a folder without a file of them, or a name alone"
+            remedy = "--set student.pretrained=TAG_OR_FILE, or a folder with weights."
+            raise SettingError("RUN_OR_MODEL", run_or_model, problem, remedy)
+        print(f"weights: {model.weights_from}")
     results = evaluate_suites(model, recipe, folder)
     metrics = list(dict.fromkeys(name for scores in results.values() for name in scores))
     print_rows(

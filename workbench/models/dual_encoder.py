@@ -31,7 +31,8 @@ class DualEncoder(nn.Module):
     `clip` is the plain open_clip module, `config` its open_clip configuration, `transform` and `tokenize`
     make its inputs. `frozen` names modules of `clip` that neither learn nor update batch statistics; nor
     do others of which no parameter learns; with `freeze_batch_norm` no BatchNorm updates its statistics.
-    `precision` is what `embed_images` and evaluation compute in, "float32" or "bfloat16".
+    `precision` is what `embed_images` and evaluation compute in, "float32" or "bfloat16". `weights_from` says
+    where the weights came from, None: they are random.
     `fixed` names the parameters that are frozen, and those that the architecture does not let learn
     (positions made of sines).
     """
@@ -51,6 +52,7 @@ class DualEncoder(nn.Module):
         super().__init__()
         self.freeze_batch_norm = freeze_batch_norm
         self.precision = "float32"
+        self.weights_from: str | None = None
         self.clip = clip
         self.config = config
         self.tokenizer = tokenizer

@@ -25,6 +25,13 @@ from workbench.models.package_weights import ASSETS
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 TOWER_CONFIG_NAME = "config.json"  # transformers' own name
 CONFIGS = Path(__file__).parent / "configs"
+# As open_clip looks for them in a folder: the first name that is there, else the first file of a kind.
+WEIGHTS_NAMES = (
+    *(WEIGHTS_NAME, "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin"),
+    *("open_clip_pytorch_model.pth", "model.safetensors", "pytorch_model.bin", "pytorch_model.pth"),
+    "model.pth",
+)
+WEIGHTS_ENDS = (".safetensors", ".bin", ".pth")
 
 
 def load_dual_encoder(
@@ -42,11 +49,13 @@ def load_dual_encoder(
 
     `model`: a shipped configuration (`shipped_models()`), an open_clip name (`ViT-B-32`), an exported folder
     (`local-dir:PATH` or the path itself), a JSON file in open_clip's format, or `hf-hub:ORG/NAME`.
-    `pretrained`: one of open_clip's tags, a weights file, or shipped weights (`demo_teacher`); None leaves
-    the weights random, or those in the folder. `initial_weights` copies packaged tower weights into modules
-    (`{"visual.trunk": "mobilenet_v2"}`). `frozen`, `freeze_batch_norm`: see DualEncoder. `without_weights`:
-    random ones, but activation and preprocessing as the tag has them. Raises SettingError, naming `setting`,
-    when something is missing; downloads only where `allow_download`.
+    `pretrained`: one of open_clip's tags, a weights file (a checkpoint of open_clip's training too), or
+    shipped weights (`demo_teacher`); None takes those in the folder, by the names that open_clip knows, and
+    leaves the weights random where there are none. The model's `weights_from` says which it was.
+    `initial_weights` copies packaged tower weights into modules (`{"visual.trunk": "mobilenet_v2"}`).
+    `frozen`, `freeze_batch_norm`: see DualEncoder. `without_weights`: random ones, but activation and
+    preprocessing as the tag has them. Raises SettingError, naming `setting`, when something is missing;
+    downloads only where `allow_download`.
     """
     import open_clip
 
@@ -58,6 +67,7 @@ def load_dual_encoder(
     with tempfile.TemporaryDirectory() as scratch, hub_access(allow_download):
         if config_file is None:
             clip, config, tokenizer = _load_named(model, pretrained, without_weights, setting, allow_download)
+            origin = model if ":" in model else pretrained
         else:
             raw = json.loads(config_file.read_text(encoding="utf-8"))
             config = raw if "model_cfg" in raw else {"model_cfg": raw}
@@ -80,12 +90,15 @@ def load_dual_encoder(
                 logging.disable(logging.NOTSET)
             tokenizer = _tokenizer(config_file.parent, text)
             config = {"model_cfg": config["model_cfg"], "preprocess_cfg": dict(clip.visual.preprocess_cfg)}
-            weights = None if without_weights else _weights_file(pretrained, config_file.parent, setting)
+            weights = None if without_weights else _weights_file(pretrained, config_file, setting)
             if weights is not None:
-                _load_weights(clip, weights)
+                _load_weights(clip, weights, setting)
+            origin = str(weights) if weights else None
     for module, weights_name in ({} if without_weights else initial_weights or {}).items():
         package_weights.load_into(_submodule(clip, module, f"{setting}.initial_weights"), weights_name)
-    return DualEncoder(clip.float(), config, tokenizer, frozen, freeze_batch_norm)
+    encoder = DualEncoder(clip.float(), config, tokenizer, frozen, freeze_batch_norm)
+    encoder.weights_from = None if without_weights else origin
+    return encoder
 
 
 @functools.cache
@@ -136,9 +149,14 @@ def _config_file(name: str) -> Path | None:
     return path if path.suffix == ".json" and path.is_file() else None
 
 
-def _weights_file(pretrained: str | None, folder: Path, setting: str) -> Path | None:
+def _weights_file(pretrained: str | None, config_file: Path, setting: str) -> Path | None:
+    """The named weights, else those beside the configuration, in open_clip's order of names."""
     if pretrained is None:
-        return folder / WEIGHTS_NAME if (folder / WEIGHTS_NAME).is_file() else None
+        names = WEIGHTS_NAMES if config_file.name == CONFIG_NAME else (WEIGHTS_NAME,)
+        files = [config_file.parent / name for name in names]
+        if config_file.name == CONFIG_NAME:
+            files += [path for end in WEIGHTS_ENDS for path in sorted(config_file.parent.glob(f"*{end}"))]
+        return next((file for file in files if file.is_file()), None)
     for candidate in (ASSETS / f"{pretrained}.safetensors", Path(pretrained).expanduser()):
         if candidate.is_file():
             return candidate
@@ -147,25 +165,27 @@ def _weights_file(pretrained: str | None, folder: Path, setting: str) -> Path | 
     raise SettingError(f"{setting}.pretrained", pretrained, problem, f"a path, or one of: {shipped}")
 
 
-def _load_weights(clip: nn.Module, path: Path) -> None:
-    if path.suffix != ".safetensors":
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            problem = f"it is not a file of plain weights ({error})"
-            remedy = "Give a state dict or safetensors"
-            raise SettingError("pretrained", str(path), problem, remedy) from error
-    else:
+def _load_weights(clip: nn.Module, path: Path, setting: str) -> None:
+    import open_clip
+
+    packaged: dict[str, str] = {}
+    if path.suffix == ".safetensors":
         with safe_open(path, framework="pt") as file:
             packaged = json.loads((file.metadata() or {}).get("initial_weights", "{}"))
-        for module, name in packaged.items():
-            package_weights.load_into(_submodule(clip, module, "pretrained"), name)
-        state = {**(clip.state_dict() if packaged else {}), **load_file(path)}
     try:
-        clip.load_state_dict(state)
-    except RuntimeError as error:
-        problem = f"these weights do not fit the model ({error})"
-        raise SettingError("pretrained", str(path), problem, "weights of this model") from None
+        if packaged:
+            for module, name in packaged.items():
+                package_weights.load_into(_submodule(clip, module, "pretrained"), name)
+            clip.load_state_dict({**clip.state_dict(), **load_file(path)})
+        else:
+            open_clip.load_checkpoint(clip, str(path))  # by weights_only: nothing is unpickled
+    except SettingError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:400]
+        problem = f"these weights cannot be read, or do not fit the model ({reason})"
+        remedy = "A state dict, safetensors, or a checkpoint of open_clip's training, of this model"
+        raise SettingError(f"{setting}.pretrained", str(path), problem, remedy) from None
 
 
 def _load_named(
@@ -207,9 +227,14 @@ def _tokenizer(folder: Path, text: dict[str, Any]) -> Any:
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
     name, length = text.get("hf_tokenizer_name"), text.get("context_length", 77)
+    options = text.get("tokenizer_kwargs", {})
     if not name:
-        return SimpleTokenizer(context_length=length)
-    return HFTokenizer(str(folder / name if name.startswith(".") else name), context_length=length)
+        return SimpleTokenizer(context_length=length, **options)
+    mode = {"tokenizer_mode": text["tokenizer_mode"]} if text.get("tokenizer_mode") else {}
+    # As open_clip does: a folder that has a tokenizer is read before any name.
+    own = any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json"))
+    source = folder / name if name.startswith(".") else folder if own else name
+    return HFTokenizer(str(source), context_length=length, **mode, **options)
 
 
 def _submodule(clip: nn.Module, name: str, setting: str) -> nn.Module:

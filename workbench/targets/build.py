@@ -21,13 +21,14 @@ from workbench.targets.text_teacher import TextTeacherTargets, text_teacher_targ
 class TrainingTargets(NamedTuple):
     """What the teachers say, by row of the picture and by position of the caption among all captions.
 
-    `image_text`: the image-text teacher's embeddings, with its `width` and `scale`; `text`: the language
-    model's embeddings and concepts; `cross_modal` [T, D]: the cross-modal teacher's embeddings of the pairs.
-    What the recipe has no teacher for is None. `student_text_is_known`: the student's text tower is the
-    teacher's. `unreadable`: rows of pictures that cannot be read, and why.
+    `image_text`: the image-text teacher's embeddings, with its `width`, its `scale`, and where its weights
+    came from; `text`: the language model's embeddings and concepts; `cross_modal` [T, D]: the cross-modal
+    teacher's embeddings of the pairs. What the recipe has no teacher for is None. `student_text_is_known`:
+    the student's text tower is the teacher's. `unreadable`: rows of pictures that cannot be read, and why.
     """
 
     image_text: TargetStore | None = None
+    weights_from: str | None = None
     width: int | None = None
     scale: float | None = None
     text: TextTeacherTargets | None = None
@@ -61,6 +62,7 @@ def build_targets(
         store = compute_targets(recipe, pairs, teacher, **share)
         targets = targets._replace(
             image_text=store,
+            weights_from=teacher.model.weights_from,
             width=teacher.dim,
             scale=teacher.scale,
             student_text_is_known=student.text_digest() == teacher.model.text_digest(),

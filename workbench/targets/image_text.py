@@ -35,7 +35,7 @@ class Teacher:
 
 
 def load_teacher(recipe: Recipe) -> Teacher:
-    """The teacher that a recipe names; raises SettingError where it has none."""
+    """The teacher that a recipe names; raises SettingError where it has none, or one of random weights."""
     settings = recipe.teacher
     if settings is None:
         raise SettingError("teacher", None, f"the recipe {recipe.name} has no teacher", "Set teacher.model")
@@ -46,6 +46,10 @@ def load_teacher(recipe: Recipe) -> Teacher:
         allow_download=recipe.allow_download,
         setting="teacher",
     )
+    if model.weights_from is None and not settings.initial_weights:
+        problem = "it has no weights: a folder without a file of them, or a name without `pretrained`"
+        remedy = "Set teacher.pretrained to a tag or a file, or give a folder with weights."
+        raise SettingError("teacher.model", settings.model, problem, remedy)
     return Teacher(model)
 
 

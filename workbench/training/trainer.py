@@ -72,6 +72,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         logger.data(pairs, validation)
         size = f"{len(pairs)} pairs, {length.total} steps of {length.batch}"
         logger.info(f"{'resuming' if step else 'training'} {recipe.name} in {session.folder}: {size}")
+        logger.info(weights_line(recipe, student, targets))
         if length.batch < settings.batch:
             logger.info(f"note: there are fewer pairs than training.batch = {settings.batch}")
 
@@ -162,6 +163,15 @@ def load_student(recipe: Recipe) -> DualEncoder:
     if recipe.training.scale is not None:
         student.clip.logit_scale.requires_grad_(False)
     return student
+
+
+def weights_line(recipe: Recipe, student: DualEncoder, targets: TrainingTargets) -> str:
+    """Where the weights of student and teacher came from, in one line."""
+    parts = [student.weights_from, *dict.fromkeys(recipe.student.initial_weights.values())]
+    start = ", ".join(part for part in parts if part) or "random weights"
+    return f"student from {start}" + (
+        f"; teacher from {targets.weights_from}" if targets.weights_from else ""
+    )
 
 
 def trained_cross_modal_teacher(session: Session) -> tuple[Recipe, CrossModalTeacher] | None:

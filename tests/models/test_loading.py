@@ -1,0 +1,102 @@
+"""Weights and tokens of other people's folders are open_clip's own; a teacher without weights is refused."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from workbench.errors import SettingError
+from workbench.models.loading import load_dual_encoder
+from workbench.recipe import Recipe
+from workbench.targets.image_text import load_teacher
+
+MODEL: dict[str, Any] = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+SAVE: dict[str, Callable[[dict[str, Any], Path], object]] = {
+    "open_clip_model.safetensors": save_file,
+    "open_clip_pytorch_model.bin": torch.save,
+    "model.safetensors": save_file,
+    "pytorch_model.bin": torch.save,
+    "my_model.pth": torch.save,
+    "another.safetensors": save_file,
+}
+
+
+def write(folder: Path, **text: Any) -> dict[str, Any]:
+    """A configuration in a folder, and weights that belong to it."""
+    folder.mkdir()
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+    config = {**MODEL, "text_cfg": MODEL["text_cfg"] | text}
+    content = {"model_cfg": config, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(content), encoding="utf-8")
+    torch.manual_seed(7)
+    logging.disable(logging.WARNING)
+    try:
+        return open_clip.create_model(f"local-dir:{folder}").state_dict()
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def same(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+@pytest.mark.parametrize("name", SAVE)
+def test_weights_of_any_name_that_open_clip_reads(name: str, tmp_path: Path) -> None:
+    state = write(tmp_path / "model")
+    SAVE[name](state, tmp_path / "model" / name)
+    model = load_dual_encoder(f"local-dir:{tmp_path / 'model'}")
+    assert same(model.clip.state_dict(), state) and model.weights_from == str(tmp_path / "model" / name)
+
+
+def test_of_several_the_one_that_open_clip_takes(tmp_path: Path) -> None:
+    state = write(tmp_path / "model")
+    wrong = {key: torch.zeros_like(value) for key, value in state.items()}
+    save_file(wrong, tmp_path / "model" / "a.safetensors")
+    torch.save(state, tmp_path / "model" / "open_clip_pytorch_model.bin")
+    assert same(load_dual_encoder(str(tmp_path / "model")).clip.state_dict(), state)
+
+
+@pytest.mark.parametrize("model", ["folder", "json"])
+def test_a_checkpoint_of_open_clips_training(model: str, tmp_path: Path) -> None:
+    state = write(tmp_path / "model")
+    names = {f"module.{key}": value for key, value in state.items()}
+    torch.save({"epoch": 3, "state_dict": names, "optimizer": {}}, tmp_path / "epoch_3.pt")
+    (tmp_path / "tiny.json").write_text(json.dumps(MODEL), encoding="utf-8")
+    path = tmp_path / ("model" if model == "folder" else "tiny.json")
+    assert same(load_dual_encoder(str(path), str(tmp_path / "epoch_3.pt")).clip.state_dict(), state)
+
+
+def test_tokens_are_cleaned_as_the_configuration_says(tmp_path: Path) -> None:
+    write(tmp_path / "model", tokenizer_kwargs={"clean": "canonicalize"})
+    texts = ["A Photo of a Cat!", "it's a dog, isn't it?"]
+    theirs = open_clip.get_tokenizer(f"local-dir:{tmp_path / 'model'}")(texts)
+    plain = open_clip.tokenizer.SimpleTokenizer(context_length=16)(texts)
+    assert torch.equal(load_dual_encoder(str(tmp_path / "model")).tokenize(texts), theirs)
+    assert not torch.equal(theirs, plain)
+
+
+def test_a_teacher_without_weights_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "model")
+    (tmp_path / "tiny.json").write_text(json.dumps(MODEL), encoding="utf-8")
+    for path in (tmp_path / "model", tmp_path / "tiny.json", "ViT-B-32"):
+        teacher = {"model": str(path), "pretrained": None, "initial_weights": {}}
+        recipe = Recipe.load("clip_kd_demo", {"teacher": teacher})
+        with pytest.raises(SettingError, match=r"teacher\.model.*it has no weights"):
+            load_teacher(recipe)
+
+
+def test_a_damaged_or_hostile_file_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "model")
+    (tmp_path / "model" / "open_clip_pytorch_model.bin").write_bytes(b"PK\x03\x04 no zip")
+    with pytest.raises(SettingError, match=r"pretrained.*cannot be read, or do not fit"):
+        load_dual_encoder(str(tmp_path / "model"))
