@@ -100,3 +100,11 @@ def test_a_damaged_or_hostile_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model" / "open_clip_pytorch_model.bin").write_bytes(b"PK\x03\x04 no zip")
     with pytest.raises(SettingError, match=r"pretrained.*cannot be read, or do not fit"):
         load_dual_encoder(str(tmp_path / "model"))
+
+
+def test_a_frozen_teacher_keeps_a_scale_above_100(tmp_path: Path) -> None:
+    state = write(tmp_path / "model")
+    state["logit_scale"].fill_(torch.tensor(117.0).log())
+    save_file(state, tmp_path / "model" / "open_clip_model.safetensors")
+    teacher = {"model": str(tmp_path / "model"), "pretrained": None, "initial_weights": {}}
+    assert load_teacher(Recipe.load("clip_kd_demo", {"teacher": teacher})).scale == pytest.approx(117.0)

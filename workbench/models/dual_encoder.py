@@ -77,8 +77,10 @@ class DualEncoder(nn.Module):
 
     @property
     def scale(self) -> Float[Tensor, ""]:
-        """Multiplier of cosine similarities: the exponential of the learned log, within [1, 100]."""
+        """Multiplier of cosine similarities: the exponential of the log, within [1, 100] while it learns."""
         log = self.clip.logit_scale
+        if not log.requires_grad:
+            return log.exp().reshape(())  # a frozen model keeps its own; SigLIP's is above 100
         # A plain clamp passes no gradient at its bounds, so a scale at a bound would stay there.
         return (log - (log - log.clamp(0.0, math.log(MAX_SCALE))).detach()).exp().reshape(())
 

@@ -30,7 +30,8 @@ class Teacher:
         # times slower.
         self.model = model.eval()
         self.dim = model.dim
-        self.scale = float(model.scale.detach())
+        # Its own, above 100 too. A bias, as SigLIP has one, changes no softmax and so no target.
+        self.scale = float(model.clip.logit_scale.detach().exp())
         self.fingerprint = model.fingerprint()
 
 

@@ -80,7 +80,8 @@ class Learner(nn.Module):
     @torch.no_grad()
     def clamp_scales_(self) -> None:
         """Bring the student's scale and those of the losses back into [1, 100]; for after each step."""
-        self.student.clip.logit_scale.clamp_(0, math.log(100))
+        if self.student.clip.logit_scale.requires_grad:
+            self.student.clip.logit_scale.clamp_(0, math.log(100))
         self.mixture.clamp_scales_()
 
 
