@@ -124,11 +124,11 @@ ON_TOP = {
             ("the other two", " + ".join(other for other in WITHOUT if other != system), "all three"),
         )
     },
-    "the teacher of words and regions, in the null teacher's place": (
+    "the teacher of words and regions, in place of the null teacher": (
         "all three, null teacher",
         "all three",
     ),
-    "right concepts, in the place of dealt ones": ("all three, placebo concepts", "all three"),
+    "right concepts, in place of permuted ones": ("all three, placebo concepts", "all three"),
 }
 COLUMNS = {  # (split, metric) -> the table's words
     ("test", "text_to_image_r1"): "text to image R@1",
