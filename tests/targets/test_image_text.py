@@ -68,10 +68,11 @@ def test_views_are_the_crops_that_the_student_sees(recipe):
         np.testing.assert_allclose(store.column("image")[view], image, atol=1e-3)
 
 
-def test_another_teacher_or_other_views_are_refused_with_both_fingerprints(recipe):
+def test_another_teacher_or_other_views_are_refused_with_both_fingerprints(recipe, tmp_path):
     compute_targets(recipe(), say=None)
+    other = load_dual_encoder("demo_student").save(tmp_path / "other")
     with pytest.raises(SettingError, match=r"targets\.folder.*fingerprint.*teacher\.weights"):
-        compute_targets(recipe(teacher__model="demo_student"), say=None)
+        compute_targets(recipe(teacher__model=str(other)), say=None)
     with pytest.raises(SettingError, match=r"views"):
         compute_targets(recipe(targets__views=1), say=None)
 
