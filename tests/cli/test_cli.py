@@ -212,9 +212,10 @@ def evaluation(fake: Any) -> dict[str, Any]:
             "test_style": {"text_to_image_r1": 0.125},
         }
 
-    def load(model: str, pretrained: str | None, **options: object) -> Any:
-        calls["load"] = (model, pretrained, options)
-        return types.SimpleNamespace(eval=lambda: "model in evaluation mode")
+    def load(name: str, pretrained: str | None, **options: object) -> Any:
+        calls["load"] = (name, pretrained, options)
+        model = types.SimpleNamespace(mode="evaluation", weights_from=pretrained)
+        return types.SimpleNamespace(eval=lambda: model)
 
     fake("workbench.evaluation.suites", evaluate=evaluate)
     fake("workbench.models.loading", load_dual_encoder=load)
@@ -245,7 +246,9 @@ def test_a_model_is_evaluated_on_given_data(evaluation: dict[str, Any]) -> None:
     model, recipe, folder = evaluation["evaluate"]
     assert evaluation["load"][:2] == ("ViT-B-32", "openai")
     assert evaluation["load"][2] == {"allow_download": False, "setting": "student"}
-    assert (model, recipe.data.source, folder) == ("model in evaluation mode", "/photos", None)
+    assert (model.mode, recipe.data.source, folder) == ("evaluation", "/photos", None)
+    with pytest.raises(SettingError, match=r"ViT-B-32.*it has no weights"):
+        call("evaluate", "ViT-B-32")
 
 
 def test_a_notebook_s_parameters_as_papermill_takes_them() -> None:

@@ -6,10 +6,11 @@ import torch
 
 from workbench.data.load import load_pairs
 from workbench.errors import SettingError
+from workbench.models.loading import load_dual_encoder
 from workbench.models.tokens import patch_tokens
 from workbench.recipe import Recipe
 from workbench.targets.caption_tokens import token_targets
-from workbench.targets.image_text import Teacher, load_teacher
+from workbench.targets.image_text import Teacher
 from workbench.targets.regions import WHOLE, region_targets
 
 SCENES = 20
@@ -18,7 +19,7 @@ SCENES = 20
 @pytest.fixture(scope="module")
 def frozen() -> Teacher:
     torch.manual_seed(0)
-    return load_teacher(recipe())
+    return Teacher(load_dual_encoder("demo_student_plain"))
 
 
 @pytest.fixture(autouse=True)
