@@ -1,5 +1,6 @@
 """UMAP: embeddings laid out in the plane, computed once, kept, and never computed again."""
 
+import hashlib
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,9 +25,10 @@ def umap_map(
 ) -> Float[np.ndarray, "n 2"]:
     """Positions of `embeddings` (cosine distances), by UMAP.
 
-    `identity` is JSON that names what the embeddings are (data, model, how many); maps are kept under it and
-    these settings, some with the workbench, the others in the cache. So a plot is of the same map every day,
-    which UMAP itself does not grant from one machine to another. A first call compiles for a minute or more.
+    `identity` is JSON that names what the embeddings are (data, model, how many). Maps are kept under it and
+    these settings: some come with the workbench, the others are in the cache, under the embeddings as well.
+    So a plot is of the same map every day, which UMAP itself does not guarantee from one machine to another.
+    A first call compiles for a minute or more.
     """
     key = {
         "identity": dict(identity),
@@ -35,10 +37,11 @@ def umap_map(
         "minimum_distance": minimum_distance,
         "seed": seed,
     }
-    name = f"{sha256_of_json(key)[:16]}.npy"
-    for place in (SHIPPED / name, cache_folder("maps", name)):
-        if place.is_file():
-            return np.load(place, allow_pickle=False).astype(np.float32)
+    values = hashlib.sha256(np.round(embeddings, 4).astype(np.float32).tobytes()).hexdigest()
+    cached = cache_folder("maps", f"{sha256_of_json({**key, 'embeddings': values})[:16]}.npy")
+    for file in (SHIPPED / f"{sha256_of_json(key)[:16]}.npy", cached):
+        if file.is_file():
+            return np.load(file, allow_pickle=False).astype(np.float32)
     if say:
         say(f"laying out {len(embeddings):,} embeddings with UMAP; the first time takes a minute or more")
     with warnings.catch_warnings():
@@ -53,6 +56,6 @@ def umap_map(
             random_state=seed,
         ).fit_transform(embeddings)
     positions = np.asarray(layout, dtype=np.float32)
-    with atomic_write(cache_folder("maps", name)) as stream:
+    with atomic_write(cached) as stream:
         np.save(stream, positions)
     return positions

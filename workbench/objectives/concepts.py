@@ -42,7 +42,7 @@ def concept_loss(
     `image` and `text` are [batch, dim] of any norm, `soft_labels` (q) [batch, clusters] with rows that sum to
     1; `classifier`, shared by both towers, maps unit embeddings to logits [batch, clusters]. With `rows`,
     only these rows' share of the mean. Raises ValueError where batch sizes differ, or the logits' width from
-    the labels'. Knowledge-CLIP (Kuang et al. 2024), L_conc; the paper leaves open which softmax, ours is that
+    the labels'. Knowledge-CLIP (Kao 2024), L_conc; the paper leaves open which softmax, ours is that
     of scaled cosines.
     """
     batch = check_batch("concept_loss", image=image, text=text, soft_labels=soft_labels)

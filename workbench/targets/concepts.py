@@ -147,7 +147,7 @@ def soft_labels(
     rows' mean perplexity (exp of the entropy) is `perplexity`, which must lie above 1 and below the number of
     clusters; of more than 20,000 rows, 20,000 are drawn for it. Distances are float64 from a common origin,
     so far-off embeddings lose no digits. Gives a tensor for tensors, else an array, in the embeddings' dtype.
-    Raises ValueError for widths that differ or an unusable number. Knowledge-CLIP (Kuang et al. 2024), which
+    Raises ValueError for widths that differ or an unusable number. Knowledge-CLIP (Kao 2024), which
     leaves the softness open.
     """
     z, mu = _array(embeddings), _array(centroids)
