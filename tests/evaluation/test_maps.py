@@ -21,7 +21,8 @@ def test_a_map_is_made_once_and_kept(monkeypatch) -> None:
     monkeypatch.setattr(umap, "UMAP", never)
     np.testing.assert_array_equal(maps.umap_map(points, {"test": "blobs"}, neighbours=8), found)
     # Other settings, and other embeddings of the same name.
-    others = [(points, {"neighbours": 9}), (points, {"neighbours": 8, "seed": 1}), (-points, {"neighbours": 8})]
+    changes = {"neighbours": 9}, {"neighbours": 8, "seed": 1}
+    others = [*((points, change) for change in changes), (points[::-1], {"neighbours": 8})]
     for embeddings, change in others:
         try:
             maps.umap_map(embeddings, {"test": "blobs"}, say=None, **change)
