@@ -29,7 +29,7 @@ from workbench.recipe.yaml_io import in_yaml
 if TYPE_CHECKING:
     from workbench.recipe import Recipe
 
-# What fits into some six minutes on two cores, on a machine that has drawn nothing yet.
+# What fits into four minutes on two cores, on a machine that has drawn nothing yet.
 DEMO_SPLITS = ["test", "test_style", "test_concepts", "album"]
 DEMO = {"scenes": 4000, "steps": 340, "batch": 128, "splits": DEMO_SPLITS}
 
@@ -81,7 +81,7 @@ def demo(
         "executed/demo"
     ),
 ) -> None:
-    """Distil a small student on the embedded dataset and say whether it helped; some six minutes, offline."""
+    """Distil a small student on the embedded dataset and say whether it helped; some four minutes, offline."""
     from workbench.batch.notebook_runner import run_notebook
 
     manifest = run_notebook("00_quickstart", {**DEMO, "out": str(out.absolute())}, out, show_output=True)
