@@ -81,7 +81,7 @@ def demo(
         "executed/demo"
     ),
 ) -> None:
-    """Distil a small student on the embedded dataset and say whether it helped; about four minutes, offline"""
+    """Distil a small student on the embedded dataset and say whether it helped: four minutes, offline."""
     from workbench.batch.notebook_runner import run_notebook
 
     manifest = run_notebook("00_quickstart", {**DEMO, "out": str(out.absolute())}, out, show_output=True)
