@@ -95,8 +95,24 @@ def test_a_teacher_without_weights_is_refused(tmp_path: Path) -> None:
             load_teacher(recipe)
 
 
+class Hostile:
+    """Unpickled, it would leave a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
 def test_a_damaged_or_hostile_file_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "model")
+    torch.save(
+        {"state_dict": Hostile(tmp_path / "touched")}, tmp_path / "model" / "open_clip_pytorch_model.bin"
+    )
+    with pytest.raises(SettingError, match=r"pretrained.*cannot be read, or do not fit"):
+        load_dual_encoder(str(tmp_path / "model"))
+    assert not (tmp_path / "touched").exists()
     (tmp_path / "model" / "open_clip_pytorch_model.bin").write_bytes(b"PK\x03\x04 no zip")
     with pytest.raises(SettingError, match=r"pretrained.*cannot be read, or do not fit"):
         load_dual_encoder(str(tmp_path / "model"))

@@ -25,13 +25,6 @@ from workbench.models.package_weights import ASSETS
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 TOWER_CONFIG_NAME = "config.json"  # transformers' own name
 CONFIGS = Path(__file__).parent / "configs"
-# As open_clip looks for them in a folder: the first name that is there, else the first file of a kind.
-WEIGHTS_NAMES = (
-    *(WEIGHTS_NAME, "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin"),
-    *("open_clip_pytorch_model.pth", "model.safetensors", "pytorch_model.bin", "pytorch_model.pth"),
-    "model.pth",
-)
-WEIGHTS_ENDS = (".safetensors", ".bin", ".pth")
 
 
 def load_dual_encoder(
@@ -150,13 +143,15 @@ def _config_file(name: str) -> Path | None:
 
 
 def _weights_file(pretrained: str | None, config_file: Path, setting: str) -> Path | None:
-    """The named weights, else those beside the configuration, in open_clip's order of names."""
+    """The named weights, else those beside the configuration, of a folder the file that open_clip takes."""
+    from open_clip.factory import _find_checkpoint_in_dir
+
+    folder = config_file.parent
+    if pretrained is None and config_file.name == CONFIG_NAME:
+        file = _find_checkpoint_in_dir(folder)
+        return Path(file) if file else None
     if pretrained is None:
-        names = WEIGHTS_NAMES if config_file.name == CONFIG_NAME else (WEIGHTS_NAME,)
-        files = [config_file.parent / name for name in names]
-        if config_file.name == CONFIG_NAME:
-            files += [path for end in WEIGHTS_ENDS for path in sorted(config_file.parent.glob(f"*{end}"))]
-        return next((file for file in files if file.is_file()), None)
+        return folder / WEIGHTS_NAME if (folder / WEIGHTS_NAME).is_file() else None
     for candidate in (ASSETS / f"{pretrained}.safetensors", Path(pretrained).expanduser()):
         if candidate.is_file():
             return candidate

@@ -49,7 +49,7 @@ class Session:
         self.folder = Path(run_dir) if run_dir is not None else default_folder(recipe)
         if recipe.training.threads:
             torch.set_num_threads(recipe.training.threads)
-        self.accelerator = accelerate_on(recipe) if device is None else None
+        self.accelerator: Any = accelerate_on(recipe) if device is None else None
         self.device = self.accelerator.device if self.accelerator else torch.device(device)
         self.rank = self.accelerator.process_index if self.accelerator else 0
         self.world = self.accelerator.num_processes if self.accelerator else 1
@@ -101,11 +101,11 @@ class Session:
 
     def prepare(self, *parts: Any) -> Any:
         """Models and optimisers, moved to the device and joined with the other processes'."""
-        return self.accelerator.prepare(*parts) if self.accelerator else tuple(parts)
+        return self.accelerator.prepare(*parts)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The recipe's precision."""
-        return self.accelerator.autocast() if self.accelerator else contextlib.nullcontext()
+        return self.accelerator.autocast()
 
     def resume(self, module: nn.Module, optimiser: Any) -> checkpoint.Checkpoint | None:
         """Load the last checkpoint of this run into both; None where there is none yet."""
