@@ -4,9 +4,12 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 
 def cache_folder(*parts: str) -> Path:
@@ -37,6 +40,19 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def cache_lock(key: str) -> "FileLock":
+    """A lock for what one process makes in the cache while the others wait, for hours if need be.
+
+    A file, and not a barrier of the process group, which gives up after minutes: the system lets go of it when
+    its holder dies.
+    """
+    from filelock import FileLock
+
+    folder = cache_folder("locks")
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / f"{key}.lock")
 
 
 def sync_folder(folder: Path) -> None:
@@ -75,6 +91,16 @@ def sha256_of_file(path: Path) -> str:
 def sha256_of_json(value: object) -> str:
     """Hex digest of a JSON value, independent of key order."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def sha256_of_strings(strings: Iterable[str]) -> str:
+    """`sha256_of_json` of the list of these strings, which is never made."""
+    digest, separator = hashlib.sha256(b"["), b""
+    for text in strings:
+        digest.update(separator + json.dumps(text).encode())
+        separator = b","
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def carried(folder: str) -> Path:

@@ -1,6 +1,5 @@
 """Opens what users have: tar shards, Karpathy JSON, tables, folders of images, and the embedded dataset."""
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from workbench.data.discovery import WHAT_WORKS, Source, detect, find_files, fits, is_pattern, single
 from workbench.data.formats.folder import open_folder
@@ -17,7 +17,7 @@ from workbench.data.formats.tables import open_tables
 from workbench.data.pairs import Pairs
 from workbench.data.scenes.dataset import SPLITS as SCENE_SPLITS
 from workbench.data.scenes.dataset import scenes as embedded_scenes
-from workbench.data.source import Opened
+from workbench.data.source import Opened, split_draw
 from workbench.errors import SettingError
 
 FORMATS = ("auto", "scenes", "shards", "karpathy", "table", "folder")
@@ -64,12 +64,13 @@ def load_pairs(
         remedy = f"It has {', '.join(_in_order(splits))}."
         raise SettingError("split", split, f"{os.fspath(source)} has no such split", remedy)
     pairs = Pairs(
-        opened.table.drop_columns("split"),
+        opened.table.drop_columns([name for name in ("split", "draw") if name in opened.table.column_names]),
         opened.read,
         name=os.fspath(source),
         split=split,
         rejected=opened.lost + opened.skipped,
         max_failed=max_failed,
+        reopen=opened.reopen,
     )
     return _limited(pairs.select(rows), limit, seed)
 
@@ -157,24 +158,35 @@ def _check_losses(source: Source, opened: Opened, max_failed: float) -> None:
 def _splits(table: pa.Table, val_share: float, test_share: float) -> npt.NDArray[np.object_]:
     """The split of every row: the source's own, else by a hash of the id."""
     if table["split"].null_count < len(table):
-        return np.asarray(table["split"].to_numpy(), dtype=object)
+        # As a few names and a code a row: a Python string for every row would take more than the captions.
+        encoded = pa.chunked_array([table["split"].combine_chunks().dictionary_encode()]).chunk(0)
+        names = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+        return names[pc.fill_null(encoded.indices, len(names) - 1).to_numpy()]
     if not (val_share >= 0 and test_share >= 0 and val_share + test_share < 1):
         shares, problem = (val_share, test_share), "not shares of a whole"
         raise SettingError("val_share, test_share", shares, problem, "Take less than 1 together.")
-    ids = (identity for batch in table["id"].chunks for identity in batch.to_pylist())
-    hashes = (int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8]) for identity in ids)
-    draw = np.fromiter(hashes, dtype=np.uint64, count=len(table)) / 2**64
+    draw = _draws(table) / 2**64
     starts = [1 - val_share - test_share, 1 - test_share]
-    chosen = np.array(_USUAL_SPLITS, dtype=object)[np.searchsorted(starts, draw, side="right")]
-    if len(table) >= 3:
+    chosen = np.searchsorted(starts, draw, side="right").astype(np.int8)  # a place in _USUAL_SPLITS
+    train, val, test = range(3)
+    if len(table) >= 3 and not all(
+        (chosen == split).any() for split, share in ((train, 1.0), (val, val_share), (test, test_share)) if share
+    ):
         # In a small source, the pair with the highest draw goes to an empty split.
         order = np.argsort(-draw, kind="stable")
-        if not (chosen == "train").any():
-            chosen[order[-1]] = "train"
-        for split, share in (("test", test_share), ("val", val_share)):
+        if not (chosen == train).any():
+            chosen[order[-1]] = train
+        for split, share in ((test, test_share), (val, val_share)):
             if share and not (chosen == split).any():
                 chosen[next(row for row in order if (chosen == chosen[row]).sum() > 1)] = split
-    return chosen
+    return np.array(_USUAL_SPLITS, dtype=object)[chosen]
+
+
+def _draws(table: pa.Table) -> npt.NDArray[np.uint64]:
+    if "draw" in table.column_names:
+        return np.asarray(table["draw"].to_numpy())
+    ids = (identity for batch in table["id"].chunks for identity in batch.to_pylist())
+    return np.fromiter(map(split_draw, ids), dtype=np.uint64, count=len(table))
 
 
 def _in_order(splits: npt.NDArray[np.object_]) -> list[str]:

@@ -60,7 +60,7 @@ class _Batches(Dataset):
             try:
                 image = self.view(self.pairs.image(row), epoch, row)
             except BadSample as error:
-                failed.append((self.pairs.table["id"][row].as_py(), str(error.reason)))
+                failed.append((self.pairs.id(row), str(error.reason)))
                 continue
             position = caption_choice(self.pairs.first_caption, row, self.seed, epoch)
             images.append(image.permute(1, 2, 0))

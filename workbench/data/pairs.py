@@ -1,10 +1,11 @@
 """Images with captions, map-style: what every source opens and everything else reads."""
 
 import hashlib
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 import torch
 
 RowNumbers = Sequence[int] | npt.NDArray[np.int64]
+_PORTION = 65_536  # rows that are held in memory at a time
 
 
 class Pairs:
@@ -21,8 +23,10 @@ class Pairs:
     `table` holds one row a pair: `id` (string, unique), `captions` (list of strings, never empty), then
     whatever the source knows. `read(row)` gives the image of that row of `table`, uint8 [3, H, W], or raises
     `BadSample`. `rejected` counts the pairs rejected while indexing by reason, and `max_failed` is the share
-    of unreadable pairs that the user accepts. Everything stays in Arrow columns, so ten million pairs
-    fit. Picklable where `read` is. Raises `ValueError` for a table that breaks these rules.
+    of unreadable pairs that the user accepts. With `reopen` the table is an index in the cache, whose ids are
+    known to be unique, and which another process opens by this function. Everything stays in Arrow columns,
+    memory-mapped where there is an index, and a subset holds row numbers alone, so ten million pairs fit.
+    Picklable where `read` is. Raises `ValueError` for a table that breaks these rules.
     """
 
     def __init__(
@@ -34,18 +38,30 @@ class Pairs:
         split: str,
         rejected: Mapping[str, int] | None = None,
         max_failed: float = 0.01,
+        reopen: Callable[[], pa.Table] | None = None,
     ) -> None:
-        _check(table, f"{name}, split {split}")
-        self.table = table
+        if reopen is None:
+            _check(table, f"{name}, split {split}")
         self.name = name
         self.split = split
         self.rejected: Counter[str] = Counter(rejected or {})
         self.max_failed = max_failed
+        self._whole = table
+        self._reopen = reopen
         self._read = read
-        self._reader_rows: npt.NDArray[np.int64] | None = None  # of a subset: the reader's row of each
+        self._rows: npt.NDArray[np.int64] | None = None  # of a subset: the row of each in the whole table
+        self._reader_rows: npt.NDArray[np.int64] | None = None  # and the reader's
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """All columns of these pairs, one row a pair; of a subset this is a copy in memory."""
+        if self._rows is None:
+            return self._whole
+        portions = [self._portion(start) for start in range(0, len(self), _PORTION)]
+        return pa.concat_tables([self._whole.slice(0, 0), *portions])
 
     def __len__(self) -> int:
-        return int(self.table.num_rows)
+        return self._whole.num_rows if self._rows is None else len(self._rows)
 
     def __repr__(self) -> str:
         return f"Pairs({self.name!r}, split={self.split!r}, {len(self)} pairs)"
@@ -53,7 +69,16 @@ class Pairs:
     @property
     def ids(self) -> list[str]:
         """The id of every pair, in row order."""
-        return list(self.table["id"].to_pylist())
+        return list(self.each_id())
+
+    def each_id(self) -> Iterator[str]:
+        """The ids one after the other, of which no list is made."""
+        for start in range(0, len(self), _PORTION):
+            yield from self._portion(start, columns=["id"])["id"].to_pylist()
+
+    def id(self, row: int) -> str:
+        """The id of a row."""
+        return str(self._whole["id"][self._place(row)].as_py())
 
     def image(self, row: int) -> torch.Tensor:
         """The image of a row, uint8 [3, H, W]; raises `BadSample` where it cannot be read."""
@@ -62,13 +87,13 @@ class Pairs:
 
     def captions(self, row: int) -> list[str]:
         """The captions of a row, one or more."""
-        return list(self.table["captions"][self._checked(row)].as_py())
+        return list(self._whole["captions"][self._place(row)].as_py())
 
     def details(self, row: int) -> dict[str, Any]:
         """The further columns of a row, beside its id and captions."""
-        row = self._checked(row)
-        extra = [column for column in self.table.column_names if column not in ("id", "captions")]
-        return {column: self.table[column][row].as_py() for column in extra}
+        place = self._place(row)
+        extra = [column for column in self._whole.column_names if column not in ("id", "captions")]
+        return {column: self._whole[column][place].as_py() for column in extra}
 
     @property
     def files(self) -> Iterator[str]:
@@ -79,15 +104,19 @@ class Pairs:
         yield from self._read.files(rows)
 
     @property
-    def all_captions(self) -> list[str]:
-        """Every caption, flattened in row order; T of them."""
-        return list(pc.list_flatten(self.table["captions"]).to_pylist())
+    def all_captions(self) -> "Captions":
+        """Every caption, flattened in row order; T of them, read where they are asked for."""
+        return Captions(self)
 
     @cached_property
     def first_caption(self) -> npt.NDArray[np.int64]:
         """The flattened position of each row's first caption, [N + 1]; the last entry is T."""
-        lengths = pc.list_value_length(self.table["captions"]).to_numpy()
-        return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+        lengths = pc.list_value_length(self._whole["captions"]).to_numpy()
+        if self._rows is not None:
+            lengths = lengths[self._rows]
+        first = np.zeros(len(self) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=first[1:])
+        return first
 
     @cached_property
     def image_of_caption(self) -> npt.NDArray[np.int64]:
@@ -98,11 +127,12 @@ class Pairs:
     def fingerprint(self) -> str:
         """SHA-256 of ids and captions in order, as hex; the pictures' bytes are not read."""
         streams = [hashlib.sha256() for _ in range(5)]
-        for batch in self.table.select(["id", "captions"]).to_batches():
-            ids, captions = batch.columns
-            _hash_strings(ids, streams[0], streams[1])
-            streams[2].update(pc.list_value_length(captions).cast(pa.int64()).to_numpy().tobytes())
-            _hash_strings(captions.flatten(), streams[3], streams[4])
+        for start in range(0, len(self), _PORTION):
+            for batch in self._portion(start, columns=["id", "captions"]).to_batches():
+                ids, captions = batch.columns
+                _hash_strings(ids, streams[0], streams[1])
+                streams[2].update(pc.list_value_length(captions).cast(pa.int64()).to_numpy().tobytes())
+                _hash_strings(captions.flatten(), streams[3], streams[4])
         return hashlib.sha256(b"".join(stream.digest() for stream in streams)).hexdigest()
 
     def select(self, rows: RowNumbers) -> "Pairs":
@@ -112,16 +142,100 @@ class Pairs:
             raise IndexError(f"rows must lie in [0, {len(self)})")
         if len(chosen) and np.bincount(chosen).max() > 1:
             raise ValueError("rows must not repeat, since ids are unique")
-        subset = Pairs(self.table.slice(0, 0), self._read, name=self.name, split=self.split)
-        subset.table = self.table.take(pa.array(chosen))  # its ids need no second check
-        subset.rejected, subset.max_failed = self.rejected.copy(), self.max_failed
+        subset = self._copy()
+        subset._rows = chosen if self._rows is None else self._rows[chosen]
         subset._reader_rows = chosen if self._reader_rows is None else self._reader_rows[chosen]
         return subset
+
+    def read_by(self, read: Callable[[int], torch.Tensor]) -> "Pairs":
+        """The same pairs, their images read by `read(row)`."""
+        pairs = self._copy()
+        pairs._read, pairs._reader_rows = read, None
+        return pairs
+
+    def _copy(self) -> "Pairs":
+        """The same pairs again, without what was derived from them."""
+        copy = object.__new__(Pairs)
+        derived = ("table", "first_caption", "image_of_caption", "fingerprint")
+        copy.__dict__ = {name: value for name, value in self.__dict__.items() if name not in derived}
+        copy.rejected = self.rejected.copy()
+        return copy
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__ | {"_whole": None if self._reopen else self.table}
+        state.pop("table", None)
+        return state if self._reopen else state | {"_rows": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        if self._reopen is not None:
+            self._whole = self._reopen()
+
+    def _portion(self, start: int, stop: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows from `start` to `stop` (default: a portion of them) in memory."""
+        stop = min(len(self), start + _PORTION if stop is None else stop)
+        table = self._whole if columns is None else self._whole.select(columns)
+        if self._rows is None or stop <= start:
+            return table.slice(start, max(0, stop - start))
+        # Of the part that holds them alone: `take` puts all chunks of what it is given together first.
+        rows = self._rows[start:stop]
+        first = int(rows.min())
+        return table.slice(first, int(rows.max()) + 1 - first).take(pa.array(rows - first))
+
+    def _place(self, row: int) -> int:
+        """The row of the whole table."""
+        row = self._checked(row)
+        return row if self._rows is None else int(self._rows[row])
 
     def _checked(self, row: int) -> int:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)} pairs")
         return int(row)
+
+
+class Captions(Sequence[str]):
+    """Every caption of some pairs, flattened in row order, like a list that was never made."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return int(self._pairs.first_caption[-1])
+
+    def __repr__(self) -> str:
+        return f"Captions({len(self)} of {self._pairs!r})"
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> str | list[str]:
+        if not isinstance(index, slice):
+            position = range(len(self))[operator.index(index)]
+            row = int(np.searchsorted(self._pairs.first_caption, position, side="right")) - 1
+            return self._pairs.captions(row)[position - int(self._pairs.first_caption[row])]
+        start, stop, step = index.indices(len(self))
+        if step != 1:
+            return [self[position] for position in range(start, stop, step)]
+        if stop <= start:
+            return []
+        first = self._pairs.first_caption
+        begin = int(np.searchsorted(first, start, side="right")) - 1
+        end = int(np.searchsorted(first, stop, side="left"))
+        captions = self._pairs._portion(begin, end, ["captions"])["captions"]
+        skipped = start - int(first[begin])
+        return list(pc.list_flatten(captions).slice(skipped, stop - start).to_pylist())
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _PORTION):
+            yield from self[start : start + _PORTION]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(ours == theirs for ours, theirs in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]  # as a list
 
 
 def _check(table: pa.Table, where: str) -> None:
@@ -139,7 +253,7 @@ def _check(table: pa.Table, where: str) -> None:
 def _hash_strings(strings: pa.Array, lengths: Any, contents: Any) -> None:
     """Feed lengths and characters to two digests, independent of the array's chunks and offsets."""
     lengths.update(pc.binary_length(strings).cast(pa.int64()).to_numpy().tobytes())
-    wide = strings.cast(pa.large_binary())
+    wide = strings.cast(pa.large_string()).cast(pa.large_binary())
     if len(wide):
         offsets = np.frombuffer(wide.buffers()[1], dtype=np.int64)[wide.offset : wide.offset + len(wide) + 1]
         contents.update(memoryview(wide.buffers()[2] or b"")[offsets[0] : offsets[-1]])

@@ -1,6 +1,7 @@
 """An opened source of any format, and the functions that the formats share."""
 
 import contextlib
+import hashlib
 import os
 import stat
 from collections import Counter
@@ -21,8 +22,14 @@ LARGEST_IMAGE = 128 << 20  # bytes
 LARGEST_TEXT = 1 << 20
 
 SPLIT_FOLDERS = ("train", "val", "valid", "validation", "dev", "test")
+# large_string: the text of a source may exceed 2 GB, where the offsets of string end.
 SCHEMA = pa.schema(
-    {"id": pa.string(), "captions": pa.list_(pa.string()), "split": pa.string(), "path": pa.string()}
+    {
+        "id": pa.large_string(),
+        "captions": pa.list_(pa.large_string()),
+        "split": pa.string(),
+        "path": pa.large_string(),
+    }
 )
 _BATCH = 65_536
 
@@ -32,14 +39,16 @@ class Opened:
     """A source with all its splits.
 
     `table` has the columns `id`, `captions` and `split` (null throughout where the source has no splits),
-    `read` gives the image of one of its rows. `lost` counts rejected pairs by reason, `skipped` what was
-    ignored without losing a pair.
+    and may have `draw` (`split_draw` of the ids). `read` gives the image of one of its rows. `lost` counts
+    rejected pairs by reason, `skipped` what was ignored without losing a pair. `reopen`, of an index, gives
+    its ids and captions again in another process; their ids are known to be unique.
     """
 
     table: pa.Table
     read: Callable[[int], torch.Tensor]
     lost: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
+    reopen: Callable[[], pa.Table] | None = None
 
     @property
     def kept(self) -> int:
@@ -142,6 +151,11 @@ def clean_captions(captions: Iterable[object], skipped: Counter[str]) -> list[st
         raise BadSample(reasons[0] if reasons else "no caption")
     skipped.update(reasons)
     return usable
+
+
+def split_draw(identity: str) -> int:
+    """The draw, in [0, 2^64), that puts a pair into a split where its source has none: a hash of its id."""
+    return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8])
 
 
 def folder_splits(names: Sequence[str]) -> list[str | None] | None:

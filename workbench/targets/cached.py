@@ -89,14 +89,7 @@ class StoreReader:
 
     def in_place_of_pictures(self, pairs: Pairs) -> Pairs:
         """The same pairs, read by this reader."""
-        return Pairs(
-            pairs.table,
-            self,
-            name=pairs.name,
-            split=pairs.split,
-            rejected=pairs.rejected,
-            max_failed=pairs.max_failed,
-        )
+        return pairs.read_by(self)
 
 
 def readable(pairs: Pairs, rows: Iterable[int]) -> tuple[dict[int, torch.Tensor], dict[int, str]]:

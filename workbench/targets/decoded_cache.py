@@ -12,7 +12,7 @@ import torch
 
 from workbench.data.decode import BadSample
 from workbench.data.pairs import Pairs
-from workbench.files import sha256_of_json
+from workbench.files import sha256_of_json, sha256_of_strings
 from workbench.models.transform import ImageTransform
 from workbench.recipe import Recipe
 from workbench.targets.cached import Share, StoreReader, cached
@@ -39,7 +39,7 @@ def decoded_pairs(recipe: Recipe, pairs: Pairs, **share: Unpack[Share]) -> Pairs
     if size is None:
         return pairs
     fingerprint: dict[str, Any] = {
-        "ids": sha256_of_json(pairs.ids),
+        "ids": sha256_of_strings(pairs.each_id()),
         "files": sha256_of_json(file_states(pairs.files)),
         "pixels": size,
         "max_pixels": recipe.data.max_pixels,

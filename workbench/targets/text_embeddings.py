@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from workbench.files import cache_folder, read_json, sha256_of_json, write_json
+from workbench.files import cache_folder, read_json, sha256_of_json, sha256_of_strings, write_json
 from workbench.models.text_teacher import TextTeacher, default_precision, load_text_teacher
 from workbench.models.text_teacher_files import teacher_files
 from workbench.recipe.schema import TextTeacher as TextTeacherSettings
@@ -77,4 +77,4 @@ def text_teacher_embeddings(
 
 
 def _fingerprint(teacher: dict[str, Any], dtype: str, captions: Sequence[str]) -> dict[str, Any]:
-    return {"text_teacher": teacher, "dtype": dtype, "captions": sha256_of_json(list(captions))}
+    return {"text_teacher": teacher, "dtype": dtype, "captions": sha256_of_strings(captions)}

@@ -2,6 +2,8 @@ import io
 import json
 import os
 import pickle
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -297,3 +299,98 @@ def test_pairs_name_the_shards_that_hold_them(tmp_path: Path) -> None:
     pairs = everything(tmp_path)
     assert list(pairs.files) == [str(tmp_path / f"0000{shard}.tar") for shard in range(3)]
     assert list(pairs.select([9, 1]).files) == [str(tmp_path / f"0000{shard}.tar") for shard in (0, 2)]
+
+
+def test_every_flipped_bit_of_the_index_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
+    write_shards(tmp_path / "data", shards=2, pairs=3)
+    expected = everything(tmp_path / "data")
+    (index,) = (tmp_path / "cache" / "index").iterdir()
+    sound = index.read_bytes()
+    for place in np.random.default_rng(0).choice(8 * len(sound), 60, replace=False):
+        damaged = bytearray(sound)
+        damaged[place // 8] ^= 1 << place % 8
+        index.write_bytes(damaged)
+        assert everything(tmp_path / "data").fingerprint == expected.fingerprint
+        assert index.read_bytes() == sound, f"bit {place} went unnoticed"
+    for damaged in (b"", sound[:64], sound[:-1], sound + b"x"):
+        index.write_bytes(damaged)
+        assert everything(tmp_path / "data").all_captions == expected.all_captions
+
+
+def oversized(name: str, size: str, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A member whose extended header says that it holds so many bytes; it holds ten."""
+    member = tarfile.TarInfo(name)
+    member.size, member.pax_headers, member.type = 10, {"size": size}, kind
+    return member.tobuf(tarfile.PAX_FORMAT) + bytes(512)
+
+
+def headers_that_lie() -> dict[str, bytes]:
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 2**62
+    extended = tarfile.TarInfo("PaxHeaders/x")
+    extended.type, extended.size = tarfile.XHDTYPE, 2**40
+    chained = tarfile.TarInfo("PaxHeaders/x")
+    chained.type, chained.size = tarfile.XHDTYPE, 0
+    return {
+        "size": oversized("bad.jpg", str(2**62)),
+        "size beyond 64 bits": oversized("bad.jpg", str(2**80)),
+        "size below 0": oversized("bad.jpg", "-100000"),
+        "size of a text": oversized("bad.txt", str(2**62)),
+        "size of another file": oversized("bad.cls", str(2**62)),
+        "size of the member behind": oversized("bad.jpg", "100000000"),
+        "long name": name.tobuf(tarfile.GNU_FORMAT) + bytes(512),
+        "extended header": extended.tobuf(tarfile.GNU_FORMAT) + bytes(512),
+        "a thousand extended headers": chained.tobuf(tarfile.USTAR_FORMAT) * 2000,
+    }
+
+
+@pytest.mark.parametrize("at", ["first", "between", "last"])
+@pytest.mark.parametrize("lie", headers_that_lie())
+def test_one_member_that_lies_is_one_member(tmp_path: Path, lie: str, at: str) -> None:
+    write_shards(tmp_path, shards=1, pairs=4)
+    path = tmp_path / "00000.tar"
+    data = path.read_bytes()
+    with tarfile.open(path) as tar:
+        members = tar.getmembers()
+    end = members[-1].offset_data + (members[-1].size + 511) // 512 * 512
+    place = {"first": 0, "between": members[6].offset, "last": end}[at]
+    path.write_bytes(data[:place] + headers_that_lie()[lie] + data[place:])
+    pairs = everything(tmp_path, max_failed=0.99)
+    assert pairs.ids == [f"00000/{key:09d}" for key in range(4)]
+    assert all(shows(pairs.image(row), row) for row in range(4))
+    assert 1 <= pairs.rejected.total() <= 8, pairs.rejected  # the chain is cut a few times
+
+
+def test_ids_of_paths_and_keys_that_run_together_are_refused(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a.tar", {"b/c.jpg": encoded(1), "b/c.txt": b"one"})
+    write_shard(tmp_path / "a" / "b.tar", {"c.jpg": encoded(2), "c.txt": b"two"})
+    with pytest.raises(SettingError, match=r"unique.*a/b/c"):
+        everything(tmp_path)
+
+
+def test_one_process_makes_the_index_and_the_others_wait(tmp_path: Path) -> None:
+    write_shards(tmp_path / "data", shards=3, pairs=4)
+    script = (
+        "import sys, time; from workbench.data.formats import shards; from workbench.data.load import load_pairs\n"
+        "whole = shards._ShardContents\n"
+        "def slow(path):\n    time.sleep(0.2); print('indexed', flush=True); return whole(path)\n"
+        "shards._ShardContents = slow\n"
+        "print(load_pairs(sys.argv[1], val_share=0.0, test_share=0.0).fingerprint)\n"
+    )
+    environment = {**os.environ, "WORKBENCH_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", script, str(tmp_path / "data")]
+    processes = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    lines = [process.communicate()[0].split() for process in processes]
+    assert sorted(map(len, lines)) == [1, 1, 4] and len({words[-1] for words in lines}) == 1
+
+
+def test_workers_open_the_index_themselves(tmp_path: Path) -> None:
+    write_shards(tmp_path, shards=3, pairs=40)
+    pairs = everything(tmp_path).select(np.arange(1, 110, 2))
+    payload = pickle.dumps(pairs)
+    copy = pickle.loads(payload)
+    assert len(payload) < 4000 and copy.fingerprint == pairs.fingerprint
+    assert copy.captions(3) == pairs.captions(3) and (copy.image(3) == pairs.image(3)).all()

@@ -1,5 +1,7 @@
 """Opens tar shards as img2dataset writes them: read in place at random, by an index made once."""
 
+import contextlib
+import functools
 import json
 import os
 import tarfile
@@ -15,22 +17,30 @@ import torch
 from tqdm import tqdm
 
 from workbench.data.decode import BadSample, Reason, decode_image
-from workbench.data.source import LARGEST_IMAGE, LARGEST_TEXT, Opened, clean_captions, folder_splits
+from workbench.data.index import cached_index, open_index
+from workbench.data.source import (
+    LARGEST_IMAGE,
+    LARGEST_TEXT,
+    Opened,
+    clean_captions,
+    folder_splits,
+    split_draw,
+)
 from workbench.errors import SettingError
-from workbench.files import atomic_write, cache_folder, sha256_of_json
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 _TEXTS = ("txt", "json")  # the first that a pair has holds its caption
 _SCHEMA = pa.schema(
     {
-        "id": pa.string(),
-        "captions": pa.list_(pa.string()),
+        "id": pa.large_string(),
+        "captions": pa.list_(pa.large_string()),
+        "draw": pa.uint64(),
         "shard": pa.int32(),
         "offset": pa.int64(),
         "size": pa.int64(),
     }
 )
-_VERSION = 1  # raise it with every change to what the index holds
+_VERSION = 2  # raise it with every change to what the index holds
 
 
 def open_shards(base: Path, names: list[str], max_pixels: int) -> Opened:
@@ -47,8 +57,9 @@ def open_shards(base: Path, names: list[str], max_pixels: int) -> Opened:
     split = split_of_shard.take(table["shard"].combine_chunks())
     if splits and split.null_count:
         lost["no split"] += split.null_count
-    pairs = table.select(["id", "captions"]).append_column("split", split)
-    return Opened(pairs, ShardReader(index, [str(path) for path in paths], max_pixels), lost, skipped)
+    pairs = table.select(["id", "captions", "draw"]).append_column("split", split)
+    reader = ShardReader(index, [str(path) for path in paths], max_pixels)
+    return Opened(pairs, reader, lost, skipped, reopen=functools.partial(_indexed_pairs, index))
 
 
 @dataclass
@@ -89,7 +100,7 @@ class ShardReader:
 def _read_index(path: Path) -> tuple[pa.Table, Counter[str], Counter[str]]:
     """The index in a file, a record batch a shard, and what its metadata counts: lost and skipped."""
     lost, skipped, batches = Counter[str](), Counter[str](), []
-    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    reader = open_index(path)
     for number in range(reader.num_record_batches):
         batch, metadata = reader.get_batch_with_custom_metadata(number)
         batches.append(batch)
@@ -98,22 +109,57 @@ def _read_index(path: Path) -> tuple[pa.Table, Counter[str], Counter[str]]:
     return pa.Table.from_batches(batches, schema=_SCHEMA), lost, skipped
 
 
+def _indexed_pairs(index: Path) -> pa.Table:
+    return _read_index(index)[0].select(["id", "captions"])
+
+
 def _index(paths: list[Path], names: list[str]) -> Path:
     """The index file of these shards, written on the first call."""
     key = [_VERSION, LARGEST_IMAGE, LARGEST_TEXT, names]
     for path in paths:
         status = path.stat()
         key.append([os.path.abspath(path), status.st_size, status.st_mtime_ns])
-    index = cache_folder("index", f"{sha256_of_json(key)[:32]}.arrow")
-    if not index.is_file():
+
+    def write(stream: IO[bytes]) -> None:
         progress = tqdm(paths, "indexing shards", unit="shard", disable=None, leave=False)
-        with atomic_write(index) as stream, pa.ipc.new_file(stream, _SCHEMA) as writer:
+        draws = []
+        with pa.ipc.new_file(stream, _SCHEMA) as writer:
             for number, path in enumerate(progress):
                 contents = _ShardContents(path)
                 batch = contents.batch(number, os.path.splitext(names[number])[0])
                 counts = {"lost": json.dumps(contents.lost), "skipped": json.dumps(contents.skipped)}
                 writer.write_batch(batch, custom_metadata=counts)
-    return index
+                draws.append(batch["draw"].to_numpy())
+        stream.flush()
+        _check_unique(Path(stream.name), np.concatenate(draws))
+
+    return cached_index(key, write)
+
+
+def _check_unique(index: Path, draws: npt.NDArray[np.uint64]) -> None:
+    """Raise SettingError where two pairs have one id; equal ids have equal draws, which are cheap to compare."""
+    values, counts = np.unique(draws, return_counts=True)
+    if len(values) == len(draws):
+        return
+    suspects = pa.array(np.isin(draws, values[counts > 1]))
+    ids = Counter(pa.ipc.open_file(pa.memory_map(str(index))).read_all()["id"].filter(suspects).to_pylist())
+    if repeated := [identity for identity, count in ids.items() if count > 1]:
+        problem = f"ids must be unique, these are not: {repeated[:5]}"
+        remedy = "A pair's id is its shard's path and its key: rename shards whose paths and keys run together."
+        raise SettingError("data.source", str(repeated[0]), problem, remedy)
+
+
+class _BoundedStream:
+    """A file of which no header is read that says it is longer than any header is."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.tell, self.seek = stream.tell, stream.seek
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= LARGEST_TEXT:
+            raise OverflowError(f"a header of {size} bytes")
+        return self._stream.read(size)
 
 
 class _ShardContents:
@@ -127,13 +173,8 @@ class _ShardContents:
         with open(path, "rb") as stream:
             self._length = os.fstat(stream.fileno()).st_size
             try:
-                with tarfile.open(fileobj=stream, mode="r:") as tar:
-                    for member in tar:
-                        self._take(member, stream)
-                    # tarfile takes any block that is no header for the end, but only zeros are.
-                    stream.seek(tar.offset)
-                    whole = not stream.read(tarfile.BLOCKSIZE).strip(b"\0")
-            except (tarfile.TarError, ValueError, OverflowError) as error:
+                whole = self._take_all(stream)
+            except (tarfile.TarError, ValueError) as error:
                 if not (self._places or self._texts or self._rejected):
                     problem = f"not a readable tar file ({error})"
                     remedy = "Shards are plain tar files: repair, unpack or remove this one."
@@ -141,6 +182,34 @@ class _ShardContents:
                 whole = False
         if not whole and "truncated shard" not in self._rejected.values():
             self.lost["truncated shard"] += 1
+
+    def _take_all(self, stream: IO[bytes]) -> bool:
+        """Take every member; whether the file ends as a tar does.
+
+        Behind a member that says it is larger than the file, or longer than a header can be, reading goes on at
+        the next block that is a header.
+        """
+        start: int | None = 0
+        while start is not None:
+            position = start
+            try:
+                stream.seek(start)
+                tar = tarfile.open(fileobj=_BoundedStream(stream), mode="r:")  # type: ignore[call-overload]
+                while (member := tar.next()) is not None:
+                    tar.members.clear()  # tarfile would keep them all
+                    position = tar.offset
+                    self._take(member, stream)
+                    if not 0 <= member.size <= self._length - member.offset_data:
+                        start = _next_header(stream, member.offset_data)
+                        break
+                else:
+                    # tarfile takes any block that is no header for the end, but only zeros are.
+                    stream.seek(tar.offset)
+                    return not stream.read(tarfile.BLOCKSIZE).strip(b"\0")
+            except (OverflowError, RecursionError):  # a header that cannot be one, or a thousand in a row
+                self.lost["damaged record"] += 1
+                start = _next_header(stream, max(position + tarfile.BLOCKSIZE, stream.tell()))
+        return False
 
     def batch(self, shard: int, prefix: str) -> pa.RecordBatch:
         """The usable pairs, in the order of the shard; the others are counted."""
@@ -152,7 +221,8 @@ class _ShardContents:
                 if key not in self._places:
                     raise BadSample("no image")
                 captions = clean_captions(_captions(self._texts.get(key, {})), self.skipped)
-                rows.append((f"{prefix}/{key}", captions, shard, *self._places[key]))
+                identity = f"{prefix}/{key}"
+                rows.append((identity, captions, split_draw(identity), shard, *self._places[key]))
             except BadSample as error:
                 self.lost[error.reason] += 1
         records = [dict(zip(_SCHEMA.names, row, strict=True)) for row in rows]
@@ -179,6 +249,17 @@ class _ShardContents:
             self._rejected[key] = "duplicate id"
         else:
             self._places[key] = (member.offset_data, member.size)
+
+
+def _next_header(stream: IO[bytes], start: int) -> int | None:
+    """The first place from `start` on, in whole blocks, of a member's header; None where there is none."""
+    stream.seek(start)
+    while len(block := stream.read(tarfile.BLOCKSIZE)) == tarfile.BLOCKSIZE:
+        with contextlib.suppress(tarfile.HeaderError):
+            tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
+            return start
+        start += tarfile.BLOCKSIZE
+    return None
 
 
 def _key_and_extension(name: str) -> tuple[str, str]:

@@ -172,12 +172,12 @@ def _rendered(split: str, count: int, image_size: int, seed: int) -> Path:
     }
     key = sha256_of_json(made_from)[:16]
     folder = cache_folder("scenes", f"{split}-{count}-{image_size}px-{key}")
-    if _is_whole(folder):
+    if _is_whole(folder, made_from):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     # The lock goes with its process, so a partial folder found while holding it was left by one that died.
     with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if not _is_whole(folder):
+        if not _is_whole(folder, made_from):
             partial = folder.with_name(f".{folder.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
@@ -189,10 +189,11 @@ def _rendered(split: str, count: int, image_size: int, seed: int) -> Path:
     return folder
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_whole(folder: Path, made_from: dict[str, Any]) -> bool:
     try:
-        checksums = read_json(folder / "manifest.json")["sha256"]
-        return all(sha256_of_file(folder / name) == checksums[name] for name in _FILES)
+        manifest = read_json(folder / "manifest.json")
+        checksums = manifest["sha256"]
+        return manifest["made_from"] == made_from and all(sha256_of_file(folder / name) == checksums[name] for name in _FILES)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -1,0 +1,54 @@
+"""Indexes of sources in the cache: Arrow IPC files that one process writes and every process memory-maps.
+
+An index ends with the digest of what comes before. A file that does not fit its digest is made again.
+"""
+
+import hashlib
+import mmap
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+
+from workbench.files import atomic_write, cache_folder, cache_lock, sha256_of_file, sha256_of_json
+
+DIGEST = 64  # bytes at the end: a SHA-256 as hex
+
+
+def cached_index(key: object, write: Callable[[IO[bytes]], None]) -> Path:
+    """The index that belongs to `key`, a JSON value of all that it depends on.
+
+    `write(stream)` makes it where there is none, or where it is damaged. Of several processes one does, and
+    the others wait.
+    """
+    name = sha256_of_json(key)[:32]
+    path = cache_folder("index", f"{name}.arrow")
+    if not _is_whole(path):
+        with cache_lock(f"index-{name}"):
+            if not _is_whole(path):
+                with atomic_write(path) as stream:
+                    write(stream)
+                    stream.flush()
+                    stream.write(sha256_of_file(Path(stream.name)).encode())
+    return path
+
+
+def open_index(path: Path) -> pa.RecordBatchFileReader:
+    """The record batches of an index that `cached_index` has found whole, memory-mapped."""
+    content = pa.memory_map(str(path)).read_buffer()
+    return pa.ipc.open_file(pa.BufferReader(content.slice(0, content.size - DIGEST)))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether there is an index that fits its digest."""
+    try:
+        with open(path, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size - DIGEST
+            if size <= 0:
+                return False
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
+                return hashlib.sha256(view[:size]).hexdigest().encode() == view[size:]
+    except FileNotFoundError:
+        return False
