@@ -45,8 +45,8 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 def cache_lock(key: str) -> "FileLock":
     """A lock for what one process makes in the cache while the others wait, for hours if need be.
 
-    A file, and not a barrier of the process group, which gives up after minutes: the system lets go of it when
-    its holder dies.
+    A file, and not a barrier of the process group, which gives up after minutes: the system lets go of it
+    when its holder dies.
     """
     from filelock import FileLock
 

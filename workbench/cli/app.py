@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -166,22 +166,20 @@ for compared in (
 
 @app.command()
 def embed(recipe: RecipeName, settings: Settings = None) -> None:
-    """Compute a recipe's targets (regions and words too), or go on with them; training does it by itself."""
+    """Compute what a recipe's teachers say (embeddings, language model, regions, words), or go on with it.
+
+    Training does it by itself. Under torchrun all processes share the work.
+    """
+    from workbench.targets.build import teachers_answers
+
     loaded = _load(recipe, settings)
-    if loaded.teacher is None:
-        remedy = "--set teacher.model=NAME, or another recipe."
-        raise SettingError("teacher", None, f"{loaded.name} has no teacher to ask", remedy)
-    from workbench.targets.image_text import compute_targets
-
-    print(compute_targets(loaded))
-    if loaded.trains == "cross_modal_teacher" or loaded.objectives.cross_modal:
-        import workbench
-        from workbench.targets.cross_modal import cross_modal_inputs
-        from workbench.targets.image_text import load_teacher
-
-        data = loaded.data
-        pairs = workbench.load_pairs(data.source, data.train_split, **data.options())
-        print(cross_modal_inputs(loaded, pairs, load_teacher(loaded)).regions)
+    share: dict[str, Any] = {
+        "rank": int(os.environ.get("RANK", "0")),
+        "world": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+    for name, store in teachers_answers(loaded, **share):
+        if not share["rank"]:
+            print(f"{name}: {store.folder}")
 
 
 @app.command()

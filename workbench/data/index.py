@@ -48,7 +48,10 @@ def _is_whole(path: Path) -> bool:
             size = os.fstat(stream.fileno()).st_size - DIGEST
             if size <= 0:
                 return False
-            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
+            with (
+                mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
+                memoryview(content) as view,
+            ):
                 return hashlib.sha256(view[:size]).hexdigest().encode() == view[size:]
     except FileNotFoundError:
         return False

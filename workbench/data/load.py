@@ -170,7 +170,9 @@ def _splits(table: pa.Table, val_share: float, test_share: float) -> npt.NDArray
     chosen = np.searchsorted(starts, draw, side="right").astype(np.int8)  # a place in _USUAL_SPLITS
     train, val, test = range(3)
     if len(table) >= 3 and not all(
-        (chosen == split).any() for split, share in ((train, 1.0), (val, val_share), (test, test_share)) if share
+        (chosen == split).any()
+        for split, share in ((train, 1.0), (val, val_share), (test, test_share))
+        if share
     ):
         # In a small source, the pair with the highest draw goes to an empty split.
         order = np.argsort(-draw, kind="stable")

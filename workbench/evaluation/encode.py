@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from workbench.data.decode import BadSample
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
 from workbench.files import sha256_of_json
 from workbench.models.dual_encoder import DualEncoder
+from workbench.models.transform import ImageTransform
 
 _remembered: dict[str, dict[str, Tensor]] = {}  # digest of a text tower -> digest of captions -> embeddings
 
@@ -41,7 +43,8 @@ def encode_texts(model: DualEncoder, captions: Sequence[str], batch: int = 256) 
     """
     if not captions:
         return torch.empty(0, model.dim)
-    key = sha256_of_json(list(captions))
+    captions = list(captions)
+    key = sha256_of_json(captions)
     embeddings = _remembered_of(model)
     if key not in embeddings:
         model.eval()
@@ -68,34 +71,60 @@ def _remembered_of(model: DualEncoder) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def encode_images(
-    model: DualEncoder, pairs: Pairs, batch: int = 256
+    model: DualEncoder, pairs: Pairs, batch: int = 256, workers: int = 0
 ) -> tuple[Tensor, np.ndarray, Counter[str]]:
-    """Unit embeddings [I, D] of a split's pictures, their rows [I], and what could not be read by reason."""
+    """Unit embeddings [I, D] of a split's pictures, their rows [I], and what could not be read by reason.
+
+    `workers` processes read pictures ahead of the model; 0: this one reads them in between.
+    """
     model.eval()
-    rows, parts, waiting, failed = [], [], [], Counter[str]()
-    for row in range(len(pairs)):
-        try:
-            waiting.append(model.transform(pairs.image(row)))
-            rows.append(row)
-        except BadSample as error:
-            failed[error.reason] += 1
-        if len(waiting) == batch or (waiting and row == len(pairs) - 1):
-            parts.append(model.embed_images(torch.stack(waiting)))
-            waiting = []
+    rows: list[int] = []
+    parts: list[Tensor] = []
+    failed = Counter[str]()
+    loader = DataLoader(
+        _Pictures(pairs, model.transform),
+        sampler=[range(start, min(start + batch, len(pairs))) for start in range(0, len(pairs), batch)],
+        batch_size=None,  # the samples are batches already
+        num_workers=workers,
+        generator=torch.Generator(),  # reading draws nothing, and the global generator is left alone
+    )
+    for readable, pictures, reasons in loader:
+        failed.update(reasons)
+        rows += readable
+        if readable:
+            parts.append(model.embed_images(pictures))
     if not parts:
         problem = f"no picture could be read: {dict(failed)}"
         raise SettingError("data", f"{pairs.name}:{pairs.split}", problem, "fix the files")
     return torch.nn.functional.normalize(torch.cat(parts), dim=-1), np.array(rows, dtype=np.int64), failed
 
 
-def encode_pairs(model: DualEncoder, pairs: Pairs, batch: int = 256) -> Embedded:
+@dataclass
+class _Pictures(Dataset):
+    """The pictures of some rows, ready for the model; what data loader workers run."""
+
+    pairs: Pairs
+    transform: ImageTransform
+
+    def __getitem__(self, rows: Sequence[int]) -> tuple[list[int], Tensor, list[str]]:
+        pictures, readable, reasons = [], [], []
+        for row in rows:
+            try:
+                pictures.append(self.transform(self.pairs.image(row)))
+                readable.append(row)
+            except BadSample as error:
+                reasons.append(str(error.reason))
+        return readable, torch.stack(pictures) if pictures else torch.empty(0), reasons
+
+
+def encode_pairs(model: DualEncoder, pairs: Pairs, batch: int = 256, workers: int = 0) -> Embedded:
     """Embed every picture and every caption of a split; captions of unreadable pictures are skipped with
     them."""
-    image, rows, failed = encode_images(model, pairs, batch)
+    image, rows, failed = encode_images(model, pairs, batch, workers)
     position = np.full(len(pairs), -1, dtype=np.int64)
     position[rows] = np.arange(len(rows))
     image_of_text = position[pairs.image_of_caption]
     kept = np.flatnonzero(image_of_text >= 0)
-    captions = pairs.all_captions
+    captions = list(pairs.all_captions)
     text = encode_texts(model, [captions[index] for index in kept], batch)
     return Embedded(image, text, image_of_text[kept], rows, failed)

@@ -52,7 +52,7 @@ def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> 
     probes = fit_probes(model, recipe)
     for split in splits:
         pairs = load_pairs(recipe.data.source, split, **recipe.data.options(train=False))
-        embedded = encode_pairs(model, pairs, recipe.evaluation.batch)
+        embedded = encode_pairs(model, pairs, recipe.evaluation.batch, recipe.data.workers)
         scores, queries = evaluate_embedded(model, pairs, embedded, recipe.evaluation.suites)
         if "attributes" in recipe.evaluation.suites:
             _add(scene_attribute_scores(model, recipe, pairs, embedded), scores, queries)

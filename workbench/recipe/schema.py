@@ -210,6 +210,8 @@ class Masking(Section):
 class Training(Section):
     """The optimisation: its length, batch, rates, and how often it is looked at and saved.
 
+    `validation_pairs`: at most so many pairs of the validation split, drawn once, are ranked while training;
+    null: all.
     `scale`: a fixed multiplier of the student's cosines in the losses, null: its own, learned.
     `direction_weights`: of image to text and of text to image in the task loss, 1 together.
     `distillation_temperature`: what CRD divides the scales of teacher and student by; a teacher that is sure
@@ -237,6 +239,7 @@ class Training(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", json_schema_extra=NOT_FINGERPRINTED)
     augmentation: Augmentation = Augmentation()
     masking: Masking = Masking()
+    validation_pairs: Count | None = Field(default=5000, json_schema_extra=NOT_FINGERPRINTED)
     validate_every: Count | None = Field(default=None, json_schema_extra=NOT_FINGERPRINTED)
     checkpoint_every: Count = Field(default=200, json_schema_extra=NOT_FINGERPRINTED)
     keep: Annotated[int, Field(ge=2)] | Literal["all"] = Field(default=2, json_schema_extra=NOT_FINGERPRINTED)

@@ -13,6 +13,7 @@ from typing import Any
 
 from workbench.data.pairs import Pairs
 from workbench.files import atomic_write, write_json
+from workbench.runs.folder import read_status
 
 STATUS_EVERY = 2.0  # seconds between two writings of status.json
 LINE_EVERY = 30.0  # seconds between two lines where there is no terminal
@@ -156,6 +157,17 @@ class RunLogger:
         self.unwritten += 1
         if self.unwritten == 1:
             self.info(f"warning: the run's records cannot be written ({error}); training goes on")
+
+
+def before_first_step(folder: Path, message: str, state: str = "running") -> None:
+    """Write status.json while targets are filled: what goes on, beside what the status says already."""
+    now = time.time()
+    facts = {"message": message, "pid": os.getpid(), "host": socket.gethostname(), "updated": now}
+    with contextlib.suppress(OSError):  # the targets are worth more than the word about them
+        known: dict[str, Any] = {"started": now}
+        with contextlib.suppress(OSError, ValueError):
+            known |= read_status(folder)
+        write_json(folder / "status.json", known | facts | {"state": state, "seconds_left": None})
 
 
 def _step_of(line: str) -> float:

@@ -1,21 +1,25 @@
 """All targets of a recipe, i.e. what its teachers say about its training pairs, as one object."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
+from workbench.data.load import load_pairs
 from workbench.data.pairs import Pairs
+from workbench.errors import SettingError
 from workbench.models.cross_modal import CrossModalTeacher
+from workbench.models.devices import device_of
 from workbench.models.dual_encoder import DualEncoder
 from workbench.recipe import Recipe
+from workbench.targets.cached import Share
 from workbench.targets.cross_modal import cross_modal_inputs, cross_modal_targets, whole_views
 from workbench.targets.decoded_cache import decoded_pairs
 from workbench.targets.frozen_maps import mapped_pairs
 from workbench.targets.image_text import Teacher, compute_targets, load_teacher
 from workbench.targets.store import TargetStore
-from workbench.targets.text_teacher import TextTeacherTargets, text_teacher_targets
+from workbench.targets.text_teacher import TextTeacherTargets, embed_captions, text_teacher_targets
 
 
 class TrainingTargets(NamedTuple):
@@ -44,22 +48,19 @@ def build_targets(
     folder: Path,
     cross_modal_teacher: tuple[Recipe, CrossModalTeacher] | None = None,
     *,
-    wait: Callable[[], object] = lambda: None,
     device: Any = "cpu",
-    rank: int = 0,
-    world: int = 1,
+    **share: Unpack[Share],
 ) -> TrainingTargets:
     """Compute, continue or open every target of a recipe; `world` processes fill them together.
 
     `folder` is the run's, for what is fitted on the targets. `cross_modal_teacher` is the trained one with
-    its recipe, for recipes that learn from it. `wait` lets a process wait for the others. Raises SettingError
-    as the single targets do.
+    its recipe, for recipes that learn from it. Processes wait for each other by files alone, as long as it
+    takes. Raises SettingError as the single targets do.
     """
-    share: dict[str, Any] = {"device": device, "rank": rank, "world": world}
     targets = TrainingTargets()
     if recipe.teacher is not None:
         teacher = load_teacher(recipe)
-        store = compute_targets(recipe, pairs, teacher, **share)
+        store = compute_targets(recipe, pairs, teacher, device=device, **share)
         targets = targets._replace(
             image_text=store,
             weights_from=teacher.model.weights_from,
@@ -69,20 +70,40 @@ def build_targets(
             unreadable=store.bad_rows["image"],
         )
         if recipe.objectives.cross_modal:
-            values = _cross_modal(recipe, pairs, teacher, cross_modal_teacher, share)
+            values = _cross_modal(recipe, pairs, teacher, cross_modal_teacher, device=device, **share)
             targets = targets._replace(cross_modal=values)
     return targets._replace(
-        text=text_teacher_targets(recipe, pairs, folder / "knowledge", wait=wait, **share)
+        text=text_teacher_targets(recipe, pairs, folder / "knowledge", device=device, **share)
     )
 
 
+def teachers_answers(recipe: Recipe, **share: Unpack[Share]) -> Iterator[tuple[str, TargetStore]]:
+    """The stores of what the teachers of a recipe say about its training pairs, by name, each when it is
+    complete; SettingError for a recipe without a teacher."""
+    if recipe.teacher is None and recipe.text_teacher is None:
+        remedy = "--set teacher.model=NAME, or another recipe."
+        raise SettingError("teacher", None, f"{recipe.name} has no teacher to ask", remedy)
+    data, device = recipe.data, device_of(recipe)
+    pairs = load_pairs(data.source, data.train_split, **data.options())
+    if recipe.teacher is not None:
+        teacher = load_teacher(recipe)
+        yield "teacher", compute_targets(recipe, pairs, teacher, device=device, **share)
+        if recipe.trains == "cross_modal_teacher" or recipe.objectives.cross_modal:
+            inputs = cross_modal_inputs(recipe, pairs, teacher, device=device, **share)
+            yield "regions", inputs.regions.embeddings
+            yield "words", inputs.tokens.store
+    captions = embed_captions(recipe, pairs, device=device, **share)
+    if captions is not None:
+        yield "language model", captions
+
+
 def cached_pairs(
-    recipe: Recipe, pairs: Pairs, student: DualEncoder, *, device: Any = "cpu", rank: int = 0, world: int = 1
+    recipe: Recipe, pairs: Pairs, student: DualEncoder, *, device: Any = "cpu", **share: Unpack[Share]
 ) -> Pairs:
     """The pairs, read from what the recipe keeps of their pictures: pixels that were decoded once, or feature
     maps of the student's frozen layers."""
-    pairs = decoded_pairs(recipe, pairs, rank=rank, world=world)
-    return mapped_pairs(recipe, pairs, student, device=device, rank=rank, world=world)
+    pairs = decoded_pairs(recipe, pairs, **share)
+    return mapped_pairs(recipe, pairs, student, device=device, **share)
 
 
 def _cross_modal(
@@ -90,14 +111,18 @@ def _cross_modal(
     pairs: Pairs,
     teacher: Teacher,
     trained: tuple[Recipe, CrossModalTeacher] | None,
-    share: dict[str, Any],
+    *,
+    device: Any,
+    **share: Unpack[Share],
 ) -> np.ndarray:
     """The null teacher is the caption's own embedding."""
     if recipe.cross_modal.control == "null":
-        return np.asarray(compute_targets(whole_views(recipe), pairs, teacher, **share).column("text"))
+        return np.asarray(
+            compute_targets(whole_views(recipe), pairs, teacher, device=device, **share).column("text")
+        )
     if trained is None:
         raise ValueError("the recipe learns from a cross-modal teacher, and none was given")
     settings, cross_modal_teacher = trained
     update = {"regions": settings.regions, "cross_modal": settings.cross_modal}
-    inputs = cross_modal_inputs(recipe.model_copy(update=update), pairs, teacher, **share)
-    return cross_modal_targets(inputs, cross_modal_teacher, rank=share["rank"], world=share["world"])
+    inputs = cross_modal_inputs(recipe.model_copy(update=update), pairs, teacher, device=device, **share)
+    return cross_modal_targets(inputs, cross_modal_teacher, **share)

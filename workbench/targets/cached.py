@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -18,11 +19,16 @@ LINE_EVERY = 20.0  # seconds between two progress lines
 
 class Share(TypedDict, total=False):
     """This process's part in filling a store: it is `rank` of `world` processes (default 0 of 1); `say` takes
-    the lines of progress (default print, None for none)."""
+    the lines of progress (default: they are printed, None for none)."""
 
     rank: int
     world: int
     say: Callable[[str], object] | None
+
+
+def say_at_once(text: str) -> None:
+    """Print a line that reaches a log file when it is printed, not when a buffer is full."""
+    print(text, flush=True)
 
 
 def cached(
@@ -35,7 +41,7 @@ def cached(
     folder: str | Path | None = None,
     rank: int = 0,
     world: int = 1,
-    say: Callable[[str], object] | None = print,
+    say: Callable[[str], object] | None = say_at_once,
 ) -> TargetStore:
     """The store with this fingerprint, called `name` in the cache: computed now, continued where a killed
     process stopped, or opened when all is there.
@@ -92,13 +98,23 @@ class StoreReader:
         return pairs.read_by(self)
 
 
-def readable(pairs: Pairs, rows: Iterable[int]) -> tuple[dict[int, torch.Tensor], dict[int, str]]:
-    """The pictures of these rows that can be read, and why the others cannot, by row."""
-    pictures: dict[int, torch.Tensor] = {}
-    bad: dict[int, str] = {}
-    for row in rows:
+def readable(
+    pairs: Pairs,
+    rows: Iterable[int],
+    workers: int = 0,
+    prepare: Callable[[int, torch.Tensor], Any] = lambda row, picture: picture,
+) -> tuple[dict[int, Any], dict[int, str]]:
+    """`prepare(row, picture)` of the pictures of these rows that can be read, and why the others cannot, by
+    row; read by `workers` threads, which decode at the same time."""
+
+    def read(row: int) -> tuple[Any, str | None]:
         try:
-            pictures[row] = pairs.image(row)
+            return prepare(row, pairs.image(row)), None
         except BadSample as error:
-            bad[row] = error.reason
-    return pictures, bad
+            return None, error.reason
+
+    rows = list(rows)
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        results = dict(zip(rows, pool.map(read, rows), strict=True))
+    good = {row: value for row, (value, reason) in results.items() if reason is None}
+    return good, {row: reason for row, (_, reason) in results.items() if reason is not None}

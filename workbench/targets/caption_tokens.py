@@ -40,11 +40,20 @@ def token_targets(
     """Projected last hidden states of all captions of `pairs`, without start and end."""
     device = device or device_of(recipe)
     model, captions = teacher.model.to(device), pairs.all_captions
-    lengths = [
-        word_mask(model, model.tokenize(captions[start : start + CAPTIONS])).sum(1).clamp(min=1).numpy()
-        for start in range(0, len(captions), CAPTIONS)
-    ]
-    first = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+    name, fingerprint = f"{pairs.name}-{pairs.split}-tokens", {"data": pairs.fingerprint}
+
+    def lengths_of(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
+        return word_mask(model, model.tokenize(captions[rows])).sum(1).clamp(min=1).numpy(), {}
+
+    lengths = cached(
+        {"token counts of": teacher.fingerprint["tokenizer"], **fingerprint},
+        f"{name}-counts",
+        {"token": Column((len(captions),), "int32", lengths_of)},
+        batch=CAPTIONS,
+        label="caption {} counts",
+        **share,
+    )
+    first = np.concatenate([[0], np.cumsum(lengths.column("token"), dtype=np.int64)])
 
     def tokens_of(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
         begin = int(np.searchsorted(first, rows.start, side="right")) - 1
@@ -52,14 +61,14 @@ def token_targets(
         parts = []
         for start in range(begin, end, CAPTIONS):
             ids = model.tokenize(captions[start : min(end, start + CAPTIONS)]).to(device)
-            states = caption_tokens(model, ids)
+            with model.autocast():
+                states = caption_tokens(model, ids)
             parts.append(states.tokens[states.mask].float().cpu().numpy())
         return np.concatenate(parts)[rows.start - first[begin] : rows.stop - first[begin]], {}
 
-    fingerprint = {"tokens of": teacher.fingerprint, "data": pairs.fingerprint, "dtype": "float16"}
     store = cached(
-        fingerprint,
-        f"{pairs.name}-{pairs.split}-tokens",
+        {"tokens of": teacher.fingerprint, **fingerprint, "dtype": "float16"},
+        name,
         {"token": Column((int(first[-1]), teacher.dim), "float16", tokens_of)},
         batch=PORTION,
         label="caption {} targets",

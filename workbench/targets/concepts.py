@@ -1,5 +1,6 @@
 """Concepts: clusters of caption embeddings, and the soft labels that captions get from them."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,6 +52,15 @@ class Concepts:
         self.axes = axes
         self.centroids = centroids
         self.temperature = temperature
+
+    @property
+    def digest(self) -> str:
+        """What determines their labels, as one hash."""
+        parts = (self.mean, self.axes, self.centroids, np.float64(self.temperature))
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(f"{part.dtype}{part.shape}".encode() + part.tobytes())
+        return digest.hexdigest()
 
     def space(self, embeddings: np.ndarray) -> Float[np.ndarray, "n reduced"]:
         """Embeddings [n, dim] in the centroids' space, float32 of length 1."""

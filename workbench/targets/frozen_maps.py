@@ -35,9 +35,10 @@ def mapped_pairs(
 
     def maps(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
         values = np.zeros((rows.stop - rows.start, *shape), dtype=np.float32)
-        pictures, bad = readable(pairs, range(rows.start, rows.stop))
+        wanted, workers = range(rows.start, rows.stop), recipe.data.workers
+        pictures, bad = readable(pairs, wanted, workers, lambda row, picture: model.transform(picture))
         if pictures:
-            images = torch.stack([model.transform(picture) for picture in pictures.values()]).to(device)
+            images = torch.stack(list(pictures.values())).to(device)
             parts = [frozen_maps(model, part) for part in images.split(CPU_PORTION)]
             values[np.fromiter(pictures, dtype=np.int64) - rows.start] = (
                 torch.cat(parts).float().cpu().numpy()

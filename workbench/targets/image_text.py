@@ -12,6 +12,7 @@ from workbench.errors import SettingError
 from workbench.models.devices import device_of
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.loading import load_dual_encoder
+from workbench.models.text_teacher import default_precision
 from workbench.models.transform import random_crop
 from workbench.recipe import Recipe
 from workbench.targets.cached import Share, cached, readable
@@ -32,11 +33,14 @@ class Teacher:
         self.dim = model.dim
         # Its own, above 100 too. A bias, as SigLIP has one, changes no softmax and so no target.
         self.scale = float(model.clip.logit_scale.detach().exp())
-        self.fingerprint = model.fingerprint()
+        self.fingerprint: dict[str, str] = model.fingerprint()
+        if model.precision != "float32":
+            self.fingerprint["precision"] = model.precision
 
 
 def load_teacher(recipe: Recipe) -> Teacher:
-    """The teacher that a recipe names; raises SettingError where it has none, or one of random weights."""
+    """The teacher that a recipe names, which computes in the training's precision where the device is fast in
+    it; raises SettingError where there is none, or one of random weights."""
     settings = recipe.teacher
     if settings is None:
         raise SettingError("teacher", None, f"the recipe {recipe.name} has no teacher", "Set teacher.model")
@@ -51,6 +55,8 @@ def load_teacher(recipe: Recipe) -> Teacher:
         problem = "it has no weights: a folder without a file of them, or a name without `pretrained`"
         remedy = "Set teacher.pretrained to a tag or a file, or give a folder with weights."
         raise SettingError("teacher.model", settings.model, problem, remedy)
+    if recipe.training.precision == default_precision(device_of(recipe)):
+        model.precision = recipe.training.precision
     return Teacher(model)
 
 
@@ -76,18 +82,18 @@ def compute_targets(
     crops = recipe.training.augmentation.crop_scale if recipe.targets.views else (1.0, 1.0)
     views = max(1, recipe.targets.views)
 
+    def views_of(row: int, picture: Tensor) -> list[Tensor]:
+        draws = (random_crop(recipe.seed, view, row, crops) for view in range(views))
+        return [model.transform(picture, crop) for crop in draws]
+
     @torch.no_grad()
     def images(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
         values = np.full((views, rows.stop - rows.start, teacher.dim), np.nan, dtype=np.float32)
-        pictures, bad = readable(pairs, range(rows.start, rows.stop))
-        for view in range(views):
-            views_of = [
-                model.transform(picture, random_crop(recipe.seed, view, row, crops))
-                for row, picture in pictures.items()
-            ]
-            if views_of:
-                positions = np.fromiter(pictures, dtype=np.int64) - rows.start
-                values[view, positions] = _unit(model.embed_images(torch.stack(views_of)))
+        pictures, bad = readable(pairs, range(rows.start, rows.stop), recipe.data.workers, views_of)
+        for view in range(views if pictures else 0):
+            positions = np.fromiter(pictures, dtype=np.int64) - rows.start
+            images = torch.stack([picture[view] for picture in pictures.values()])
+            values[view, positions] = _unit(model.embed_images(images))
         return values, bad
 
     @torch.no_grad()
@@ -98,7 +104,8 @@ def compute_targets(
         by_length = np.argsort([len(caption) for caption in part], kind="stable")
         for places in np.array_split(by_length, min(LENGTH_GROUPS, len(part))):
             tokens = model.tokenize([part[place] for place in places])
-            values[places] = _unit(model.encode_text(tokens.to(device)))
+            with model.autocast():
+                values[places] = _unit(model.encode_text(tokens.to(device)))
         return values, {}
 
     fingerprint: dict[str, Any] = {

@@ -15,7 +15,7 @@ from workbench.models.regions.detector import load_proposer, select_regions
 from workbench.models.tokens import patch_tokens
 from workbench.models.transform import Crop
 from workbench.recipe import Recipe
-from workbench.targets.cached import Share, cached, readable
+from workbench.targets.cached import Share, cached, readable, say_at_once
 from workbench.targets.image_text import Teacher
 from workbench.targets.store import TargetStore
 from workbench.targets.store_writer import Column
@@ -105,14 +105,13 @@ def region_targets(
             device=device,
         )
         limit, found_by = settings.limit, {**proposer.fingerprint, "limit": settings.limit}
-    known = pairs.table["boxes"].to_pylist() if "boxes" in pairs.table.column_names else None
 
     def propose(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
         values = np.zeros((rows.stop - rows.start, limit, 7), dtype=np.float32)
-        pictures, bad = readable(pairs, range(rows.start, rows.stop))
+        pictures, bad = readable(pairs, range(rows.start, rows.stop), recipe.data.workers)
         boxes = [
-            None if known is None else np.array(known[row], dtype=np.float32).reshape(-1, 4)
-            for row in pictures
+            None if known is None else np.array(known, dtype=np.float32).reshape(-1, 4)
+            for known in (pairs.details(row).get("boxes") for row in pictures)
         ]
         proposed = proposer(list(pictures.values()), boxes, list(pictures)) if proposer else []
         for at, (row, picture) in enumerate(pictures.items()):
@@ -139,11 +138,12 @@ def region_targets(
     @torch.no_grad()
     def embed(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
         values = np.zeros((rows.stop - rows.start, limit, teacher.dim), dtype=np.float32)
-        pictures, bad = readable(pairs, range(rows.start, rows.stop))
+        pictures, bad = readable(pairs, range(rows.start, rows.stop), recipe.data.workers)
         stored = boxes.rows("region", np.arange(rows.start, rows.stop))
         if proposer is None:
             whole = [model.transform(picture) for picture in pictures.values()]
-            places = _in_portions(lambda part: patch_tokens(model, part), whole, batch, device)
+            with model.autocast():
+                places = _in_portions(lambda part: patch_tokens(model, part), whole, batch, device)
             for row, tokens in zip(pictures, places, strict=True):
                 values[row - rows.start] = tokens
         else:
@@ -162,7 +162,7 @@ def region_targets(
     column = Column((len(pairs), limit, teacher.dim), "float16", embed)
     embeddings = cached(fingerprint, f"{name}-regions", {"region": column}, **filling)
     regions = RegionTargets(boxes, embeddings)
-    say = share.get("say", print)
+    say = share.get("say", say_at_once)
     if say and share.get("rank", 0) == 0 and regions.without_box:
         say(f"{regions.without_box:.1%} of the pictures have no box: there the whole picture is the region")
     return regions

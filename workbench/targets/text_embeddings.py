@@ -24,6 +24,12 @@ def caption_embeddings(
 
     The store lies in the cache under a fingerprint of teacher and captions; `name` is for people.
     """
+    return np.asarray(_embedded(teacher, captions, name, **share).column("text"))
+
+
+def _embedded(
+    teacher: TextTeacher, captions: Sequence[str], name: str, **share: Unpack[Share]
+) -> TargetStore:
     fingerprint = _fingerprint(teacher.fingerprint, teacher.dtype, captions)
 
     def texts(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
@@ -31,13 +37,12 @@ def caption_embeddings(
 
     column = Column((len(captions), teacher.dim), "float32", texts)
     label = "language model's {} targets"
-    store = cached(
+    return cached(
         fingerprint, f"{name}-language-model", {"text": column}, batch=PORTION, label=label, **share
     )
-    return np.asarray(store.column("text"))
 
 
-def text_teacher_embeddings(
+def text_teacher_store(
     settings: TextTeacherSettings,
     captions: Sequence[str],
     *,
@@ -45,8 +50,8 @@ def text_teacher_embeddings(
     allow_download: bool = False,
     device: Any = "cpu",
     **share: Unpack[Share],
-) -> np.ndarray:
-    """`caption_embeddings` of the text teacher in a recipe, which is loaded only where some are missing.
+) -> TargetStore:
+    """The store of `caption_embeddings` of the text teacher in a recipe, loaded only where some are missing.
 
     The fingerprint of its files is kept in the cache, because a model of billions of parameters takes minutes
     to load, and every process would load it to find that nothing is left to do.
@@ -61,7 +66,7 @@ def text_teacher_embeddings(
         fingerprint = _fingerprint(known["fingerprint"], precision, captions)
         folder = store_folder(fingerprint, f"{name}-language-model")
         if is_complete(folder):
-            return np.asarray(TargetStore.open(folder, fingerprint).column("text"))
+            return TargetStore.open(folder, fingerprint)
     teacher = load_text_teacher(
         settings.model,
         pooling=settings.pooling,
@@ -70,10 +75,10 @@ def text_teacher_embeddings(
         allow_download=allow_download,
         device=device,
     )
-    embeddings = caption_embeddings(teacher, captions, name=name, **share)
+    store = _embedded(teacher, captions, name, **share)
     if share.get("rank", 0) == 0 and source is not None:
         write_json(memory, {"fingerprint": teacher.fingerprint})
-    return embeddings
+    return store
 
 
 def _fingerprint(teacher: dict[str, Any], dtype: str, captions: Sequence[str]) -> dict[str, Any]:

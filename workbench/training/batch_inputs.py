@@ -130,11 +130,15 @@ class TargetLookup:
 
 
 def open_pairs(recipe: Recipe) -> tuple[Pairs, Pairs]:
-    """The training and the validation pairs of a recipe."""
+    """The training and the validation pairs of a recipe, of these at most `training.validation_pairs`."""
     data = recipe.data
     return (
         load_pairs(data.source, data.train_split, **data.options()),
-        load_pairs(data.source, data.validation_split, **data.options(train=False)),
+        load_pairs(
+            data.source,
+            data.validation_split,
+            **data.options(train=False) | {"limit": recipe.training.validation_pairs},
+        ),
     )
 
 

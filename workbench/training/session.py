@@ -20,8 +20,9 @@ from workbench.models.devices import device_of
 from workbench.recipe import Recipe
 from workbench.runs import checkpoint
 from workbench.runs.folder import claim_folder, default_folder, locked
-from workbench.runs.logger import RunLogger
+from workbench.runs.logger import RunLogger, before_first_step
 from workbench.runs.run import Run
+from workbench.targets.cached import say_at_once
 
 MOST_UNSAVED = 3  # checkpoints in a row that may fail to be written, e.g. on a full disk
 PACKAGES = (
@@ -58,6 +59,7 @@ class Session:
         self._stack = contextlib.ExitStack()
         self._request = StopRequest()
         self._unsaved = 0
+        self._spoke = False  # `say` has written into the status
 
     def __enter__(self) -> "Session":
         with contextlib.ExitStack() as stack:
@@ -76,6 +78,8 @@ class Session:
                 state, message = self._outcome(error)
                 self.logger.status(state, message)
                 self.logger.close()
+            elif self._spoke and error is not None:  # while targets were filled
+                before_first_step(self.folder, *_failure(error))
             if error is None:
                 self.wait()
 
@@ -92,7 +96,14 @@ class Session:
     @property
     def share(self) -> dict[str, Any]:
         """What functions that fill targets want to know of this process."""
-        return {"device": self.device, "rank": self.rank, "world": self.world}
+        return {"device": self.device, "rank": self.rank, "world": self.world, "say": self.say}
+
+    def say(self, text: str) -> None:
+        """A line about what comes before the first step, printed and shown by monitors."""
+        say_at_once(text)
+        if self.main:
+            self._spoke = True
+            before_first_step(self.folder, text)
 
     def wait(self) -> None:
         """Wait until every process is here."""
@@ -166,14 +177,19 @@ class Session:
     def _outcome(self, error: BaseException | None) -> tuple[str, str]:
         assert self.logger is not None
         if error is not None:
-            state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            return state, f"{type(error).__name__}: {error}"
+            message, state = _failure(error)
+            return state, message
         if self.logger.step == self.logger.total_steps:
             return "finished", ""
         if self._request.signal is None:
             return "interrupted", ""
         name = signal.Signals(self._request.signal).name
         return "interrupted", f"stopped by {name}; the same call goes on from here"
+
+
+def _failure(error: BaseException) -> tuple[str, str]:
+    state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    return f"{type(error).__name__}: {error}", state
 
 
 class StopRequest:

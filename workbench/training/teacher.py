@@ -62,8 +62,9 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
         frozen = load_teacher(recipe)
         torch.manual_seed(recipe.seed)
         teacher = new_teacher(recipe, frozen.dim).to(session.device)
-        inputs = cross_modal_inputs(recipe, pairs, frozen, device=session.device)
-        held_out = cross_modal_inputs(recipe, validation, frozen, device=session.device)
+        inputs = cross_modal_inputs(recipe, pairs, frozen, device=session.device, say=session.say)
+        looked_at = validation.select(np.arange(min(len(validation), PROBED)))
+        held_out = cross_modal_inputs(recipe, looked_at, frozen, device=session.device, say=session.say)
         check_failures(inputs.regions.unreadable.values(), len(pairs), recipe)
         usable = _usable(recipe, pairs, inputs)
 
@@ -84,7 +85,7 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
         logger.info(f"{'resuming' if step else 'training'} {recipe.name} in {session.folder}: {size}")
 
         def validate() -> None:
-            captions = validation.first_caption[: min(len(validation), PROBED)]
+            captions = looked_at.first_caption[:-1]
             scores = _validation_scores(recipe, teacher, held_out, frozen, captions, batch)
             logger.record("validation", step, epoch=step / per_epoch, **scores)
 

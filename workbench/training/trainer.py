@@ -10,7 +10,6 @@ from torch import nn
 
 from workbench.data.loader import Batch
 from workbench.data.pairs import Pairs
-from workbench.evaluation.encode import encode_pairs
 from workbench.evaluation.retrieval.metrics import retrieval_metrics
 from workbench.models.cross_modal import CrossModalTeacher
 from workbench.models.dual_encoder import DualEncoder
@@ -26,6 +25,7 @@ from workbench.training.failures import NonFiniteSteps, memory_shortage
 from workbench.training.learner import Gradient, Learner, backward, clip_gradient, freeze_unreached
 from workbench.training.optimisation import Length, adamw, schedule
 from workbench.training.session import Session
+from workbench.training.shared_encoding import encode_together
 from workbench.training.teacher import teacher_run, train_teacher
 
 
@@ -50,8 +50,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         student = load_student(recipe)
         check_student(recipe, student, len(pairs), session.world)
         teacher = trained_cross_modal_teacher(session)
-        wait = session.wait
-        targets = build_targets(recipe, pairs, student, session.folder, teacher, wait=wait, **session.share)
+        targets = build_targets(recipe, pairs, student, session.folder, teacher, **session.share)
         check_failures(targets.unreadable.values(), len(pairs), recipe)
         pairs = cached_pairs(recipe, pairs, student, **session.share)
         length = Length.of(recipe, len(pairs) - len(targets.unreadable), session.world)
@@ -202,11 +201,11 @@ def distillation_loss(recipe: Recipe, student: DualEncoder, targets: TrainingTar
 def validate(
     session: Session, wrapped: nn.Module, student: DualEncoder, validation: Pairs, epoch: float
 ) -> None:
-    """Record recall on the validation split; the first process computes it, the others wait."""
-    if session.main and session.logger is not None:
-        wrapped.eval()
-        student.precision = session.recipe.training.precision
-        embedded = encode_pairs(student, validation, session.recipe.evaluation.batch)
+    """Record recall on the validation split; every process embeds a part of it, the first ranks them."""
+    wrapped.eval()
+    student.precision = session.recipe.training.precision
+    embedded = encode_together(session, student, validation)
+    if session.logger is not None and embedded is not None:
         scores = retrieval_metrics(
             embedded.image, embedded.text, embedded.image_of_text, average_precision=False
         )

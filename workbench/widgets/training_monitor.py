@@ -224,7 +224,7 @@ def status_line(state: str, status: dict[str, Any]) -> str:
         parts.append(f"{rejected:,} pair{'s' * (rejected > 1)} left out")
     if state == "gone":
         parts.append("it stopped without a word; train it again to resume")
-    elif status.get("message") and state != "running":
+    elif status.get("message"):
         message = status["message"]
         parts.append(escape(message if len(message) <= 120 else f"{message[:119]}…"))
     return " · ".join(parts)

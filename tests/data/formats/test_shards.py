@@ -372,7 +372,8 @@ def test_ids_of_paths_and_keys_that_run_together_are_refused(tmp_path: Path) -> 
 def test_one_process_makes_the_index_and_the_others_wait(tmp_path: Path) -> None:
     write_shards(tmp_path / "data", shards=3, pairs=4)
     script = (
-        "import sys, time; from workbench.data.formats import shards; from workbench.data.load import load_pairs\n"
+        "import sys, time\nfrom workbench.data.formats import shards\n"
+        "from workbench.data.load import load_pairs\n"
         "whole = shards._ShardContents\n"
         "def slow(path):\n    time.sleep(0.2); print('indexed', flush=True); return whole(path)\n"
         "shards._ShardContents = slow\n"

@@ -137,7 +137,7 @@ def _index(paths: list[Path], names: list[str]) -> Path:
 
 
 def _check_unique(index: Path, draws: npt.NDArray[np.uint64]) -> None:
-    """Raise SettingError where two pairs have one id; equal ids have equal draws, which are cheap to compare."""
+    """Raise SettingError where two pairs have one id; equal ids have equal draws, cheap to compare."""
     values, counts = np.unique(draws, return_counts=True)
     if len(values) == len(draws):
         return
@@ -145,7 +145,7 @@ def _check_unique(index: Path, draws: npt.NDArray[np.uint64]) -> None:
     ids = Counter(pa.ipc.open_file(pa.memory_map(str(index))).read_all()["id"].filter(suspects).to_pylist())
     if repeated := [identity for identity, count in ids.items() if count > 1]:
         problem = f"ids must be unique, these are not: {repeated[:5]}"
-        remedy = "A pair's id is its shard's path and its key: rename shards whose paths and keys run together."
+        remedy = "An id is the shard's path and the pair's key: rename shards where these run together."
         raise SettingError("data.source", str(repeated[0]), problem, remedy)
 
 
@@ -186,15 +186,15 @@ class _ShardContents:
     def _take_all(self, stream: IO[bytes]) -> bool:
         """Take every member; whether the file ends as a tar does.
 
-        Behind a member that says it is larger than the file, or longer than a header can be, reading goes on at
-        the next block that is a header.
+        Behind a member that says it is larger than the file, or than a header can be, reading goes on at the
+        next block that is a header.
         """
         start: int | None = 0
         while start is not None:
             position = start
             try:
                 stream.seek(start)
-                tar = tarfile.open(fileobj=_BoundedStream(stream), mode="r:")  # type: ignore[call-overload]
+                tar = tarfile.TarFile(fileobj=_BoundedStream(stream))  # type: ignore[arg-type]
                 while (member := tar.next()) is not None:
                     tar.members.clear()  # tarfile would keep them all
                     position = tar.offset

@@ -193,7 +193,9 @@ def _is_whole(folder: Path, made_from: dict[str, Any]) -> bool:
     try:
         manifest = read_json(folder / "manifest.json")
         checksums = manifest["sha256"]
-        return manifest["made_from"] == made_from and all(sha256_of_file(folder / name) == checksums[name] for name in _FILES)
+        return manifest["made_from"] == made_from and all(
+            sha256_of_file(folder / name) == checksums[name] for name in _FILES
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
