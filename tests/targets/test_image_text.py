@@ -85,7 +85,10 @@ def test_without_a_teacher_there_are_no_targets():
 def test_killed_while_filling_it_goes_on_to_the_same_bytes(recipe, tmp_path):
     recipe(data__scenes=120, targets__batch=4).save(tmp_path / "recipe.yaml")
     command = [sys.executable, "-m", "workbench", "embed", str(tmp_path / "recipe.yaml")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    # With as many threads as this process has by now: products of another number differ in their last bits,
+    # and by that a byte of float16 here and there.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
     done = tmp_path / "store" / "progress" / "image.done"
     deadline = time.monotonic() + 240
     while not (done.is_file() and sum(done.read_bytes()) >= 5):

@@ -20,6 +20,7 @@ SMALL: dict[str, Any] = {
     "training.steps": 3,
     "training.warmup_steps": 1,
     "training.device": "cpu",
+    "training.validation_pairs": PAIRS,
     "training.threads": 1,
     "targets.batch": 16,
     "concepts.clusters": 8,
@@ -37,6 +38,8 @@ def small(name: str) -> Recipe:
     changes = {key: value for key, value in SMALL.items() if key.partition(".")[0] != "training"}
     if whole.trains == "student":
         changes = SMALL
+    else:
+        changes["training.validation_pairs"] = PAIRS
     return Recipe.load(name, changes)
 
 
@@ -67,7 +70,7 @@ def train_and_resume(recipe: Recipe, folder: str) -> None:
 
 def main() -> None:
     options = Data.options
-    # Validation and evaluation of hundreds of pictures would take most of the time.
+    # Evaluation of hundreds of pictures would take most of the time.
     Data.options = lambda self, train=True: options(self, train) | {"limit": PAIRS}  # type: ignore[method-assign]
     for name in sys.argv[2:]:
         train_and_resume(small(name), os.path.join(sys.argv[1], name))

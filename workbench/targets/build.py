@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
 import numpy as np
+import torch
 
 from workbench.data.load import load_pairs
 from workbench.data.pairs import Pairs
@@ -83,6 +84,8 @@ def teachers_answers(recipe: Recipe, **share: Unpack[Share]) -> Iterator[tuple[s
     if recipe.teacher is None and recipe.text_teacher is None:
         remedy = "--set teacher.model=NAME, or another recipe."
         raise SettingError("teacher", None, f"{recipe.name} has no teacher to ask", remedy)
+    if recipe.training.threads:
+        torch.set_num_threads(recipe.training.threads)  # as training would: another number changes last bits
     data, device = recipe.data, device_of(recipe)
     pairs = load_pairs(data.source, data.train_split, **data.options())
     if recipe.teacher is not None:

@@ -40,6 +40,7 @@ _SCHEMA = pa.schema(
         "size": pa.int64(),
     }
 )
+LARGEST_HEADER = 1 << 20  # bytes of a long name, or of what is said of a member
 _VERSION = 2  # raise it with every change to what the index holds
 
 
@@ -157,7 +158,7 @@ class _BoundedStream:
         self.tell, self.seek = stream.tell, stream.seek
 
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= LARGEST_TEXT:
+        if not 0 <= size <= LARGEST_HEADER:
             raise OverflowError(f"a header of {size} bytes")
         return self._stream.read(size)
 

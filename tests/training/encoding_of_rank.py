@@ -1,0 +1,59 @@
+"""Started by torchrun: every process embeds its part of some splits, and the first saves what all found.
+
+torchrun --nproc_per_node 3 -m tests.training.encoding_of_rank FOLDER
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import workbench
+from workbench.data.decode import BadSample
+from workbench.data.pairs import Pairs
+from workbench.models.dual_encoder import DualEncoder
+from workbench.models.loading import load_dual_encoder
+from workbench.recipe import Recipe
+from workbench.training.session import Session
+from workbench.training.shared_encoding import encode_together
+
+
+def student() -> DualEncoder:
+    """The same in every process."""
+    torch.manual_seed(0)
+    return load_dual_encoder("demo_student").eval()
+
+
+def splits() -> dict[str, Pairs]:
+    """Pairs of which some cannot be read, a whole process's share of them, and fewer than processes."""
+    scenes = workbench.load_pairs("scenes", "val").select(np.arange(20))
+
+    def damaged(row: int) -> torch.Tensor:
+        if row < 8 or row == 15:
+            raise BadSample("truncated or damaged image")
+        return scenes.image(row)
+
+    return {"damaged": scenes.read_by(damaged), "whole": scenes, "few": scenes.select([3, 1])}
+
+
+def main() -> None:
+    recipe = Recipe.load(
+        "task_only_demo", {"training.device": "cpu", "evaluation.batch": 8, "training.threads": 1}
+    )
+    with Session(recipe, sys.argv[1]) as session:
+        for name, pairs in splits().items():
+            embedded = encode_together(session, student(), pairs)
+            assert (embedded is None) == (session.rank > 0)
+            if embedded is not None:
+                found = {
+                    "image": embedded.image,
+                    "text": embedded.text,
+                    "rows": torch.from_numpy(embedded.rows),
+                    "image_of_text": torch.from_numpy(embedded.image_of_text),
+                }
+                torch.save(found, Path(sys.argv[1]) / f"{name}.pt")
+
+
+if __name__ == "__main__":
+    main()
