@@ -51,6 +51,7 @@ RESULTS = (
     Result("models", ("models.py",), "ten minutes"),
     Result("input", ("input.py",), "ten minutes"),
     Result("losses", ("losses.py",), "a quarter of an hour"),
+    Result("scale", ("scale.py",), "half an hour"),
     Result("captions", ("captions.py",), "ten minutes"),
     Result("clustering", ("clustering.py",), "ten minutes"),
     Result("retrieval", ("retrieval.py --threads 2",), "five minutes"),

@@ -15,7 +15,7 @@ VOCABULARY = 2048
 SPECIAL = ("<pad>", "<start>", "<end>")  # their ids, 0 to 2, stand in the student's configuration too
 
 
-def make_tokenizer(captions: list[str], folder: Path) -> None:
+def make_tokenizer(captions: Sequence[str], folder: Path) -> None:
     """Learn a tokenizer from captions and save it in the form that transformers and open_clip load."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast

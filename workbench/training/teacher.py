@@ -175,6 +175,7 @@ def bare(recipe: Recipe) -> Recipe:
         regions=recipe.regions,
         cross_modal=recipe.cross_modal.model_copy(update={"run": None, "epoch": None}),
         training=Training(
+            precision=kept.precision,  # of the frozen towers' embeddings
             device=kept.device,
             threads=kept.threads,
             checkpoint_every=kept.checkpoint_every,
