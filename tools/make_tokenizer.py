@@ -6,6 +6,7 @@ Any text can be written with it (bytes are the last resort), and its 2,048 entri
 a quarter of a million parameters, where CLIP's own 49,408 would cost six million.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from workbench.data.scenes.dataset import scenes

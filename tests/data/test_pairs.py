@@ -121,3 +121,42 @@ def test_files_are_those_of_the_rows(tmp_path: Path) -> None:
 def test_a_reader_that_names_no_files_is_told() -> None:
     with pytest.raises(ValueError, match="does not say from which files"):
         list(pairs().files)
+
+
+def test_captions_are_like_a_list_that_was_never_made() -> None:
+    flat = [caption for captions in CAPTIONS for caption in captions]
+    for letters in (pairs(), pairs().select([0, 1, 2, 3, 4])):
+        captions = letters.all_captions
+        assert len(captions) == len(flat) and list(captions) == flat and captions == flat
+        assert captions != flat[:-1] and captions != [*flat[:-1], "first"]
+        assert [captions[n] for n in range(-8, 8)] == flat + flat and captions[np.int64(3)] == "東京"
+        with pytest.raises(IndexError):
+            captions[8]
+        for start in range(-9, 10):
+            for stop in (*range(-9, 10), None):
+                assert captions[start:stop] == flat[start:stop]
+        assert captions[::-2] == flat[::-2]
+    subset = pairs().select([4, 2]).all_captions
+    assert subset == ["last", *CAPTIONS[2]] and subset[1:3] == ["東京", "Tokyo"]
+
+
+def test_a_subset_holds_row_numbers_and_copies_nothing(tmp_path: Path) -> None:
+    letters = pairs()
+    subset = letters.select([1, 3])
+    assert (
+        subset._whole is letters._whole and subset.id(1) == "d" and subset.details(0) == {"box": [0.0, 1.0]}
+    )
+    assert subset.table.column_names == ["id", "captions", "box"] and subset.table["id"].to_pylist() == [
+        "b",
+        "d",
+    ]
+    other = subset.read_by(lambda row: torch.full((3, 1, 1), 100 + row, dtype=torch.uint8))
+    assert int(other.image(1).max()) == 101 and other.ids == subset.ids
+    assert int(other.select([1]).image(0).max()) == 101
+
+
+def test_text_of_a_source_may_exceed_two_gigabytes(tmp_path: Path) -> None:
+    write_folder(tmp_path, 3)
+    schema = load_pairs(tmp_path, val_share=0.0, test_share=0.0).table.schema
+    assert pa.types.is_large_string(schema.field("id").type)
+    assert pa.types.is_large_string(schema.field("captions").type.value_type)

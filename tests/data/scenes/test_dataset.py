@@ -314,3 +314,17 @@ def test_a_split_that_runs_out_of_scenes_says_so(monkeypatch):
     monkeypatch.setattr(module, "split_drawings", lambda split: few if split == "test_concepts" else [])
     with pytest.raises(SettingError, match="runs out"):
         scenes("test_concepts", 60, image_size=32)
+
+
+def test_every_flipped_bit_of_the_manifest_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
+    folder = module._rendered("train", 2, 32, 0)
+    manifest = folder / "manifest.json"
+    sound = manifest.read_bytes()
+    made_from = json.loads(sound)["made_from"]
+    assert module._is_whole(folder, made_from)
+    for place in np.random.default_rng(0).choice(8 * len(sound), 300, replace=False):
+        damaged = bytearray(sound)
+        damaged[place // 8] ^= 1 << place % 8
+        manifest.write_bytes(damaged)
+        assert not module._is_whole(folder, made_from), f"bit {place} went unnoticed"

@@ -197,7 +197,7 @@ class _ShardContents:
                 stream.seek(start)
                 tar = tarfile.TarFile(fileobj=_BoundedStream(stream))  # type: ignore[arg-type]
                 while (member := tar.next()) is not None:
-                    tar.members.clear()  # tarfile would keep them all
+                    tar.members.clear()  # type: ignore[attr-defined]  # else it keeps all
                     position = tar.offset
                     self._take(member, stream)
                     if not 0 <= member.size <= self._length - member.offset_data:
