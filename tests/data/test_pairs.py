@@ -143,13 +143,10 @@ def test_captions_are_like_a_list_that_was_never_made() -> None:
 def test_a_subset_holds_row_numbers_and_copies_nothing(tmp_path: Path) -> None:
     letters = pairs()
     subset = letters.select([1, 3])
-    assert (
-        subset._whole is letters._whole and subset.id(1) == "d" and subset.details(0) == {"box": [0.0, 1.0]}
-    )
-    assert subset.table.column_names == ["id", "captions", "box"] and subset.table["id"].to_pylist() == [
-        "b",
-        "d",
-    ]
+    assert subset._whole is letters._whole
+    assert subset.id(1) == "d" and subset.details(0) == {"box": [0.0, 1.0]}
+    assert subset.table.column_names == ["id", "captions", "box"]
+    assert subset.table["id"].to_pylist() == ["b", "d"]
     other = subset.read_by(lambda row: torch.full((3, 1, 1), 100 + row, dtype=torch.uint8))
     assert int(other.image(1).max()) == 101 and other.ids == subset.ids
     assert int(other.select([1]).image(0).max()) == 101
