@@ -3,9 +3,9 @@
     workbench assets fetch mobilenet_v2
     python tools/make_photo_teacher.py
 
-Temperature, prompts, ridge and share were chosen on ImageNet alone: each image's own class was taken out of the
-probabilities and of the regression, and its name had to find the image all the same. Float16, 9 MB. The image weights
-are torchvision's (BSD-3-Clause); MiniLM's are Apache-2.0 and stay in their package.
+Temperature, prompts, ridge and share were chosen on ImageNet alone: each image's own class was taken out of
+the probabilities and of the regression, and its name had to find the image all the same. Float16, 9 MB. The
+image weights are torchvision's (BSD-3-Clause); MiniLM's are Apache-2.0 and stay in their package.
 """
 
 import timm
@@ -33,9 +33,9 @@ PROMPTS = (
 def name_embeddings(model: DualEncoder) -> Tensor:
     """The classes' names [1000, 384] as the text tower embeds them, without what all names share."""
     prompts = [[prompt.format(name) for name in IMAGENET_CLASSNAMES] for prompt in PROMPTS]
-    each = [normalize(model.encode_text(model.tokenize(names)), dim=1) for names in prompts]
-    embeddings = normalize(torch.stack(each).mean(0), dim=1)
-    # Orthogonal to the mean, a caption's own part of it does not count either, as if captions were centred too.
+    by_prompt = [normalize(model.encode_text(model.tokenize(names)), dim=1) for names in prompts]
+    embeddings = normalize(torch.stack(by_prompt).mean(0), dim=1)
+    # Orthogonal to the mean, a caption's own part of it does not count either, as if captions were centred.
     direction = normalize(embeddings.mean(0), dim=0)
     centred = embeddings - embeddings.mean(0)
     return centred - (centred @ direction)[:, None] * direction

@@ -1,9 +1,9 @@
 """The photo teacher's image tower: ImageNet's MobileNetV2 and the names of the classes that it recognises.
 
-ConSE (Norouzi et al. 2014, arXiv 1312.5650) joins a classifier and a text encoder without training: an image's
-embedding is the mean of the classes' name embeddings, weighted with their probabilities. A ridge regression from the
-classifier's rows to the names adds what the probabilities lose. Importing this module is what
-`open_clip.create_model` needs to build the tower; tools/make_photo_teacher.py makes its weights.
+ConSE (Norouzi et al. 2014, arXiv 1312.5650) joins a classifier and a text encoder without training: the
+embedding of an image is the mean of the classes' name embeddings, weighted with their probabilities. A ridge
+regression from the classifier's rows to the names adds what the probabilities lose. Importing this module is
+what `open_clip.create_model` needs to build the tower; tools/make_photo_teacher.py makes its weights.
 """
 
 from typing import Any
