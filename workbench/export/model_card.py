@@ -49,6 +49,7 @@ LICENCES = {
     "OpenMoji (CC BY-SA 4.0)",
     "demo_teacher": "it began as MobileNetV2 of torchvision (BSD-3-Clause) beside all-MiniLM-L6-v2 "
     "(Apache-2.0)",
+    "photo_teacher": "it joins MobileNetV2 of torchvision (BSD-3-Clause) and all-MiniLM-L6-v2 (Apache-2.0)",
     "minilm": "all-MiniLM-L6-v2 is under Apache-2.0",
     "smollm2": "SmolLM2 is under Apache-2.0",
     "mobilenet_v2": "MobileNetV2's weights are torchvision's (BSD-3-Clause)",

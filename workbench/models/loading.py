@@ -52,7 +52,7 @@ def load_dual_encoder(
     """
     import open_clip
 
-    import workbench.models.mobilenet_stem  # noqa: F401  registers the demo student's tower with timm
+    from workbench.models import conse, mobilenet_stem  # noqa: F401  both register towers with timm
 
     keep_freed_memory()
     name = model.removeprefix("local-dir:")
