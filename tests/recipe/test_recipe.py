@@ -260,6 +260,13 @@ def test_the_fingerprint_follows_what_changes_the_outcome() -> None:
         assert other.fingerprint not in seen
         seen.add(other.fingerprint)
         assert differences(base, other)
+    for later in ("data.val_share", "data.test_share"):  # older than these, and still found
+        assert Recipe.from_settings(BASE, {later: 0.05}).fingerprint == base.fingerprint
+        other = Recipe.from_settings(BASE, {later: 0.1})
+        assert other.fingerprint != base.fingerprint
+        assert differences(base, other) == {later: (0.05, 0.1)}
+    with pytest.raises(SettingError, match=r"data\.test_share = 0\.5: with data\.val_share it is 1 of"):
+        Recipe.from_settings(BASE, {"data.val_share": 0.5, "data.test_share": 0.5})
     assert recipe(training__lr="0.002").fingerprint == recipe(training__lr=2e-3).fingerprint
     assert recipe(training__epochs=3).fingerprint == recipe(training__epochs=3.0).fingerprint
 
@@ -280,6 +287,8 @@ def test_data_options_are_those_of_load_pairs() -> None:
         "image_folder",
         "image_column",
         "caption_column",
+        "val_share",
+        "test_share",
         "limit",
         "max_failed",
         "max_pixels",

@@ -12,6 +12,7 @@ from workbench.files import atomic_write, sha256_of_json
 from workbench.objectives.registry import declared_objectives
 from workbench.recipe.overrides import set_by_path, suggestion, to_setting_error
 from workbench.recipe.schema import (
+    FINGERPRINTED_IF_CHANGED,
     NOT_FINGERPRINTED,
     Concepts,
     CrossModal,
@@ -58,6 +59,10 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _settings_agree(self) -> "Recipe":
         weights, training = self.objectives.weights(), self.training
+        shares = self.data.val_share + self.data.test_share
+        if shares >= 1:
+            problem = f"with data.val_share it is {shares:g} of the source, and nothing is left to train on"
+            raise SettingError("data.test_share", self.data.test_share, problem, "Less than 1 together.")
         self._check_cross_modal()
         if not weights:
             raise SettingError(
@@ -169,7 +174,7 @@ class Recipe(Section):
     @property
     def fingerprint(self) -> str:
         """sha256 over every setting that changes the outcome, hex."""
-        return sha256_of_json(dict(_flat(self, aside=False)))
+        return sha256_of_json(dict(_flat(self, aside=False, later=False)))
 
     def to_yaml(self) -> str:
         """All settings, defaults included, as YAML that `load` reads."""
@@ -188,12 +193,18 @@ def differences(a: Recipe, b: Recipe, aside: bool = False) -> dict[str, tuple[An
     return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}
 
 
-def _flat(model: BaseModel, aside: bool, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(
+    model: BaseModel, aside: bool, prefix: str = "", *, later: bool = True
+) -> Iterator[tuple[str, Any]]:
+    """Dotted names and plain values: with those set `aside` or without, and with settings that came `later`
+    or only where these are changed."""
     plain = model.model_dump(mode="json")
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
         if isinstance(value, BaseModel):
-            yield from _flat(value, aside, f"{prefix}{name}.")
+            yield from _flat(value, aside, f"{prefix}{name}.", later=later)
+        elif field.json_schema_extra == FINGERPRINTED_IF_CHANGED and not later and value == field.default:
+            continue
         elif aside or field.json_schema_extra != NOT_FINGERPRINTED:
             yield prefix + name, plain[name]
 

@@ -1,6 +1,7 @@
 """A training run, read from its folder."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,9 +153,10 @@ class Run:
         evaluation/, beside other suites' of the same checkpoint.
 
         `data` overrides the recipe's data settings (`source="folder"`): numbers on other data than the run's
-        own are returned, and not written. Raises SettingError for an unknown suite.
+        own are returned, and not written; of another source without splits all is measured. Prints how many
+        pictures and captions the numbers are of. Raises SettingError for an unknown suite.
         """
-        from workbench.evaluation.suites import evaluate
+        from workbench.evaluation.suites import measure, size_of
 
         recipe = self.recipe
         changes: dict[str, Any] = {f"data.{key}": value for key, value in data.items()}
@@ -163,7 +165,17 @@ class Run:
         if changes:
             recipe = Recipe.load(str(self.path / "recipe.yaml"), changes)
         own = recipe.data == self.recipe.data
-        return evaluate(self.model(), recipe, self.path / "evaluation" if own else None)
+        other = not self.trained_on(recipe.data.source)
+        folder = self.path / "evaluation" if own else None
+        reports = measure(self.model(), recipe, folder, whole=other)
+        for name, report in reports.items():
+            print(f"evaluated on {name}: {size_of(report)}")
+        return {name: report["scores"] for name, report in reports.items()}
+
+    def trained_on(self, source: str) -> bool:
+        """Whether this is the source of the run's own data."""
+        places = (os.path.realpath(os.path.expanduser(place)) for place in (source, self.recipe.data.source))
+        return len(set(places)) == 1
 
     @property
     def evaluations(self) -> "dict[str, SplitResults]":
