@@ -49,8 +49,8 @@ def load_pairs(
     Splits are the source's own: a Karpathy JSON's, a table's column `split`, sub-folders train, val, test. A
     source without any is split by a hash of each pair's id, `val_share` and `test_share` of it, so that a
     pair stays where it is when others come and go; its split "all" is the whole of it. `limit` takes that
-    many pairs of the split by `seed`, in the source's order; a larger limit contains the smaller. `scenes` is the size of the embedded training
-    split, `image_size` its pixels, and `seed` draws it too.
+    many pairs of the split by `seed`, in the source's order; a larger limit contains the smaller. `scenes` is
+    the size of the embedded training split, `image_size` its pixels, and `seed` draws it too.
 
     Pairs that cannot be used are counted in `Pairs.rejected`; damage inside an image shows when it is read.
     Raises `SettingError` where no pair is usable or more than `max_failed` of the pairs are rejected.

@@ -22,8 +22,10 @@ BETWEEN = re.compile(r"WiSE-FT, ([\d.]+) of (.+)")  # a group's name: alpha and 
 
 
 def has_start(run: Run) -> bool:
-    """Whether the student started from pretrained weights: else it has nothing to forget."""
-    return run.recipe.student.pretrained is not None
+    """Whether all of the student started from pretrained weights: else it has nothing to forget."""
+    student = run.recipe.student
+    parts = ", ".join(dict.fromkeys(student.initial_weights.values()))
+    return run.start is not None and (student.pretrained is not None or run.start != parts)
 
 
 def start_model(run: Run) -> DualEncoder:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import SettingError
+from workbench.errors import SettingError, damaged_file
 from workbench.files import read_json
 from workbench.recipe import Recipe
 from workbench.runs.folder import read_recipe, read_status
@@ -46,6 +46,22 @@ class Run:
     def status(self) -> dict[str, Any]:
         """State, step, seconds left and what was counted; {} before the first step."""
         return read_status(self.path)
+
+    @property
+    def start(self) -> str | None:
+        """The weights that the student started from, as training recorded it; None: random ones.
+
+        Of runs that are older than the record it is what their recipes name.
+        """
+        file, student = self.path / "weights.json", self.recipe.student
+        if file.is_file():
+            try:
+                return None if (start := read_json(file)["student"]) is None else str(start)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise damaged_file("run", file, error, "Take it away.") from None
+        named = student.model if student.model.startswith(("local-dir:", "hf-hub:")) else None
+        parts = [student.pretrained or named, *dict.fromkeys(student.initial_weights.values())]
+        return ", ".join(part for part in parts if part) or None
 
     @property
     def metrics(self) -> "pandas.DataFrame":
@@ -194,6 +210,6 @@ class Run:
         files = {name: self.path / f"{name}.json" for name in ("data", "versions")}
         known = {name: read_json(file) if file.is_file() else {} for name, file in files.items()}
         facts = TrainingFacts(
-            self.recipe, step, self.status, known["data"], known["versions"], self.evaluations
+            self.recipe, step, self.status, known["data"], known["versions"], self.evaluations, self.start
         )
         return export(model, facts, folder)
