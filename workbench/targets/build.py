@@ -29,8 +29,8 @@ class TrainingTargets(NamedTuple):
     `image_text`: the image-text teacher's embeddings, with its `width`, `scale` and `bias`, and where its
     weights came from; `text`: the language model's embeddings and concepts; `cross_modal` [T, D]: the
     cross-modal teacher's embeddings of the pairs. What the recipe has no teacher for is None.
-    `student_text_is_known`: the student's text tower is the teacher's. `cut`: captions longer than a model's context, by what the
-    model is. `unreadable`: rows of pictures that cannot be read, and why.
+    `student_text_is_known`: the student's text tower is the teacher's. `cut`: captions longer than a model's
+    context, by what the model is. `unreadable`: rows of pictures that cannot be read, and why.
     """
 
     image_text: TargetStore | None = None
