@@ -12,7 +12,6 @@ from workbench.files import atomic_write, sha256_of_json
 from workbench.objectives.registry import declared_objectives
 from workbench.recipe.overrides import set_by_path, suggestion, to_setting_error
 from workbench.recipe.schema import (
-    FINGERPRINTED_IF_CHANGED,
     NOT_FINGERPRINTED,
     Concepts,
     CrossModal,
@@ -193,6 +192,19 @@ def differences(a: Recipe, b: Recipe, aside: bool = False) -> dict[str, tuple[An
     return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}
 
 
+def lasting_settings(recipe: Recipe) -> dict[str, Any]:
+    """All settings, nested and plain, but without those that came later and are at their default: for names
+    that older versions gave too."""
+    tree: dict[str, Any] = {}
+    for name, value in _flat(recipe, aside=True, later=False):
+        *sections, key = name.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[key] = value
+    return tree
+
+
 def _flat(
     model: BaseModel, aside: bool, prefix: str = "", *, later: bool = True
 ) -> Iterator[tuple[str, Any]]:
@@ -200,12 +212,11 @@ def _flat(
     or only where these are changed."""
     plain = model.model_dump(mode="json")
     for name, field in type(model).model_fields.items():
-        value = getattr(model, name)
+        value, marks = getattr(model, name), field.json_schema_extra or {}
+        assert isinstance(marks, dict)
         if isinstance(value, BaseModel):
             yield from _flat(value, aside, f"{prefix}{name}.", later=later)
-        elif field.json_schema_extra == FINGERPRINTED_IF_CHANGED and not later and value == field.default:
-            continue
-        elif aside or field.json_schema_extra != NOT_FINGERPRINTED:
+        elif (aside or "aside" not in marks) and (later or "later" not in marks or value != field.default):
             yield prefix + name, plain[name]
 
 

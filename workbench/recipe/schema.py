@@ -16,7 +16,8 @@ Portion = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists; a frozen recipe holds tuples
 # Settings that change how a run is carried out and not what comes of it: they stay out of the fingerprint.
 NOT_FINGERPRINTED: dict[str, Any] = {"aside": True}
-# Settings that came later: at their default they stay out of it, so that older runs are still found.
+# Settings that came later: at their default they stay out of it, and out of other names, so that what is
+# older is still found.
 FINGERPRINTED_IF_CHANGED: dict[str, Any] = {"later": True}
 
 
@@ -264,7 +265,7 @@ class Evaluation(Section):
     suites: Annotated[tuple[Suite, ...], Field(strict=False)] = Field(
         default=("retrieval", "zero_shot", "composition", "search"), json_schema_extra=NOT_FINGERPRINTED
     )
-    retrieval: Names = Field(default=(), json_schema_extra=NOT_FINGERPRINTED)
+    retrieval: Names = Field(default=(), json_schema_extra={"aside": True, "later": True})
     labelled: Names = Field(default=(), json_schema_extra=NOT_FINGERPRINTED)
     decoder: str = Field(default="demo", json_schema_extra=NOT_FINGERPRINTED)
     batch: Count = Field(default=256, json_schema_extra=NOT_FINGERPRINTED)
