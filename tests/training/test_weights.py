@@ -1,5 +1,5 @@
-"""What student and teacher were loaded from is recorded, and what they cut of captions; cards and WiSE-FT read
-it."""
+"""What student and teacher were loaded from is recorded, and what they cut of captions; cards and WiSE-FT
+read it."""
 
 import json
 import math
