@@ -76,6 +76,9 @@ class FakeRun:
     def model(self) -> str:
         return "model of the run"
 
+    def trained_on(self, source: str) -> bool:
+        return source == self.recipe.data.source
+
     def export(self, folder: Path) -> Path:
         return folder
 
@@ -205,11 +208,15 @@ def test_an_interrupt_stops_a_launched_run_and_lets_it_save(library: dict[str, A
 def evaluation(fake: Any) -> dict[str, Any]:
     calls: dict[str, Any] = {}
 
-    def evaluate(model: object, recipe: Recipe, folder: Path | None) -> dict[str, dict[str, float]]:
+    def measure(
+        model: object, recipe: Recipe, folder: Path | None, *, whole: bool
+    ) -> dict[str, dict[str, Any]]:
         calls["evaluate"] = (model, recipe, folder)
+        calls["whole"] = whole
+        size = {"images": 1000, "captions": 5000}
         return {
-            "test": {"text_to_image_r1": 0.25, "swap_accuracy": 0.5},
-            "test_style": {"text_to_image_r1": 0.125},
+            "test": {"scores": {"text_to_image_r1": 0.25, "swap_accuracy": 0.5}} | size,
+            "cifar": {"scores": {"text_to_image_r1": 0.125}, "images": 70, "captions": 0, "classes": 10},
         }
 
     def load(name: str, pretrained: str | None, **options: object) -> Any:
@@ -217,7 +224,7 @@ def evaluation(fake: Any) -> dict[str, Any]:
         model = types.SimpleNamespace(mode="evaluation", weights_from=pretrained)
         return types.SimpleNamespace(eval=lambda: model)
 
-    fake("workbench.evaluation.suites", evaluate=evaluate)
+    fake("workbench.evaluation.suites", measure=measure)
     fake("workbench.models.loading", load_dual_encoder=load)
     fake("workbench.runs.run", Run=FakeRun)
     return calls
@@ -229,13 +236,18 @@ def test_a_run_is_evaluated_on_its_own_data_or_on_other(evaluation: dict[str, An
     model, recipe, folder = evaluation["evaluate"]
     assert (model, recipe.evaluation.batch, folder) == ("model of the run", 8, tmp_path / "evaluation")
     rows = [line.split() for line in done.output.splitlines()]
-    assert rows[:3] == [
-        ["test", "test_style"],
+    assert rows[:6] == [
+        ["test", "cifar"],
+        ["pictures", "1,000", "70"],
+        ["captions", "5,000"],
+        ["classes", "10"],
         ["text_to_image_r1", "0.25", "0.125"],
         ["swap_accuracy", "0.5"],
     ]
+    assert not evaluation["whole"]  # the other part was trained on
     call("evaluate", tmp_path, "--set", "data.source=/photos")
     _, recipe, folder = evaluation["evaluate"]
+    assert evaluation["whole"]
     assert (recipe.data.source, folder) == ("/photos", None)
     call("evaluate", tmp_path, "--set", "data.source=/photos", "--out", tmp_path / "other")
     assert evaluation["evaluate"][2] == tmp_path / "other"
@@ -244,7 +256,7 @@ def test_a_run_is_evaluated_on_its_own_data_or_on_other(evaluation: dict[str, An
 def test_a_model_is_evaluated_on_given_data(evaluation: dict[str, Any]) -> None:
     call("evaluate", "ViT-B-32", "--set", "student.pretrained=openai", "--set", "data.source=/photos")
     model, recipe, folder = evaluation["evaluate"]
-    assert evaluation["load"][:2] == ("ViT-B-32", "openai")
+    assert evaluation["load"][:2] == ("ViT-B-32", "openai") and evaluation["whole"]
     assert evaluation["load"][2] == {"allow_download": False, "setting": "student"}
     assert (model.mode, recipe.data.source, folder) == ("evaluation", "/photos", None)
     with pytest.raises(SettingError, match=r"ViT-B-32.*it has no weights"):

@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from workbench.errors import SettingError
 from workbench.evaluation import maps
 
 
@@ -30,6 +32,19 @@ def test_a_map_is_made_once_and_kept(monkeypatch) -> None:
             assert "laid out again" in str(error)
         else:
             raise AssertionError("another map was taken for this one")
+
+
+def test_what_has_no_map_is_refused_in_words() -> None:
+    points = np.random.default_rng(0).normal(size=(12, 5))
+    broken, zero = points.copy(), points.copy()
+    broken[[3, 7], 1], zero[5] = (np.nan, np.inf), 0
+    for embeddings, message in (
+        (points[:3], r"shape \(3, 5\).*N at least 4"),
+        (broken, r"2 of 12 hold NaN.*rows 3, 7"),
+        (zero, r"1 of 12 hold .*zeros alone \(rows 5\)"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            maps.umap_map(embeddings, {"test": "broken"}, say=None)
 
 
 def test_shipped_maps_are_positions() -> None:

@@ -1,10 +1,13 @@
 """Words and patches: what pools to the model's own embeddings, whatever the tower."""
 
+import pyarrow as pa
 import pytest
 import torch
 
+from workbench.data.pairs import Pairs
+from workbench.models import tokens
 from workbench.models.loading import load_dual_encoder
-from workbench.models.tokens import caption_tokens, patch_tokens, word_mask, words
+from workbench.models.tokens import caption_tokens, cut_captions, patch_tokens, word_mask, words
 
 CAPTIONS = ["a red apple left of a dog", "two!", ""]
 
@@ -20,6 +23,35 @@ def test_words_are_neither_start_nor_end_nor_padding(model) -> None:
     assert word_mask(model, ids).sum(1).tolist() == [7, 2, 0]
     assert words(model, CAPTIONS[0]) == ["a", "red", "apple", "left", "of", "a", "dog"]
     assert words(model, "!!") in (["!", "!"], ["!!"]) and len(words(model, "")) == 1
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_captions_that_are_cut_are_counted(model, room: int) -> None:
+    """A caption is cut where one token more of context gives it one token more."""
+    context = model.tokenizer.context_length
+    fits = " ".join(["dog"] * (context - 2))
+    captions = [["dog", fits], [f"{fits} dog", f"{fits} and a red apple"], ["ü" * 300]][: 2 + room]
+    table = pa.table({"id": [str(n) for n in range(len(captions))], "captions": captions})
+    found = cut_captions(model, Pairs(table, lambda _: None, name="long", split="train"))
+    every = [caption for of_one in captions for caption in of_one]
+    longer = model.tokenizer(every, context_length=4 * context)
+    empty = model.tokenizer([""], context_length=4 * context)
+    wanted = [
+        caption
+        for caption, ids in zip(every, longer, strict=True)
+        if (ids[context:] != empty[0, context:]).any()
+    ]
+    assert found.examples == wanted[:3] and {f"{fits} dog"} <= set(wanted) and fits not in wanted
+    assert (found.cut, found.captions, found.context) == (len(wanted), len(every), context)
+    assert f"{len(wanted)} of {len(every)} captions at {context} tokens, such as 'dog dog" in str(found)
+
+
+def test_of_very_many_long_captions_some_are_counted(model, monkeypatch) -> None:
+    monkeypatch.setattr(tokens, "MOST_COUNTED", 10)
+    captions = [[" ".join(["dog"] * (4 + 200 * (n % 2)))] for n in range(60)]
+    table = pa.table({"id": [str(n) for n in range(60)], "captions": captions})
+    found = cut_captions(model, Pairs(table, lambda _: None, name="long", split="train"))
+    assert found.cut == 30 and found.about and str(found).startswith("about 30 of 60")
 
 
 def test_a_caption_without_words_has_its_embedding_for_a_token(model) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from workbench.errors import SettingError
-from workbench.recipe import Recipe, differences
+from workbench.recipe import Recipe, differences, lasting_settings
 from workbench.recipe.overrides import setting_names
 from workbench.recipe.recipe import RECIPES
 from workbench.recipe.yaml_io import read_yaml
@@ -260,6 +260,19 @@ def test_the_fingerprint_follows_what_changes_the_outcome() -> None:
         assert other.fingerprint not in seen
         seen.add(other.fingerprint)
         assert differences(base, other)
+    for later in ("data.val_share", "data.test_share"):  # older than these, and still found
+        assert Recipe.from_settings(BASE, {later: 0.05}).fingerprint == base.fingerprint
+        other = Recipe.from_settings(BASE, {later: 0.1})
+        assert other.fingerprint != base.fingerprint
+        assert differences(base, other) == {later: (0.05, 0.1)}
+    plain = base.model_dump(mode="json")  # what names were made of before there were such settings
+    for section, later in (("data", "val_share"), ("data", "test_share"), ("evaluation", "retrieval")):
+        del plain[section][later]
+    assert lasting_settings(base) == plain
+    named = lasting_settings(Recipe.from_settings(BASE, {"evaluation.retrieval": ["coco.json"]}))
+    assert named["evaluation"]["retrieval"] == ["coco.json"]
+    with pytest.raises(SettingError, match=r"data\.test_share = 0\.5: with data\.val_share it is 1 of"):
+        Recipe.from_settings(BASE, {"data.val_share": 0.5, "data.test_share": 0.5})
     assert recipe(training__lr="0.002").fingerprint == recipe(training__lr=2e-3).fingerprint
     assert recipe(training__epochs=3).fingerprint == recipe(training__epochs=3.0).fingerprint
 
@@ -280,6 +293,8 @@ def test_data_options_are_those_of_load_pairs() -> None:
         "image_folder",
         "image_column",
         "caption_column",
+        "val_share",
+        "test_share",
         "limit",
         "max_failed",
         "max_pixels",

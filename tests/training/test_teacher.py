@@ -4,19 +4,23 @@ learn from it and leave the text tower as it was."""
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 import workbench
 from workbench.data.load import load_pairs
+from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
 from workbench.evaluation.probes.leak_probe import leak_probe
 from workbench.models.loading import load_dual_encoder
+from workbench.objectives import contrastive_loss
 from workbench.recipe import Recipe
 from workbench.targets.build import build_targets
 from workbench.targets.cross_modal import cross_modal_inputs
 from workbench.targets.image_text import load_teacher
-from workbench.training.teacher import _captions, bare, teacher_run
+from workbench.training.teacher import _captions, bare, teacher_run, validation_loss
+from workbench.training.trainer import load_student
 
 TINY = Path(__file__).parents[1] / "tiny_vit.json"
 
@@ -126,6 +130,52 @@ def test_the_shortcut_shows_in_the_probe(recipe) -> None:
     found = leak_probe(teacher, inputs, pairs.first_caption[:-1])
     assert set(found) == {"whole", "emptied", "shuffled"} and all(0 <= value <= 1 for value in found.values())
     assert found["emptied"] > 3 / 40
+
+
+def test_the_validation_loss_pairs_as_training_does_on_every_batch(recipe) -> None:
+    pairs = load_pairs("scenes", "val").select(range(21))
+    frozen = load_teacher(recipe())
+    torch.manual_seed(0)
+    teacher = workbench.models.CrossModalTeacher(frozen.dim).eval()
+    losses = {}
+    for pairing in ("same", "leak_free"):
+        chosen = recipe(cross_modal__caption_pairing=pairing)
+        inputs = cross_modal_inputs(chosen, pairs, frozen, say=None)
+        losses[pairing] = validation_loss(chosen, teacher, inputs, 8)
+        read = pairs.first_caption[:-1]
+        matched = read + (pairing == "leak_free")
+        with torch.no_grad():
+            expected = [
+                contrastive_loss(
+                    teacher(**inputs(read[start : start + 8])).embedding,
+                    inputs.embedding_of(matched[start : start + 8]),
+                    1 / chosen.cross_modal.temperature,
+                )
+                for start in (0, 8)
+            ]
+        assert losses[pairing] == pytest.approx(float(np.mean(expected)), rel=1e-5)
+    assert losses["same"] != losses["leak_free"]
+    table = pairs.table.set_column(
+        pairs.table.column_names.index("captions"),
+        "captions",
+        pa.array([of_one[:1] for of_one in pairs.table["captions"].to_pylist()]),
+    )
+    alone = Pairs(table, pairs.image, name="one caption each", split="val")
+    inputs = cross_modal_inputs(chosen, alone, frozen, say=None)
+    assert validation_loss(chosen, teacher, inputs, 8) is None
+
+
+def test_preservation_holds_to_the_start_or_is_refused(recipe, tower, tmp_path) -> None:
+    torch.manual_seed(1)
+    other = load_dual_encoder(str(TINY)).save(tmp_path / "other")
+    control = {"cross_modal.control": "null", "objectives.preservation": 0.3}
+    pairs = load_pairs("scenes", "train", scenes=24)
+    for trainable in ("all", "lora"):
+        same = student(recipe, **control, **{"student.trainable_image": trainable})
+        assert build_targets(same, pairs, load_student(same), tmp_path).width == 16
+    elsewhere = student(recipe, **control, **{"student.model": str(other)})
+    with pytest.raises(SettingError, match=r"objectives\.preservation = 0\.3.*does not start as the teacher"):
+        build_targets(elsewhere, pairs, load_student(elsewhere), tmp_path)
 
 
 def test_controls_change_what_is_read(recipe) -> None:

@@ -46,7 +46,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Print the numbers of a run's student, or of any model, on every evaluation split."""
-    from workbench.evaluation.suites import evaluate as evaluate_suites
+    from workbench.evaluation.suites import measure
     from workbench.models.loading import load_dual_encoder
     from workbench.recipe import Recipe
     from workbench.runs.run import Run
@@ -57,10 +57,10 @@ def evaluate(
         recipe = Recipe.load(run.path / "recipe.yaml", changes)
         # Numbers on other data must not replace the run's own.
         folder = out or (run.path / "evaluation" if recipe.data == run.recipe.data else None)
-        model = run.model()
+        model, whole = run.model(), not run.trained_on(recipe.data.source)
     else:
         recipe = Recipe.from_settings({"name": "evaluation", "student": {"model": run_or_model}}, changes)
-        folder = out
+        folder, whole = out, True
         model = load_dual_encoder(
             recipe.student.model,
             recipe.student.pretrained,
@@ -72,12 +72,20 @@ def evaluate(
             remedy = "--set student.pretrained=TAG_OR_FILE, or a folder with weights."
             raise SettingError("RUN_OR_MODEL", run_or_model, problem, remedy)
         print(f"weights: {model.weights_from}")
-    results = evaluate_suites(model, recipe, folder)
-    metrics = list(dict.fromkeys(name for scores in results.values() for name in scores))
+    reports = measure(model, recipe, folder, whole=whole)
+    metrics = list(dict.fromkeys(name for report in reports.values() for name in report["scores"]))
     print_rows(
         [
-            ("", *results),
-            *((name, *(number(scores.get(name)) for scores in results.values())) for name in metrics),
+            ("", *reports),
+            *(
+                (label, *(f"{report[key]:,}" if report.get(key) else "" for report in reports.values()))
+                for label, key in (("pictures", "images"), ("captions", "captions"), ("classes", "classes"))
+                if any(report.get(key) for report in reports.values())
+            ),
+            *(
+                (name, *(number(report["scores"].get(name)) for report in reports.values()))
+                for name in metrics
+            ),
         ]
     )
     if folder:

@@ -21,6 +21,7 @@ from workbench.data.source import Opened, split_draw
 from workbench.errors import SettingError
 
 FORMATS = ("auto", "scenes", "shards", "karpathy", "table", "folder")
+WHOLE = "all"  # every pair of a source without splits of its own
 _USUAL_SPLITS = ("train", "val", "test")
 
 
@@ -47,9 +48,9 @@ def load_pairs(
 
     Splits are the source's own: a Karpathy JSON's, a table's column `split`, sub-folders train, val, test. A
     source without any is split by a hash of each pair's id, `val_share` and `test_share` of it, so that a
-    pair stays where it is when others come and go. `limit` takes that many pairs of the split by `seed`, in
-    the source's order; a larger limit contains the smaller. `scenes` is the size of the embedded training
-    split, `image_size` its pixels, and `seed` draws it too.
+    pair stays where it is when others come and go; its split "all" is the whole of it. `limit` takes that
+    many pairs of the split by `seed`, in the source's order; a larger limit contains the smaller. `scenes` is
+    the size of the embedded training split, `image_size` its pixels, and `seed` draws it too.
 
     Pairs that cannot be used are counted in `Pairs.rejected`; damage inside an image shows when it is read.
     Raises `SettingError` where no pair is usable or more than `max_failed` of the pairs are rejected.
@@ -58,7 +59,11 @@ def load_pairs(
         count = scenes if split == "train" else None
         return _limited(embedded_scenes(split, count, image_size, seed), limit, seed)
     opened = _open(source, format, image_folder, image_column, caption_column, max_failed, max_pixels)
-    splits = _splits(opened.table, val_share, test_share)
+    unsplit = opened.table["split"].null_count == len(opened.table)
+    if split == WHOLE and unsplit:
+        splits = np.full(len(opened.table), WHOLE, dtype=object)
+    else:
+        splits = _splits(opened.table, val_share, test_share)
     rows = np.flatnonzero(splits == split)
     if not len(rows):
         remedy = f"It has {', '.join(_in_order(splits))}."
@@ -76,12 +81,24 @@ def load_pairs(
 
 
 def available_splits(
-    source: Source, *, format: str = "auto", val_share: float = 0.05, test_share: float = 0.05, **options: Any
+    source: Source,
+    *,
+    format: str = "auto",
+    val_share: float = 0.05,
+    test_share: float = 0.05,
+    by_hash: bool = True,
+    **options: Any,
 ) -> list[str]:
-    """The splits that a source has, train, val and test first; takes the options of `load_pairs`."""
+    """The splits that a source has, train, val and test first; takes the options of `load_pairs`.
+
+    Without `by_hash` a source that has no splits of its own has the one called "all".
+    """
     if _is_embedded(source, format):
         return list(SCENE_SPLITS)
-    return _in_order(_splits(_open(source, format, **options).table, val_share, test_share))
+    table = _open(source, format, **options).table
+    if not by_hash and table["split"].null_count == len(table):
+        return [WHOLE]
+    return _in_order(_splits(table, val_share, test_share))
 
 
 def _is_embedded(source: Source, format: str) -> bool:

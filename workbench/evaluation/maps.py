@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from workbench.errors import SettingError
 from workbench.files import atomic_write, cache_folder, sha256_of_json
 
+FEWEST = 4  # embeddings: UMAP's start takes more eigenvectors than fewer have
 SHIPPED = Path(__file__).parents[1] / "assets" / "maps"
 
 
@@ -28,8 +30,18 @@ def umap_map(
     `identity` is JSON that names what the embeddings are (data, model, how many). Maps are kept under it and
     these settings: some come with the workbench, the others are in the cache, under the embeddings as well.
     So a plot is of the same map every day, which UMAP itself does not guarantee from one machine to another.
-    A first call compiles for a minute or more.
+    A first call compiles for a minute or more. Raises SettingError for fewer than four embeddings, and for
+    some that hold NaN, infinity, or nothing but zeros, which have no cosine distance.
     """
+    embeddings = np.asarray(embeddings)
+    if embeddings.ndim != 2 or len(embeddings) < FEWEST:
+        problem = f"UMAP lays out [N, D] with N at least {FEWEST}"
+        raise SettingError("embeddings", f"shape {embeddings.shape}", problem, "Take more of them.")
+    broken = np.flatnonzero(~np.isfinite(embeddings).all(1) | ~embeddings.any(1))
+    if len(broken):
+        rows = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
+        problem = f"{len(broken)} of {len(embeddings)} hold NaN, infinity, or zeros alone (rows {rows})"
+        raise SettingError("embeddings", f"shape {embeddings.shape}", problem, "Leave these rows out.")
     key = {
         "identity": dict(identity),
         "count": len(embeddings),

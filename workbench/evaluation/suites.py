@@ -14,10 +14,10 @@ from workbench.evaluation.attributes.suite import scene_attribute_scores
 from workbench.evaluation.encode import Embedded, encode_pairs, encode_texts
 from workbench.evaluation.probes.composition import swap_accuracy
 from workbench.evaluation.probes.forced_choice import scene_questions
-from workbench.evaluation.probes.suite import fit_probes, probe_scores
+from workbench.evaluation.probes.suite import PROBED, fit_probes, probe_scores
 from workbench.evaluation.results_io import read_queries, read_report
-from workbench.evaluation.retrieval.metrics import retrieval_metrics
 from workbench.evaluation.retrieval.search import BEST, search_precision
+from workbench.evaluation.retrieval.sets import retrieval_scores, retrieval_sets
 from workbench.evaluation.zero_shot.metrics import zero_shot_metrics, zero_shot_weights
 from workbench.evaluation.zero_shot.sets import evaluate_set, zero_shot_sets
 from workbench.files import atomic_write, write_json
@@ -35,20 +35,32 @@ SAME = ("model", "data", "images", "captions", "failed")  # where reports agree 
 TEMPLATES = ("a picture of {}", "a drawing of {}", "{}")
 
 
-def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> dict[str, Scores]:
-    """Numbers by split for the recipe's evaluation splits and suites, then by name for its zero-shot sets.
+def evaluate(
+    model: DualEncoder, recipe: Recipe, folder: Path | None = None, *, whole: bool = False
+) -> dict[str, Scores]:
+    """The numbers of `measure`, by name of split or set."""
+    reports = measure(model, recipe, folder, whole=whole)
+    return {name: report["scores"] for name, report in reports.items()}
 
-    With a `folder`, `<split>.json` (numbers, fingerprints of model and data, pictures that could not be read)
-    and `<split>.npz` (one result per query, for paired intervals) are written there once all of them are
-    known: an evaluation that was interrupted does not look like one of fewer splits. What is there already of
-    the same model on the same data, from other suites, stays. The model is moved to the recipe's device, and
-    computes in the training's precision.
+
+def measure(
+    model: DualEncoder, recipe: Recipe, folder: Path | None = None, *, whole: bool = False
+) -> dict[str, dict[str, Any]]:
+    """Reports by name: of the recipe's evaluation splits for its suites, of its retrieval and its zero-shot
+    sets. Numbers are under `scores`, and what they are of under `images` and `captions`.
+
+    With a `folder`, `<name>.json` (the report, with fingerprints of model and data, and counts of pictures
+    that could not be read) and `<name>.npz` (one result per query, for paired intervals) are written there
+    once all of them are known: an evaluation that was interrupted does not look like one of fewer splits.
+    What is there already of the same model on the same data, from other suites, stays. `whole`: see
+    `evaluation_splits`. The model is moved to the recipe's device, and computes in the training's precision.
     """
     model = model.to(device_of(recipe))
     model.precision = recipe.training.precision
     reports: dict[str, tuple[dict[str, Any], Queries]] = {}
-    splits = evaluation_splits(recipe)
-    sets = zero_shot_sets(recipe, splits)
+    splits = evaluation_splits(recipe, whole=whole)
+    retrieval = retrieval_sets(recipe, splits)
+    labelled = zero_shot_sets(recipe, [*splits, *retrieval])
     probes = fit_probes(model, recipe)
     for split in splits:
         pairs = load_pairs(recipe.data.source, split, **recipe.data.options(train=False))
@@ -58,21 +70,41 @@ def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> 
             _add(scene_attribute_scores(model, recipe, pairs, embedded), scores, queries)
         if probes is not None:
             _add(probe_scores(probes, pairs, embedded), scores, queries)
-        report = {
-            "data": pairs.fingerprint,
-            "scores": scores,
-            "images": len(embedded.rows),
-            "captions": len(embedded.text),
-            "failed": dict(embedded.failed + pairs.rejected),
-        }
-        reports[split] = report, queries
-    for name, source in sets.items():
+        reports[split] = _report(pairs, embedded, scores), queries
+    last: dict[str, tuple[Pairs, Embedded]] = {}  # COCO and its folds are embedded once
+    for name, entry in retrieval.items():
+        key = f"{entry.source}@{entry.image_folder}"
+        if key not in last:
+            pairs = entry.open(recipe)
+            last = {key: (pairs, encode_pairs(model, pairs, recipe.evaluation.batch))}
+        pairs, embedded = last[key]
+        scores, queries = retrieval_scores(embedded, entry.folds)
+        reports[name] = _report(pairs, embedded, scores) | {"folds": entry.folds}, queries
+    for name, source in labelled.items():
         reports[name] = evaluate_set(model, recipe, source)
     if folder is not None:
         digest = model.fingerprint()
         for name, (report, queries) in reports.items():
             _write(folder, name, {"split": name, **report, "model": digest}, queries)
-    return {name: report["scores"] for name, (report, _) in reports.items()}
+    return {name: report for name, (report, _) in reports.items()}
+
+
+def size_of(report: Mapping[str, Any]) -> str:
+    """How many pictures, and captions or classes, the numbers of a report are of."""
+    folds = f" in {report['folds']} folds" if report.get("folds", 1) > 1 else ""
+    other = f", {report['captions']:,} captions" if report["captions"] else ""
+    classes = f", {report['classes']:,} classes" if report.get("classes") else ""
+    return f"{report['images']:,} pictures{folds}{other}{classes}"
+
+
+def _report(pairs: Pairs, embedded: Embedded, scores: Scores) -> dict[str, Any]:
+    return {
+        "data": pairs.fingerprint,
+        "scores": scores,
+        "images": len(embedded.rows),
+        "captions": len(embedded.text),
+        "failed": dict(embedded.failed + pairs.rejected),
+    }
 
 
 def _add(results: Results, scores: Scores, queries: Queries) -> None:
@@ -91,19 +123,35 @@ def _write(folder: Path, name: str, report: dict[str, Any], queries: Queries) ->
         np.savez_compressed(stream, **queries)  # type: ignore[arg-type]
 
 
-def evaluation_splits(recipe: Recipe) -> list[str]:
+def evaluation_splits(recipe: Recipe, *, whole: bool = False) -> list[str]:
     """The splits a recipe is judged on: those it names, else all of its source but those for training and
-    validation."""
-    available = available_splits(recipe.data.source, **recipe.data.options(train=False))
-    used = (recipe.data.train_split, recipe.data.validation_split)
+    validation.
+
+    `whole`: nothing was trained on this source, so that without splits of its own all of it is measured,
+    unless a suite trains a probe on a part of it.
+    """
+    data, named = recipe.data, recipe.evaluation.splits
+    whole = whole and not PROBED & set(recipe.evaluation.suites)
+    options = data.options(train=False)
+    available = available_splits(data.source, by_hash=bool(named) or not whole, **options)
     # A split that choices may be made by (val, val_concepts) gives no result.
+    used = (data.train_split, data.validation_split)
     judged = [split for split in available if split not in used and not split.startswith("val_")]
-    splits = recipe.evaluation.splits or judged or [used[1]]
+    if not judged:
+        judged = available if whole and used[1] not in available else [used[1]]
+    splits = named or judged
     for split in splits:
         if split not in available:
-            problem, remedy = f"{recipe.data.source} has no such split", f"one of {', '.join(available)}"
+            problem, remedy = f"{data.source} has no such split", f"one of {', '.join(available)}"
             raise SettingError("evaluation.splits", split, problem, remedy)
     return list(splits)
+
+
+def evaluated_pairs(recipe: Recipe, name: str) -> Pairs:
+    """The pairs that the results called `name` are of: a split's, or those of a retrieval set."""
+    if (entry := retrieval_sets(recipe).get(name)) is not None:
+        return entry.open(recipe)
+    return load_pairs(recipe.data.source, name, **recipe.data.options(train=False))
 
 
 def evaluate_embedded(model: DualEncoder, pairs: Pairs, embedded: Embedded, suites: Sequence[str]) -> Results:
@@ -116,7 +164,7 @@ def evaluate_embedded(model: DualEncoder, pairs: Pairs, embedded: Embedded, suit
     queries: Queries = {"image_of_text": embedded.image_of_text}
     columns = pairs.table.column_names
     if "retrieval" in suites:
-        _add(_retrieval(embedded), scores, queries)
+        _add(retrieval_scores(embedded), scores, queries)
     if "zero_shot" in suites and "objects" in columns:
         for column in ("objects", "categories"):
             _add(_zero_shot(model, pairs, embedded, column), scores, queries)
@@ -142,19 +190,8 @@ def results_of_queries(name: str, queries: Mapping[str, np.ndarray]) -> tuple[np
     if record.results is None or record.results not in queries:
         return None
     results = record.of_queries(queries[record.results]).astype(float)
+    results *= queries.get(f"{record.results}_weight", 1.0)  # of folds that differ in size
     return results, np.arange(len(results)) if record.images is None else queries[record.images]
-
-
-def _retrieval(embedded: Embedded) -> Results:
-    scores: Scores = {}
-    queries: Queries = {}
-    retrieval = retrieval_metrics(embedded.image, embedded.text, embedded.image_of_text)
-    for direction, short in (("text_to_image", "t2i"), ("image_to_text", "i2t")):
-        side = getattr(retrieval, direction)
-        scores |= {f"{direction}_r{k}": value for k, value in side.recall.items()}
-        scores |= {f"{direction}_{name}": getattr(side, name) for name in ("mrr", "map", "median_rank")}
-        queries[f"{short}_ranks"] = side.ranks
-    return scores, queries
 
 
 def _zero_shot(model: DualEncoder, pairs: Pairs, embedded: Embedded, column: str) -> Results:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from workbench.data.labelled.load import KINDS
 from workbench.evaluation.results_io import SplitResults
 from workbench.evaluation.significance import bootstrap_interval
-from workbench.evaluation.suites import results_of_queries
+from workbench.evaluation.suites import results_of_queries, size_of
 from workbench.export.programs import needs_workbench
 from workbench.figures.style import is_share, metric_label
 from workbench.recipe import Recipe
@@ -67,6 +67,7 @@ class TrainingFacts(NamedTuple):
     data: Mapping[str, Any]
     versions: Mapping[str, str]
     evaluations: Mapping[str, SplitResults]
+    start: str | None = None  # the weights that the student started from, None: random ones
 
 
 def model_card(model: "DualEncoder", facts: TrainingFacts, place: str) -> str:
@@ -130,8 +131,8 @@ def _training(facts: TrainingFacts) -> list[str]:
     if rejected := facts.status.get("rejected"):
         counted = ", ".join(f"{count:,} {reason}" for reason, count in rejected.items())
         lines.append(f"Not usable in the source, all splits: {counted}.")
-    start = recipe.student.pretrained or ", ".join(recipe.student.initial_weights.values())
-    lines.append(f"Start: {f'`{_named(start)}`' if start else 'random weights'}.")
+    start = ", ".join(f"`{_named(part)}`" for part in (facts.start or "").split(", ") if part)
+    lines.append(f"Start: {start or 'random weights'}.")
     if recipe.teacher is not None:
         weights = f" (`{_named(recipe.teacher.pretrained)}`)" if recipe.teacher.pretrained else ""
         lines.append(f"Teacher: `{_named(recipe.teacher.model)}`{weights}.")
@@ -160,7 +161,7 @@ def _results(evaluations: Mapping[str, SplitResults]) -> str:
         return "These weights have not been evaluated."
     lines = ["| data | measure | value | 95 % interval |", "|---|---|---|---|"]
     for report, queries in evaluations.values():
-        pictures = f"{report['split']} ({report['images']:,} pictures)"
+        pictures = f"{report['split']} ({size_of(report)})"
         for metric, value in report["scores"].items():
             share = is_share(metric)
             shown = f"{100 * value:.1f} %" if share else f"{value:.3g}"

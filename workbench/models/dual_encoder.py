@@ -77,12 +77,19 @@ class DualEncoder(nn.Module):
 
     @property
     def scale(self) -> Float[Tensor, ""]:
-        """Multiplier of cosine similarities: the exponential of the log, within [1, 100] while it learns."""
+        """Multiplier of cosine similarities: the exponential of the log, within [1, 100] in training while it
+        learns."""
         log = self.clip.logit_scale
-        if not log.requires_grad:
+        if not (log.requires_grad and self.training):
             return log.exp().reshape(())  # a frozen model keeps its own; SigLIP's is above 100
         # A plain clamp passes no gradient at its bounds, so a scale at a bound would stay there.
         return (log - (log - log.clamp(0.0, math.log(MAX_SCALE))).detach()).exp().reshape(())
+
+    @property
+    def bias(self) -> float | None:
+        """What SigLIP's models add to the scaled cosines; None for a model without one."""
+        bias = getattr(self.clip, "logit_bias", None)
+        return None if bias is None else float(bias.detach())
 
     def train(self, mode: bool = True) -> "DualEncoder":
         super().train(mode)

@@ -1,15 +1,24 @@
 """A model's words and patches in the space of its embeddings: what the cross-modal teacher reads."""
 
 import contextlib
+import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
+from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
 from workbench.models.dual_encoder import DualEncoder
+
+SPECIAL = 4  # tokens that no byte of a caption stands for, at most
+MOST_COUNTED = 50_000  # captions that are tokenised to count those that are cut,
+AT_ONCE = 1_000  # so many together
 
 
 def padded(rows: Sequence[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -38,6 +47,53 @@ def word_mask(model: DualEncoder, ids: Int[Tensor, "batch length"]) -> Bool[Tens
     special = [inner.bos_token_id, inner.eos_token_id, inner.cls_token_id, inner.sep_token_id]
     unused = torch.tensor([token for token in (*special, inner.pad_token_id) if token is not None])
     return ~torch.isin(ids, unused.to(ids.device))
+
+
+class CutCaptions(NamedTuple):
+    """How many captions are longer than a model's context, in tokens with start and end, and the first three.
+
+    `about`: estimated from some of the longest, where there are very many.
+    """
+
+    cut: int
+    captions: int
+    context: int
+    examples: list[str]
+    about: bool = False
+
+    def __str__(self) -> str:
+        shown = f", such as {textwrap.shorten(self.examples[0], 70)!r}" if self.examples else ""
+        about = "about " if self.about else ""
+        return f"{about}{self.cut:,} of {self.captions:,} captions at {self.context} tokens{shown}"
+
+
+def cut_captions(model: DualEncoder, pairs: Pairs) -> CutCaptions:
+    """How many captions of `pairs` the model's tokenizer cuts, whose meaning it then does not see in full."""
+    tokenizer, captions = model.tokenizer, pc.list_flatten(pairs.table["captions"])
+    context = int(tokenizer.context_length)
+    # A token is at least a byte, so shorter captions need no tokenizer.
+    suspects = captions.filter(pc.greater(pc.binary_length(captions), context - SPECIAL))
+    every = max(1, math.ceil(len(suspects) / MOST_COUNTED))
+    texts = suspects.take(pa.array(range(0, len(suspects), every))).to_pylist()
+    lengths = (
+        length
+        for start in range(0, len(texts), 1000)
+        for length in _lengths(tokenizer, texts[start : start + 1000])
+    )
+    cut = [text for text, length in zip(texts, lengths, strict=True) if length > context]
+    return CutCaptions(every * len(cut), len(captions), context, cut[:3], about=every > 1 and bool(cut))
+
+
+def _lengths(tokenizer: Any, captions: list[str]) -> list[int]:
+    """The number of tokens of each caption before any is cut off, start and end included."""
+    if not hasattr(tokenizer, "tokenizer"):  # open_clip's own
+        return [len(tokenizer.encode(caption)) + 2 for caption in captions]
+    with_class = tokenizer.tokenizer_mode == "clips"  # start, end and class token are added afterwards
+    cleaned = [tokenizer.clean_fn(caption) for caption in captions]
+    rows = tokenizer.tokenizer(
+        cleaned, truncation=False, padding=False, add_special_tokens=not with_class, verbose=False
+    )
+    return [len(ids) + 3 * with_class for ids in rows["input_ids"]]
 
 
 def words(model: DualEncoder, caption: str) -> list[str]:

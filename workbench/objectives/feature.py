@@ -57,6 +57,7 @@ def _cross_modal(inputs: LossInputs, modules: Any) -> Loss:
 
 
 def _preservation(inputs: LossInputs, modules: Any) -> Loss:
+    # The teacher is the student's start, which `build_targets` checks.
     return cosine_distillation(inputs.projected_image, inputs.teacher_image, rows=inputs.rows)
 
 

@@ -35,9 +35,10 @@ def relational_distillation(
     """CRD: 1/2 [KL(softmax Z_t || softmax Z_s) + the same on the transposes], mean over the batch.
 
     Embeddings are [batch, dim] of any norm; the student's width may differ from the teacher's. Each side's
-    cosine similarities are multiplied by its own scale. Nothing is detached: what requires a gradient gets
-    one. `rows` and `chunk` as in `contrastive_loss`. Raises ValueError where batch sizes differ, or image and
-    text widths of one side. CLIP-KD (arXiv 2307.12732), eq. 8-10.
+    cosine similarities are multiplied by its own scale. A bias, as SigLIP's models have one, is no argument:
+    it is the same for all logits, and a softmax does not change with it. Nothing is detached: what requires a
+    gradient gets one. `rows` and `chunk` as in `contrastive_loss`. Raises ValueError where batch sizes
+    differ, or image and text widths of one side. CLIP-KD (arXiv 2307.12732), eq. 8-10.
     """
     batch = check_batch(
         "relational_distillation",

@@ -1,5 +1,5 @@
 """Recipes: every setting with its type, range and default, from YAML and overrides. Imports no torch."""
 
-from workbench.recipe.recipe import Recipe, differences
+from workbench.recipe.recipe import Recipe, differences, lasting_settings
 
-__all__ = ["Recipe", "differences"]
+__all__ = ["Recipe", "differences", "lasting_settings"]

@@ -58,6 +58,10 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _settings_agree(self) -> "Recipe":
         weights, training = self.objectives.weights(), self.training
+        shares = self.data.val_share + self.data.test_share
+        if shares >= 1:
+            problem = f"with data.val_share it is {shares:g} of the source, and nothing is left to train on"
+            raise SettingError("data.test_share", self.data.test_share, problem, "Less than 1 together.")
         self._check_cross_modal()
         if not weights:
             raise SettingError(
@@ -169,7 +173,7 @@ class Recipe(Section):
     @property
     def fingerprint(self) -> str:
         """sha256 over every setting that changes the outcome, hex."""
-        return sha256_of_json(dict(_flat(self, aside=False)))
+        return sha256_of_json(dict(_flat(self, aside=False, later=False)))
 
     def to_yaml(self) -> str:
         """All settings, defaults included, as YAML that `load` reads."""
@@ -188,13 +192,31 @@ def differences(a: Recipe, b: Recipe, aside: bool = False) -> dict[str, tuple[An
     return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}
 
 
-def _flat(model: BaseModel, aside: bool, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def lasting_settings(recipe: Recipe) -> dict[str, Any]:
+    """All settings, nested and plain, but without those that came later and are at their default: for names
+    that older versions gave too."""
+    tree: dict[str, Any] = {}
+    for name, value in _flat(recipe, aside=True, later=False):
+        *sections, key = name.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[key] = value
+    return tree
+
+
+def _flat(
+    model: BaseModel, aside: bool, prefix: str = "", *, later: bool = True
+) -> Iterator[tuple[str, Any]]:
+    """Dotted names and plain values: with those set `aside` or without, and with settings that came `later`
+    or only where these are changed."""
     plain = model.model_dump(mode="json")
     for name, field in type(model).model_fields.items():
-        value = getattr(model, name)
+        value, marks = getattr(model, name), field.json_schema_extra or {}
+        assert isinstance(marks, dict)
         if isinstance(value, BaseModel):
-            yield from _flat(value, aside, f"{prefix}{name}.")
-        elif aside or field.json_schema_extra != NOT_FINGERPRINTED:
+            yield from _flat(value, aside, f"{prefix}{name}.", later=later)
+        elif (aside or "aside" not in marks) and (later or "later" not in marks or value != field.default):
             yield prefix + name, plain[name]
 
 

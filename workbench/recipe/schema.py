@@ -11,10 +11,14 @@ Whole = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Part = Annotated[float, Field(ge=0, lt=1)]
 Portion = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists; a frozen recipe holds tuples
 # Settings that change how a run is carried out and not what comes of it: they stay out of the fingerprint.
 NOT_FINGERPRINTED: dict[str, Any] = {"aside": True}
+# Settings that came later: at their default they stay out of it, and out of other names, so that what is
+# older is still found.
+FINGERPRINTED_IF_CHANGED: dict[str, Any] = {"later": True}
 
 
 Suite = Literal[
@@ -36,6 +40,7 @@ class Section(BaseModel):
 class Data(Section):
     """Where the pairs of image and captions come from.
 
+    `val_share`, `test_share`: of a source that has no splits of its own, which is divided by a hash of ids.
     `decoded`: keep every training picture once, decoded, as a square of so many pixels a side; a little more
     than the student sees is enough. null: decode it anew in every epoch.
     """
@@ -47,6 +52,8 @@ class Data(Section):
     caption_column: str = "caption"
     train_split: str = "train"
     validation_split: str = "val"
+    val_share: Part = Field(default=0.05, json_schema_extra=FINGERPRINTED_IF_CHANGED)
+    test_share: Part = Field(default=0.05, json_schema_extra=FINGERPRINTED_IF_CHANGED)
     limit: Count | None = None
     scenes: Count = 8000
     image_size: Annotated[int, Field(ge=16)] = 64
@@ -62,6 +69,8 @@ class Data(Section):
             "image_folder",
             "image_column",
             "caption_column",
+            "val_share",
+            "test_share",
             "max_failed",
             "max_pixels",
             "scenes",
@@ -247,14 +256,19 @@ class Training(Section):
 
 
 class Evaluation(Section):
-    """What is measured at the end. `splits`: null stands for every evaluation split that the source has;
-    `labelled`: zero-shot sets that are measured too, as `load_labelled` takes them; `decoder`: what the
-    suites exact_match and captioning write with."""
+    """What is measured at the end.
+
+    `splits`: null stands for every evaluation split that the source has. `retrieval`: further sets of
+    pictures and captions, such as dataset_flickr30k.json; `SOURCE@FOLDER` says where the pictures lie, and
+    `coco-1k:SOURCE` is the mean over five folds. `labelled`: zero-shot sets, as `load_labelled` takes them.
+    `decoder`: what the suites exact_match and captioning write with.
+    """
 
     splits: Names | None = Field(default=None, json_schema_extra=NOT_FINGERPRINTED)
     suites: Annotated[tuple[Suite, ...], Field(strict=False)] = Field(
         default=("retrieval", "zero_shot", "composition", "search"), json_schema_extra=NOT_FINGERPRINTED
     )
+    retrieval: Names = Field(default=(), json_schema_extra={"aside": True, "later": True})
     labelled: Names = Field(default=(), json_schema_extra=NOT_FINGERPRINTED)
     decoder: str = Field(default="demo", json_schema_extra=NOT_FINGERPRINTED)
     batch: Count = Field(default=256, json_schema_extra=NOT_FINGERPRINTED)

@@ -12,7 +12,7 @@ import numpy as np
 
 from workbench.errors import SettingError
 from workbench.evaluation.significance import CrossedDifference, crossed_interval, paired_bootstrap
-from workbench.evaluation.suites import results_of_queries
+from workbench.evaluation.suites import results_of_queries, size_of
 from workbench.recipe import Recipe, differences
 from workbench.reports.tables import comparison_html, comparison_text
 from workbench.runs.run import Run
@@ -82,10 +82,7 @@ class Comparison:
         """By split, how much data the numbers are from."""
         reports = next(iter(self.groups.values()))[0].reports
         counts = {split: reports[split] for split in self.table.index.get_level_values(0)}
-        return {
-            split: f"{count['images']:,} images, {count['captions']:,} captions"
-            for split, count in counts.items()
-        }
+        return {split: size_of(report) for split, report in counts.items()}
 
     @cached_property
     def figure(self) -> "go.Figure":

@@ -12,7 +12,7 @@ from workbench.files import sha256_of_json
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.interpolate import interpolate
 from workbench.models.loading import load_dual_encoder
-from workbench.recipe import Recipe
+from workbench.recipe import Recipe, lasting_settings
 from workbench.reports.compare import START
 from workbench.runs.run import Run
 
@@ -22,8 +22,10 @@ BETWEEN = re.compile(r"WiSE-FT, ([\d.]+) of (.+)")  # a group's name: alpha and 
 
 
 def has_start(run: Run) -> bool:
-    """Whether the student started from pretrained weights: else it has nothing to forget."""
-    return run.recipe.student.pretrained is not None
+    """Whether all of the student started from pretrained weights: else it has nothing to forget."""
+    student = run.recipe.student
+    parts = ", ".join(dict.fromkeys(student.initial_weights.values()))
+    return run.start is not None and (student.pretrained is not None or run.start != parts)
 
 
 def start_model(run: Run) -> DualEncoder:
@@ -45,7 +47,7 @@ def evaluated_start(run: Run, folder: Path) -> Run:
     Runs of one start, data and evaluation share it; existing results are not measured again.
     """
     recipe = run.recipe
-    settings = recipe.model_dump(mode="json")
+    settings = lasting_settings(recipe)
     start = {name: settings["student"][name] for name in ("model", "pretrained", "initial_weights")}
     key = [start, settings["data"], settings["evaluation"]]
     return _evaluated(run, START, folder / f"start-{sha256_of_json(key)[:8]}", lambda: start_model(run))
@@ -54,7 +56,7 @@ def evaluated_start(run: Run, folder: Path) -> Run:
 def evaluated_between(run: Run, alpha: float, folder: Path) -> Run:
     """The model that lies `alpha` of the way from the start to the end of `run` (WiSE-FT), likewise."""
     recipe = run.recipe
-    place = folder / f"between-{alpha:g}-{sha256_of_json(recipe.model_dump(mode='json'))[:8]}"
+    place = folder / f"between-{alpha:g}-{sha256_of_json(lasting_settings(recipe))[:8]}"
     name = f"WiSE-FT, {alpha:g} of {recipe.name}"
     return _evaluated(run, name, place, lambda: interpolate(start_model(run), run.model(), alpha))
 

@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,9 @@ class RunLogger:
         except OSError as error:
             self._unwritten(error)
 
-    def data(self, train: Pairs, validation: Pairs) -> None:
-        """Write data.json: what was learned from and validated on, by fingerprint of ids and captions."""
+    def data(self, train: Pairs, validation: Pairs, cut: Mapping[str, Any] | None = None) -> None:
+        """Write data.json: what was learned from and validated on, by fingerprint of ids and captions; `cut`:
+        by model, how many of the training captions it cuts."""
         if self.writes:
             facts = {
                 use: {
@@ -123,6 +125,7 @@ class RunLogger:
                 }
                 for use, pairs in (("train", train), ("validation", validation))
             }
+            facts["train"] |= {"captions_cut": {name: part._asdict() for name, part in (cut or {}).items()}}
             try:
                 write_json(self.folder / "data.json", facts)
             except OSError as error:

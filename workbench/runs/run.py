@@ -1,10 +1,11 @@
 """A training run, read from its folder."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import SettingError
+from workbench.errors import SettingError, damaged_file
 from workbench.files import read_json
 from workbench.recipe import Recipe
 from workbench.runs.folder import read_recipe, read_status
@@ -45,6 +46,22 @@ class Run:
     def status(self) -> dict[str, Any]:
         """State, step, seconds left and what was counted; {} before the first step."""
         return read_status(self.path)
+
+    @property
+    def start(self) -> str | None:
+        """The weights that the student started from, as training recorded it; None: random ones.
+
+        Of runs that are older than the record it is what their recipes name.
+        """
+        file, student = self.path / "weights.json", self.recipe.student
+        if file.is_file():
+            try:
+                return None if (start := read_json(file)["student"]) is None else str(start)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise damaged_file("run", file, error, "Take it away.") from None
+        named = student.model if student.model.startswith(("local-dir:", "hf-hub:")) else None
+        parts = [student.pretrained or named, *dict.fromkeys(student.initial_weights.values())]
+        return ", ".join(part for part in parts if part) or None
 
     @property
     def metrics(self) -> "pandas.DataFrame":
@@ -152,9 +169,10 @@ class Run:
         evaluation/, beside other suites' of the same checkpoint.
 
         `data` overrides the recipe's data settings (`source="folder"`): numbers on other data than the run's
-        own are returned, and not written. Raises SettingError for an unknown suite.
+        own are returned, and not written; of another source without splits all is measured. Prints how many
+        pictures and captions the numbers are of. Raises SettingError for an unknown suite.
         """
-        from workbench.evaluation.suites import evaluate
+        from workbench.evaluation.suites import measure, size_of
 
         recipe = self.recipe
         changes: dict[str, Any] = {f"data.{key}": value for key, value in data.items()}
@@ -163,7 +181,17 @@ class Run:
         if changes:
             recipe = Recipe.load(str(self.path / "recipe.yaml"), changes)
         own = recipe.data == self.recipe.data
-        return evaluate(self.model(), recipe, self.path / "evaluation" if own else None)
+        other = not self.trained_on(recipe.data.source)
+        folder = self.path / "evaluation" if own else None
+        reports = measure(self.model(), recipe, folder, whole=other)
+        for name, report in reports.items():
+            print(f"evaluated on {name}: {size_of(report)}")
+        return {name: report["scores"] for name, report in reports.items()}
+
+    def trained_on(self, source: str) -> bool:
+        """Whether this is the source of the run's own data."""
+        places = (os.path.realpath(os.path.expanduser(place)) for place in (source, self.recipe.data.source))
+        return len(set(places)) == 1
 
     @property
     def evaluations(self) -> "dict[str, SplitResults]":
@@ -182,6 +210,6 @@ class Run:
         files = {name: self.path / f"{name}.json" for name in ("data", "versions")}
         known = {name: read_json(file) if file.is_file() else {} for name, file in files.items()}
         facts = TrainingFacts(
-            self.recipe, step, self.status, known["data"], known["versions"], self.evaluations
+            self.recipe, step, self.status, known["data"], known["versions"], self.evaluations, self.start
         )
         return export(model, facts, folder)

@@ -13,6 +13,7 @@ from workbench.errors import SettingError
 from workbench.models.cross_modal import CrossModalTeacher
 from workbench.models.devices import device_of
 from workbench.models.dual_encoder import DualEncoder
+from workbench.models.tokens import CutCaptions, cut_captions
 from workbench.recipe import Recipe
 from workbench.targets.cached import Share
 from workbench.targets.cross_modal import cross_modal_inputs, cross_modal_targets, whole_views
@@ -22,24 +23,29 @@ from workbench.targets.image_text import Teacher, compute_targets, load_teacher
 from workbench.targets.store import TargetStore
 from workbench.targets.text_teacher import TextTeacherTargets, embed_captions, text_teacher_targets
 
+SAME_START = 1e-4  # of the cosine: devices and thread counts round otherwise
+
 
 class TrainingTargets(NamedTuple):
     """What the teachers say, by row of the picture and by position of the caption among all captions.
 
-    `image_text`: the image-text teacher's embeddings, with its `width`, its `scale`, and where its weights
-    came from; `text`: the language model's embeddings and concepts; `cross_modal` [T, D]: the cross-modal
-    teacher's embeddings of the pairs. What the recipe has no teacher for is None. `student_text_is_known`:
-    the student's text tower is the teacher's. `unreadable`: rows of pictures that cannot be read, and why.
+    `image_text`: the image-text teacher's embeddings, with its `width`, `scale` and `bias`, and where its
+    weights came from; `text`: the language model's embeddings and concepts; `cross_modal` [T, D]: the
+    cross-modal teacher's embeddings of the pairs. What the recipe has no teacher for is None.
+    `student_text_is_known`: the student's text tower is the teacher's. `cut`: captions longer than a model's
+    context, by what the model is. `unreadable`: rows of pictures that cannot be read, and why.
     """
 
     image_text: TargetStore | None = None
     weights_from: str | None = None
     width: int | None = None
     scale: float | None = None
+    bias: float | None = None
     text: TextTeacherTargets | None = None
     cross_modal: np.ndarray | None = None
     student_text_is_known: bool = False
-    unreadable: dict[int, str] = {}  # noqa: RUF012  a NamedTuple's default
+    cut: dict[str, CutCaptions] = {}  # noqa: RUF012  a NamedTuple's default
+    unreadable: dict[int, str] = {}  # noqa: RUF012
 
 
 def build_targets(
@@ -58,15 +64,19 @@ def build_targets(
     its recipe, for recipes that learn from it. Processes wait for each other by files alone, as long as it
     takes. Raises SettingError as the single targets do.
     """
-    targets = TrainingTargets()
+    targets = TrainingTargets(cut={"student": cut_captions(student, pairs)})
     if recipe.teacher is not None:
         teacher = load_teacher(recipe)
+        if recipe.objectives.preservation:
+            check_start(student, teacher, recipe)
         store = compute_targets(recipe, pairs, teacher, device=device, **share)
         targets = targets._replace(
             image_text=store,
             weights_from=teacher.model.weights_from,
             width=teacher.dim,
             scale=teacher.scale,
+            bias=teacher.bias,
+            cut={**targets.cut, "teacher": cut_captions(teacher.model, pairs)},
             student_text_is_known=student.text_digest() == teacher.model.text_digest(),
             unreadable=store.bad_rows["image"],
         )
@@ -98,6 +108,23 @@ def teachers_answers(recipe: Recipe, **share: Unpack[Share]) -> Iterator[tuple[s
     captions = embed_captions(recipe, pairs, device=device, **share)
     if captions is not None:
         yield "language model", captions
+
+
+def check_start(student: DualEncoder, teacher: Teacher, recipe: Recipe) -> None:
+    """SettingError where the student's image tower does not start as the teacher's, which `preservation`
+    holds it to: it must see a picture of noise as the teacher does."""
+    noise = torch.randint(0, 256, (3, 96, 128), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    training = student.training
+    embeddings = []
+    for model in (student.eval(), teacher.model):
+        picture = model.transform(noise)[None]
+        embeddings.append(torch.nn.functional.normalize(model.embed_images(picture), dim=-1))
+    student.train(training)
+    ours, theirs = embeddings
+    if ours.shape != theirs.shape or float((ours * theirs).sum()) < 1 - SAME_START:
+        problem = "it holds the student to where it started, and it does not start as the teacher"
+        remedy = "Give student and teacher one model and weights, or set it to 0."
+        raise SettingError("objectives.preservation", recipe.objectives.preservation, problem, remedy)
 
 
 def cached_pairs(

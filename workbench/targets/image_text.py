@@ -23,16 +23,17 @@ LENGTH_GROUPS = 4  # parts of a batch of captions, from the shortest to the long
 
 
 class Teacher:
-    """A frozen model in evaluation mode, with what its targets are called by: width, scale and
-    fingerprint."""
+    """A frozen model in evaluation mode, with what its targets are called by: width, fingerprint, and its own
+    scale (above 100 too, as SigLIP's) and bias."""
 
     def __init__(self, model: DualEncoder) -> None:
         # Parameters keep requires_grad and run under no_grad: without it CPU autocast takes a path twelve
         # times slower.
         self.model = model.eval()
         self.dim = model.dim
-        # Its own, above 100 too. A bias, as SigLIP has one, changes no softmax and so no target.
-        self.scale = float(model.clip.logit_scale.detach().exp())
+        self.scale = float(model.scale.detach())
+        # No objective has a use for it: added to every logit of a softmax, it changes nothing.
+        self.bias = model.bias
         self.fingerprint: dict[str, str] = model.fingerprint()
         if model.precision != "float32":
             self.fingerprint["precision"] = model.precision

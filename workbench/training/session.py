@@ -135,6 +135,11 @@ class Session:
             write_json(self.folder / "versions.json", versions(str(self.device)))
         return self.logger
 
+    def write_weights(self, student: str | None, teacher: str | None) -> None:
+        """Write weights.json: what student and teacher were loaded from, null where that is nothing."""
+        if self.main and not (self.folder / "weights.json").is_file():
+            write_json(self.folder / "weights.json", {"student": student, "teacher": teacher})
+
     @property
     def stop_requested(self) -> bool:
         """Whether this process was asked to stop."""

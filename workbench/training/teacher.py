@@ -150,9 +150,28 @@ def _validation_scores(
             "pointing_by_weight": pointing.by_weight,
             "pointing_covered": pointing.covered,
         }
-    with torch.no_grad():
-        loss = _loss(recipe, teacher.eval(), held_out, captions[:batch], captions[:batch])
-    return {"loss": float(loss), **scores}
+    loss = validation_loss(recipe, teacher, held_out, batch)
+    return ({} if loss is None else {"loss": loss}) | scores
+
+
+@torch.no_grad()
+def validation_loss(
+    recipe: Recipe, teacher: CrossModalTeacher, held_out: CrossModalInputs, batch: int
+) -> float | None:
+    """The mean loss over batches of held-out pictures: the first caption is read, and matched with itself or,
+    `leak_free`, with the second. None where no batch of two is left, as without second captions."""
+    pairs = held_out.pairs
+    rows = _paired(recipe, pairs, held_out)[:PROBED]
+    read = pairs.first_caption[rows]
+    matched = read if recipe.cross_modal.caption_pairing == "same" else read + 1
+    # The loss grows with the batch, so a smaller rest at the end stays out.
+    batch = min(batch, len(rows))
+    if batch < 2:
+        return None
+    starts = range(0, len(rows) - batch + 1, batch)
+    parts = [slice(start, start + batch) for start in starts]
+    teacher.eval()
+    return float(np.mean([float(_loss(recipe, teacher, held_out, read[p], matched[p])) for p in parts]))
 
 
 def bare(recipe: Recipe) -> Recipe:
@@ -227,11 +246,16 @@ def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True, device: Any 
     return Run(place)
 
 
-def _usable(recipe: Recipe, pairs: Pairs, inputs: CrossModalInputs) -> np.ndarray:
-    """Rows of pictures that can be read and, where two captions are needed, have two."""
+def _paired(recipe: Recipe, pairs: Pairs, inputs: CrossModalInputs) -> np.ndarray:
     rows = np.setdiff1d(np.arange(len(pairs)), np.array(list(inputs.regions.unreadable), dtype=np.int64))
     if recipe.cross_modal.caption_pairing == "leak_free":
         rows = rows[np.diff(pairs.first_caption)[rows] > 1]
+    return rows
+
+
+def _usable(recipe: Recipe, pairs: Pairs, inputs: CrossModalInputs) -> np.ndarray:
+    """Rows of pictures that can be read and, where two captions are needed, have two."""
+    rows = _paired(recipe, pairs, inputs)
     if len(rows) < 2:
         problem = f"it leaves {len(rows)} of {len(pairs)} pictures to learn from"
         remedy = "same, or pictures of several captions"

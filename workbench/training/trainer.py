@@ -11,6 +11,7 @@ from torch import nn
 from workbench.data.loader import Batch
 from workbench.data.pairs import Pairs
 from workbench.evaluation.retrieval.metrics import retrieval_metrics
+from workbench.evaluation.retrieval.sets import retrieval_sets
 from workbench.models.cross_modal import CrossModalTeacher
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.loading import load_dual_encoder
@@ -46,6 +47,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
 
         # ---- every cheap refusal, then the targets
         check_world(recipe, session.world)
+        retrieval_sets(recipe)  # what will be measured at the end is here
         pairs, validation = open_pairs(recipe)
         student = load_student(recipe)
         check_student(recipe, student, len(pairs), session.world)
@@ -68,10 +70,14 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         logger.skipped_steps = saved.state["skipped_steps"] if saved else 0
         logger.failed = dict(saved.state["failed"]) if saved else {}
         logger.rejected = pairs.rejected + Counter(targets.unreadable.values())
-        logger.data(pairs, validation)
+        logger.data(pairs, validation, targets.cut)
         size = f"{len(pairs)} pairs, {length.total} steps of {length.batch}"
         logger.info(f"{'resuming' if step else 'training'} {recipe.name} in {session.folder}: {size}")
+        session.write_weights(student_start(recipe, student), targets.weights_from)
         logger.info(weights_line(recipe, student, targets))
+        for name, cut in targets.cut.items():
+            if cut.cut:
+                logger.info(f"note: the {name} cuts {cut}")
         if length.batch < settings.batch:
             logger.info(f"note: there are fewer pairs than training.batch = {settings.batch}")
 
@@ -164,13 +170,19 @@ def load_student(recipe: Recipe) -> DualEncoder:
     return student
 
 
-def weights_line(recipe: Recipe, student: DualEncoder, targets: TrainingTargets) -> str:
-    """Where the weights of student and teacher came from, in one line."""
+def student_start(recipe: Recipe, student: DualEncoder) -> str | None:
+    """What was loaded into the student before its first step; None: its weights are random."""
     parts = [student.weights_from, *dict.fromkeys(recipe.student.initial_weights.values())]
-    start = ", ".join(part for part in parts if part) or "random weights"
-    return f"student from {start}" + (
-        f"; teacher from {targets.weights_from}" if targets.weights_from else ""
-    )
+    return ", ".join(part for part in parts if part) or None
+
+
+def weights_line(recipe: Recipe, student: DualEncoder, targets: TrainingTargets) -> str:
+    """Where the weights of student and teacher came from, in one line, with the teacher's scale."""
+    line = f"student from {student_start(recipe, student) or 'random weights'}"
+    if targets.weights_from is None:
+        return line
+    bias = "" if targets.bias is None else f" (its bias, {targets.bias:.4g}, changes no softmax)"
+    return f"{line}; teacher from {targets.weights_from}, scale {targets.scale:.4g}{bias}"
 
 
 def trained_cross_modal_teacher(session: Session) -> tuple[Recipe, CrossModalTeacher] | None:

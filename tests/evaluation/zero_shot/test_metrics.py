@@ -47,6 +47,29 @@ def test_ties_count_against_us() -> None:
     assert result.top1 == pytest.approx(1 / 3)
 
 
+def test_classes_of_one_name_are_ties_that_count_as_argmax_has_them() -> None:
+    """To the last bit the weights of one name may differ; the first class of the name is taken whatever they
+    are."""
+    weights = np.array([[1.0, 0], [0, 1], [1.0, 1e-7], [-1, 0]])
+    image = np.array([[1.0, 1e-3], [1.0, 1e-3], [1e-3, 1.0], [-1, 1e-3]])
+    labels, names = [0, 2, 1, 3], ["missile", "kite", "missile", "dog"]
+    result = zero_shot_metrics(image, weights, labels, names)
+    assert result.ranks.tolist() == [1, 2, 1, 1]
+    assert zero_shot_metrics(image, weights[[2, 1, 0, 3]], labels, names).ranks.tolist() == [1, 2, 1, 1]
+    field = np.array([(image @ weights[[0, 1, 0, 3]].T).argmax(1)[n] == labels[n] for n in range(4)])
+    assert result.top1 == field.mean() == 0.75
+    # An image of another class has both of the name before it, as topk does.
+    wrong = zero_shot_metrics(image[:1], weights, [1], names)
+    assert wrong.ranks.tolist() == [3]
+    # Ties of other names, as of a text tower that gives one embedding for everything, still count against us.
+    same = np.ones((4, 2))
+    assert zero_shot_metrics(image, same, labels, names).ranks.tolist() == [3, 4, 4, 4]
+    broken = np.array([[np.nan, 1.0]])
+    assert zero_shot_metrics(broken, weights, [0], names).ranks.tolist() == [6]
+    with pytest.raises(ValueError, match="4 classes want as many names, got 1"):
+        zero_shot_metrics(image, weights, labels, ["one"])
+
+
 def test_few_classes_and_broken_embeddings() -> None:
     image = np.array([[1.0, 0], [np.nan, 1], [1, 0]])
     result = zero_shot_metrics(image, np.eye(2), [0, 1, 1])

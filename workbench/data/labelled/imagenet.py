@@ -27,7 +27,8 @@ def open_imagenet(base: Path, source: str, max_pixels: int, max_failed: float) -
     A folder names its class by a WordNet id ("n01440764", "n01440764_tench"); all 1000 of them may instead be
     numbered in ImageNet's order. Raises `SettingError` for anything else: alphabetical order of names is not
     ImageNet's, so it would give wrong labels. Names and the 80 templates are those of Radford et al. 2021;
-    two names each belong to two classes ("missile", "sunglasses"), which then cannot be distinguished.
+    two names each belong to two classes ("missile", "sunglasses"), which then cannot be distinguished:
+    `zero_shot_metrics` says how these ties count.
     """
     import open_clip
 

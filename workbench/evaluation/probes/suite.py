@@ -21,6 +21,7 @@ from workbench.models.caption_decoder import CaptionDecoder, load_caption_decode
 from workbench.models.dual_encoder import DualEncoder
 from workbench.recipe import Recipe
 
+PROBED = frozenset({"exact_match", "captioning"})  # the suites that train one
 TRAINED_ON = 10_000  # captions, or pictures, at most
 JUDGED_ON = 1_000
 STEPS = 600
@@ -38,7 +39,7 @@ def fit_probes(model: DualEncoder, recipe: Recipe) -> Probes | None:
     """The probes that the suites "exact_match" and "captioning" ask for, trained on the training split;
     None where it asks for neither. Picture and caption probes have the same captions, steps and batch."""
     suites = recipe.evaluation.suites
-    if not {"exact_match", "captioning"} & set(suites):
+    if not PROBED & set(suites):
         return None
     decoder = load_caption_decoder(recipe.evaluation.decoder, allow_download=recipe.allow_download)
     decoder = decoder.to(model.mean.device)

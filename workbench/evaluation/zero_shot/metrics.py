@@ -1,5 +1,6 @@
 """Zero-shot classification: class embeddings from prompts, and accuracy against them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,26 +46,38 @@ def zero_shot_weights(prompt_embeddings: Matrix) -> Float[Tensor, "_classes _dim
     return unit(units.reshape(classes, templates, dim).mean(dim=1))[0]
 
 
-def zero_shot_metrics(image: Matrix, weights: Matrix, labels: Indices) -> ZeroShot:
+def zero_shot_metrics(
+    image: Matrix, weights: Matrix, labels: Indices, names: Sequence[str] | None = None
+) -> ZeroShot:
     """Top-1, top-5 and mean per-class accuracy of `image` [N, D] with class `weights` [classes, D].
 
     Both of any norm, `labels` [N] integers in [0, classes). Ties count against us: a wrong class that scores
     the same as the right one stands before it; so does every class where the right score is not a number.
-    Scores are float64 cosines, equal when closer than 1e-13. Raises ValueError where shapes or labels make no
-    sense.
+    Scores are float64 cosines, equal when closer than 1e-13.
+
+    With the classes' `names`, those that share one (ImageNet's two of "missile" and of "sunglasses") are ties
+    among each other that count as the field counts them: argmax and topk take the first, so of two such
+    classes the images of the first are right and those of the second are not. Raises ValueError where shapes
+    or labels make no sense.
     """
     if image.ndim != 2 or weights.ndim != 2 or image.shape[1] != weights.shape[1] or not len(image):
         raise ValueError(
             f"zero_shot_metrics: wants image [N, D] and weights [classes, D], "
             f"got {tuple(image.shape)} and {tuple(weights.shape)}"
         )
+    if names is not None and len(names) != len(weights):
+        raise ValueError(f"zero_shot_metrics: {len(weights)} classes want as many names, got {len(names)}")
     right = checked_indices("labels", labels, len(image), len(weights))
+    first = {name: number for number, name in reversed(list(enumerate(names or ())))}
+    group = torch.tensor([first[name] for name in names]) if names else torch.arange(len(weights))
     images, classes = NormalizedEmbeddings(image), NormalizedEmbeddings(weights)
     every_class = torch.arange(len(weights))
     ranks = torch.cat(
         [
             _ranks(
-                all_cosines(images, torch.arange(part.start, part.stop), classes, every_class), right[part]
+                all_cosines(images, torch.arange(part.start, part.stop), classes, every_class),
+                right[part],
+                group,
             )
             for part in slices(len(image), CHUNK)
         ]
@@ -81,8 +94,13 @@ def zero_shot_metrics(image: Matrix, weights: Matrix, labels: Indices) -> ZeroSh
     )
 
 
-def _ranks(scores: Float[Tensor, "images classes"], right: Int[Tensor, " images"]) -> Int[Tensor, " images"]:
+def _ranks(
+    scores: Float[Tensor, "images classes"], right: Int[Tensor, " images"], group: Int[Tensor, " classes"]
+) -> Int[Tensor, " images"]:
     own = scores.gather(1, right[:, None])
-    ranks = (scores >= own - TIE).sum(dim=1)  # the right class is one of those, so this counts from 1
+    # Of the classes in one group, which are one to the model, those up to the right one stand before it.
+    mates = group == group[right][:, None]
+    before = torch.arange(len(group)) <= right[:, None]
+    ranks = torch.where(mates, before, scores >= own - TIE).sum(dim=1)  # with the right class: from 1
     # A right score that is not a number is beaten by every class, and never a hit, few classes or not.
     return torch.where(own[:, 0].isnan(), max(scores.shape[1], 6), ranks)

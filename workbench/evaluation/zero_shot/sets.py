@@ -78,7 +78,7 @@ def labelled_scores(model: DualEncoder, labelled: Labelled, image: Tensor) -> tu
     `image` [N, D] embeds the images of `labelled`, in order.
     """
     weights = class_weights(model, labelled)
-    metrics = zero_shot_metrics(image, weights, labelled.labels)
+    metrics = zero_shot_metrics(image, weights, labelled.labels, labelled.class_names)
     correct, positions = metrics.ranks == 1, np.arange(len(labelled))
     scores: Scores = {
         f"zero_shot_{name}": getattr(metrics, name) for name in ("top1", "top5", "mean_per_class")

@@ -1,0 +1,118 @@
+"""The retrieval sets that a recipe names beside its own data, such as COCO, its five folds, and Flickr30k."""
+
+import glob
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from workbench.data.discovery import find_files
+from workbench.data.load import WHOLE, available_splits, load_pairs
+from workbench.data.pairs import Pairs
+from workbench.errors import SettingError
+from workbench.evaluation.encode import Embedded
+from workbench.evaluation.retrieval.metrics import Direction, retrieval_folds, retrieval_metrics
+from workbench.recipe import Recipe
+
+FOLDS = {"coco-1k": 5}  # prefix -> folds of the pictures: COCO-1K is the mean over five folds of COCO's 5,000
+_PREFIX = re.compile(rf"({'|'.join(FOLDS)}):(.+)")
+_GIVEN = ("image_column", "caption_column", "max_failed", "max_pixels", "scenes", "image_size")
+
+
+class RetrievalSet(NamedTuple):
+    """An entry of `evaluation.retrieval`: what it says, its parts, and over how many folds it is a mean."""
+
+    entry: str
+    source: str
+    image_folder: str | None
+    folds: int
+
+    def open(self, recipe: Recipe) -> Pairs:
+        """Its pairs: the split `test`, else `val`, else all of them; SettingError where it cannot be
+        opened."""
+        options: dict[str, Any] = {name: getattr(recipe.data, name) for name in _GIVEN}
+        options["image_folder"] = self.image_folder
+        try:
+            splits = available_splits(self.source, by_hash=False, **options)
+            usual = [split for split in ("test", "val", WHOLE) if split in splits]
+            if len(splits) > 1 and not usual:
+                problem = f"it has the splits {', '.join(splits)}, and none called test or val"
+                raise SettingError("data.source", self.source, problem, "Give a source with one of these.")
+            pairs = load_pairs(self.source, (usual or splits)[0], **options)
+        except SettingError as error:
+            problem = f"{error.setting} = {error.value!r}: {error.problem}"
+            raise SettingError("evaluation.retrieval", self.entry, problem, error.remedy) from error
+        if pairs.split == WHOLE and os.path.abspath(self.source) == os.path.abspath(recipe.data.source):
+            problem = "it is what the recipe trains on, and has no splits of its own"
+            raise SettingError(
+                "evaluation.retrieval", self.entry, problem, "Its test split is measured anyway."
+            )
+        if len(pairs) < self.folds:
+            problem = f"it has {len(pairs)} pictures for {self.folds} folds"
+            raise SettingError("evaluation.retrieval", self.entry, problem, "Leave the prefix away.")
+        return pairs
+
+
+def retrieval_sets(recipe: Recipe, taken: Collection[str] = ()) -> dict[str, RetrievalSet]:
+    """Name -> entry of `evaluation.retrieval`. A name is the file's or folder's, without Karpathy's
+    `dataset_`; that of five folds ends in -1k.
+
+    Raises `SettingError` where a source is not there, and where two names are one, or one of those `taken`.
+    """
+    sets: dict[str, RetrievalSet] = {}
+    for entry in recipe.evaluation.retrieval:
+        prefix = _PREFIX.fullmatch(entry)
+        kind, rest = prefix.groups() if prefix else ("", entry)
+        source, at, folder = rest, "", ""
+        if not os.path.exists(os.path.expanduser(rest)):  # a file may have an @ in its name
+            source, at, folder = rest.partition("@")
+        if source != "scenes":
+            try:
+                find_files(source)
+            except SettingError as error:
+                raise SettingError("evaluation.retrieval", entry, error.problem, error.remedy) from error
+        name = _name(source)
+        if kind:
+            name = kind if name == "coco" else f"{name}-1k"
+        if name in sets or name in taken:
+            problem = f"its results would be called {name!r}, as others are"
+            raise SettingError("evaluation.retrieval", entry, problem, "Give its file another name.")
+        sets[name] = RetrievalSet(entry, source, folder if at else None, FOLDS.get(kind, 1))
+    return sets
+
+
+def _name(source: str) -> str:
+    """What results of a source are called: its file's or folder's name, of a pattern the part before it."""
+    plain = re.split(r"[*?\[{]", source)[0] if glob.has_magic(source) or "{" in source else source
+    path = Path(plain).expanduser().resolve()
+    stem = path.name if path.is_dir() else path.name.partition(".")[0]
+    return re.sub(r"[^\w.-]+", "-", stem.removeprefix("dataset_")).strip("-._") or "retrieval"
+
+
+def retrieval_scores(embedded: Embedded, folds: int = 1) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Both directions' numbers, and the rank of every query; with several `folds` their mean.
+
+    A fold's queries count so that the mean over all of them is the mean of the folds: `t2i_ranks_weight`.
+    """
+    sides = embedded.image, embedded.text, embedded.image_of_text
+    retrieval = retrieval_metrics(*sides) if folds == 1 else retrieval_folds(*sides, folds)
+    scores: dict[str, float] = {}
+    queries = {"image_of_text": embedded.image_of_text}
+    for direction, short, owner in (
+        ("text_to_image", "t2i", embedded.image_of_text),
+        ("image_to_text", "i2t", np.arange(len(embedded.image))),
+    ):
+        side: Direction = getattr(retrieval, direction)
+        scores |= {f"{direction}_r{k}": value for k, value in side.recall.items()}
+        scores |= {f"{direction}_{name}": getattr(side, name) for name in ("mrr", "map", "median_rank")}
+        order = np.argsort(side.queries)  # folds of consecutive pictures may have their captions out of order
+        queries[f"{short}_ranks"] = side.ranks[order]
+        if folds > 1:
+            ends = np.cumsum([len(fold) for fold in np.array_split(np.arange(len(embedded.image)), folds)])
+            fold_of = np.searchsorted(ends, owner[side.queries[order]], side="right")
+            sizes = np.bincount(fold_of, minlength=folds)
+            queries[f"{short}_ranks_weight"] = len(fold_of) / folds / sizes[fold_of]
+    return scores, queries
