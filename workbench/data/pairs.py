@@ -1,8 +1,8 @@
 """Images with captions, map-style: what every source opens and everything else reads."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from workbench.data.source import Rejected
+from workbench.files import sha256_of_json
+
 RowNumbers = Sequence[int] | npt.NDArray[np.int64]
 
 
@@ -19,10 +22,12 @@ class Pairs:
     """Images with captions by row number.
 
     `table` holds one row a pair: `id` (string, unique), `captions` (list of strings, never empty), then
-    whatever the source knows. `read(row)` gives the image of that row of `table`, uint8 [3, H, W], or raises
-    `BadSample`. `rejected` counts the pairs rejected while indexing by reason, and `max_failed` is the share
-    of unreadable pairs that the user accepts. Everything stays in Arrow columns, so ten million pairs
-    fit. Picklable where `read` is. Raises `ValueError` for a table that breaks these rules.
+    whatever the source knows; `digest`, where it has that, stands for the picture's bytes. `read(row)` gives
+    the image of that row of `table` (or of `reader_rows[row]`), uint8 [3, H, W], or raises `BadSample`.
+    `rejected` counts the pairs rejected while indexing by reason, `max_failed` is the share of unreadable
+    pairs that the user accepts, and `facts` is what the data report says of the source. Everything stays in
+    Arrow columns, so ten million pairs fit. Picklable where `read` is. Raises `ValueError` for a table that
+    breaks these rules.
     """
 
     def __init__(
@@ -34,15 +39,18 @@ class Pairs:
         split: str,
         rejected: Mapping[str, int] | None = None,
         max_failed: float = 0.01,
+        reader_rows: npt.NDArray[np.int64] | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         _check(table, f"{name}, split {split}")
         self.table = table
         self.name = name
         self.split = split
-        self.rejected: Counter[str] = Counter(rejected or {})
+        self.rejected = Rejected().absorb(rejected or {})
         self.max_failed = max_failed
+        self.facts = dict(facts or {})
         self._read = read
-        self._reader_rows: npt.NDArray[np.int64] | None = None  # of a subset: the reader's row of each
+        self._reader_rows = reader_rows
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -67,7 +75,8 @@ class Pairs:
     def details(self, row: int) -> dict[str, Any]:
         """The further columns of a row, beside its id and captions."""
         row = self._checked(row)
-        extra = [column for column in self.table.column_names if column not in ("id", "captions")]
+        known = ("id", "captions", "digest")
+        extra = [column for column in self.table.column_names if column not in known]
         return {column: self.table[column][row].as_py() for column in extra}
 
     @property
@@ -96,14 +105,28 @@ class Pairs:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of ids and captions in order, as hex; the pictures' bytes are not read."""
+        """SHA-256 of ids, captions and, where the table has their digests, of pictures, in order, as hex."""
         streams = [hashlib.sha256() for _ in range(5)]
         for batch in self.table.select(["id", "captions"]).to_batches():
             ids, captions = batch.columns
             _hash_strings(ids, streams[0], streams[1])
             streams[2].update(pc.list_value_length(captions).cast(pa.int64()).to_numpy().tobytes())
             _hash_strings(captions.flatten(), streams[3], streams[4])
-        return hashlib.sha256(b"".join(stream.digest() for stream in streams)).hexdigest()
+        whole = hashlib.sha256(b"".join(stream.digest() for stream in streams))
+        if "digest" in self.table.column_names:
+            whole.update(self.pictures_fingerprint.encode())
+        return whole.hexdigest()
+
+    @cached_property
+    def pictures_fingerprint(self) -> str:
+        """SHA-256 of the digests of the pictures in order, as hex, or of the sizes and times of their files."""
+        if "digest" not in self.table.column_names:
+            return sha256_of_json(_file_states(self.files))
+        digests = pc.fill_null(self.table["digest"].cast(pa.binary()), b"unreadable image")
+        whole = hashlib.sha256()
+        for chunk in digests.chunks:
+            whole.update(b"".join(chunk.to_pylist()))
+        return whole.hexdigest()
 
     def select(self, rows: RowNumbers) -> "Pairs":
         """The pairs of `rows`, in that order, read by the same reader."""
@@ -115,6 +138,7 @@ class Pairs:
         subset = Pairs(self.table.slice(0, 0), self._read, name=self.name, split=self.split)
         subset.table = self.table.take(pa.array(chosen))  # its ids need no second check
         subset.rejected, subset.max_failed = self.rejected.copy(), self.max_failed
+        subset.facts = dict(self.facts)
         subset._reader_rows = chosen if self._reader_rows is None else self._reader_rows[chosen]
         return subset
 
@@ -122,6 +146,19 @@ class Pairs:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)} pairs")
         return int(row)
+
+
+def _file_states(files: Iterable[str]) -> list[tuple[int, int] | None]:
+    """Size and time of last change of every file; None for one that is not there."""
+    states: list[tuple[int, int] | None] = []
+    for file in files:
+        try:
+            status = os.stat(file)
+        except (OSError, ValueError):  # ValueError: a NUL in the name
+            states.append(None)
+        else:
+            states.append((status.st_size, status.st_mtime_ns))
+    return states
 
 
 def _check(table: pa.Table, where: str) -> None:

@@ -96,6 +96,7 @@ class StoreReader:
             split=pairs.split,
             rejected=pairs.rejected,
             max_failed=pairs.max_failed,
+            facts=pairs.facts,
         )
 
 
