@@ -137,7 +137,7 @@ def _digest_of_file(path: str) -> bytes | None:
     return None
 
 
-def _digests_of_parts(path: str, places: Sequence[tuple[int, int]]) -> list[bytes]:
+def _digests_of_parts(path: str, places: Sequence[Sequence[int]]) -> list[bytes]:
     digests: list[bytes] = []
     with contextlib.suppress(OSError), open(path, "rb", buffering=0) as stream:
         for offset, size in places:

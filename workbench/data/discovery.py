@@ -16,9 +16,9 @@ from workbench.data.splits import without_split
 from workbench.errors import SettingError
 
 WHAT_WORKS = (
-    "Give tar shards (a folder, a glob, or shards/{00000..00010}.tar), a Karpathy JSON, COCO's captions JSON, "
-    "a csv, tsv, jsonl or parquet table with captions and paths or pictures, Flickr's captions.txt, .token or "
-    "results.csv, a folder of images with a .txt beside each, or 'scenes'."
+    "Give tar shards (a folder, a glob, or shards/{00000..00010}.tar), a Karpathy JSON, COCO's captions "
+    "JSON, a csv, tsv, jsonl or parquet table with captions and paths or pictures, Flickr's captions.txt, "
+    ".token or results.csv, a folder of images with a .txt beside each, or 'scenes'."
 )
 FORMATS = ("auto", "scenes", "shards", "karpathy", "coco", "table", "folder")
 _KARPATHY = re.compile(r"dataset_\w+\.json")

@@ -59,8 +59,7 @@ def load_pairs(
     if not len(rows):
         remedy = f"It has {', '.join(in_order(splits))}."
         raise SettingError("split", split, f"{os.fspath(source)} has no such split", remedy)
-    names, counts = np.unique(splits[splits != None].astype(str), return_counts=True)  # noqa: E711  elementwise
-    sizes = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    sizes = {name: int((splits == name).sum()) for name in in_order(splits)}
     pairs = Pairs(
         opened.table.drop_columns("split"),
         opened.read,
@@ -72,7 +71,7 @@ def load_pairs(
         facts={
             **opened.facts,
             "split from": split_from,
-            "splits": {name: sizes[name] for name in in_order(splits)},
+            "splits": sizes,
         },
     )
     return _limited(pairs.select(rows), limit, seed)

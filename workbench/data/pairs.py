@@ -63,6 +63,10 @@ class Pairs:
         """The id of every pair, in row order."""
         return list(self.table["id"].to_pylist())
 
+    def id(self, row: int) -> str:
+        """The id of a row."""
+        return str(self.table["id"][self._checked(row)].as_py())
+
     def image(self, row: int) -> torch.Tensor:
         """The image of a row, uint8 [3, H, W]; raises `BadSample` where it cannot be read."""
         row = self._checked(row)
@@ -119,7 +123,7 @@ class Pairs:
 
     @cached_property
     def pictures_fingerprint(self) -> str:
-        """SHA-256 of the digests of the pictures in order, as hex, or of the sizes and times of their files."""
+        """SHA-256 of the pictures' digests in order, as hex; else of their files' sizes and times."""
         if "digest" not in self.table.column_names:
             return sha256_of_json(_file_states(self.files))
         digests = pc.fill_null(self.table["digest"].cast(pa.binary()), b"unreadable image")

@@ -12,6 +12,7 @@ from workbench.files import atomic_write, sha256_of_json
 from workbench.objectives.registry import declared_objectives
 from workbench.recipe.overrides import set_by_path, suggestion, to_setting_error
 from workbench.recipe.schema import (
+    CAME_LATER,
     NOT_FINGERPRINTED,
     Concepts,
     CrossModal,
@@ -194,7 +195,10 @@ def _flat(model: BaseModel, aside: bool, prefix: str = "") -> Iterator[tuple[str
         value = getattr(model, name)
         if isinstance(value, BaseModel):
             yield from _flat(value, aside, f"{prefix}{name}.")
-        elif aside or field.json_schema_extra != NOT_FINGERPRINTED:
+        elif aside or not (
+            field.json_schema_extra == NOT_FINGERPRINTED
+            or (field.json_schema_extra == CAME_LATER and value == field.default)
+        ):
             yield prefix + name, plain[name]
 
 

@@ -15,6 +15,9 @@ Portion = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists; a frozen recipe holds tuples
 # Settings that change how a run is carried out and not what comes of it: they stay out of the fingerprint.
 NOT_FINGERPRINTED: dict[str, Any] = {"aside": True}
+# Settings that came after runs were made: they stay out of it where they have their default, so that a recipe
+# of before is the same recipe.
+CAME_LATER: dict[str, Any] = {"later": True}
 
 
 Suite = Literal[
@@ -36,15 +39,20 @@ class Section(BaseModel):
 class Data(Section):
     """Where the pairs of image and captions come from.
 
-    `decoded`: keep every training picture once, decoded, as a square of so many pixels a side; a little more
+    `caption_lines`: a line of a text file beside a picture (folders, shards) is a caption; false: the whole
+    file is one, as alt texts with line breaks are. `duplicates`: "merge" makes pictures that are equal in
+    their bytes one picture with all their captions, in one split only, for which all are read once; "keep"
+    reads none ahead. `decoded`: keep every training picture once, decoded, as a square of so many pixels a side; a little more
     than the student sees is enough. null: decode it anew in every epoch.
     """
 
     source: str = "scenes"
-    format: Literal["auto", "scenes", "shards", "karpathy", "table", "folder"] = "auto"
+    format: Literal["auto", "scenes", "shards", "karpathy", "coco", "table", "folder"] = "auto"
     image_folder: str | None = None
     image_column: str = "image"
     caption_column: str = "caption"
+    caption_lines: bool = Field(default=True, json_schema_extra=CAME_LATER)
+    duplicates: Literal["merge", "keep"] = Field(default="merge", json_schema_extra=CAME_LATER)
     train_split: str = "train"
     validation_split: str = "val"
     limit: Count | None = None
@@ -62,6 +70,8 @@ class Data(Section):
             "image_folder",
             "image_column",
             "caption_column",
+            "caption_lines",
+            "duplicates",
             "max_failed",
             "max_pixels",
             "scenes",

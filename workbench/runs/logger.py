@@ -8,10 +8,12 @@ import socket
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from workbench.data.pairs import Pairs
+from workbench.data.report import data_report, report_line
 from workbench.files import atomic_write, write_json
 
 STATUS_EVERY = 2.0  # seconds between two writings of status.json
@@ -109,21 +111,15 @@ class RunLogger:
         except OSError as error:
             self._unwritten(error)
 
-    def data(self, train: Pairs, validation: Pairs) -> None:
-        """Write data.json: what was learned from and validated on, by fingerprint of ids and captions."""
+    def data(self, train: Pairs, validation: Pairs, unreadable: Mapping[int, str]) -> None:
+        """Write and print the data report, data.json: what is learned from, less the `unreadable` rows, and
+        what is validated on."""
         if self.writes:
-            facts = {
-                use: {
-                    "source": pairs.name,
-                    "split": pairs.split,
-                    "pairs": len(pairs),
-                    "captions": int(pairs.first_caption[-1]),
-                    "fingerprint": pairs.fingerprint,
-                }
-                for use, pairs in (("train", train), ("validation", validation))
-            }
+            reports = {"train": data_report(train, unreadable), "validation": data_report(validation)}
+            for use, report in reports.items():
+                self.info(report_line({"train": "training"}.get(use, use), report))
             try:
-                write_json(self.folder / "data.json", facts)
+                write_json(self.folder / "data.json", reports)
             except OSError as error:
                 self._unwritten(error)
 

@@ -77,9 +77,7 @@ def open_pictures(
                 raise SettingError(
                     "data.caption_column", caption_column, f"{path.name} has no such column", has
                 )
-            check_text_column(
-                path, "data.caption_column", caption_column, schema, "captions, or lists of them"
-            )
+            check_text_column(path, "data.caption_column", caption_column, schema)
             wanted = [caption_column, *(["split"] if "split" in schema.names else [])]
             files.append(str(_unpacked(path, file, column)))
             row = 0
@@ -105,7 +103,7 @@ def open_pictures(
 
 @dataclass
 class UnpackedPictures:
-    """Reads the picture of a row from its place in a file in the cache; every process maps the files itself."""
+    """Reads the picture of a row from its place in a file in the cache; every process maps them."""
 
     unpacked: list[str]
     of_file: npt.NDArray[np.int64]
@@ -153,7 +151,7 @@ def _unpacked(path: Path, file: pq.ParquetFile, column: str) -> Path:
     return place
 
 
-def check_text_column(path: Path, setting: str, column: str, schema: pa.Schema, wanted: str) -> None:
+def check_text_column(path: Path, setting: str, column: str, schema: pa.Schema) -> None:
     """Raise `SettingError` where a column holds neither texts nor lists of them."""
     kind = schema.field(column).type
     inner = kind.value_type if pa.types.is_dictionary(kind) or pa.types.is_list(kind) else kind
@@ -162,7 +160,7 @@ def check_text_column(path: Path, setting: str, column: str, schema: pa.Schema, 
         if pa.types.is_null(inner) or pa.types.is_string_view(inner):
             return
         names = ", ".join(f"{name!r} ({schema.field(name).type})" for name in schema.names)
-        problem = f"{path.name} holds {kind} there, not {wanted}"
+        problem = f"{path.name} holds {kind} there, not text"
         raise SettingError(setting, column, problem, f"It has {names}.")
 
 

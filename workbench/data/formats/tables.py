@@ -173,12 +173,8 @@ def _json_lines(path: Path, needed: tuple[str, str], lost: Rejected) -> Iterator
 def _parquet(path: Path, needed: tuple[str, str]) -> Iterator[Record]:
     with pq.ParquetFile(path) as file:
         _check_columns(path, needed, file.schema_arrow.names)
-        check_text_column(
-            path, "data.image_column", needed[0], file.schema_arrow, "paths, or pictures' bytes"
-        )
-        check_text_column(
-            path, "data.caption_column", needed[1], file.schema_arrow, "captions, or lists of them"
-        )
+        check_text_column(path, "data.image_column", needed[0], file.schema_arrow)
+        check_text_column(path, "data.caption_column", needed[1], file.schema_arrow)
         names = [name for name in file.schema_arrow.names if name in (*needed, SPLIT_COLUMN)]
         for batch in file.iter_batches(columns=names):
             yield from batch.to_pylist()
