@@ -70,8 +70,11 @@ def pair_members(number: int, extension: str = "jpg") -> dict[str, bytes]:
     key, caption = f"{number:09d}", f"picture number {number}"
     about = {"caption": caption, "url": "http://example.org", "key": key, "status": "success", "width": 24}
     kind = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[extension]
+    own = {"comment": f"shard {number}"} if kind == "JPEG" else {}
     return {
-        f"{key}.{extension}": encoded(number, kind),
+        f"{key}.{extension}": encoded(
+            number, kind, **({"comment": f"shard {number}"} if kind == "JPEG" else {})
+        ),
         f"{key}.json": json.dumps(about).encode(),
         f"{key}.txt": caption.encode(),
     }

@@ -182,8 +182,9 @@ def test_splits_are_disjoint_and_complete(tmp_path: Path) -> None:
 
 def test_an_unknown_split_is_named_with_those_there(tmp_path: Path) -> None:
     write_folder(tmp_path, 5)
-    with pytest.raises(SettingError, match=r"dev.*train, val, test"):
-        load_pairs(tmp_path, "dev")
+    with pytest.raises(SettingError, match=r"album.*train, val, test"):
+        load_pairs(tmp_path, "album")
+    assert load_pairs(tmp_path, "validation").ids == load_pairs(tmp_path, "val").ids
 
 
 def test_limits_are_seeded_nested_and_in_order(tmp_path: Path) -> None:

@@ -109,14 +109,12 @@ def chosen_files(source: Source, format: str) -> tuple[str, Path, list[str]]:
     base, names = find_files(source)
     kind = detect(source, base, names) if format == "auto" else format
     chosen = [name for name in names if fits(name) == kind]
-    if not chosen and format != "auto" and kind != "folder":
-        of_folder = os.path.isdir(os.path.expanduser(os.fspath(source)))
-        chosen = [name for name in names if fits(name) is None and "/" not in name] if of_folder else names
-    if not chosen and len(names) == 1 and kind == "coco":
-        chosen = names  # a JSON of another name, by its content
+    if not chosen and kind != "folder" and not os.path.isdir(os.path.expanduser(os.fspath(source))):
+        chosen = names  # named by the user, or a JSON that is COCO's by its content
     if not chosen:
         problem = f"no file there fits data.format = {kind}"
-        raise SettingError("data.source", os.fspath(source), problem, WHAT_WORKS)
+        remedy = f"Name the file itself where it has another extension. {WHAT_WORKS}"
+        raise SettingError("data.source", os.fspath(source), problem, remedy)
     if kind == "karpathy":
         chosen = [single(source, chosen)]
     elif kind == "table" and not is_pattern(source):
@@ -143,7 +141,7 @@ def detect(source: Source, base: Path, names: list[str]) -> str:
         return "coco" if is_coco(base / names[0]) else "karpathy"
     if any(fits(name) == "table" for name in (names if is_pattern(source) else top)):
         return "table"
-    if not images and any(name.endswith(".parquet") for name in names):
+    if any(name.endswith(".parquet") for name in names):
         return "table"  # as on the Hugging Face hub: data/train-00000-of-00001.parquet
     counts = Counter(PurePosixPath(name).suffix or "without extension" for name in names)
     files = ", ".join(f"{count} {extension}" for extension, count in counts.most_common(8)) or "no files"

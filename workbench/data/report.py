@@ -1,4 +1,4 @@
-"""The data report: what was found in a source and what became of it, for data.json, the terminal and the page."""
+"""The data report: what was found in a source and what became of it, in data.json, terminal and page."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -42,8 +42,8 @@ class Data(Section):
     `caption_lines`: a line of a text file beside a picture (folders, shards) is a caption; false: the whole
     file is one, as alt texts with line breaks are. `duplicates`: "merge" makes pictures that are equal in
     their bytes one picture with all their captions, in one split only, for which all are read once; "keep"
-    reads none ahead. `decoded`: keep every training picture once, decoded, as a square of so many pixels a side; a little more
-    than the student sees is enough. null: decode it anew in every epoch.
+    reads none ahead. `decoded`: keep every training picture once, decoded, as a square of so many pixels a
+    side; a little more than the student sees is enough. null: decode it anew in every epoch.
     """
 
     source: str = "scenes"

@@ -48,7 +48,7 @@ def is_coco(path: Path) -> bool:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(content, dict) and "annotations" in content
+    return isinstance(content, dict) and {"images", "annotations"} <= content.keys()
 
 
 def read_coco_captions(path: Path, setting: str = "data.source") -> dict[str, list[str]]:

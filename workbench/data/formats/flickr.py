@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from workbench.errors import SettingError
 
 _TOKEN = re.compile(r"([^\t]+)#\d+\t(.*)", re.DOTALL)
-_HEADERS = (["image_name", "comment_number", "comment"], ["image", "caption"])
+_NUMBERED = ["image_name", "comment_number", "comment"]
 _SPLIT_LIST = re.compile(r"Flickr_?8k\.(train|dev|test)Images\.txt")
 
 
@@ -30,8 +30,9 @@ def separator_of(path: Path) -> str | None:
         return None
     if _TOKEN.fullmatch(first):
         return "\t"
-    for separator, headers in (("|", _HEADERS[:1]), (",", _HEADERS)):
-        if [cell.strip() for cell in first.split(separator)] in headers:
+    for separator in "|,":
+        cells = [cell.strip() for cell in first.split(separator)]
+        if cells == _NUMBERED or (cells == ["image", "caption"] and is_caption_list(path.name)):
             return separator
     return None
 

@@ -68,7 +68,7 @@ def open_pictures(
     `splits` are the tables' by their names; a column `split` comes before them.
     """
     rows, files, places = PairRows(), list[str](), list[tuple[int, int]]()
-    split_from = "the names of its tables"
+    split_from = "the names of its folders and tables"
     for number, (path, split, column) in enumerate(zip(paths, splits, columns, strict=True)):
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow

@@ -52,7 +52,7 @@ def open_shards(base: Path, names: list[str], max_pixels: int, caption_lines: bo
         lost.name("no split", unsplit[:3].to_pylist())
     pairs = table.select(["id", "captions"]).append_column("split", split)
     reader = ShardReader(index, [str(path) for path in paths], max_pixels)
-    return Opened(pairs, reader, lost, skipped, "the names of its shards")
+    return Opened(pairs, reader, lost, skipped, "the names of its folders and shards")
 
 
 @dataclass

@@ -54,7 +54,7 @@ def open_tables(
     if image_folder is None and len(folders) > 1:
         problem = f"the tables lie in {len(folders)} folders, and relative paths could start from any of them"
         raise SettingError("data.image_folder", None, problem, "Name the folder that the paths start from.")
-    rows, split_from = PairRows(), "the names of its tables"
+    rows, split_from = PairRows(), "the names of its folders and tables"
     for path, split_of_table in zip(paths, named, strict=True):
         folder, lists = image_folder or path.parent, dict[str, str]()
         usual = (image_column, caption_column) == ("image", "caption")
@@ -238,7 +238,8 @@ def _merge(table: pa.Table, paths: list[Path]) -> pa.Table:
     """One row an image, at its first row's place, with the captions of all its rows in order."""
     if not len(table):
         return table
-    image = pc.dictionary_encode(table["id"]).unify_dictionaries().combine_chunks().indices.to_numpy()
+    codes = pc.dictionary_encode(table["id"]).unify_dictionaries().combine_chunks().indices
+    image = codes.cast(pa.int64()).to_numpy()
     unique, first = np.unique(image, return_index=True)
     if len(unique) == len(table):
         return table
