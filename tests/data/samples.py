@@ -72,9 +72,7 @@ def pair_members(number: int, extension: str = "jpg") -> dict[str, bytes]:
     kind = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[extension]
     own = {"comment": f"shard {number}"} if kind == "JPEG" else {}
     return {
-        f"{key}.{extension}": encoded(
-            number, kind, **({"comment": f"shard {number}"} if kind == "JPEG" else {})
-        ),
+        f"{key}.{extension}": encoded(number, kind, **own),
         f"{key}.json": json.dumps(about).encode(),
         f"{key}.txt": caption.encode(),
     }

@@ -34,7 +34,9 @@ def write_exploded(folder: Path, kind: str) -> Path:
         return folder
     if kind == "parquet":
         pictures = [{"bytes": PICTURES[number], "path": "x.png"} for number, _ in COPIES]
-        pq.write_table(pa.table({"image": pictures, "caption": texts}), folder / "a.parquet", row_group_size=7)
+        pq.write_table(
+            pa.table({"image": pictures, "caption": texts}), folder / "a.parquet", row_group_size=7
+        )
         return folder
     for (number, _), name in zip(COPIES, names, strict=True):
         (folder / f"{name}.png").write_bytes(PICTURES[number])
@@ -63,9 +65,7 @@ def number_of(text: str) -> int:
     return int(text.rpartition(" ")[2])
 
 
-@pytest.mark.parametrize(
-    "kind", ["folder", "shards", "csv", "jsonl", "parquet", "karpathy", "coco"]
-)
+@pytest.mark.parametrize("kind", ["folder", "shards", "csv", "jsonl", "parquet", "karpathy", "coco"])
 def test_copies_are_one_picture_in_one_split(tmp_path: Path, kind: str) -> None:
     source = write_exploded(tmp_path, kind)
     splits = ("train",) if kind == "karpathy" else ("train", "val", "test")
@@ -131,7 +131,10 @@ def test_pictures_are_read_once_and_again_where_a_file_changed(
     os.utime(folder / "2.png", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     after = opened()
     assert after.fingerprint != before and read == ["2.png"]
-    assert after.pictures_fingerprint != load_pairs(folder, val_share=0.0, test_share=0.0, limit=3).pictures_fingerprint
+    assert (
+        after.pictures_fingerprint
+        != load_pairs(folder, val_share=0.0, test_share=0.0, limit=3).pictures_fingerprint
+    )
     (folder / "2.png").write_bytes(PICTURES[2])
     assert opened().fingerprint == before
     (folder / "3.png").unlink()

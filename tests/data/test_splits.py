@@ -14,7 +14,7 @@ from workbench.errors import SettingError
 
 def write_table(path: Path, numbers: range) -> None:
     rows = [(f"{path.stem}{number}.jpg", f"picture {number}") for number in numbers]
-    for name, caption in rows:
+    for name, _ in rows:
         (path.parent / name).write_bytes(encoded(0, comment=f"{name}"))
     if path.suffix == ".parquet":
         columns = {"image": [name for name, _ in rows], "caption": [caption for _, caption in rows]}
@@ -58,7 +58,10 @@ def test_shards_named_by_split(tmp_path: Path, word: str) -> None:
         for shard in range(2):
             members = {}
             for number in range(count):
-                members |= {f"{number}.jpg": encoded(0, comment=f"{split}{shard}{number}"), f"{number}.txt": b"it"}
+                members |= {
+                    f"{number}.jpg": encoded(0, comment=f"{split}{shard}{number}"),
+                    f"{number}.txt": b"it",
+                }
             write_shard(tmp_path / f"cc3m-{split}-{shard:04d}.tar", members)
     assert available_splits(tmp_path) == ["train", "val"]
     assert len(load_pairs(tmp_path, "train")) == 6

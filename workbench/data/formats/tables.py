@@ -59,7 +59,12 @@ def open_tables(
         folder, lists = image_folder or path.parent, dict[str, str]()
         usual = (image_column, caption_column) == ("image", "caption")
         if usual and path.suffix != ".parquet" and (separator := separator_of(path)) is not None:
-            listed = list(caption_lines(path, separator))
+            listed = []
+            for name, text in caption_lines(path, separator):
+                if text:
+                    listed.append((name, text))
+                else:  # the distributed results.csv has a line without its last separator
+                    rows.skipped.note("no caption", name)
             records: Iterator[Record] = ({"image": name, "caption": text} for name, text in listed)
             if image_folder is None:
                 folder = folder_of_pictures(list(dict(listed)), path.parent)
