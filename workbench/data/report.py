@@ -50,7 +50,8 @@ def report_line(use: str, report: Mapping[str, Any]) -> str:
         f"{report['split']!r} of {report['source']} ({report['format']}, split by {report['split_from']})"
     ]
     if report["copies_merged"]:
-        parts.append(f"{report['copies_merged']:,} copies of pictures merged (data.duplicates)")
+        count = report["copies_merged"]
+        parts.append(f"{count:,} {'copy' if count == 1 else 'copies'} of pictures merged (data.duplicates)")
     if text := skipped_text(report["skipped"]):
         parts.append(f"left out of the source: {text}")
     return "; ".join(parts)
