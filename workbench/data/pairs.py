@@ -84,10 +84,15 @@ class Pairs:
         return {column: self.table[column][row].as_py() for column in extra}
 
     @property
+    def in_files(self) -> bool:
+        """Whether the reader names the files of the pictures."""
+        return hasattr(self._read, "files")
+
+    @property
     def files(self) -> Iterator[str]:
         """The files of the pictures, in row order; raises ValueError where the reader names none."""
         rows = np.arange(len(self)) if self._reader_rows is None else self._reader_rows
-        if not hasattr(self._read, "files"):
+        if not self.in_files:
             raise ValueError(f"{self!r}: its reader does not say from which files it reads pictures")
         yield from self._read.files(rows)
 

@@ -12,7 +12,7 @@ from workbench.files import atomic_write, sha256_of_json
 from workbench.objectives.registry import declared_objectives
 from workbench.recipe.overrides import set_by_path, suggestion, to_setting_error
 from workbench.recipe.schema import (
-    CAME_LATER,
+    FINGERPRINTED_IF_CHANGED,
     NOT_FINGERPRINTED,
     Concepts,
     CrossModal,
@@ -197,7 +197,7 @@ def _flat(model: BaseModel, aside: bool, prefix: str = "") -> Iterator[tuple[str
             yield from _flat(value, aside, f"{prefix}{name}.")
         elif aside or not (
             field.json_schema_extra == NOT_FINGERPRINTED
-            or (field.json_schema_extra == CAME_LATER and value == field.default)
+            or (field.json_schema_extra == FINGERPRINTED_IF_CHANGED and value == field.default)
         ):
             yield prefix + name, plain[name]
 

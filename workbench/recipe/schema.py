@@ -17,7 +17,7 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists; a fro
 NOT_FINGERPRINTED: dict[str, Any] = {"aside": True}
 # Settings that came after runs were made: they stay out of it where they have their default, so that a recipe
 # of before is the same recipe.
-CAME_LATER: dict[str, Any] = {"later": True}
+FINGERPRINTED_IF_CHANGED: dict[str, Any] = {"later": True}
 
 
 Suite = Literal[
@@ -51,8 +51,8 @@ class Data(Section):
     image_folder: str | None = None
     image_column: str = "image"
     caption_column: str = "caption"
-    caption_lines: bool = Field(default=True, json_schema_extra=CAME_LATER)
-    duplicates: Literal["merge", "keep"] = Field(default="merge", json_schema_extra=CAME_LATER)
+    caption_lines: bool = Field(default=True, json_schema_extra=FINGERPRINTED_IF_CHANGED)
+    duplicates: Literal["merge", "keep"] = Field(default="merge", json_schema_extra=FINGERPRINTED_IF_CHANGED)
     train_split: str = "train"
     validation_split: str = "val"
     limit: Count | None = None

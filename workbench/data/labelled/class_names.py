@@ -75,7 +75,9 @@ def names_of_classes(base: Path, folders: Sequence[str], written: str) -> list[s
 def _words(name: str) -> str:
     if _CAMEL.fullmatch(name):
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
-    name = re.sub(r"(?<=[^\W\d_][^\W\d_])-(?=[^\W\d_][^\W\d_])", " ", name.replace("/", " ").replace("_", " "))
+    name = re.sub(
+        r"(?<=[^\W\d_][^\W\d_])-(?=[^\W\d_][^\W\d_])", " ", name.replace("/", " ").replace("_", " ")
+    )
     return " ".join(name.split())
 
 
