@@ -12,7 +12,6 @@ from workbench.errors import SettingError
 NAMES_FILES = ("class_names.txt", "class_names.json")
 _WORDNET = re.compile(r"n[0-9]{8}[-_ ]?")
 _NUMBER = re.compile(r"[0-9]+[-_. ]+(?=.*[^\W\d_])")
-_LETTER = r"[^\W\d_]"
 _CAMEL = re.compile(r"(?:[A-Z][a-z]+){2,}")
 
 
