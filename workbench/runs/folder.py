@@ -52,9 +52,15 @@ def claim_folder(folder: Path, recipe: Recipe) -> None:
 
 def _has_begun(folder: Path) -> bool:
     """Whether a run in this folder has taken a step, or cannot be told from one that has."""
+    try:
+        status = read_status(folder)
+    except (OSError, ValueError):
+        return True
     metrics = folder / "metrics.jsonl"
     return (
-        any((folder / "checkpoints").glob("*"))
+        bool(status.get("step"))
+        or status.get("state") == "finished"
+        or any((folder / "checkpoints").glob("*"))
         or any(folder.glob("evaluation/*"))
         or (metrics.is_file() and metrics.stat().st_size > 0)
     )
