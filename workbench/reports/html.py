@@ -124,15 +124,17 @@ def _data(runs: Sequence[Run]) -> str:
         (*facts, fingerprint[:16], "all" if len(names) == len(runs) else ", ".join(names))
         for (*facts, fingerprint), names in users.items()
     ]
-    heads = ("use", "split", "pictures", "captions", "format", "split by", "copies merged", "left out")
+    heads = ("use", "split", "pictures", "captions", "source", "split by", "copies merged", "left out")
     return _table(rows, (*heads, "fingerprint", "runs"))
 
 
 def _found(facts: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """Format, origin of the split, copies merged and what was left out; empty for runs of before."""
+    """Source, origin of the split, copies merged and what was left out; empty for runs of before."""
     merged = facts.get("copies_merged", 0)
     skipped = skipped_text(facts.get("skipped", {}))
-    return facts.get("format", ""), facts.get("split_from", ""), f"{merged:,}" if merged else "", skipped
+    # The name without its folders: the page should not tell where somebody keeps their files.
+    source = f"{Path(facts['source']).name} ({facts.get('format', 'unknown format')})"
+    return source, facts.get("split_from", ""), f"{merged:,}" if merged else "", skipped
 
 
 @contextlib.contextmanager
