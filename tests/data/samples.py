@@ -21,7 +21,9 @@ def pixels(number: int, size: tuple[int, int] = (24, 16)) -> np.ndarray:
 
 
 def encoded(number: int, kind: str = "JPEG", **options: object) -> bytes:
-    """The picture of a number as a file's bytes."""
+    """The picture of a number as a file's bytes, which are of no other number and no other `comment`."""
+    if kind == "JPEG":
+        options.setdefault("comment", str(number))
     stream = io.BytesIO()
     Image.fromarray(pixels(number)).save(stream, kind, **options)
     return stream.getvalue()
@@ -68,8 +70,9 @@ def pair_members(number: int, extension: str = "jpg") -> dict[str, bytes]:
     key, caption = f"{number:09d}", f"picture number {number}"
     about = {"caption": caption, "url": "http://example.org", "key": key, "status": "success", "width": 24}
     kind = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[extension]
+    own = {"comment": f"shard {number}"} if kind == "JPEG" else {}
     return {
-        f"{key}.{extension}": encoded(number, kind),
+        f"{key}.{extension}": encoded(number, kind, **own),
         f"{key}.json": json.dumps(about).encode(),
         f"{key}.txt": caption.encode(),
     }
@@ -89,5 +92,5 @@ def write_folder(folder: Path, count: int) -> None:
     """Images with captions in text files beside them."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
-        (folder / f"{number:03d}.jpg").write_bytes(encoded(number))
+        (folder / f"{number:03d}.jpg").write_bytes(encoded(number, comment=f"{folder.name}/{number}"))
         (folder / f"{number:03d}.txt").write_text(f"picture number {number}\n")

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pytest
 
 from tests.data.samples import HTML, bomb, encoded, shows, write_folder, write_shards
-from workbench.data import load
 from workbench.data.decode import BadSample
 from workbench.data.load import available_splits, load_pairs
 from workbench.data.pairs import Pairs
 from workbench.data.scenes.dataset import SPLITS
+from workbench.data.splits import hashed_splits
 from workbench.errors import SettingError
 
 
@@ -160,7 +160,7 @@ def table_of(count: int) -> pa.Table:
 
 
 def test_hashed_splits_have_their_shares_and_stay_when_pairs_come() -> None:
-    few, many = (load._splits(table_of(count), 0.05, 0.05) for count in (3000, 6000))
+    few, many = (hashed_splits(table_of(count), 0.05, 0.05) for count in (3000, 6000))
     assert (few == many[:3000]).all()
     for split, share in (("train", 0.9), ("val", 0.05), ("test", 0.05)):
         assert abs((many == split).mean() - share) < 0.01
@@ -168,9 +168,9 @@ def test_hashed_splits_have_their_shares_and_stay_when_pairs_come() -> None:
 
 @pytest.mark.parametrize("count", range(3, 30))
 def test_small_sources_have_every_split(count: int) -> None:
-    splits = load._splits(table_of(count), 0.05, 0.05)
+    splits = hashed_splits(table_of(count), 0.05, 0.05)
     assert set(splits) == {"train", "val", "test"}
-    assert set(load._splits(table_of(count), 0.0, 0.0)) == {"train"}
+    assert set(hashed_splits(table_of(count), 0.0, 0.0)) == {"train"}
 
 
 def test_splits_are_disjoint_and_complete(tmp_path: Path) -> None:
@@ -182,8 +182,9 @@ def test_splits_are_disjoint_and_complete(tmp_path: Path) -> None:
 
 def test_an_unknown_split_is_named_with_those_there(tmp_path: Path) -> None:
     write_folder(tmp_path, 5)
-    with pytest.raises(SettingError, match=r"dev.*train, val, test"):
-        load_pairs(tmp_path, "dev")
+    with pytest.raises(SettingError, match=r"album.*train, val, test"):
+        load_pairs(tmp_path, "album")
+    assert load_pairs(tmp_path, "validation").ids == load_pairs(tmp_path, "val").ids
 
 
 def test_limits_are_seeded_nested_and_in_order(tmp_path: Path) -> None:

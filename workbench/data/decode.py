@@ -118,6 +118,14 @@ def _opener(data: bytes) -> type[ImageFile]:
     raise BadSample("not an image (looks like HTML)" if html else "not an image (unknown format)")
 
 
+def is_image(data: bytes) -> bool:
+    """Whether bytes begin as a picture of a known format does."""
+    try:
+        return _opener(data) is not None
+    except BadSample:
+        return False
+
+
 # The operator itself: torchvision 0.29 warns on every call of its wrapper, which is to go in a later version.
 _HAS_JPEG = hasattr(torch.ops.image, "decode_jpeg")
 

@@ -7,16 +7,22 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from workbench.data.formats.coco import is_coco
+from workbench.data.formats.flickr import is_caption_list
 from workbench.data.formats.folder import caption_file
 from workbench.data.formats.tables import TABLE_EXTENSIONS
 from workbench.data.source import IMAGE_EXTENSIONS
+from workbench.data.splits import without_split
 from workbench.errors import SettingError
 
 WHAT_WORKS = (
-    "Give tar shards (a folder, a glob, or shards/{00000..00010}.tar), a Karpathy JSON, a csv, tsv, jsonl or "
-    "parquet table with paths and captions, a folder of images with a .txt beside each, or 'scenes'."
+    "Give tar shards (a folder, a glob, or shards/{00000..00010}.tar), a Karpathy JSON, COCO's captions "
+    "JSON, a csv, tsv, jsonl or parquet table with captions and paths or pictures, Flickr's captions.txt, "
+    ".token or results.csv, a folder of images with a .txt beside each, or 'scenes'."
 )
+FORMATS = ("auto", "scenes", "shards", "karpathy", "coco", "table", "folder")
 _KARPATHY = re.compile(r"dataset_\w+\.json")
+_COCO = re.compile(r"(annotations/)?captions_\w+\.json")
 _WILDCARD = re.compile(r"[*?\[{]")
 Source = str | os.PathLike[str]
 
@@ -87,28 +93,62 @@ def fits(name: str) -> str | None:
     extension = PurePosixPath(name).suffix.lower()
     if extension in IMAGE_EXTENSIONS:
         return "folder"
-    if extension in TABLE_EXTENSIONS:
+    if extension in TABLE_EXTENSIONS or is_caption_list(name):
         return "table"
-    return {".tar": "shards", ".json": "karpathy"}.get(extension)
+    if extension == ".json":
+        return "coco" if _COCO.fullmatch(name) else "karpathy"
+    return "shards" if extension == ".tar" else None
+
+
+def chosen_files(source: Source, format: str) -> tuple[str, Path, list[str]]:
+    """The format of a source, and the files that are read, as names below a folder.
+
+    A `format` other than auto is kept whatever the files are called. Raises `SettingError` where there is
+    nothing of that format, or where several files could be meant.
+    """
+    base, names = find_files(source)
+    kind = detect(source, base, names) if format == "auto" else format
+    chosen = [name for name in names if fits(name) == kind]
+    if not chosen and kind != "folder" and not os.path.isdir(os.path.expanduser(os.fspath(source))):
+        chosen = names  # named by the user, or a JSON that is COCO's by its content
+    if not chosen:
+        problem = f"no file there fits data.format = {kind}"
+        remedy = f"Name the file itself where it has another extension. {WHAT_WORKS}"
+        raise SettingError("data.source", os.fspath(source), problem, remedy)
+    if kind == "karpathy":
+        chosen = [single(source, chosen)]
+    elif kind == "table" and not is_pattern(source):
+        top = [name for name in chosen if "/" not in name] or chosen
+        together = len({without_split(name) for name in top}) == 1  # train.csv and test.csv, or parts
+        chosen = top if together else [single(source, top)]
+    return kind, base, chosen
 
 
 def detect(source: Source, base: Path, names: list[str]) -> str:
-    """The format of the files; a folder's JSON and tables count only where they lie at its top."""
+    """The format of the files; a folder's JSON and tables count only where they lie at its top, unless there
+    is nothing else."""
     if any(fits(name) == "shards" for name in names):
         return "shards"
     images = [name for name in names if fits(name) == "folder"]
     if any(caption_file(base, name) for name in images):
         return "folder"
     top = [name for name in names if "/" not in name]
-    if any(_KARPATHY.fullmatch(name) for name in top) or [fits(name) for name in names] == ["karpathy"]:
+    if any(_KARPATHY.fullmatch(name) for name in top):
         return "karpathy"
+    if any(_COCO.fullmatch(name) for name in names):
+        return "coco"
+    if [fits(name) for name in names] == ["karpathy"]:
+        return "coco" if is_coco(base / names[0]) else "karpathy"
     if any(fits(name) == "table" for name in (names if is_pattern(source) else top)):
         return "table"
+    if any(name.endswith(".parquet") for name in names):
+        return "table"  # as on the Hugging Face hub: data/train-00000-of-00001.parquet
     counts = Counter(PurePosixPath(name).suffix or "without extension" for name in names)
     files = ", ".join(f"{count} {extension}" for extension, count in counts.most_common(8)) or "no files"
     captions = ", none of the images with a .txt beside it" if images else ""
     problem = f"no format recognised; found {files}{captions}"
-    raise SettingError("data.source", os.fspath(source), problem, WHAT_WORKS)
+    remedy = f"{WHAT_WORKS} data.format says what a file of another name holds."
+    raise SettingError("data.source", os.fspath(source), problem, remedy)
 
 
 def single(source: Source, names: list[str]) -> str:

@@ -1,15 +1,19 @@
 """Opens what users have: tar shards, Karpathy JSON, tables, folders of images, and the embedded dataset."""
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from workbench.data.discovery import WHAT_WORKS, Source, detect, find_files, fits, is_pattern, single
+from workbench.data.discovery import FORMATS, Source, chosen_files
+from workbench.data.duplicates import merge_copies
+from workbench.data.formats.coco import open_coco
 from workbench.data.formats.folder import open_folder
 from workbench.data.formats.karpathy import open_karpathy
 from workbench.data.formats.shards import open_shards
@@ -17,65 +21,60 @@ from workbench.data.formats.tables import open_tables
 from workbench.data.pairs import Pairs
 from workbench.data.scenes.dataset import SPLITS as SCENE_SPLITS
 from workbench.data.scenes.dataset import scenes as embedded_scenes
-from workbench.data.source import Opened, split_draw
+from workbench.data.source import Opened, Rejected
+from workbench.data.splits import hashed_splits, in_order, meanings, split_named
 from workbench.errors import SettingError
 
-FORMATS = ("auto", "scenes", "shards", "karpathy", "table", "folder")
 WHOLE = "all"  # every pair of a source without splits of its own
-_USUAL_SPLITS = ("train", "val", "test")
 
 
 def load_pairs(
     source: Source,
     split: str = "train",
     *,
-    format: str = "auto",
-    image_folder: str | os.PathLike[str] | None = None,
-    image_column: str = "image",
-    caption_column: str = "caption",
     limit: int | None = None,
     seed: int = 0,
-    max_failed: float = 0.01,
-    max_pixels: int = 50_000_000,
     scenes: int = 8000,
     image_size: int = 64,
     val_share: float = 0.05,
     test_share: float = 0.05,
+    **options: Any,
 ) -> Pairs:
     """Open one split of a source: `scenes` (the embedded dataset), or a file, folder, glob or brace pattern.
 
-    `format` is found from what is there unless given: shards, karpathy, table, folder or scenes.
-
-    Splits are the source's own: a Karpathy JSON's, a table's column `split`, sub-folders train, val, test. A
-    source without any is split by a hash of each pair's id, `val_share` and `test_share` of it, so that a
-    pair stays where it is when others come and go; its split "all" is the whole of it. `limit` takes that
-    many pairs of the split by `seed`, in the source's order; a larger limit contains the smaller. `scenes` is
-    the size of the embedded training split, `image_size` its pixels, and `seed` draws it too.
+    `options` are those of `open_source`. Splits are the source's own: a Karpathy JSON's, a table's column
+    `split`, or what folders, shards and tables are named (`train`, `cc3m-validation-0000.tar`); `validation`,
+    `valid` and `dev` are `val`. A source without any is split by a hash of each pair's id, `val_share` and
+    `test_share` of it, so that a pair stays where it is when others come and go; its split "all" is the whole
+    of it. `limit` takes that many pairs of the split by `seed`, in the source's order; a larger limit
+    contains the smaller. `scenes` is the size of the embedded training split, `image_size` its pixels, and
+    `seed` draws it too.
 
     Pairs that cannot be used are counted in `Pairs.rejected`; damage inside an image shows when it is read.
-    Raises `SettingError` where no pair is usable or more than `max_failed` of the pairs are rejected.
+    `Pairs.facts` says how the source was read. Raises `SettingError` where no pair is usable or more than
+    `max_failed` of the pairs are rejected.
     """
-    if _is_embedded(source, format):
+    if _is_embedded(source, options.get("format", "auto")):
         count = scenes if split == "train" else None
         return _limited(embedded_scenes(split, count, image_size, seed), limit, seed)
-    opened = _open(source, format, image_folder, image_column, caption_column, max_failed, max_pixels)
-    unsplit = opened.table["split"].null_count == len(opened.table)
-    if split == WHOLE and unsplit:
-        splits = np.full(len(opened.table), WHOLE, dtype=object)
-    else:
-        splits = _splits(opened.table, val_share, test_share)
-    rows = np.flatnonzero(splits == split)
+    opened = open_source(source, **options)
+    splits, split_from = _splits(opened, val_share, test_share, whole=split == WHOLE)
+    wanted = split if split in splits else split_named(split) or split
+    rows = np.flatnonzero(splits == wanted)
     if not len(rows):
-        remedy = f"It has {', '.join(_in_order(splits))}."
+        remedy = f"It has {', '.join(in_order(splits))}."
         raise SettingError("split", split, f"{os.fspath(source)} has no such split", remedy)
+    sizes = {name: int((splits == name).sum()) for name in in_order(splits)}
     pairs = Pairs(
         opened.table.drop_columns([name for name in ("split", "draw") if name in opened.table.column_names]),
         opened.read,
         name=os.fspath(source),
-        split=split,
-        rejected=opened.lost + opened.skipped,
-        max_failed=max_failed,
+        split=wanted,
+        rejected=opened.rejected,
+        max_failed=options.get("max_failed", 0.01),
+        reader_rows=opened.rows,
         reopen=opened.reopen,
+        facts={**opened.facts, "split from": split_from, "splits": sizes},
     )
     return _limited(pairs.select(rows), limit, seed)
 
@@ -83,7 +82,6 @@ def load_pairs(
 def available_splits(
     source: Source,
     *,
-    format: str = "auto",
     val_share: float = 0.05,
     test_share: float = 0.05,
     by_hash: bool = True,
@@ -93,12 +91,75 @@ def available_splits(
 
     Without `by_hash` a source that has no splits of its own has the one called "all".
     """
-    if _is_embedded(source, format):
+    if _is_embedded(source, options.get("format", "auto")):
         return list(SCENE_SPLITS)
-    table = _open(source, format, **options).table
-    if not by_hash and table["split"].null_count == len(table):
-        return [WHOLE]
-    return _in_order(_splits(table, val_share, test_share))
+    for name in ("limit", "seed", "scenes", "image_size"):
+        options.pop(name, None)
+    opened = open_source(source, **options)
+    return in_order(_splits(opened, val_share, test_share, whole=not by_hash)[0])
+
+
+class OpenedSource(NamedTuple):
+    """All pairs of a source: a `table` with `id`, `captions`, `digest` and `split`, the reader of pictures
+    with the `rows` that it knows the pairs by (None: those of the table), what was `rejected`, and `facts`
+    for the data report. `reopen` gives ids, captions and digests again in another process, from an index."""
+
+    table: pa.Table
+    read: Any
+    rows: npt.NDArray[np.int64] | None
+    rejected: Rejected
+    facts: dict[str, Any]
+    split_from: str
+    reopen: Callable[[], pa.Table] | None = None
+
+
+def open_source(
+    source: Source,
+    *,
+    format: str = "auto",
+    image_folder: str | os.PathLike[str] | None = None,
+    image_column: str = "image",
+    caption_column: str = "caption",
+    caption_lines: bool = True,
+    duplicates: str = "merge",
+    max_failed: float = 0.01,
+    max_pixels: int = 50_000_000,
+) -> OpenedSource:
+    """Open a source with all its splits.
+
+    `format` is found from what is there unless given: shards, karpathy, coco, table or folder. A line of a
+    text file beside a picture, in a folder or a shard, is a caption; with `caption_lines` false the whole
+    file is one, as alt texts with line breaks are.
+
+    Pictures that are equal in their bytes are one picture with all their captions, and in one split only.
+    For this all pictures are read once, and again where a file's size or time changed; with `duplicates`
+    "keep" they are not read, and sizes and times stand for what files contain.
+    """
+    if duplicates not in ("merge", "keep"):
+        raise SettingError("data.duplicates", duplicates, "no such choice", "merge or keep")
+    options = image_folder, image_column, caption_column, caption_lines, max_pixels
+    kind, opened = _open(source, format, *options)
+    _check_losses(source, opened, max_failed)
+    digests = opened.read.digests(duplicates == "merge")
+    reopen = opened.reopen and functools.partial(_with_digests, opened.reopen, digests)
+    table, rows = _in_plain_splits(opened.table.append_column("digest", digests)), None
+    rejected = opened.lost.copy().absorb(opened.skipped)
+    facts: dict[str, Any] = {"format": kind, "copies merged": 0}
+    if duplicates == "merge":
+        merged = merge_copies(table)
+        if len(merged.left_out):
+            ids = table["id"].take(pa.array(merged.left_out[:3])).to_pylist()
+            rejected.note("in another split too", ids[0], len(merged.left_out))
+            rejected.name("in another split too", ids)
+        facts["copies merged"] = merged.merged
+        if len(merged.table) < len(table):
+            # An index knows nothing of what was merged, so that these pairs are kept in memory.
+            table, rows, reopen = merged.table, merged.rows, None
+    return OpenedSource(table, opened.read, rows, rejected, facts, opened.split_from, reopen)
+
+
+def _with_digests(reopen: Callable[[], pa.Table], digests: pa.Array) -> pa.Table:
+    return reopen().append_column("digest", digests)
 
 
 def _is_embedded(source: Source, format: str) -> bool:
@@ -125,44 +186,35 @@ def draw_rows(available: int, count: int, seed: int) -> npt.NDArray[np.int64]:
 def _open(
     source: Source,
     format: str,
-    image_folder: str | os.PathLike[str] | None = None,
-    image_column: str = "image",
-    caption_column: str = "caption",
-    max_failed: float = 0.01,
-    max_pixels: int = 50_000_000,
-    **_: Any,
-) -> Opened:
+    image_folder: str | os.PathLike[str] | None,
+    image_column: str,
+    caption_column: str,
+    caption_lines: bool,
+    max_pixels: int,
+) -> tuple[str, Opened]:
     if format not in FORMATS:
         raise SettingError("data.format", format, "no such format", f"One of {', '.join(FORMATS)}.")
     folder = None if image_folder is None else Path(image_folder).expanduser()
     if folder is not None and not folder.is_dir():
         remedy = "Name the folder that image paths start from."
         raise SettingError("data.image_folder", str(folder), "no such folder", remedy)
-    base, names = find_files(source)
-    kind = detect(source, base, names) if format == "auto" else format
-    chosen = [name for name in names if fits(name) == kind]
-    if not chosen:
-        problem = f"no file there fits data.format = {kind}"
-        raise SettingError("data.source", os.fspath(source), problem, WHAT_WORKS)
+    kind, base, names = chosen_files(source, format)
     if kind == "shards":
-        opened = open_shards(base, chosen, max_pixels)
-    elif kind == "karpathy":
-        opened = open_karpathy(base / single(source, chosen), folder, max_pixels)
-    elif kind == "table":
-        tables = [base / name for name in (chosen if is_pattern(source) else [single(source, chosen)])]
-        opened = open_tables(tables, folder, image_column, caption_column, max_pixels)
-    else:
-        opened = open_folder(base, chosen, max_pixels)
-    _check_losses(source, opened, max_failed)
-    return opened
+        return kind, open_shards(base, names, max_pixels, caption_lines)
+    if kind == "karpathy":
+        return kind, open_karpathy(base / names[0], folder, max_pixels)
+    if kind == "coco":
+        return kind, open_coco(base, names, folder, max_pixels)
+    if kind == "table":
+        return kind, open_tables(base, names, folder, image_column, caption_column, max_pixels)
+    return kind, open_folder(base, names, max_pixels, caption_lines)
 
 
 def _check_losses(source: Source, opened: Opened, max_failed: float) -> None:
     lost, kept = opened.lost.total(), opened.kept
     if kept and lost <= max_failed * (kept + lost):
         return
-    counts = (opened.lost + opened.skipped).most_common()
-    reasons = ", ".join(f"{reason}: {count}" for reason, count in counts)
+    reasons = opened.lost.copy().absorb(opened.skipped).described()
     problem = f"{lost} of {lost + kept} pairs cannot be used ({reasons or 'there are none'})"
     remedy = f"Repair or remove them, or raise data.max_failed (now {max_failed:g})."
     if not kept:
@@ -172,42 +224,39 @@ def _check_losses(source: Source, opened: Opened, max_failed: float) -> None:
     raise SettingError("data.source", os.fspath(source), problem, remedy)
 
 
-def _splits(table: pa.Table, val_share: float, test_share: float) -> npt.NDArray[np.object_]:
-    """The split of every row: the source's own, else by a hash of the id."""
+def _in_plain_splits(table: pa.Table) -> pa.Table:
+    """The table with the words that a source has for its splits put as they are meant."""
+    words = table["split"].unique().drop_null().to_pylist()
+    meaning = meanings(words)
+    if all(word == split for word, split in meaning.items()):
+        return table
+    places = pc.index_in(table["split"], pa.array(words))
+    plain = pa.array([meaning[word] for word in words]).take(places.combine_chunks())
+    return table.set_column(table.column_names.index("split"), "split", plain)
+
+
+def _splits(
+    opened: OpenedSource, val_share: float, test_share: float, *, whole: bool = False
+) -> tuple[npt.NDArray[np.object_], str]:
+    """The split of every row, and where it comes from: the source's own, else by a hash of the id or, with
+    `whole`, none."""
+    table = opened.table
     if table["split"].null_count < len(table):
         # As a few names and a code a row: a Python string for every row would take more than the captions.
         encoded = pa.chunked_array([table["split"].combine_chunks().dictionary_encode()]).chunk(0)
         names = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
-        return names[pc.fill_null(encoded.indices, len(names) - 1).to_numpy()]
-    if not (val_share >= 0 and test_share >= 0 and val_share + test_share < 1):
-        shares, problem = (val_share, test_share), "not shares of a whole"
-        raise SettingError("val_share, test_share", shares, problem, "Take less than 1 together.")
-    draw = _draws(table) / 2**64
-    starts = [1 - val_share - test_share, 1 - test_share]
-    chosen = np.searchsorted(starts, draw, side="right").astype(np.int8)  # a place in _USUAL_SPLITS
-    train, val, test = range(3)
-    if len(table) >= 3 and not all(
-        (chosen == split).any()
-        for split, share in ((train, 1.0), (val, val_share), (test, test_share))
-        if share
-    ):
-        # In a small source, the pair with the highest draw goes to an empty split.
-        order = np.argsort(-draw, kind="stable")
-        if not (chosen == train).any():
-            chosen[order[-1]] = train
-        for split, share in ((test, test_share), (val, val_share)):
-            if share and not (chosen == split).any():
-                chosen[next(row for row in order if (chosen == chosen[row]).sum() > 1)] = split
-    return np.array(_USUAL_SPLITS, dtype=object)[chosen]
+        return names[pc.fill_null(encoded.indices, len(names) - 1).to_numpy()], opened.split_from
+    if whole:
+        return np.full(len(table), WHOLE, dtype=object), "none, the whole of it"
+    shares = f"{val_share:.3g} val, {test_share:.3g} test" if val_share or test_share else "all train"
+    splits = hashed_splits(table, val_share, test_share)
+    return splits, f"a hash of the ids ({shares})"
 
 
-def _draws(table: pa.Table) -> npt.NDArray[np.uint64]:
-    if "draw" in table.column_names:
-        return np.asarray(table["draw"].to_numpy())
-    ids = (identity for batch in table["id"].chunks for identity in batch.to_pylist())
-    return np.fromiter(map(split_draw, ids), dtype=np.uint64, count=len(table))
-
-
-def _in_order(splits: npt.NDArray[np.object_]) -> list[str]:
-    names = set(splits) - {None}
-    return [split for split in _USUAL_SPLITS if split in names] + sorted(names - set(_USUAL_SPLITS))
+def _splits(opened: OpenedSource, val_share: float, test_share: float) -> tuple[npt.NDArray[np.object_], str]:
+    """The split of every row, and where it comes from: the source's own, else by a hash of the id."""
+    if opened.table["split"].null_count < len(opened.table):
+        return np.asarray(opened.table["split"].to_numpy(), dtype=object), opened.split_from
+    shares = f"{val_share:.3g} val, {test_share:.3g} test" if val_share or test_share else "all train"
+    splits = hashed_splits(opened.table, val_share, test_share)
+    return splits, f"a hash of the ids ({shares})"

@@ -2,8 +2,8 @@
 
 import hashlib
 import operator
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, SupportsIndex, overload
 
@@ -13,6 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from workbench.data.source import Rejected
+from workbench.files import sha256_of_json
+
 RowNumbers = Sequence[int] | npt.NDArray[np.int64]
 _PORTION = 65_536  # rows that are held in memory at a time
 
@@ -21,12 +24,14 @@ class Pairs:
     """Images with captions by row number.
 
     `table` holds one row a pair: `id` (string, unique), `captions` (list of strings, never empty), then
-    whatever the source knows. `read(row)` gives the image of that row of `table`, uint8 [3, H, W], or raises
-    `BadSample`. `rejected` counts the pairs rejected while indexing by reason, and `max_failed` is the share
-    of unreadable pairs that the user accepts. With `reopen` the table is an index in the cache, whose ids are
-    known to be unique, and which another process opens by this function. Everything stays in Arrow columns,
-    memory-mapped where there is an index, and a subset holds row numbers alone, so ten million pairs fit.
-    Picklable where `read` is. Raises `ValueError` for a table that breaks these rules.
+    whatever the source knows; `digest`, where it has that, stands for the picture's bytes. `read(row)` gives
+    the image of that row of `table` (or of `reader_rows[row]`), uint8 [3, H, W], or raises `BadSample`.
+    `rejected` counts the pairs rejected while indexing by reason, `max_failed` is the share of unreadable
+    pairs that the user accepts, and `facts` is what the data report says of the source. With `reopen` the
+    table is an index in the cache, whose ids are known to be unique, and which another process opens by this
+    function. Everything stays in Arrow columns, memory-mapped where there is an index, and a subset holds row
+    numbers alone, so ten million pairs fit. Picklable where `read` is. Raises `ValueError` for a table that
+    breaks these rules.
     """
 
     def __init__(
@@ -38,19 +43,22 @@ class Pairs:
         split: str,
         rejected: Mapping[str, int] | None = None,
         max_failed: float = 0.01,
+        reader_rows: npt.NDArray[np.int64] | None = None,
         reopen: Callable[[], pa.Table] | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         if reopen is None:
             _check(table, f"{name}, split {split}")
         self.name = name
         self.split = split
-        self.rejected: Counter[str] = Counter(rejected or {})
+        self.rejected = Rejected().absorb(rejected or {})
         self.max_failed = max_failed
+        self.facts = dict(facts or {})
         self._whole = table
         self._reopen = reopen
         self._read = read
         self._rows: npt.NDArray[np.int64] | None = None  # of a subset: the row of each in the whole table
-        self._reader_rows: npt.NDArray[np.int64] | None = None  # and the reader's
+        self._reader_rows = reader_rows  # and the reader's
 
     @cached_property
     def table(self) -> pa.Table:
@@ -92,14 +100,20 @@ class Pairs:
     def details(self, row: int) -> dict[str, Any]:
         """The further columns of a row, beside its id and captions."""
         place = self._place(row)
-        extra = [column for column in self._whole.column_names if column not in ("id", "captions")]
+        known = ("id", "captions", "digest")
+        extra = [column for column in self._whole.column_names if column not in known]
         return {column: self._whole[column][place].as_py() for column in extra}
+
+    @property
+    def in_files(self) -> bool:
+        """Whether the reader names the files of the pictures."""
+        return hasattr(self._read, "files")
 
     @property
     def files(self) -> Iterator[str]:
         """The files of the pictures, in row order; raises ValueError where the reader names none."""
         rows = np.arange(len(self)) if self._reader_rows is None else self._reader_rows
-        if not hasattr(self._read, "files"):
+        if not self.in_files:
             raise ValueError(f"{self!r}: its reader does not say from which files it reads pictures")
         yield from self._read.files(rows)
 
@@ -125,7 +139,7 @@ class Pairs:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of ids and captions in order, as hex; the pictures' bytes are not read."""
+        """SHA-256 of ids, captions and, where the table has their digests, of pictures, in order, as hex."""
         streams = [hashlib.sha256() for _ in range(5)]
         for start in range(0, len(self), _PORTION):
             for batch in self._portion(start, columns=["id", "captions"]).to_batches():
@@ -133,7 +147,21 @@ class Pairs:
                 _hash_strings(ids, streams[0], streams[1])
                 streams[2].update(pc.list_value_length(captions).cast(pa.int64()).to_numpy().tobytes())
                 _hash_strings(captions.flatten(), streams[3], streams[4])
-        return hashlib.sha256(b"".join(stream.digest() for stream in streams)).hexdigest()
+        whole = hashlib.sha256(b"".join(stream.digest() for stream in streams))
+        if "digest" in self._whole.column_names:
+            whole.update(self.pictures_fingerprint.encode())
+        return whole.hexdigest()
+
+    @cached_property
+    def pictures_fingerprint(self) -> str:
+        """SHA-256 of the pictures' digests in order, as hex; else of their files' sizes and times."""
+        if "digest" not in self._whole.column_names:
+            return sha256_of_json(_file_states(self.files))
+        whole = hashlib.sha256()
+        for start in range(0, len(self), _PORTION):
+            digests = self._portion(start, columns=["digest"])["digest"].cast(pa.binary())
+            whole.update(b"".join(pc.fill_null(digests, b"unreadable image").to_pylist()))
+        return whole.hexdigest()
 
     def select(self, rows: RowNumbers) -> "Pairs":
         """The pairs of `rows`, in that order, read by the same reader."""
@@ -156,7 +184,7 @@ class Pairs:
     def _copy(self) -> "Pairs":
         """The same pairs again, without what was derived from them."""
         copy = object.__new__(Pairs)
-        derived = ("table", "first_caption", "image_of_caption", "fingerprint")
+        derived = ("table", "first_caption", "image_of_caption", "fingerprint", "pictures_fingerprint")
         copy.__dict__ = {name: value for name, value in self.__dict__.items() if name not in derived}
         copy.rejected = self.rejected.copy()
         return copy
@@ -238,6 +266,19 @@ class Captions(Sequence[str]):
         )
 
     __hash__ = None  # type: ignore[assignment]  # as a list
+
+
+def _file_states(files: Iterable[str]) -> list[tuple[int, int] | None]:
+    """Size and time of last change of every file; None for one that is not there."""
+    states: list[tuple[int, int] | None] = []
+    for file in files:
+        try:
+            status = os.stat(file)
+        except (OSError, ValueError):  # ValueError: a NUL in the name
+            states.append(None)
+        else:
+            states.append((status.st_size, status.st_mtime_ns))
+    return states
 
 
 def _check(table: pa.Table, where: str) -> None:

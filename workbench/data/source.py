@@ -1,13 +1,12 @@
 """An opened source of any format, and the functions that the formats share."""
 
 import contextlib
-import hashlib
 import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from workbench.data.contents import LARGEST_IMAGE, digests_of_files
 from workbench.data.decode import BadSample, clean_caption, decode_image
 
 IMAGE_EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
-LARGEST_IMAGE = 128 << 20  # bytes
 LARGEST_TEXT = 1 << 20
 
-SPLIT_FOLDERS = ("train", "val", "valid", "validation", "dev", "test")
 # large_string: the text of a source may exceed 2 GB, where the offsets of string end.
 SCHEMA = pa.schema(
     {
@@ -32,6 +30,51 @@ SCHEMA = pa.schema(
     }
 )
 _BATCH = 65_536
+EXAMPLES = 3  # ids that are kept of every reason
+
+
+class Rejected(Counter[str]):
+    """How many were left out by reason, with the first ids of each in `examples`."""
+
+    def __init__(
+        self, counts: Mapping[str, int] | None = None, examples: Mapping[str, list[str]] | None = None
+    ) -> None:
+        super().__init__(counts or {})
+        self.examples = {reason: list(ids) for reason, ids in (examples or {}).items()}
+
+    def note(self, reason: str, identity: str, count: int = 1) -> None:
+        """Count one more, or several, of which `identity` is the first."""
+        self[reason] += count
+        self.name(reason, [identity])
+
+    def name(self, reason: str, ids: Iterable[str]) -> None:
+        """Keep some of these ids as examples of a reason."""
+        known = self.examples.setdefault(reason, [])
+        known.extend(identity for identity in ids if identity not in known)
+        del known[EXAMPLES:]
+
+    def absorb(self, other: Mapping[str, int]) -> "Rejected":
+        """Add the counts and examples of another; returns this one."""
+        self.update(other)
+        for reason, ids in getattr(other, "examples", {}).items():
+            self.name(reason, ids)
+        return self
+
+    def described(self) -> str:
+        """Reasons, counts and examples as text: `no caption: 2 (a.jpg, b.jpg)`."""
+        parts = []
+        for reason, count in self.most_common():
+            ids = ", ".join(self.examples.get(reason, []))
+            more = ", ..." if count > len(self.examples.get(reason, [])) else ""
+            parts.append(f"{reason}: {count}" + (f" ({ids}{more})" if ids else ""))
+        return ", ".join(parts)
+
+    def copy(self) -> "Rejected":
+        """An equal one."""
+        return Rejected(self, self.examples)
+
+    def __reduce__(self) -> tuple[type["Rejected"], tuple[dict[str, int], dict[str, list[str]]]]:
+        return Rejected, (dict(self), self.examples)
 
 
 @dataclass
@@ -39,15 +82,17 @@ class Opened:
     """A source with all its splits.
 
     `table` has the columns `id`, `captions` and `split` (null throughout where the source has no splits),
-    and may have `draw` (`split_draw` of the ids). `read` gives the image of one of its rows. `lost` counts
-    rejected pairs by reason, `skipped` what was ignored without losing a pair. `reopen`, of an index, gives
-    its ids and captions again in another process; their ids are known to be unique.
+    `read` gives the image of one of its rows. `lost` counts rejected pairs by reason, `skipped` what was
+    ignored without losing a pair. `split_from` says in words where the splits come from. The table may
+    have `draw` (`splits.split_draw` of the ids). `reopen`, of an index, gives its ids and captions again in
+    another process; their ids are known to be unique.
     """
 
     table: pa.Table
-    read: Callable[[int], torch.Tensor]
-    lost: Counter[str] = field(default_factory=Counter)
-    skipped: Counter[str] = field(default_factory=Counter)
+    read: Any  # a Callable[[int], torch.Tensor] with `digests`, as FileReader
+    lost: Rejected = field(default_factory=Rejected)
+    skipped: Rejected = field(default_factory=Rejected)
+    split_from: str = ""
     reopen: Callable[[], pa.Table] | None = None
 
     @property
@@ -71,22 +116,26 @@ class FileReader:
         """The file of each of these rows."""
         return list(self.paths.take(pa.array(rows)).to_pylist())
 
+    def digests(self, contents: bool) -> pa.Array:
+        """What identifies the content of every row's picture, as `contents.digests_of_files` gives it."""
+        return digests_of_files(self.paths, contents)
+
 
 class PairRows:
     """Collects pairs into Arrow columns and counts those rejected, so that no Python objects pile up."""
 
     def __init__(self, lost: Mapping[str, int] | None = None) -> None:
-        self.lost, self.skipped = Counter[str](lost or {}), Counter[str]()
+        self.lost, self.skipped = Rejected().absorb(lost or {}), Rejected()
         self._batches: list[pa.RecordBatch] = []
         self._rows: list[dict[str, Any]] = []
 
     @contextlib.contextmanager
-    def count_rejected(self) -> Iterator[None]:
-        """Turn a `BadSample` inside into a count of its reason."""
+    def count_rejected(self, identity: str) -> Iterator[None]:
+        """Turn a `BadSample` inside, about the pair of this id, into a count of its reason."""
         try:
             yield
         except BadSample as error:
-            self.lost[error.reason] += 1
+            self.lost.note(error.reason, identity)
 
     def add(self, identity: str, captions: list[str], split: str | None, path: str) -> None:
         """Append one pair; raises `BadSample` for names that are not UTF-8."""
@@ -103,11 +152,11 @@ class PairRows:
         self._flush()
         return pa.Table.from_batches(self._batches, schema=SCHEMA)
 
-    def opened(self, max_pixels: int, table: pa.Table | None = None) -> Opened:
+    def opened(self, max_pixels: int, table: pa.Table | None = None, split_from: str = "") -> Opened:
         """The pairs (or `table`, made from them) as a source whose images lie in files."""
         table = self.table() if table is None else table
         reader = FileReader(table["path"], max_pixels)
-        return Opened(table.drop_columns("path"), reader, self.lost, self.skipped)
+        return Opened(table.drop_columns("path"), reader, self.lost, self.skipped, split_from)
 
     def _flush(self) -> None:
         self._batches.append(pa.RecordBatch.from_pylist(self._rows, schema=SCHEMA))
@@ -136,8 +185,8 @@ def read_file(path: str | Path, largest: int = LARGEST_IMAGE) -> bytes:
         raise BadSample("unreadable file") from error
 
 
-def clean_captions(captions: Iterable[object], skipped: Counter[str]) -> list[str]:
-    """The usable captions of one picture, one or more; the others are counted in `skipped`.
+def clean_captions(captions: Iterable[object], skipped: Rejected, identity: str) -> list[str]:
+    """The usable captions of the picture of this id, one or more; the others are counted in `skipped`.
 
     Raises `BadSample` with the first reason where none is left.
     """
@@ -149,21 +198,27 @@ def clean_captions(captions: Iterable[object], skipped: Counter[str]) -> list[st
             reasons.append(error.reason)
     if not usable:
         raise BadSample(reasons[0] if reasons else "no caption")
-    skipped.update(reasons)
+    for reason in reasons:
+        skipped.note(reason, identity)
     return usable
 
 
-def split_draw(identity: str) -> int:
-    """The draw, in [0, 2^64), that puts a pair into a split where its source has none: a hash of its id."""
-    return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8])
+def text_captions(text: bytes, a_line: bool) -> list[bytes]:
+    """The captions in a text file: one a line that is not empty or, unless `a_line`, all of it as one.
 
-
-def folder_splits(names: Sequence[str]) -> list[str | None] | None:
-    """The split of each relative path by its first folder, or None where folders are not splits.
-
-    They do where at least two of them are named like splits; files outside of those then have no split.
+    Raises `BadSample` for UTF-16, of which every other byte is a NUL.
     """
-    first = [parts[0] if len(parts := PurePosixPath(name).parts) > 1 else "" for name in names]
-    if len(set(first) & set(SPLIT_FOLDERS)) < 2:
-        return None
-    return [folder if folder in SPLIT_FOLDERS else None for folder in first]
+    if b"\0" in text:
+        raise BadSample("caption not UTF-8")
+    lines = [line for line in text.splitlines() if line.strip()] if a_line else [text]
+    return lines or [b""]
+
+
+def folder_of_pictures(names: Sequence[str], *starts: Path) -> Path:
+    """Where these pictures lie: in the first of the folders, or folders at most two levels below them, that
+    holds one of the first of them; the first folder where none does."""
+    for start in dict.fromkeys(starts):
+        for folder in (start, *sorted(path for depth in ("*/", "*/*/") for path in start.glob(depth))):
+            if any(os.path.isfile(folder / name) for name in names[:20]):
+                return folder
+    return starts[0]

@@ -127,7 +127,7 @@ def _training(facts: TrainingFacts) -> list[str]:
     size = f": {seen['pairs']:,} pictures, {seen['captions']:,} captions" if seen else ""
     lines = [f"Data: `{_named(recipe.data.source)}`, split `{recipe.data.train_split}`{size}."]
     if seen:
-        lines.append(f"Fingerprint of their ids and captions (SHA-256): `{seen['fingerprint']}`.")
+        lines.append(f"Fingerprint of ids, captions and pictures (SHA-256): `{seen['fingerprint']}`.")
     if rejected := facts.status.get("rejected"):
         counted = ", ".join(f"{count:,} {reason}" for reason, count in rejected.items())
         lines.append(f"Not usable in the source, all splits: {counted}.")

@@ -41,15 +41,20 @@ class Data(Section):
     """Where the pairs of image and captions come from.
 
     `val_share`, `test_share`: of a source that has no splits of its own, which is divided by a hash of ids.
-    `decoded`: keep every training picture once, decoded, as a square of so many pixels a side; a little more
-    than the student sees is enough. null: decode it anew in every epoch.
+    `caption_lines`: a line of a text file beside a picture (folders, shards) is a caption; false: the whole
+    file is one, as alt texts with line breaks are. `duplicates`: "merge" makes pictures that are equal in
+    their bytes one picture with all their captions, in one split only, for which all are read once; "keep"
+    reads none ahead. `decoded`: keep every training picture once, decoded, as a square of so many pixels a
+    side; a little more than the student sees is enough. null: decode it anew in every epoch.
     """
 
     source: str = "scenes"
-    format: Literal["auto", "scenes", "shards", "karpathy", "table", "folder"] = "auto"
+    format: Literal["auto", "scenes", "shards", "karpathy", "coco", "table", "folder"] = "auto"
     image_folder: str | None = None
     image_column: str = "image"
     caption_column: str = "caption"
+    caption_lines: bool = Field(default=True, json_schema_extra=FINGERPRINTED_IF_CHANGED)
+    duplicates: Literal["merge", "keep"] = Field(default="merge", json_schema_extra=FINGERPRINTED_IF_CHANGED)
     train_split: str = "train"
     validation_split: str = "val"
     val_share: Part = Field(default=0.05, json_schema_extra=FINGERPRINTED_IF_CHANGED)
@@ -71,6 +76,8 @@ class Data(Section):
             "caption_column",
             "val_share",
             "test_share",
+            "caption_lines",
+            "duplicates",
             "max_failed",
             "max_pixels",
             "scenes",

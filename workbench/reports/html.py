@@ -1,12 +1,13 @@
 """One self-contained HTML page about runs: results, curves, recipes, data; opens without a network."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from workbench.data.report import skipped_text
 from workbench.errors import SettingError, damaged_file
 from workbench.figures.training import training_figure
 from workbench.files import atomic_write, read_json
@@ -110,16 +111,30 @@ def _data(runs: Sequence[Run]) -> str:
             for use, facts in (read_json(file) if file.is_file() else {}).items():
                 words = {"train": "trained on", "validation": "validated on"}[use]
                 counts = f"{facts['pairs']:,}", f"{facts['captions']:,}"
-                users.setdefault((words, facts["split"], *counts, facts["fingerprint"]), []).append(name)
+                found = _found(facts)
+                users.setdefault((words, facts["split"], *counts, *found, facts["fingerprint"]), []).append(
+                    name
+                )
         for split, (report, _) in run.evaluations.items():
             counts = f"{report['images']:,}", f"{report['captions']:,}"
-            users.setdefault(("evaluated on", split, *counts, str(report["data"])), []).append(name)
+            left_out = ", ".join(f"{count} {reason}" for reason, count in report.get("failed", {}).items())
+            key = ("evaluated on", split, *counts, "", "", "", left_out, str(report["data"]))
+            users.setdefault(key, []).append(name)
     rows = [
         (*facts, fingerprint[:16], "all" if len(names) == len(runs) else ", ".join(names))
         for (*facts, fingerprint), names in users.items()
     ]
-    heads = ("use", "split", "pictures", "captions", "fingerprint of ids and captions", "runs")
-    return _table(rows, heads)
+    heads = ("use", "split", "pictures", "captions", "source", "split by", "copies merged", "left out")
+    return _table(rows, (*heads, "fingerprint", "runs"))
+
+
+def _found(facts: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Source, origin of the split, copies merged and what was left out; empty for runs of before."""
+    merged = facts.get("copies_merged", 0)
+    skipped = skipped_text(facts.get("skipped", {}))
+    # The name without its folders: the page should not tell where somebody keeps their files.
+    source = f"{Path(facts['source']).name} ({facts.get('format', 'unknown format')})"
+    return source, facts.get("split_from", ""), f"{merged:,}" if merged else "", skipped
 
 
 @contextlib.contextmanager

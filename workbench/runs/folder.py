@@ -28,21 +28,42 @@ def default_folder(recipe: Recipe, out: str | Path = "") -> Path:
 
 
 def claim_folder(folder: Path, recipe: Recipe) -> None:
-    """Make `folder` the run folder of `recipe`; refused where another recipe's run lies."""
-    if (folder / "recipe.yaml").is_file():
+    """Make `folder` the run folder of `recipe`; refused where another recipe's run lies.
+
+    A run that never took a step keeps no one out, and `data.max_failed` may change: it decides whether a run
+    goes on, and nothing that comes of it.
+    """
+    if (folder / "recipe.yaml").is_file() and _has_begun(folder):
         before = read_recipe(folder)
-        if before.fingerprint != recipe.fingerprint:
-            changed = "; ".join(
-                f"{key}: {old} there, {new} now" for key, (old, new) in differences(before, recipe).items()
-            )
+        changes = differences(before, recipe)
+        tolerance = changes.pop("data.max_failed", None)
+        if changes:
+            changed = "; ".join(f"{key}: {old} there, {new} now" for key, (old, new) in changes.items())
             raise SettingError(
                 "run_dir",
                 str(folder),
                 f"it holds a run of another recipe ({changed})",
                 "choose another folder",
             )
-    else:
-        recipe.save(folder / "recipe.yaml")
+        if tolerance is None:
+            return
+    recipe.save(folder / "recipe.yaml")
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a run in this folder has taken a step, or cannot be told from one that has."""
+    try:
+        status = read_status(folder)
+    except (OSError, ValueError):
+        return True
+    metrics = folder / "metrics.jsonl"
+    return (
+        bool(status.get("step"))
+        or status.get("state") == "finished"
+        or any((folder / "checkpoints").glob("*"))
+        or any(folder.glob("evaluation/*"))
+        or (metrics.is_file() and metrics.stat().st_size > 0)
+    )
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.data.pairs import Pairs
+from workbench.data.report import data_report, report_line
 from workbench.files import atomic_write, write_json
 from workbench.runs.folder import read_status
 
@@ -111,23 +112,22 @@ class RunLogger:
         except OSError as error:
             self._unwritten(error)
 
-    def data(self, train: Pairs, validation: Pairs, cut: Mapping[str, Any] | None = None) -> None:
-        """Write data.json: what was learned from and validated on, by fingerprint of ids and captions; `cut`:
-        by model, how many of the training captions it cuts."""
+    def data(
+        self,
+        train: Pairs,
+        validation: Pairs,
+        unreadable: Mapping[int, str],
+        cut: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write and print the data report, data.json: what is learned from, less the `unreadable` rows, and
+        what is validated on. `cut`: by model, how many of the training captions it cuts."""
         if self.writes:
-            facts = {
-                use: {
-                    "source": pairs.name,
-                    "split": pairs.split,
-                    "pairs": len(pairs),
-                    "captions": int(pairs.first_caption[-1]),
-                    "fingerprint": pairs.fingerprint,
-                }
-                for use, pairs in (("train", train), ("validation", validation))
-            }
-            facts["train"] |= {"captions_cut": {name: part._asdict() for name, part in (cut or {}).items()}}
+            reports = {"train": data_report(train, unreadable), "validation": data_report(validation)}
+            reports["train"]["captions_cut"] = {name: part._asdict() for name, part in (cut or {}).items()}
+            for use, report in reports.items():
+                self.info(report_line({"train": "training"}.get(use, use), report))
             try:
-                write_json(self.folder / "data.json", facts)
+                write_json(self.folder / "data.json", reports)
             except OSError as error:
                 self._unwritten(error)
 

@@ -1,8 +1,6 @@
 """Pictures decoded once: kept as uint8 at one size, so that an epoch reads them instead of decoding them."""
 
 import errno
-import os
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Any, Unpack
@@ -12,7 +10,7 @@ import torch
 
 from workbench.data.decode import BadSample
 from workbench.data.pairs import Pairs
-from workbench.files import sha256_of_json, sha256_of_strings
+from workbench.files import sha256_of_strings
 from workbench.models.transform import ImageTransform
 from workbench.recipe import Recipe
 from workbench.targets.cached import Share, StoreReader, cached
@@ -30,7 +28,7 @@ def decoded_pairs(recipe: Recipe, pairs: Pairs, **share: Unpack[Share]) -> Pairs
     `data.decoded` is null.
 
     Every picture is kept squashed to a square of so many pixels a side, in the cache under a fingerprint of
-    the pairs' ids, of the sizes and times of the files, and of what decodes; each process decodes with
+    the pairs' ids, of the pictures' contents, and of what decodes; each process decodes with
     `data.workers` threads. Where crops vary, they are cut from the square: the same part of the picture,
     resized twice instead of once. Otherwise a picture gets its proportions back, but no more pixels than it
     had. Raises OSError with errno ENOSPC where the disk is too small.
@@ -40,7 +38,7 @@ def decoded_pairs(recipe: Recipe, pairs: Pairs, **share: Unpack[Share]) -> Pairs
         return pairs
     fingerprint: dict[str, Any] = {
         "ids": sha256_of_strings(pairs.each_id()),
-        "files": sha256_of_json(file_states(pairs.files)),
+        "files": pairs.pictures_fingerprint,
         "pixels": size,
         "max_pixels": recipe.data.max_pixels,
         "format": FORMAT,
@@ -100,16 +98,3 @@ class DecodedReader(StoreReader):
         share = min(1.0, self.size / min(height, width))
         own = max(1, round(height * share)), max(1, round(width * share))
         return ImageTransform(own, resize_mode="squash")(picture)
-
-
-def file_states(files: Iterable[str]) -> list[tuple[int, int] | None]:
-    """Size and time of last change of every file; None for one that is not there."""
-    states: list[tuple[int, int] | None] = []
-    for file in files:
-        try:
-            status = os.stat(file)
-        except (OSError, ValueError):  # ValueError: a NUL in the name
-            states.append(None)
-        else:
-            states.append((status.st_size, status.st_mtime_ns))
-    return states

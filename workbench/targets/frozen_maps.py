@@ -12,7 +12,6 @@ from workbench.models.dual_encoder import CPU_PORTION, DualEncoder, weights_dige
 from workbench.models.frozen_layers import frozen_layers, frozen_maps
 from workbench.recipe import Recipe
 from workbench.targets.cached import Share, StoreReader, cached, readable
-from workbench.targets.decoded_cache import file_states
 from workbench.targets.store_writer import Column
 
 PACKAGES = ("torch", "timm")
@@ -24,7 +23,7 @@ def mapped_pairs(
     """The training pairs with feature maps [C, H, W] in place of pictures; as they are where the recipe's
     `student.cache_frozen` is false.
 
-    Kept in the cache under a fingerprint of the frozen weights and of the pictures' files. Raises
+    Kept in the cache under a fingerprint of the frozen weights and of the pictures' contents. Raises
     SettingError where the frozen modules are not the tower's first layers.
     """
     if not recipe.student.cache_frozen:
@@ -54,7 +53,7 @@ def mapped_pairs(
         "layers": weights_digest(weights),
         "transform": sha256_of_json(model.config["preprocess_cfg"]),
         "data": pairs.fingerprint,
-        "files": sha256_of_json(file_states(pairs.files)),
+        "files": pairs.pictures_fingerprint,
         "packages": {package: metadata.version(package) for package in PACKAGES},
     }
     store = cached(

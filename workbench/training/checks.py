@@ -1,8 +1,8 @@
 """What training refuses before any target is computed, and how many broken pairs it puts up with."""
 
-from collections import Counter
-from collections.abc import Collection
+from collections.abc import Mapping
 
+from workbench.data.source import Rejected
 from workbench.errors import SettingError
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.masking import patch_grid
@@ -38,12 +38,15 @@ def check_micro_batch(recipe: Recipe, student: DualEncoder) -> None:
         )
 
 
-def check_failures(reasons: Collection[str], pairs: int, recipe: Recipe) -> None:
-    """SettingError when more pairs could not be read, for these reasons, than the recipe puts up with."""
-    if len(reasons) > recipe.data.max_failed * pairs:
+def check_failures(failed: Mapping[str, str], pairs: int, recipe: Recipe) -> None:
+    """SettingError when more pairs could not be read, by id with the reason, than the recipe puts up with."""
+    if len(failed) > recipe.data.max_failed * pairs:
+        reasons = Rejected()
+        for identity, reason in failed.items():
+            reasons.note(reason, identity)
         raise SettingError(
             "data.max_failed",
             recipe.data.max_failed,
-            f"{len(reasons)} of {pairs} pairs could not be read: {dict(Counter(reasons))}",
+            f"{len(failed)} of {pairs} pairs could not be read ({reasons.described()})",
             "Fix them, or raise it",
         )

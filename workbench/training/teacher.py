@@ -65,7 +65,8 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
         inputs = cross_modal_inputs(recipe, pairs, frozen, device=session.device, say=session.say)
         looked_at = validation.select(np.arange(min(len(validation), PROBED)))
         held_out = cross_modal_inputs(recipe, looked_at, frozen, device=session.device, say=session.say)
-        check_failures(inputs.regions.unreadable.values(), len(pairs), recipe)
+        unreadable = {pairs.id(row): why for row, why in inputs.regions.unreadable.items()}
+        check_failures(unreadable, len(pairs), recipe)
         usable = _usable(recipe, pairs, inputs)
 
         # ---- optimiser, length, resume
@@ -79,7 +80,7 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
         step = saved.step if saved else 0
         logger = session.start(length.total, step)
         logger.rejected = pairs.rejected + Counter(inputs.regions.unreadable.values())
-        logger.data(pairs, validation)
+        logger.data(pairs, validation, inputs.regions.unreadable)
         write_json(session.folder / "regions.json", {"without_box": inputs.regions.without_box})
         size = f"{len(usable)} pictures, {length.total} steps of {batch}"
         logger.info(f"{'resuming' if step else 'training'} {recipe.name} in {session.folder}: {size}")

@@ -53,7 +53,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         check_student(recipe, student, len(pairs), session.world)
         teacher = trained_cross_modal_teacher(session)
         targets = build_targets(recipe, pairs, student, session.folder, teacher, **session.share)
-        check_failures(targets.unreadable.values(), len(pairs), recipe)
+        check_failures({pairs.id(row): why for row, why in targets.unreadable.items()}, len(pairs), recipe)
         pairs = cached_pairs(recipe, pairs, student, **session.share)
         length = Length.of(recipe, len(pairs) - len(targets.unreadable), session.world)
 
@@ -70,7 +70,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         logger.skipped_steps = saved.state["skipped_steps"] if saved else 0
         logger.failed = dict(saved.state["failed"]) if saved else {}
         logger.rejected = pairs.rejected + Counter(targets.unreadable.values())
-        logger.data(pairs, validation, targets.cut)
+        logger.data(pairs, validation, targets.unreadable, targets.cut)
         size = f"{len(pairs)} pairs, {length.total} steps of {length.batch}"
         logger.info(f"{'resuming' if step else 'training'} {recipe.name} in {session.folder}: {size}")
         session.write_weights(student_start(recipe, student), targets.weights_from)
@@ -86,7 +86,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         for epoch, batch in stream(session, pairs, student, length, step, targets.unreadable):
             began = time.perf_counter()
             logger.failed.update(batch.failed)  # by id: a pair fails again in every epoch
-            check_failures(logger.failed.values(), len(pairs), recipe)
+            check_failures(logger.failed, len(pairs), recipe)
             rate = settings.lr * schedule(step, length.total, settings.warmup_steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["factor"]

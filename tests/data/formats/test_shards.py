@@ -85,12 +85,12 @@ def test_captions_come_from_json_where_txt_is_missing(tmp_path: Path) -> None:
         "a.json": json.dumps({"caption": ["one", "two"]}).encode(),
         "b.PNG": encoded(2, "PNG"),
         "b.json": b'{"caption": "from json"}',
-        "b.txt": b"from txt\nwhole",
+        "b.txt": b"from txt\na line each",
     }
     write_shard(tmp_path / "0.tar", members)
     pairs = everything(tmp_path)
     assert pairs.ids == ["0/a", "0/b"] and pairs.captions(0) == ["one", "two"]
-    assert pairs.captions(1) == ["from txt whole"]
+    assert pairs.captions(1) == ["from txt", "a line each"]
     assert shows(pairs.image(0), 1) and shows(pairs.image(1), 2)
 
 

@@ -105,7 +105,7 @@ def test_a_quote_that_is_not_closed_does_not_swallow_rows(folder: Path, separato
 def test_a_split_column_is_honoured(folder: Path) -> None:
     rows = "images/0 é.jpg,a,train\nimages/1 é.jpg,b,dev\nimages/0 é.jpg,c,train\nimages/2 é.jpg,d,\n"
     (folder / "data.csv").write_text("image,caption,split\n" + rows, encoding="utf-8")
-    assert available_splits(folder / "data.csv", max_failed=0.5) == ["train", "dev"]
+    assert available_splits(folder / "data.csv", max_failed=0.5) == ["train", "val"]
     train = load_pairs(folder / "data.csv", "train", max_failed=0.5)
     assert captions_of(train) == {"images/0 é.jpg": ["a", "c"]} and train.rejected == {"no split": 1}
     assert load_pairs(folder / "data.csv", "dev", max_failed=0.5).ids == ["images/1 é.jpg"]

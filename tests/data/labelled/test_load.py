@@ -33,8 +33,9 @@ def test_a_folder_of_class_folders(tmp_path: Path) -> None:
 
 
 def test_bad_images_are_reasons(tmp_path: Path) -> None:
-    (tmp_path / "cat").mkdir()
-    (tmp_path / "cat" / "a.jpg").write_bytes(b"")
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jpg").write_bytes(b"")
     with pytest.raises(BadSample, match="empty file"):
         load_labelled(tmp_path).image(0)
 
@@ -70,7 +71,7 @@ def test_prefixes_say_what_a_folder_holds(tmp_path: Path) -> None:
     write_cub(tmp_path)
     assert load_labelled(tmp_path).attributes is not None
     plain = load_labelled(f"folder:{tmp_path / 'CUB_200_2011' / 'images'}")
-    assert plain.attributes is None and plain.class_names[0] == "001.Black footed Albatross"
+    assert plain.attributes is None and plain.class_names[0] == "Black footed Albatross"
     for kind in ("awa2", "cifar10", "cifar100"):
         with pytest.raises(SettingError, match=r"no such set there\. A folder of it holds"):
             load_labelled(f"{kind}:{tmp_path}")

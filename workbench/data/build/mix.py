@@ -150,6 +150,9 @@ def table_rows(pairs: Pairs, source: Source, split: str, folder: Path) -> list[R
     base, names = find_files(source)
     if detect(source, base, names) == "shards":
         files: Iterable[str] = _unpacked(pairs.ids, base, names, folder)
+    elif not pairs.in_files:
+        problem = "its pictures lie inside tables, and a mixture names files"
+        raise SettingError("--extra", os.fspath(source), problem, "Unpack them, or give shards.")
     else:
         files = map(os.path.abspath, pairs.files)
     return [

@@ -5,7 +5,6 @@ without regard to the splits that they then tested on (facts: their released dat
 `workbench.data.build.mix`.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,8 @@ import numpy as np
 from workbench.data.build import mix
 from workbench.data.build.mix import KarpathySplits, Row, described, draw, picture_names, table_rows
 from workbench.data.discovery import Source
+from workbench.data.formats.coco import read_coco_captions
+from workbench.data.formats.flickr import read_flickr_captions
 from workbench.data.load import load_pairs
 from workbench.errors import SettingError
 from workbench.files import write_json
@@ -64,7 +65,7 @@ def build_overlapping(
     for name, (captions_file, karpathy, images, read) in sources.items():
         if captions_file is None:
             continue
-        captions = read(captions_file)
+        captions = read(captions_file, f"--{name}-captions")
         if len(captions) < counts[name]:
             problem = f"{captions_file} has captions of {len(captions)} pictures"
             raise SettingError("--count", f"{name}={counts[name]}", problem, f"At most {len(captions)}.")
@@ -105,45 +106,3 @@ def overlap(rows: Sequence[Row], splits: KarpathySplits) -> dict[str, int]:
     return {
         split: sum(bool(picture_names(row["id"]) & known) for row in rows) for split, known in names.items()
     }
-
-
-def read_coco_captions(path: Path) -> dict[str, list[str]]:
-    """File name to captions of a COCO captions JSON, pictures in the order of their first annotation."""
-    try:
-        content = json.loads(path.read_bytes())
-        names = {image["id"]: image["file_name"] for image in content["images"]}
-        captions: dict[str, list[str]] = {}
-        for annotation in content["annotations"]:
-            captions.setdefault(names[annotation["image_id"]], []).append(annotation["caption"].strip())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        problem = f"not a COCO captions JSON ({type(error).__name__}: {error})"
-        raise SettingError("--coco-captions", str(path), problem, "Name captions_train2017.json") from error
-    return captions
-
-
-def read_flickr_captions(path: Path) -> dict[str, list[str]]:
-    """File name to captions of Flickr30k's results.csv (`image_name| comment_number| comment`) or
-    results_20130124.token (`image_name#number<tab>comment`), in file order.
-
-    A line without a caption is skipped: the distributed results.csv has one.
-    """
-    captions: dict[str, list[str]] = {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeError) as error:
-        problem = f"cannot be read ({error})"
-        raise SettingError("--flickr-captions", str(path), problem, "Name results.csv") from error
-    for line in lines:
-        if "\t" in line:
-            picture, _, caption = line.partition("\t")
-            picture = picture.partition("#")[0]
-        else:
-            picture, _, rest = line.partition("|")
-            caption = rest.partition("|")[2]
-        if caption.strip() and picture.strip() != "image_name":
-            captions.setdefault(picture.strip(), []).append(caption.strip())
-    if not captions:
-        problem = "it holds no lines `image_name| comment_number| comment`"
-        remedy = "Name results.csv or results_20130124.token"
-        raise SettingError("--flickr-captions", str(path), problem, remedy)
-    return captions

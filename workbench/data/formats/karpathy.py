@@ -13,7 +13,7 @@ from workbench.errors import SettingError
 
 
 def open_karpathy(path: Path, image_folder: Path | None, max_pixels: int) -> Opened:
-    """Pairs of a Karpathy JSON, in its splits; `restval` belongs to `train`, as is customary.
+    """Pairs of a Karpathy JSON, in its splits.
 
     Images lie at `image_folder`/filepath/filename or `image_folder`/filename, the folder being the JSON's own
     unless given. A pair's id is its filename.
@@ -22,14 +22,14 @@ def open_karpathy(path: Path, image_folder: Path | None, max_pixels: int) -> Ope
         if not isinstance(images, list):
             raise TypeError("`images` is not a list")
     rows, names = PairRows(), set[str]()
-    for record in images:
-        with rows.count_rejected():
+    for number, record in enumerate(images, 1):
+        with rows.count_rejected(_name(record) or f"record {number}"):
             name, split, image, captions = _fields(record, image_folder or path.parent)
             if name in names:
                 raise BadSample("duplicate id")
             names.add(name)
-            rows.add(name, clean_captions(captions, rows.skipped), split, image)
-    return rows.opened(max_pixels)
+            rows.add(name, clean_captions(captions, rows.skipped, name), split, image)
+    return rows.opened(max_pixels, split_from="the Karpathy JSON")
 
 
 @contextlib.contextmanager
@@ -41,6 +41,11 @@ def karpathy_records(path: Path) -> Iterator[Any]:
         problem = f"not a Karpathy JSON, which holds a list under `images` ({type(error).__name__}: {error})"
         remedy = "Name dataset_coco.json or dataset_flickr30k.json, or choose another data.format."
         raise SettingError("data.source", str(path), problem, remedy) from error
+
+
+def _name(record: Any) -> str | None:
+    name = record.get("filename") if isinstance(record, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _fields(record: Any, folder: Path) -> tuple[str, str, str, list[Any]]:
@@ -59,4 +64,4 @@ def _fields(record: Any, folder: Path) -> tuple[str, str, str, list[Any]]:
     except BadSample:
         image = os.path.join(folder, os.path.basename(relative))  # Flickr30k, or COCO in one folder
         check_file(image)
-    return name, "train" if split == "restval" else split, image, captions
+    return name, split, image, captions

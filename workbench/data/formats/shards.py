@@ -16,16 +16,18 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
+from workbench.data.contents import digests_in_files
 from workbench.data.decode import BadSample, Reason, decode_image
 from workbench.data.index import cached_index, open_index
 from workbench.data.source import (
     LARGEST_IMAGE,
     LARGEST_TEXT,
     Opened,
+    Rejected,
     clean_captions,
-    folder_splits,
-    split_draw,
+    text_captions,
 )
+from workbench.data.splits import split_draw, splits_in_names
 from workbench.errors import SettingError
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -41,26 +43,29 @@ _SCHEMA = pa.schema(
     }
 )
 LARGEST_HEADER = 1 << 20  # bytes of a long name, or of what is said of a member
-_VERSION = 2  # raise it with every change to what the index holds
+_VERSION = 3  # raise it with every change to what the index holds
 
 
-def open_shards(base: Path, names: list[str], max_pixels: int) -> Opened:
+def open_shards(base: Path, names: list[str], max_pixels: int, caption_lines: bool = True) -> Opened:
     """Pairs of the tar files `names` (relative to `base`); a pair's id is its shard's name and its key.
 
     Nothing is extracted and nothing but images, txt and json is looked at. The index lies in the cache, under
     a name made of the shards' paths, sizes and times, and is memory-mapped.
     """
     paths = [base / name for name in names]
-    index = _index(paths, names)
+    index = _index(paths, names, caption_lines)
     table, lost, skipped = _read_index(index)
-    splits = folder_splits(names)
+    splits = splits_in_names(str(base), names, stems=True)
     split_of_shard = pa.array(splits or [None] * len(names), pa.string())
     split = split_of_shard.take(table["shard"].combine_chunks())
     if splits and split.null_count:
-        lost["no split"] += split.null_count
+        unsplit = table["id"].filter(split.is_null())
+        lost.note("no split", unsplit[0].as_py(), len(unsplit))
+        lost.name("no split", unsplit[:3].to_pylist())
     pairs = table.select(["id", "captions", "draw"]).append_column("split", split)
     reader = ShardReader(index, [str(path) for path in paths], max_pixels)
-    return Opened(pairs, reader, lost, skipped, reopen=functools.partial(_indexed_pairs, index))
+    split_from = "the names of its folders and shards"
+    return Opened(pairs, reader, lost, skipped, split_from, functools.partial(_indexed_pairs, index))
 
 
 @dataclass
@@ -89,6 +94,11 @@ class ShardReader:
         """The shards that hold these rows, each once."""
         return [self.shards[shard] for shard in np.unique(self._opened()["shard"].to_numpy()[rows])]
 
+    def digests(self, contents: bool) -> pa.Array:
+        """What identifies the content of every row's picture, as `contents.digests_in_files` gives it."""
+        shard, offset, size = (column.to_numpy() for column in self._opened().columns)
+        return digests_in_files(self.shards, shard, offset, size, contents)
+
     def _opened(self) -> pa.Table:
         if self._places is None:
             self._places = _read_index(self.index)[0].select(["shard", "offset", "size"])
@@ -98,15 +108,15 @@ class ShardReader:
         return self.__dict__ | {"_places": None}
 
 
-def _read_index(path: Path) -> tuple[pa.Table, Counter[str], Counter[str]]:
+def _read_index(path: Path) -> tuple[pa.Table, Rejected, Rejected]:
     """The index in a file, a record batch a shard, and what its metadata counts: lost and skipped."""
-    lost, skipped, batches = Counter[str](), Counter[str](), []
+    lost, skipped, batches = Rejected(), Rejected(), []
     reader = open_index(path)
     for number in range(reader.num_record_batches):
         batch, metadata = reader.get_batch_with_custom_metadata(number)
         batches.append(batch)
-        lost.update(json.loads(metadata[b"lost"]))
-        skipped.update(json.loads(metadata[b"skipped"]))
+        lost.absorb(Rejected(*json.loads(metadata[b"lost"])))
+        skipped.absorb(Rejected(*json.loads(metadata[b"skipped"])))
     return pa.Table.from_batches(batches, schema=_SCHEMA), lost, skipped
 
 
@@ -114,9 +124,9 @@ def _indexed_pairs(index: Path) -> pa.Table:
     return _read_index(index)[0].select(["id", "captions"])
 
 
-def _index(paths: list[Path], names: list[str]) -> Path:
+def _index(paths: list[Path], names: list[str], caption_lines: bool) -> Path:
     """The index file of these shards, written on the first call."""
-    key = [_VERSION, LARGEST_IMAGE, LARGEST_TEXT, names]
+    key = [_VERSION, LARGEST_IMAGE, LARGEST_TEXT, names, caption_lines]
     for path in paths:
         status = path.stat()
         key.append([os.path.abspath(path), status.st_size, status.st_mtime_ns])
@@ -127,9 +137,10 @@ def _index(paths: list[Path], names: list[str]) -> Path:
         with pa.ipc.new_file(stream, _SCHEMA) as writer:
             for number, path in enumerate(progress):
                 contents = _ShardContents(path)
-                batch = contents.batch(number, os.path.splitext(names[number])[0])
-                counts = {"lost": json.dumps(contents.lost), "skipped": json.dumps(contents.skipped)}
-                writer.write_batch(batch, custom_metadata=counts)
+                batch = contents.batch(number, os.path.splitext(names[number])[0], caption_lines)
+                counts = {"lost": contents.lost, "skipped": contents.skipped}
+                metadata = {name: json.dumps([what, what.examples]) for name, what in counts.items()}
+                writer.write_batch(batch, custom_metadata=metadata)
                 draws.append(batch["draw"].to_numpy())
         stream.flush()
         _check_unique(Path(stream.name), np.concatenate(draws))
@@ -167,7 +178,8 @@ class _ShardContents:
     """What one tar file holds: per key the image's place and its texts; rejected pairs are counted."""
 
     def __init__(self, path: Path) -> None:
-        self.lost, self.skipped = Counter[str](), Counter[str]()
+        self.lost, self.skipped = Rejected(), Rejected()
+        self._name = path.name
         self._places: dict[str, tuple[int, int]] = {}
         self._texts: dict[str, dict[str, bytes]] = {}
         self._rejected: dict[str, Reason] = {}  # what is wrong with a member of a key
@@ -182,7 +194,7 @@ class _ShardContents:
                     raise SettingError("data.source", str(path), problem, remedy) from error
                 whole = False
         if not whole and "truncated shard" not in self._rejected.values():
-            self.lost["truncated shard"] += 1
+            self.lost.note("truncated shard", path.name)
 
     def _take_all(self, stream: IO[bytes]) -> bool:
         """Take every member; whether the file ends as a tar does.
@@ -208,11 +220,11 @@ class _ShardContents:
                     stream.seek(tar.offset)
                     return not stream.read(tarfile.BLOCKSIZE).strip(b"\0")
             except (OverflowError, RecursionError):  # a header that cannot be one, or a thousand in a row
-                self.lost["damaged record"] += 1
+                self.lost.note("damaged record", self._name)
                 start = _next_header(stream, max(position + tarfile.BLOCKSIZE, stream.tell()))
         return False
 
-    def batch(self, shard: int, prefix: str) -> pa.RecordBatch:
+    def batch(self, shard: int, prefix: str, caption_lines: bool) -> pa.RecordBatch:
         """The usable pairs, in the order of the shard; the others are counted."""
         rows = []
         for key in dict.fromkeys([*self._places, *self._texts, *self._rejected]):
@@ -221,11 +233,12 @@ class _ShardContents:
                     raise BadSample(self._rejected[key])
                 if key not in self._places:
                     raise BadSample("no image")
-                captions = clean_captions(_captions(self._texts.get(key, {})), self.skipped)
+                texts = _captions(self._texts.get(key, {}), caption_lines)
                 identity = f"{prefix}/{key}"
+                captions = clean_captions(texts, self.skipped, identity)
                 rows.append((identity, captions, split_draw(identity), shard, *self._places[key]))
             except BadSample as error:
-                self.lost[error.reason] += 1
+                self.lost.note(error.reason, f"{prefix}/{key}")
         records = [dict(zip(_SCHEMA.names, row, strict=True)) for row in rows]
         return pa.RecordBatch.from_pylist(records, schema=_SCHEMA)
 
@@ -234,7 +247,7 @@ class _ShardContents:
         if member.isdir():
             return
         if not key or extension not in (*_IMAGES, *_TEXTS):
-            self.skipped["another type of file"] += 1
+            self.skipped.note("another type of file", member.name)
         elif not _is_safe(key):
             self._rejected[key] = "unsafe name"
         elif not member.isreg() or member.issparse():
@@ -276,10 +289,10 @@ def _is_safe(key: str) -> bool:
     return parts[0] != "" and ".." not in parts and "\0" not in key and key.isprintable()
 
 
-def _captions(texts: dict[str, bytes]) -> list[Any]:
-    """A pair's captions: its txt, else `caption` in its json."""
+def _captions(texts: dict[str, bytes], a_line: bool) -> list[Any]:
+    """A pair's captions: those in its txt, else `caption` in its json."""
     if "txt" in texts:
-        return [texts["txt"]]
+        return list(text_captions(texts["txt"], a_line))
     if "json" not in texts:
         raise BadSample("no caption")
     try:

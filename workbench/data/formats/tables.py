@@ -4,7 +4,6 @@ import ast
 import csv
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from workbench.data.decode import BadSample, Reason
-from workbench.data.source import Opened, PairRows, check_file, clean_captions
+from workbench.data.duplicates import merge_rows
+from workbench.data.formats.flickr import caption_lines, official_splits, separator_of
+from workbench.data.formats.parquet_pictures import check_text_column, open_pictures, picture_column
+from workbench.data.source import Opened, PairRows, Rejected, check_file, clean_captions, folder_of_pictures
+from workbench.data.splits import splits_in_names
 from workbench.errors import SettingError
 
 TABLE_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -25,37 +28,77 @@ Record = dict[str, Any]
 
 
 def open_tables(
-    paths: list[Path], image_folder: Path | None, image_column: str, caption_column: str, max_pixels: int
+    base: Path,
+    names: list[str],
+    image_folder: Path | None,
+    image_column: str,
+    caption_column: str,
+    max_pixels: int,
 ) -> Opened:
-    """Pairs of one or several tables; a pair's id is the path of its image as written there.
+    """Pairs of one or several tables, `names` below `base`; a pair's id is the path of its image as written.
 
     Rows of the same image become one pair. Captions are a string or a list, in csv and tsv also a list as
-    JSON or pandas writes it; a column `split` is honoured. Relative paths start from `image_folder`, else
-    from the tables' own folder, and may not leave it; absolute ones are taken as they are. What cannot be
-    used is counted by row.
+    JSON or pandas writes it; a column `split` is honoured, else what the tables' names say. Relative paths
+    start from `image_folder`, else from the tables' own folder, and may not leave it; absolute ones are taken
+    as they are. What cannot be used is counted by row. Parquet may hold the pictures themselves.
     """
+    paths = [base / name for name in names]
+    named = splits_in_names(str(base), names, stems=True) or [None] * len(paths)
+    inside = [picture_column(path, image_column) for path in paths]
+    if any(inside):
+        if not all(inside):
+            problem = f"{names[inside.index(None)]} has no pictures inside, as others have"
+            raise SettingError("data.source", str(base), problem, "Give them apart, by a glob of each.")
+        return open_pictures(paths, named, inside, caption_column, max_pixels)
     folders = {path.parent for path in paths}
     if image_folder is None and len(folders) > 1:
         problem = f"the tables lie in {len(folders)} folders, and relative paths could start from any of them"
         raise SettingError("data.image_folder", None, problem, "Name the folder that the paths start from.")
-    folder = image_folder or paths[0].parent
-    rows, has_splits = PairRows(), False
-    for path in paths:
-        for record in _records(path, (image_column, caption_column), rows.lost):
-            with rows.count_rejected():
+    rows, split_from = PairRows(), "the names of its folders and tables"
+    for path, split_of_table in zip(paths, named, strict=True):
+        folder, lists = image_folder or path.parent, dict[str, str]()
+        usual = (image_column, caption_column) == ("image", "caption")
+        if usual and path.suffix != ".parquet" and (separator := separator_of(path)) is not None:
+            listed = []
+            for name, text in caption_lines(path, separator):
+                if text:
+                    listed.append((name, text))
+                else:  # the distributed results.csv has a line without its last separator
+                    rows.skipped.note("no caption", name)
+            records: Iterator[Record] = ({"image": name, "caption": text} for name, text in listed)
+            if image_folder is None:
+                folder = folder_of_pictures(list(dict(listed)), path.parent)
+            lists = official_splits(path.parent)
+        else:
+            records = _records(path, (image_column, caption_column), rows.lost)
+        for number, record in enumerate(records, 1):
+            with rows.count_rejected(_identity(record[image_column], f"row {number} of {path.name}")):
                 name, image = _image(record[image_column], folder)
-                captions = clean_captions(_as_list(record[caption_column], path), rows.skipped)
-                split = _text(record.get(SPLIT_COLUMN))
-                has_splits = has_splits or bool(split)
-                rows.add(name, captions, split or None, image)
+                captions = clean_captions(_as_list(record[caption_column], path), rows.skipped, name)
+                own = _text(record.get(SPLIT_COLUMN)) or lists.get(name)
+                if own:
+                    split_from = "Flickr8k's lists" if lists else f"its column {SPLIT_COLUMN!r}"
+                elif lists:
+                    rows.skipped.note("no split", name)
+                    continue
+                rows.add(name, captions, own or split_of_table, image)
     table = rows.table()
-    if has_splits and (unsplit := table["split"].null_count):
-        rows.lost["no split"] += unsplit
-        table = table.filter(pc.is_valid(table["split"]))
-    return rows.opened(max_pixels, _merge(table, paths))
+    unsplit = table["split"].is_null()
+    if (count := table["split"].null_count) and count < len(table):
+        ids = table["id"].filter(unsplit)
+        rows.lost.note("no split", ids[0].as_py(), count)
+        rows.lost.name("no split", ids[:3].to_pylist())
+        table = table.filter(pc.invert(unsplit))
+    return rows.opened(max_pixels, _merge(table, paths), split_from)
 
 
-def _records(path: Path, needed: tuple[str, str], lost: Counter[str]) -> Iterator[Record]:
+def _identity(value: Any, otherwise: str) -> str:
+    """What a row is called where it is of no use: the path of its image, or its place."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else value
+    return text if isinstance(text, str) and text.strip() and text.isprintable() else otherwise
+
+
+def _records(path: Path, needed: tuple[str, str], lost: Rejected) -> Iterator[Record]:
     """The rows of a table with at least the two columns; strings may come as bytes."""
     kind = path.suffix.lower()
     try:
@@ -70,7 +113,7 @@ def _records(path: Path, needed: tuple[str, str], lost: Counter[str]) -> Iterato
         raise SettingError("data.source", str(path), problem, "Repair or remove the file.") from error
 
 
-def _separated(path: Path, needed: tuple[str, str], lost: Counter[str]) -> Iterator[Record]:
+def _separated(path: Path, needed: tuple[str, str], lost: Rejected) -> Iterator[Record]:
     with open(path, "rb") as stream:
         header = stream.readline(1 << 20).decode("utf-8-sig", errors="replace")
     headers = {separator: next(csv.reader([header], delimiter=separator), []) for separator in "\t,;|"}
@@ -78,7 +121,7 @@ def _separated(path: Path, needed: tuple[str, str], lost: Counter[str]) -> Itera
     _check_columns(path, needed, columns)
 
     def count(row: pa.csv.InvalidRow) -> str:
-        lost["damaged record"] += 1
+        lost.note("damaged record", f"row {row.number} of {path.name}" if row.number else row.text[:60])
         return "skip"
 
     names = [name for name in dict.fromkeys((*needed, SPLIT_COLUMN)) if name in columns]
@@ -111,10 +154,10 @@ def _check_quotes(path: Path, separator: str) -> None:
             raise SettingError("data.source", str(path), problem, remedy) from None
 
 
-def _json_lines(path: Path, needed: tuple[str, str], lost: Counter[str]) -> Iterator[Record]:
+def _json_lines(path: Path, needed: tuple[str, str], lost: Rejected) -> Iterator[Record]:
     columns: set[str] = set()
     with open(path, "rb") as lines:
-        for line in lines:
+        for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
@@ -123,9 +166,9 @@ def _json_lines(path: Path, needed: tuple[str, str], lost: Counter[str]) -> Iter
                 if not set(needed) <= record.keys():
                     raise KeyError
             except UnicodeError:
-                lost["caption not UTF-8"] += 1
+                lost.note("caption not UTF-8", f"line {number} of {path.name}")
             except (ValueError, KeyError, AttributeError, RecursionError):
-                lost["damaged record"] += 1
+                lost.note("damaged record", f"line {number} of {path.name}")
             else:
                 yield record
     if columns:
@@ -135,6 +178,8 @@ def _json_lines(path: Path, needed: tuple[str, str], lost: Counter[str]) -> Iter
 def _parquet(path: Path, needed: tuple[str, str]) -> Iterator[Record]:
     with pq.ParquetFile(path) as file:
         _check_columns(path, needed, file.schema_arrow.names)
+        check_text_column(path, "data.image_column", needed[0], file.schema_arrow)
+        check_text_column(path, "data.caption_column", needed[1], file.schema_arrow)
         names = [name for name in file.schema_arrow.names if name in (*needed, SPLIT_COLUMN)]
         for batch in file.iter_batches(columns=names):
             yield from batch.to_pylist()
@@ -177,7 +222,7 @@ def _text(value: Any, not_utf8: Reason = "damaged record") -> str:
 def _as_list(value: Any, path: Path) -> list[Any]:
     if value is None:
         raise BadSample("no caption")
-    if path.suffix.lower() in (".csv", ".tsv") and value.lstrip().startswith(b"["):
+    if isinstance(value, bytes) and path.suffix.lower() != ".parquet" and value.lstrip().startswith(b"["):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
@@ -198,7 +243,8 @@ def _merge(table: pa.Table, paths: list[Path]) -> pa.Table:
     """One row an image, at its first row's place, with the captions of all its rows in order."""
     if not len(table):
         return table
-    image = pc.dictionary_encode(table["id"]).unify_dictionaries().combine_chunks().indices.to_numpy()
+    codes = pc.dictionary_encode(table["id"]).unify_dictionaries().combine_chunks().indices
+    image = codes.cast(pa.int64()).to_numpy()
     unique, first = np.unique(image, return_index=True)
     if len(unique) == len(table):
         return table
@@ -209,12 +255,6 @@ def _merge(table: pa.Table, paths: list[Path]) -> pa.Table:
         problem = (
             f"{len(names)} rows put an image into one split that another row has put into another: {names[0]}"
         )
-        remedy = f"Give every image one split in the column {SPLIT_COLUMN!r}."
+        remedy = f"Give every image one split, in the column {SPLIT_COLUMN!r} or by the table that it is in."
         raise SettingError("data.source", ", ".join(map(str, paths)), problem, remedy)
-    captions = table["captions"].take(pa.array(np.argsort(image, kind="stable")))
-    lengths = pc.list_value_length(table["captions"]).to_numpy()
-    ends = np.cumsum(np.bincount(image, weights=lengths)).astype(np.int32)
-    starts = np.concatenate([np.zeros(1, np.int32), ends])
-    merged = pa.ListArray.from_arrays(starts, pc.list_flatten(captions).combine_chunks())
-    pairs = table.take(pa.array(first))
-    return pairs.set_column(pairs.column_names.index("captions"), "captions", merged)
+    return merge_rows(table, image)[0]

@@ -128,12 +128,12 @@ def open_images(
     """
     rows, kept = PairRows(rejected), []
     for position, image in enumerate(images):
-        with rows.count_rejected():
+        with rows.count_rejected(image.id):
             rows.add(image.id, [class_names[image.label]], None, str(image.path))
             kept.append(position)
     lost, total = rows.lost, len(kept) + rows.lost.total()
     if not kept or lost.total() > max_failed * total:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in lost.most_common())
+        reasons = lost.described()
         problem = f"{lost.total()} of {total} images cannot be used ({reasons or 'there are none'})"
         remedy = f"Repair or add them, or raise max_failed (now {max_failed:g})."
         raise SettingError(

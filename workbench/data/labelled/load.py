@@ -10,6 +10,7 @@ from typing import Any
 from workbench.data.discovery import Source
 from workbench.data.labelled.attribute_sets import locate_awa2, locate_cub, open_awa2, open_cub
 from workbench.data.labelled.cifar import locate_cifar, open_cifar
+from workbench.data.labelled.class_names import class_of_files, names_of_classes
 from workbench.data.labelled.imagenet import locate_imagenet, open_imagenet
 from workbench.data.labelled.labels import (
     PHOTO_TEMPLATES,
@@ -55,10 +56,10 @@ def load_labelled(
 
     The folder is recognised by its contents: AwA2 (`JPEGImages`), CUB (`CUB_200_2011`), CIFAR-10 or -100
     (torchvision's files or the binary version), ImageNet (class folders named by WordNet id). Any other
-    folder's classes are its sub-folders with images in alphabetical order, underscores read as spaces. A
-    prefix names the kind: `awa2:PATH`, `cub:PATH`, `cifar10:PATH`, `cifar100:PATH`, `imagenet:PATH`,
-    `folder:PATH`. `splits` is where the proposed splits of AwA2 and CUB lie (`xlsa17`), by default in the
-    set's folder or next to it.
+    folder's classes are its sub-folders with images in alphabetical order, named by the words in their names
+    or by `class_names.txt` in it. A prefix names the kind: `awa2:PATH`, `cub:PATH`, `cifar10:PATH`,
+    `cifar100:PATH`, `imagenet:PATH`, `folder:PATH`. `splits` is where the proposed splits of AwA2 and CUB lie
+    (`xlsa17`), by default in the set's folder or next to it.
 
     `scenes:test/names` and `scenes:test/categories` (any split) are the embedded dataset's scenes of one
     object, labelled with the object or its category, with their attributes; classes are all that the split
@@ -102,12 +103,15 @@ def _folder(path: Path, written: str, max_pixels: int, max_failed: float) -> Lab
     if not path.exists():
         remedy = "A folder with a sub-folder of images for every class, or scenes:test/names."
         raise SettingError("source", written, "no such file or folder", remedy)
-    files, folders = class_folders(path)
+    files, _ = class_folders(path)
     if not files:
         remedy = "Give a folder with a sub-folder of images for every class, or scenes:test/names."
         raise SettingError("source", written, "no sub-folders with images there", remedy)
-    images = [Listed(name, path / name, folders.index(name.split("/")[0])) for name in files]
-    names = [" ".join(folder.replace("_", " ").split()) for folder in folders]
+    classes = class_of_files(path, files, written)
+    folders = sorted(set(classes))
+    names = names_of_classes(path, folders, written)
+    number = {folder: label for label, folder in enumerate(folders)}
+    images = [Listed(name, path / name, number[folder]) for name, folder in zip(files, classes, strict=True)]
     pairs, labels, _ = open_images(written, images, names, max_pixels, max_failed)
     return Labelled(pairs, labels, names, PHOTO_TEMPLATES)
 

@@ -1,0 +1,175 @@
+"""What pictures contain, as digests of their bytes: read once, then known by their files' sizes and times."""
+
+import contextlib
+import hashlib
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from filelock import FileLock
+from tqdm import tqdm
+
+from workbench.files import atomic_write, cache_folder, sha256_of_json
+
+LARGEST_IMAGE = 128 << 20  # bytes
+DIGEST = 16  # bytes: 128 bits of SHA-256
+THREADS = 8  # reading waits for the disk, hashing releases the interpreter
+_TYPE = pa.binary(DIGEST)
+_ABSENT = bytes(DIGEST)  # a picture that cannot be read
+_SIZE_AND_TIME = 16  # bytes of a file's state, which also has the time of its last change of any kind
+_SCHEMA = pa.schema({"path": pa.string(), "state": pa.binary(24), "digest": _TYPE})
+_VERSION = 1
+_BLOCK = 8192
+Result = TypeVar("Result")
+
+
+def digest(data: bytes) -> bytes:
+    """What stands for a picture's bytes."""
+    return hashlib.sha256(data).digest()[:DIGEST]
+
+
+def digests_of_files(paths: pa.ChunkedArray, contents: bool = True) -> pa.Array:
+    """A digest of the bytes of each file, null for one that cannot be read.
+
+    What a file held when its size and times were the same is taken from the cache. Without `contents` nothing
+    is read: size and time of last change stand for the bytes.
+    """
+    absolute = [os.path.abspath(path) for path in paths.to_pylist()]
+    states = [_state(path) for path in absolute]
+    if not contents or not absolute:
+        return pa.array(
+            [None if state is None else digest(state[:_SIZE_AND_TIME]) for state in states], _TYPE
+        )
+    folder = os.path.commonpath([min(absolute), max(absolute)])
+    memory = cache_folder("pictures", f"{sha256_of_json([_VERSION, folder])[:32]}.arrow")
+    with _locked(memory):
+        known = _known(memory)
+        ours = pa.table({"path": absolute, "state": pa.array(states, _SCHEMA.field("state").type)})
+        places = pc.index_in(ours["path"], known["path"].combine_chunks())
+        same = pc.fill_null(pc.equal(known["state"].take(places), ours["state"]), False).to_numpy()
+        digests = known["digest"].take(places).to_pylist()
+        unread = [row for row in np.flatnonzero(~same).tolist() if states[row] is not None]
+        for row in np.flatnonzero(~same).tolist():
+            digests[row] = None
+        finished: list[int] = []
+        try:
+            for row, value in zip(unread, _each(_digest_of_file, [absolute[r] for r in unread]), strict=True):
+                digests[row] = value
+                finished.append(row)
+        finally:  # what was read stays known, should the reading be interrupted
+            if finished:
+                _remember(
+                    memory, known, ours.append_column("digest", pa.array(digests, _TYPE)).take(finished)
+                )
+    return pa.array(digests, _TYPE)
+
+
+def digests_in_files(
+    files: Sequence[str],
+    of_row: npt.NDArray[np.int32],
+    offsets: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int64],
+    contents: bool = True,
+) -> pa.Array:
+    """A digest of the `sizes` bytes at `offsets` in the file that each row is in, by its number in ascending
+    order; null where they cannot be read.
+
+    Each file's digests lie in the cache under its path, size and times. Without `contents` nothing is read:
+    the file's size and time of last change and the row's place in it stand for the bytes.
+    """
+    starts = np.searchsorted(of_row, np.arange(len(files) + 1))
+
+    def of_file(number: int) -> npt.NDArray[np.uint8]:
+        rows = slice(starts[number], starts[number + 1])
+        path, places = os.path.abspath(files[number]), np.stack([offsets[rows], sizes[rows]], axis=1)
+        state = _state(path) or b""
+        if not contents:
+            return _stacked(digest(state[:_SIZE_AND_TIME] + place.tobytes()) for place in places)
+        key = hashlib.sha256(os.fsencode(path) + state + places.tobytes() + bytes([_VERSION])).hexdigest()
+        memory = cache_folder("pictures", f"{key[:32]}.npy")
+        with _locked(memory):
+            if not memory.is_file():
+                with atomic_write(memory) as stream:
+                    np.save(stream, _stacked(_digests_of_parts(path, places.tolist())), allow_pickle=False)
+        stored: npt.NDArray[np.uint8] = np.load(memory, allow_pickle=False)
+        return stored
+
+    values = np.concatenate([np.zeros((0, DIGEST), np.uint8), *_each(of_file, range(len(files)))])
+    stored = pa.Array.from_buffers(_TYPE, len(values), [None, pa.py_buffer(values.tobytes())])
+    return pc.if_else(pc.equal(stored, pa.scalar(_ABSENT, _TYPE)), pa.scalar(None, _TYPE), stored)
+
+
+def _each(function: Callable[[Any], Result], items: Sequence[Any]) -> Iterator[Result]:
+    """A function's results in order, from several threads; shows progress where a terminal watches."""
+    with (
+        ThreadPoolExecutor(THREADS) as pool,
+        tqdm(total=len(items), desc="reading pictures once", disable=None, leave=False) as progress,
+    ):
+        for start in range(0, len(items), _BLOCK):  # a pool keeps all that waits in memory
+            for result in pool.map(function, items[start : start + _BLOCK]):
+                progress.update()
+                yield result
+
+
+def _state(path: str) -> bytes | None:
+    """A regular file's size, time of last change, and time of last change of anything about it; else None."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return struct.pack("<qqq", status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _digest_of_file(path: str) -> bytes | None:
+    with contextlib.suppress(OSError), open(path, "rb") as stream:
+        data = stream.read(LARGEST_IMAGE + 1)
+        return digest(data) if len(data) <= LARGEST_IMAGE else None
+    return None
+
+
+def _digests_of_parts(path: str, places: Sequence[Sequence[int]]) -> list[bytes]:
+    digests: list[bytes] = []
+    with contextlib.suppress(OSError), open(path, "rb", buffering=0) as stream:
+        for offset, size in places:
+            stream.seek(offset)
+            data = stream.read(size)
+            digests.append(digest(data) if len(data) == size else _ABSENT)
+    return digests + [_ABSENT] * (len(places) - len(digests))
+
+
+def _stacked(digests: Iterable[bytes]) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST)
+
+
+def _known(memory: Path) -> pa.Table:
+    """What was found in files before: path, state then, digest; an empty table where that cannot be read."""
+    with contextlib.suppress(OSError, pa.ArrowException):
+        with pa.memory_map(str(memory)) as stream:
+            known: pa.Table = pa.ipc.open_file(stream).read_all()
+        if known.schema == _SCHEMA:
+            return known
+    return _SCHEMA.empty_table()
+
+
+def _remember(memory: Path, known: pa.Table, fresh: pa.Table) -> None:
+    others = known.filter(pc.invert(pc.is_in(known["path"], fresh["path"].combine_chunks())))
+    with atomic_write(memory) as stream, pa.ipc.new_file(stream, _SCHEMA) as writer:
+        writer.write_table(pa.concat_tables([others, fresh.cast(_SCHEMA)]))
+
+
+@contextlib.contextmanager
+def _locked(memory: Path) -> Iterator[None]:
+    """Keep other processes from reading the same pictures meanwhile: they find what was read."""
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{memory}.lock"):
+        yield

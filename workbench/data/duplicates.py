@@ -1,0 +1,76 @@
+"""Pictures that are equal in their bytes are one picture, with all their captions and in one split."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_ORDER = {"train": 0, "val": 1}  # a picture of several splits stays in the one that is furthest from training
+
+
+class Merged(NamedTuple):
+    """Pairs without copies: `rows` of the pairs that stay, the `table` of these with all their captions, how
+    many copies were `merged` with a picture of their own split, and how many were left out since the picture
+    is in another split as well (`left_out`, rows)."""
+
+    table: pa.Table
+    rows: npt.NDArray[np.int64]
+    merged: int
+    left_out: npt.NDArray[np.int64]
+
+
+def merge_copies(table: pa.Table) -> Merged:
+    """Merge the rows of one split whose column `digest` is the same; null is equal to nothing.
+
+    A picture that the source has put into several splits leaves `train` for any other, and `val` for those
+    for testing, which stay as they are: what is held out is not trained on.
+    """
+    picture = _codes(pc.fill_null(table["digest"].cast(pa.binary()), b""))
+    unknown = table["digest"].is_null().to_numpy()
+    picture[unknown] = len(picture) + np.flatnonzero(unknown)
+    split = _codes(pc.fill_null(table["split"], ""))
+    stays = _held_out(picture, table["split"])
+    rows = np.flatnonzero(stays)
+    codes = picture[rows] * (int(split.max(initial=0)) + 1) + split[rows]
+    merged, first = merge_rows(table.take(pa.array(rows)), codes)
+    return Merged(merged, rows[first], len(rows) - len(first), np.flatnonzero(~stays))
+
+
+def merge_rows(table: pa.Table, picture: npt.NDArray[np.int64]) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """One row a picture (`picture` numbers each row's), at the place of its first row, with the captions of
+    all its rows in order; and these first rows."""
+    _, first, of_row = np.unique(picture, return_index=True, return_inverse=True)
+    if len(first) == len(table):
+        return table, np.arange(len(table))
+    order = np.argsort(first, kind="stable")  # pictures in the order of their first rows
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    of_row, first = place[of_row], first[order]
+    captions = table["captions"].take(pa.array(np.argsort(of_row, kind="stable")))
+    lengths = pc.list_value_length(table["captions"]).to_numpy()
+    ends = np.cumsum(np.bincount(of_row, weights=lengths)).astype(np.int32)
+    starts = np.concatenate([np.zeros(1, np.int32), ends])
+    joined = pa.ListArray.from_arrays(starts, pc.list_flatten(captions).combine_chunks())
+    pairs = table.take(pa.array(first))
+    return pairs.set_column(pairs.column_names.index("captions"), "captions", joined), first
+
+
+def _codes(values: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """A number for each value, the same for equal ones."""
+    return np.array(values.combine_chunks().dictionary_encode().indices.to_numpy(), dtype=np.int64)
+
+
+def _held_out(picture: npt.NDArray[np.int64], split: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Which rows are in the split, or one of the splits, that their picture stays in; all that have none."""
+    known = split.is_valid().to_numpy()
+    if not known.any():
+        return np.ones(len(picture), dtype=bool)
+    names = split.combine_chunks().dictionary_encode()
+    ranks = np.array([_ORDER.get(name, 2) for name in names.dictionary.to_pylist()], dtype=np.int64)
+    rank = np.where(known, ranks[pc.fill_null(names.indices, 0).to_numpy()], -1)
+    _, number = np.unique(picture, return_inverse=True)
+    furthest = np.full(number.max() + 1, -1, dtype=np.int64)
+    np.maximum.at(furthest, number, rank)
+    return (rank == furthest[number]) | ~known

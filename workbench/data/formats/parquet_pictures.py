@@ -1,0 +1,175 @@
+"""Opens parquet tables that hold the pictures themselves, as the Hugging Face hub and img2dataset write them.
+
+A parquet file is compressed by groups of rows, so that reading one picture would unpack hundreds: all are
+unpacked once into the cache, from where each is read at its place.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from filelock import FileLock
+
+from workbench.data.contents import DIGEST, digest
+from workbench.data.decode import BadSample, decode_image, is_image
+from workbench.data.source import Opened, PairRows, clean_captions
+from workbench.errors import SettingError
+from workbench.files import atomic_write, cache_folder, sha256_of_json
+
+_USUAL = "image"
+_IMG2DATASET = ("jpg", "jpeg", "png", "webp")
+_SCHEMA = pa.schema({"digest": pa.binary(DIGEST), "bytes": pa.large_binary()})
+_VERSION = 1
+_BATCH = 256
+
+
+def picture_column(path: Path, column: str) -> str | None:
+    """The column of a parquet table that holds pictures: `column` itself or, where that is the usual `image`
+    and not there, img2dataset's `jpg`, `png` or `webp`; None where `column` holds paths.
+
+    Pictures are bytes, or `{bytes, path}` as Hugging Face's image feature has them.
+    """
+    if path.suffix.lower() != ".parquet":
+        return None
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            names = (column, *(_IMG2DATASET if column == _USUAL else ()))
+            name = next((name for name in names if name in schema.names), None)
+            if name is None or not (
+                _is_binary(schema.field(name).type) or _has_bytes(schema.field(name).type)
+            ):
+                return None
+            for batch in file.iter_batches(_BATCH, columns=[name]):
+                for value in batch[name].to_pylist():
+                    data = value["bytes"] if isinstance(value, dict) else value
+                    if data:
+                        return name if _has_bytes(schema.field(name).type) or is_image(data) else None
+    except (pa.ArrowException, OSError) as error:
+        problem = f"not a readable parquet table ({error})"
+        raise SettingError("data.source", str(path), problem, "Repair or remove the file.") from error
+    if _has_bytes(schema.field(name).type):
+        problem = f"its {{bytes, path}} in {path.name} are paths without bytes"
+        raise SettingError("data.image_column", name, problem, "Store the pictures, or a column of paths.")
+    return None
+
+
+def open_pictures(
+    paths: list[Path], splits: list[str | None], columns: list[Any], caption_column: str, max_pixels: int
+) -> Opened:
+    """Pairs of parquet tables with pictures in `columns`; a pair's id is its table's name and its row.
+
+    `splits` are the tables' by their names; a column `split` comes before them.
+    """
+    rows, files, places = PairRows(), list[str](), list[tuple[int, int]]()
+    split_from = "the names of its folders and tables"
+    for number, (path, split, column) in enumerate(zip(paths, splits, columns, strict=True)):
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            if caption_column not in schema.names:
+                has = f"It has {', '.join(map(repr, schema.names))}."
+                raise SettingError(
+                    "data.caption_column", caption_column, f"{path.name} has no such column", has
+                )
+            check_text_column(path, "data.caption_column", caption_column, schema)
+            wanted = [caption_column, *(["split"] if "split" in schema.names else [])]
+            files.append(str(_unpacked(path, file, column)))
+            row = 0
+            for batch in file.iter_batches(columns=wanted):
+                for record in batch.to_pylist():
+                    identity = f"{path.stem}/{row:06d}"
+                    with rows.count_rejected(identity):
+                        value = record[caption_column]
+                        captions = [] if value is None else value if isinstance(value, list) else [value]
+                        own = record.get("split")
+                        split_from = "its column 'split'" if own else split_from
+                        usable = clean_captions(captions, rows.skipped, identity)
+                        if any(splits) and not (own or split):
+                            raise BadSample("no split")
+                        rows.add(identity, usable, own or split, "")
+                        places.append((number, row))
+                    row += 1
+    table = rows.table().drop_columns("path")
+    of_file, place = np.array(places, dtype=np.int64).reshape(-1, 2).T
+    reader = UnpackedPictures(files, of_file, place, max_pixels)
+    return Opened(table, reader, rows.lost, rows.skipped, split_from)
+
+
+@dataclass
+class UnpackedPictures:
+    """Reads the picture of a row from its place in a file in the cache; every process maps them."""
+
+    unpacked: list[str]
+    of_file: npt.NDArray[np.int64]
+    place: npt.NDArray[np.int64]
+    max_pixels: int
+    _tables: dict[int, pa.Table] = field(default_factory=dict, repr=False, compare=False)
+
+    def __call__(self, row: int) -> torch.Tensor:
+        data = self._table(int(self.of_file[row]))["bytes"][int(self.place[row])].as_py()
+        if data is None:
+            raise BadSample("no image")
+        return decode_image(data, self.max_pixels)
+
+    def digests(self, contents: bool) -> pa.Array:
+        """A digest of every row's picture; they were taken when it was unpacked."""
+        parts = []
+        for number in range(len(self.unpacked)):
+            column = self._table(number)["digest"].combine_chunks()
+            parts.append(column.take(pa.array(self.place[self.of_file == number])))
+        return pa.concat_arrays(parts)
+
+    def _table(self, number: int) -> pa.Table:
+        if number not in self._tables:
+            self._tables[number] = pa.ipc.open_file(pa.memory_map(self.unpacked[number])).read_all()
+        return self._tables[number]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_tables": {}}
+
+
+def _unpacked(path: Path, file: pq.ParquetFile, column: str) -> Path:
+    """The file in the cache with a table's pictures, written on the first call."""
+    status = path.stat()
+    key = [_VERSION, os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, column]
+    place = cache_folder("unpacked", f"{sha256_of_json(key)[:32]}.arrow")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{place}.lock"):
+        if not place.is_file():
+            with atomic_write(place) as stream, pa.ipc.new_file(stream, _SCHEMA) as writer:
+                for batch in file.iter_batches(_BATCH, columns=[column]):
+                    values = batch[column].to_pylist()
+                    data = [value.get("bytes") if isinstance(value, dict) else value for value in values]
+                    digests = [None if picture is None else digest(picture) for picture in data]
+                    writer.write_batch(pa.record_batch([digests, data], schema=_SCHEMA))
+    return place
+
+
+def check_text_column(path: Path, setting: str, column: str, schema: pa.Schema) -> None:
+    """Raise `SettingError` where a column holds neither texts nor lists of them."""
+    kind = schema.field(column).type
+    inner = kind.value_type if pa.types.is_dictionary(kind) or pa.types.is_list(kind) else kind
+    inner = inner.value_type if pa.types.is_large_list(inner) else inner
+    if not (pa.types.is_string(inner) or pa.types.is_large_string(inner) or _is_binary(inner)):
+        if pa.types.is_null(inner) or pa.types.is_string_view(inner):
+            return
+        names = ", ".join(f"{name!r} ({schema.field(name).type})" for name in schema.names)
+        problem = f"{path.name} holds {kind} there, not text"
+        raise SettingError(setting, column, problem, f"It has {names}.")
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _has_bytes(kind: pa.DataType) -> bool:
+    if not pa.types.is_struct(kind):
+        return False
+    index = kind.get_field_index("bytes")
+    return index >= 0 and _is_binary(kind.field(index).type)

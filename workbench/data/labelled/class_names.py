@@ -1,0 +1,129 @@
+"""Which folders of a set of class folders are its classes, and what they are called in prompts."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from workbench.data.labelled.labels import read_lines
+from workbench.data.splits import split_named
+from workbench.errors import SettingError
+
+NAMES_FILES = ("class_names.txt", "class_names.json")
+_WORDNET = re.compile(r"n[0-9]{8}[-_ ]?")
+_NUMBER = re.compile(r"[0-9]+[-_. ]+(?=.*[^\W\d_])")
+_CAMEL = re.compile(r"(?:[A-Z][a-z]+){2,}")
+
+
+def class_of_files(base: Path, files: Sequence[str], written: str) -> list[str]:
+    """The class folder of every picture, `files` below `base`.
+
+    Classes are the sub-folders; where these hold no pictures themselves but one of them holds several folders
+    (`b/bakery/shop` of Places365), they are the folders with pictures. Raises `SettingError` with the folder
+    to take for one class and for splits in the place of classes.
+    """
+    tops = [PurePosixPath(name).parts[0] for name in files]
+    splits = {top for top in set(tops) if split_named(top)}
+    if len({split_named(top) for top in splits}) > 1:
+        _refuse(base, written, f"its folders {_listed(splits)} are splits, not classes", files)
+    if len(set(tops)) == 1:
+        _refuse(base, written, f"its pictures are all in the one folder {tops[0]!r}, one class", files)
+    leaves = [str(PurePosixPath(name).parent) for name in files]
+    leaves_of: dict[str, set[str]] = {}
+    for top, leaf in zip(tops, leaves, strict=True):
+        leaves_of.setdefault(top, set()).add(leaf)
+    if any(top in of_top for top, of_top in leaves_of.items()):
+        return tops
+    return leaves if any(len(of_top) > 1 for of_top in leaves_of.values()) else tops
+
+
+def names_of_classes(base: Path, folders: Sequence[str], written: str) -> list[str]:
+    """What the class folders are called in prompts.
+
+    By `class_names.txt` (a folder and its name a line) or `class_names.json` in the set's folder where one is
+    there, else by the folders' own names as words: without WordNet ids and numbers in front, with spaces for
+    underscores and hyphens, and `AnnualCrop` as "annual crop". Raises `SettingError` where no words are left.
+    """
+    given = _given(base)
+    if given is not None:
+        missing = [folder for folder in folders if folder not in given]
+        if missing:
+            problem = f"it has no name for {len(missing)} of {len(folders)} class folders: {_listed(missing)}"
+            remedy = "Give every folder a line, such as '001 golden retriever'."
+            raise SettingError("source", str(base / "class_names.txt"), problem, remedy)
+        return [given[folder] for folder in folders]
+    # Nested folders: what is above only sorts them.
+    plain = [folder.partition("/")[2] or folder for folder in folders]
+    if len(set(plain)) < len(plain):
+        plain = list(folders)
+    plain = [_WORDNET.sub("", name, count=1) if _WORDNET.match(name) else name for name in plain]
+    if all(_NUMBER.match(name) for name in plain):
+        plain = [_NUMBER.sub("", name, count=1) for name in plain]
+    names = [_words(name) for name in plain]
+    wordless = [
+        folder for folder, name in zip(folders, names, strict=True) if not re.search(r"[^\W\d_]", name)
+    ]
+    if wordless:
+        problem = f"{len(wordless)} of {len(folders)} class folders have no words in their names: "
+        remedy = (
+            "Put class_names.txt there, with a folder and its name a line, such as '001 golden retriever'."
+        )
+        raise SettingError("source", written, problem + _listed(wordless), remedy)
+    return names
+
+
+def _words(name: str) -> str:
+    if _CAMEL.fullmatch(name):
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    name = re.sub(
+        r"(?<=[^\W\d_][^\W\d_])-(?=[^\W\d_][^\W\d_])", " ", name.replace("/", " ").replace("_", " ")
+    )
+    return " ".join(name.split())
+
+
+def _given(base: Path) -> Mapping[str, str] | None:
+    text, listed = (base / name for name in NAMES_FILES)
+    if listed.is_file():
+        try:
+            content = json.loads(listed.read_bytes())
+            if isinstance(content, dict) and all(isinstance(name, str) for name in content.values()):
+                return content
+        except (ValueError, RecursionError):
+            pass
+        problem = "not a JSON object of folders and names"
+        raise SettingError("source", str(listed), problem, 'Such as {"001": "golden retriever"}.')
+    if not text.is_file():
+        return None
+    names = {}
+    for line in read_lines(text):
+        folder, _, name = line.partition("\t") if "\t" in line else line.partition(" ")
+        names[folder.strip()] = name.strip()
+    return {folder: name for folder, name in names.items() if name}
+
+
+def _refuse(base: Path, written: str, problem: str, files: Sequence[str]) -> None:
+    """Raise SettingError that names folders below `base` which hold class folders."""
+    within: dict[str, set[str]] = {}
+    for name in files:
+        parts = PurePosixPath(name).parts[:-1]
+        for depth in range(1, len(parts)):
+            within.setdefault("/".join(parts[:depth]), set()).add(parts[depth])
+    suitable = [
+        folder
+        for folder, classes in sorted(within.items(), key=lambda item: (item[0].count("/"), item[0]))
+        if len(classes) > 1 and len({split_named(name) for name in classes} - {None}) < 2
+    ]
+    depth = min((folder.count("/") for folder in suitable), default=0)
+    choices = [str(Path(written) / folder) for folder in suitable if folder.count("/") == depth]
+    choices.sort(key=lambda choice: split_named(Path(choice).name) == "train")  # what is held out comes first
+    remedy = (
+        f"Take {' or '.join(choices[:4])}."
+        if choices
+        else ("Give a folder with a sub-folder of images for each of several classes.")
+    )
+    raise SettingError("source", written, problem, remedy)
+
+
+def _listed(names: object) -> str:
+    shown = sorted(names)  # type: ignore[call-overload]
+    return ", ".join(shown[:4]) + (", ..." if len(shown) > 4 else "")

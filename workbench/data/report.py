@@ -1,0 +1,65 @@
+"""The data report: what was found in a source and what became of it, in data.json, terminal and page."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from workbench.data.pairs import Pairs
+
+
+def data_report(pairs: Pairs, unreadable: Mapping[int, str] | None = None) -> dict[str, Any]:
+    """What is known of a split, as JSON.
+
+    `pairs` counts its pictures, `skipped` gives for every reason how many pairs or captions of the whole
+    source were left out and the first of their ids, pictures of `unreadable` rows among them;
+    `copies_merged` counts pictures of the source that are equal to another in their bytes.
+    """
+    captions = np.diff(pairs.first_caption)
+    skipped = pairs.rejected.copy()
+    for row, reason in (unreadable or {}).items():
+        skipped.note(reason, pairs.id(row))
+    return {
+        "source": pairs.name,
+        "format": pairs.facts.get("format", pairs.name),
+        "split": pairs.split,
+        "split_from": pairs.facts.get("split from", "the source itself"),
+        "splits": pairs.facts.get("splits", {}),
+        "pairs": len(pairs),
+        "captions": int(captions.sum()),
+        "captions_a_picture": {
+            "mean": round(float(captions.mean()), 2) if len(captions) else 0,
+            "least": int(captions.min(initial=captions.max(initial=0))),
+            "most": int(captions.max(initial=0)),
+        },
+        "copies_merged": pairs.facts.get("copies merged", 0),
+        "skipped": {
+            reason: {"count": count, "first": skipped.examples.get(reason, [])}
+            for reason, count in skipped.most_common()
+        },
+        "fingerprint": pairs.fingerprint,
+    }
+
+
+def report_line(use: str, report: Mapping[str, Any]) -> str:
+    """A split's report for people, in one line."""
+    spread = report["captions_a_picture"]
+    several = f" ({spread['least']} to {spread['most']} a picture)" if spread["most"] > 1 else ""
+    parts = [
+        f"{use} data: {report['pairs']:,} pictures with {report['captions']:,} captions{several}, split "
+        f"{report['split']!r} of {report['source']} ({report['format']}, split by {report['split_from']})"
+    ]
+    if report["copies_merged"]:
+        count = report["copies_merged"]
+        parts.append(f"{count:,} {'copy' if count == 1 else 'copies'} of pictures merged (data.duplicates)")
+    if text := skipped_text(report["skipped"]):
+        parts.append(f"left out of the source: {text}")
+    return "; ".join(parts)
+
+
+def skipped_text(skipped: Mapping[str, Mapping[str, Any]]) -> str:
+    """Reasons with their counts and first ids as text."""
+    return ", ".join(
+        f"{what['count']:,} {reason}" + (f" (such as {', '.join(what['first'])})" if what["first"] else "")
+        for reason, what in skipped.items()
+    )

@@ -1,0 +1,124 @@
+"""Which split a picture is in: by the word that a table, a folder or a file name has for it, or by a hash."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from workbench.errors import SettingError
+
+USUAL_SPLITS = ("train", "val", "test")
+_MEANINGS = {
+    **dict.fromkeys(("train", "training", "restval"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+def split_named(word: str) -> str | None:
+    """The split that a word stands for: `validation`, `valid`, `dev` and `VAL` are `val`; None for others."""
+    return _MEANINGS.get(word.strip().casefold())
+
+
+def meanings(words: Iterable[str]) -> dict[str, str]:
+    """The split that each of a source's own words for its splits stands for.
+
+    Words that mean the same are one split where the source has only one of them, and `restval` is `train`, as
+    is customary; a source with both `val` and `dev` keeps them apart. Other words stay as they are.
+    """
+    spellings: dict[str, set[str]] = {}
+    for word in set(words):
+        if (split := split_named(word)) is not None and word.strip().casefold() != "restval":
+            spellings.setdefault(split, set()).add(word.strip().casefold())
+    result = {}
+    for word in set(words):
+        plain = word.strip().casefold()
+        split = _MEANINGS.get(plain)
+        alone = plain == "restval" or len(spellings.get(split or "", ())) <= 1
+        result[word] = word if split is None else split if alone else plain
+    return result
+
+
+def splits_in_names(source: str, names: Sequence[str], *, stems: bool) -> list[str | None] | None:
+    """The split of each relative path by its folders, with `stems` also by its file's name; None where names
+    do not part the source.
+
+    `train/0.jpg`, `VAL2017/0.jpg` and, with `stems`, `cc3m-validation-0000.tar` name splits. They part a
+    source where two splits are named; other files then have none. Raises `SettingError` where some files are
+    named as held out and the others as nothing: those would be trained on.
+    """
+    found = [_split_in_path(PurePosixPath(name), stems) for name in names]
+    named = set(found) - {None}
+    if len(named) >= 2:
+        return found
+    if named and named != {"train"} and None in found:
+        (split,) = named
+        other = names[found.index(None)]
+        problem = (
+            f"the names of {len(found) - found.count(None)} of its files say {split!r}, those of "
+            f"{found.count(None)} say no split, such as {other!r}"
+        )
+        remedy = f"Name the others too (train/{other}), or give one of the two by its own folder or glob."
+        raise SettingError("data.source", source, problem, remedy)
+    return None
+
+
+def _split_in_path(path: PurePosixPath, stems: bool) -> str | None:
+    for folder in path.parts[:-1]:
+        if (split := split_named(re.sub(r"[-_]?\d+$", "", folder))) is not None:
+            return split
+    words = re.split(r"[^a-z]+", path.name.casefold()) if stems else []
+    splits = {split for word in words if (split := split_named(word)) is not None}
+    return splits.pop() if len(splits) == 1 else None
+
+
+def without_split(name: str) -> str:
+    """A file's name without words for splits and without numbers: the same for all files of one set."""
+    words = re.split(r"[^a-z]+", name.casefold())
+    return " ".join(word for word in words if word and word != "of" and split_named(word) is None)
+
+
+def hashed_splits(table: pa.Table, val_share: float, test_share: float) -> npt.NDArray[np.object_]:
+    """A split for every row by a hash of its id, so that it stays where it is when others come and go."""
+    if not (val_share >= 0 and test_share >= 0 and val_share + test_share < 1):
+        shares, problem = (val_share, test_share), "not shares of a whole"
+        raise SettingError("val_share, test_share", shares, problem, "Take less than 1 together.")
+    draw = _draws(table) / 2**64
+    starts = [1 - val_share - test_share, 1 - test_share]
+    chosen = np.searchsorted(starts, draw, side="right").astype(np.int8)  # a place in USUAL_SPLITS
+    train, val, test = range(3)
+    if len(table) >= 3 and not all(
+        (chosen == split).any()
+        for split, share in ((train, 1.0), (val, val_share), (test, test_share))
+        if share
+    ):
+        # In a small source, the pair with the highest draw goes to an empty split.
+        order = np.argsort(-draw, kind="stable")
+        if not (chosen == train).any():
+            chosen[order[-1]] = train
+        for split, share in ((test, test_share), (val, val_share)):
+            if share and not (chosen == split).any():
+                chosen[next(row for row in order if (chosen == chosen[row]).sum() > 1)] = split
+    return np.array(USUAL_SPLITS, dtype=object)[chosen]
+
+
+def split_draw(identity: str) -> int:
+    """The draw, in [0, 2^64), that puts a pair into a split where its source has none: a hash of its id."""
+    return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8])
+
+
+def _draws(table: pa.Table) -> npt.NDArray[np.uint64]:
+    if "draw" in table.column_names:
+        return np.asarray(table["draw"].to_numpy())
+    ids = (identity for batch in table["id"].chunks for identity in batch.to_pylist())
+    return np.fromiter(map(split_draw, ids), dtype=np.uint64, count=len(table))
+
+
+def in_order(splits: npt.NDArray[np.object_]) -> list[str]:
+    """The names of the splits, the usual ones first."""
+    names = set(splits) - {None}
+    return [split for split in USUAL_SPLITS if split in names] + sorted(names - set(USUAL_SPLITS))
