@@ -55,6 +55,7 @@ RESULTS = (
     Result("captions", ("captions.py",), "ten minutes"),
     Result("clustering", ("clustering.py",), "ten minutes"),
     Result("retrieval", ("retrieval.py --threads 2",), "five minutes"),
+    Result("shared_cores", ("shared_cores.py",), "five minutes"),
 )
 
 

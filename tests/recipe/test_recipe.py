@@ -298,6 +298,7 @@ def test_data_options_are_those_of_load_pairs() -> None:
         "limit",
         "max_failed",
         "max_pixels",
+        "shard_cache",
         "scenes",
         "image_size",
     ]

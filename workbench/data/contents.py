@@ -107,6 +107,32 @@ def digests_in_files(
     return pc.if_else(pc.equal(stored, pa.scalar(_ABSENT, _TYPE)), pa.scalar(None, _TYPE), stored)
 
 
+def file_states(files: Iterable[str]) -> list[tuple[int, int] | None]:
+    """Size and time of last change of every file; None for one that is not there."""
+    states: list[tuple[int, int] | None] = []
+    for file in files:
+        try:
+            status = os.stat(file)
+        except (OSError, ValueError):  # ValueError: a NUL in the name
+            states.append(None)
+        else:
+            states.append((status.st_size, status.st_mtime_ns))
+    return states
+
+
+def digests_by_version(
+    versions: Sequence[str],
+    of_row: npt.NDArray[np.int32],
+    offsets: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int64],
+) -> pa.Array:
+    """A digest for each row of its file's version, by the file's number, and of its place in the file."""
+    places = zip(of_row.tolist(), offsets.tolist(), sizes.tolist(), strict=True)
+    return pa.array(
+        [digest(f"{versions[file]} {offset} {size}".encode()) for file, offset, size in places], _TYPE
+    )
+
+
 def _each(function: Callable[[Any], Result], items: Sequence[Any]) -> Iterator[Result]:
     """A function's results in order, from several threads; shows progress where a terminal watches."""
     with (

@@ -11,6 +11,7 @@ from workbench.data.formats.coco import is_coco
 from workbench.data.formats.flickr import is_caption_list
 from workbench.data.formats.folder import caption_file
 from workbench.data.formats.tables import TABLE_EXTENSIONS
+from workbench.data.remote import list_files
 from workbench.data.source import IMAGE_EXTENSIONS
 from workbench.data.splits import without_split
 from workbench.errors import SettingError
@@ -21,6 +22,10 @@ WHAT_WORKS = (
     ".token or results.csv, a folder of images with a .txt beside each, or 'scenes'."
 )
 FORMATS = ("auto", "scenes", "shards", "karpathy", "coco", "table", "folder")
+WHAT_WORKS_REMOTELY = (
+    "Name tar shards, e.g. https://HOST/cc3m/{00000..00331}.tar or s3://BUCKET/cc3m/*.tar, or their folder. "
+    "Other formats are read from this machine's files: download them first."
+)
 _KARPATHY = re.compile(r"dataset_\w+\.json")
 _COCO = re.compile(r"(annotations/)?captions_\w+\.json")
 _WILDCARD = re.compile(r"[*?\[{]")
@@ -50,6 +55,40 @@ def find_files(source: Source) -> tuple[Path, list[str]]:
         raise SettingError("data.source", os.fspath(source), problem, WHAT_WORKS)
     base = os.path.dirname(_WILDCARD.split(text)[0]) or "."
     return Path(base), sorted({os.path.relpath(name, base) for names in matches.values() for name in names})
+
+
+def find_shards(source: str) -> tuple[str, list[str]]:
+    """The tar shards that a URL stands for, as `find_files` does: sorted names below a common URL.
+
+    Raises `SettingError` where there are none.
+    """
+    wildcard = re.compile(r"[*\[]" if _is_web(source) else r"[*?\[]")
+    head = re.split(r"[*?\[{]", source)[0]
+    base = head.rpartition("/")[0] if head != source or is_shard(source) else source.rstrip("/")
+    base += "/" * base.endswith(":/")  # a shard at the top of a filesystem
+    names: list[str] = []
+    for url in _expand_braces(source):
+        pattern = wildcard.search(url) is not None
+        if is_shard(url) and not pattern:
+            names.append(url.removeprefix(base).lstrip("/"))
+            continue
+        matches = [name for name in list_files(url, base, pattern) if is_shard(name)]
+        if not matches:
+            raise SettingError("data.source", source, f"no tar shards at {url}", WHAT_WORKS_REMOTELY)
+        names += matches
+    if not names:
+        raise SettingError("data.source", source, "its range is empty", WHAT_WORKS_REMOTELY)
+    return base, sorted(set(names))
+
+
+def is_shard(url: str) -> bool:
+    """Whether a URL is that of a tar file; the query of a web address does not count."""
+    return fits(url.partition("?")[0]) == "shards"
+
+
+def _is_web(url: str) -> bool:
+    """Whether a question mark in the URL begins a query, and is not a wildcard."""
+    return url.startswith(("http://", "https://"))
 
 
 def is_pattern(source: Source) -> bool:

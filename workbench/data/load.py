@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from workbench.data.discovery import FORMATS, Source, chosen_files
+from workbench.data.discovery import FORMATS, WHAT_WORKS_REMOTELY, Source, chosen_files, find_shards
 from workbench.data.duplicates import merge_copies
 from workbench.data.formats.coco import open_coco
 from workbench.data.formats.folder import open_folder
@@ -19,6 +19,7 @@ from workbench.data.formats.karpathy import open_karpathy
 from workbench.data.formats.shards import open_shards
 from workbench.data.formats.tables import open_tables
 from workbench.data.pairs import Pairs
+from workbench.data.remote import is_remote
 from workbench.data.scenes.dataset import SPLITS as SCENE_SPLITS
 from workbench.data.scenes.dataset import scenes as embedded_scenes
 from workbench.data.source import Opened, Rejected
@@ -40,7 +41,8 @@ def load_pairs(
     test_share: float = 0.05,
     **options: Any,
 ) -> Pairs:
-    """Open one split of a source: `scenes` (the embedded dataset), or a file, folder, glob or brace pattern.
+    """Open one split of a source: `scenes` (the embedded dataset), or a file, folder, glob or brace pattern,
+    for shards also as a URL that fsspec knows (`s3://`, `gs://`, `hf://`, `https://`).
 
     `options` are those of `open_source`. Splits are the source's own: a Karpathy JSON's, a table's column
     `split`, or what folders, shards and tables are named (`train`, `cc3m-validation-0000.tar`); `validation`,
@@ -124,6 +126,7 @@ def open_source(
     duplicates: str = "merge",
     max_failed: float = 0.01,
     max_pixels: int = 50_000_000,
+    shard_cache: float | None = None,
 ) -> OpenedSource:
     """Open a source with all its splits.
 
@@ -133,11 +136,13 @@ def open_source(
 
     Pictures that are equal in their bytes are one picture with all their captions, and in one split only.
     For this all pictures are read once, and again where a file's size or time changed; with `duplicates`
-    "keep" they are not read, and sizes and times stand for what files contain.
+    "keep" they are not read, and sizes and times stand for what files contain; so do versions for what lies
+    behind a URL. `shard_cache` is how many gigabytes of remote shards to keep on this machine, None: read
+    every picture where it lies.
     """
     if duplicates not in ("merge", "keep"):
         raise SettingError("data.duplicates", duplicates, "no such choice", "merge or keep")
-    options = image_folder, image_column, caption_column, caption_lines, max_pixels
+    options = image_folder, image_column, caption_column, caption_lines, max_pixels, shard_cache
     kind, opened = _open(source, format, *options)
     _check_losses(source, opened, max_failed)
     digests = opened.read.digests(duplicates == "merge")
@@ -191,6 +196,7 @@ def _open(
     caption_column: str,
     caption_lines: bool,
     max_pixels: int,
+    shard_cache: float | None,
 ) -> tuple[str, Opened]:
     if format not in FORMATS:
         raise SettingError("data.format", format, "no such format", f"One of {', '.join(FORMATS)}.")
@@ -198,6 +204,10 @@ def _open(
     if folder is not None and not folder.is_dir():
         remedy = "Name the folder that image paths start from."
         raise SettingError("data.image_folder", str(folder), "no such folder", remedy)
+    if is_remote(source):
+        if format not in ("auto", "shards"):
+            raise SettingError("data.format", format, "only shards are read from a URL", WHAT_WORKS_REMOTELY)
+        return "shards", open_shards(*find_shards(os.fspath(source)), max_pixels, caption_lines, shard_cache)
     kind, base, names = chosen_files(source, format)
     if kind == "shards":
         return kind, open_shards(base, names, max_pixels, caption_lines)

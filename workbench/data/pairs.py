@@ -2,8 +2,7 @@
 
 import hashlib
 import operator
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, SupportsIndex, overload
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from workbench.data.contents import file_states
 from workbench.data.source import Rejected
 from workbench.files import sha256_of_json
 
@@ -156,7 +156,7 @@ class Pairs:
     def pictures_fingerprint(self) -> str:
         """SHA-256 of the pictures' digests in order, as hex; else of their files' sizes and times."""
         if "digest" not in self._whole.column_names:
-            return sha256_of_json(_file_states(self.files))
+            return sha256_of_json(file_states(self.files))
         whole = hashlib.sha256()
         for start in range(0, len(self), _PORTION):
             digests = self._portion(start, columns=["digest"])["digest"].cast(pa.binary())
@@ -266,19 +266,6 @@ class Captions(Sequence[str]):
         )
 
     __hash__ = None  # type: ignore[assignment]  # as a list
-
-
-def _file_states(files: Iterable[str]) -> list[tuple[int, int] | None]:
-    """Size and time of last change of every file; None for one that is not there."""
-    states: list[tuple[int, int] | None] = []
-    for file in files:
-        try:
-            status = os.stat(file)
-        except (OSError, ValueError):  # ValueError: a NUL in the name
-            states.append(None)
-        else:
-            states.append((status.st_size, status.st_mtime_ns))
-    return states
 
 
 def _check(table: pa.Table, where: str) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from workbench.data.labelled.load import KINDS
 from workbench.evaluation.results_io import SplitResults
@@ -220,7 +221,10 @@ def _without_folders(recipe: Recipe) -> str:
 
 
 def _named(value: str) -> str:
-    """A name as it is, an absolute path without its folders."""
+    """A name as it is, an absolute path without its folders, a URL without user, password and query."""
+    if "://" in value:
+        parts = urlsplit(value)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
     plain = re.sub(rf"^({'|'.join(('local-dir', *KINDS))}):", "", value)
     absolute = plain.startswith("~") or os.path.isabs(plain)
     return f".../{os.path.basename(plain.rstrip(os.sep))}" if absolute else value

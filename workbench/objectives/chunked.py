@@ -1,6 +1,6 @@
 """Matching and ranking losses over large batches, a chunk of the queries at a time."""
 
-import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from workbench.objectives.chunked_kernel import Gradient, Plan, Side, run_chunks
-from workbench.objectives.similarity import Embeddings, Loss, Scale, check_batch, check_width
+from workbench.objectives.ring import ring_mixture
+from workbench.objectives.similarity import Embeddings, Loss, Scale, check_batch, check_width, common_dtype
 
 Embedded = tuple[Embeddings, Embeddings, Scale]  # queries, keys, what multiplies their cosine similarities
 
@@ -67,7 +68,8 @@ def contrastive_and_relational(
     weights: tuple[float, float],
     *,
     rows: slice | None = None,
-    chunk: int,
+    chunk: int | None,
+    ring: Sequence[int] | None = None,
 ) -> tuple[Loss, Loss, Loss]:
     """Weighted sum of `contrastive_loss` and `relational_distillation` for the time and memory of the latter.
 
@@ -86,7 +88,12 @@ def contrastive_and_relational(
     check_chunk("contrastive_and_relational", chunk)
     student = (student_image, student_text, student_scale)
     teacher = (teacher_image, teacher_text, teacher_scale)
-    weighted, task, crd = chunked_mixture(student, teacher, weights, chunk, rows, both=True)
+    if ring:
+        batch = sum(ring)
+        weighted, task, crd = ring_mixture(student, teacher, weights, ring, chunk, both=True)
+    else:
+        assert chunk is not None
+        weighted, task, crd = chunked_mixture(student, teacher, weights, chunk, rows, both=True)
     return weighted / (2 * batch), task / (2 * batch), crd / (2 * batch)
 
 
@@ -138,8 +145,7 @@ class _Chunked(torch.autograd.Function):
         *given, plan = arguments
         groups = [given[:3]] if given[3] is None else [given[:3], given[3:]]
         needed = context.needs_input_grad[:3], context.needs_input_grad[3:6]
-        dtypes = [tensor.dtype for query, key, _ in groups for tensor in (query, key)]
-        dtype = functools.reduce(torch.promote_types, dtypes, torch.float32)
+        dtype = common_dtype(*(tensor for query, key, _ in groups for tensor in (query, key)))
         with torch.autocast(given[0].device.type, enabled=False):
             sides = [Side.of(query, key, scale, plan.chunk, dtype) for query, key, scale in groups]
             gradients = [Gradient(side, requested) for side, requested in zip(sides, needed, strict=False)]

@@ -1,5 +1,7 @@
 """A pass over queries, a chunk at a time: the values of matching and divergence, and their gradient."""
 
+import copy
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -7,6 +9,9 @@ import torch
 from torch import Tensor
 
 from workbench.objectives.similarity import unit
+from workbench.objectives.threads import each_on_a_thread, thread_count
+
+FEWEST_ROWS = 64  # that a thread takes at a time; fewer would make slow matrix products
 
 
 class Plan(NamedTuple):
@@ -34,12 +39,16 @@ class Side(NamedTuple):
     def of(cls, query: Tensor, key: Tensor, scale: Tensor, chunk: int, dtype: torch.dtype) -> "Side":
         """With everything but the queries in one dtype, a chunk of keys made unit at a time."""
         units = torch.empty_like(key, dtype=dtype)
-        for rows in chunks(key, chunk):
-            units[rows] = unit(key[rows].to(dtype))[0]
+
+        def normalise(parts: list[slice]) -> None:
+            for rows in parts:
+                units[rows] = unit(key[rows].to(dtype))[0]
+
+        each_on_a_thread(normalise, shared_chunks(key, chunk))
         return cls(query, units, scale.to(dtype))
 
-    def logits(self, rows: slice, out: Tensor) -> Tensor:
-        """Those of some queries with all keys, in the place of `out`."""
+    def logits(self, rows: slice, out: Tensor | None = None) -> Tensor:
+        """Those of some queries with all keys, in the place of `out` where it is given."""
         return torch.mm(self.unit_query(rows).mul_(self.scale), self.key.T, out=out)
 
 
@@ -63,17 +72,37 @@ class Gradient:
             if self.scale is not None:
                 self.scale += (grad_query * query).sum()
             if self.query is not None:
-                self.query[rows] = _through_unit(
+                self.query[rows] += _through_unit(
                     grad_query.mul_(self.side.scale), self.side.query[rows], query
                 )
         if self.key is not None:
             self.key.addmm_(grad.T, query.mul_(self.side.scale))
 
+    def share(self) -> "Gradient":
+        """A gradient for another thread, with sums of its own; both write to the same queries' rows."""
+        other = copy.copy(self)
+        other.key, other.scale = (
+            None if part is None else torch.zeros_like(part) for part in (self.key, self.scale)
+        )
+        return other
+
+    def add_share(self, other: "Gradient") -> None:
+        """Take up the sums of another thread."""
+        for total, part in ((self.key, other.key), (self.scale, other.scale)):
+            if total is not None and part is not None:
+                total += part
+
     def finish(self, key: Tensor, chunk: int) -> None:
         """Turn the gradient with respect to unit keys into that with respect to the keys as given."""
-        if self.key is not None:
-            for rows in chunks(key, chunk):
-                _through_unit(self.key[rows], key[rows], self.side.key[rows])
+        gradient = self.key
+        if gradient is None:
+            return
+
+        def map_back(parts: list[slice]) -> None:
+            for rows in parts:
+                _through_unit(gradient[rows], key[rows], self.side.key[rows])
+
+        each_on_a_thread(map_back, shared_chunks(key, chunk))
 
 
 def _through_unit(gradient: Tensor, rows: Tensor, units: Tensor) -> Tensor:
@@ -87,26 +116,51 @@ def _through_unit(gradient: Tensor, rows: Tensor, units: Tensor) -> Tensor:
 
 def chunks(rows: Tensor, chunk: int) -> list[slice]:
     """Slices of at most `chunk` rows."""
-    return [slice(start, start + chunk) for start in range(0, len(rows), chunk)]
+    return [slice(start, min(start + chunk, len(rows))) for start in range(0, len(rows), chunk)]
+
+
+def shared_chunks(rows: Tensor, chunk: int) -> list[list[slice]]:
+    """The chunks of every thread: consecutive rows, and no more than `chunk` of all threads at a time."""
+    threads = thread_count(rows.device, chunk // FEWEST_ROWS)
+    parts = chunks(rows, chunk // threads)
+    share = -(-len(parts) // threads)
+    return [parts[start : start + share] for start in range(0, len(parts), share or 1)]
 
 
 def run_chunks(sides: list[Side], plan: Plan, gradients: list[Gradient]) -> list[Tensor]:
     """The matching and the divergence, unweighted; adds the gradient of their weighted sum to `gradients`."""
     teaches = len(sides) == 2 and gradients[1].wanted
-    whole = _Buffers.of(sides, plan.chunk)
-    columns = _Columns.of(sides, plan.chunk, whole, teaches) if plan.both else None
+    shares = [
+        _Share(
+            parts,
+            _Buffers.of(sides, parts),
+            [gradient.share() if number else gradient for gradient in gradients],
+        )
+        for number, parts in enumerate(shared_chunks(sides[0].query, plan.chunk))
+    ]
+    columns = _Columns.of(sides, shares, teaches) if plan.both else None
+
+    def run(share: _Share) -> list[Tensor]:
+        values = [torch.zeros_like(sides[0].scale), torch.zeros_like(sides[0].scale)]
+        for rows in share.parts:
+            buffers = share.buffers.part(rows)
+            for side, out in zip(sides, buffers.logits, strict=True):
+                side.logits(rows, out)
+            grad_logits = _take(buffers, _of_rows, plan, rows.start + plan.first, teaches, values)
+            if columns is not None:
+                others = _take(buffers, columns.softmax, plan, rows.start, teaches, values)
+                grad_logits = [grad.add_(other) for grad, other in zip(grad_logits, others, strict=True)]
+            for gradient, grad in zip(share.gradients, grad_logits, strict=False):
+                if gradient.wanted:
+                    gradient.add(rows, grad)
+        return values
+
     values = [torch.zeros_like(sides[0].scale), torch.zeros_like(sides[0].scale)]
-    for rows in chunks(sides[0].query, plan.chunk):
-        buffers = whole.part(len(sides[0].query[rows]))
-        for side, out in zip(sides, buffers.logits, strict=True):
-            side.logits(rows, out)
-        grad_logits = _take(buffers, _of_rows, plan, rows.start + plan.first, teaches, values)
-        if columns is not None:
-            others = _take(buffers, columns.softmax, plan, rows.start, teaches, values)
-            grad_logits = [grad.add_(other) for grad, other in zip(grad_logits, others, strict=True)]
-        for gradient, grad in zip(gradients, grad_logits, strict=False):
-            if gradient.wanted:
-                gradient.add(rows, grad)
+    for share, found in zip(shares, each_on_a_thread(run, shares), strict=True):
+        values = [total + value for total, value in zip(values, found, strict=True)]
+        for gradient, part in zip(gradients, share.gradients, strict=True):
+            if part is not gradient:
+                gradient.add_share(part)
     return values
 
 
@@ -121,15 +175,23 @@ class _Buffers(NamedTuple):
     gap: list[Tensor]
 
     @classmethod
-    def of(cls, sides: list[Side], chunk: int) -> "_Buffers":
+    def of(cls, sides: list[Side], parts: list[slice]) -> "_Buffers":
         key = sides[0].key
         counts = len(sides), len(sides), len(sides) - 1
-        shape = min(chunk, len(sides[0].query)), len(key)
+        shape = max(rows.stop - rows.start for rows in parts), len(key)
         return cls(*([key.new_empty(shape) for _ in range(count)] for count in counts))
 
-    def part(self, rows: int) -> "_Buffers":
-        """The first rows of it, for a chunk of so many."""
-        return _Buffers(*([tensor[:rows] for tensor in group] for group in self))
+    def part(self, rows: slice) -> "_Buffers":
+        """As much of it as a chunk of so many rows takes."""
+        return _Buffers(*([tensor[: rows.stop - rows.start] for tensor in group] for group in self))
+
+
+class _Share(NamedTuple):
+    """What one thread works on: its chunks, and where their logits and gradients go."""
+
+    parts: list[slice]
+    buffers: _Buffers
+    gradients: list[Gradient]
 
 
 class _Softmax(NamedTuple):
@@ -189,28 +251,38 @@ class _Columns(NamedTuple):
     divergence: Tensor | None
 
     @classmethod
-    def of(cls, sides: list[Side], chunk: int, buffers: _Buffers, with_divergence: bool) -> "_Columns":
-        parts = chunks(sides[0].query, chunk)
-        norms = []
-        for side in sides:
-            total = side.key.new_full((1, len(side.key)), -torch.inf)
-            for rows in parts:
-                logits = side.logits(rows, buffers.logits[0][: len(side.query[rows])])
-                peak = logits.amax(0, keepdim=True)
-                sums = logits.sub_(peak).exp_().sum(0, keepdim=True)
-                total = torch.logaddexp(total, peak + sums.log())
-            norms.append(total)
+    def of(cls, sides: list[Side], shares: list[_Share], with_divergence: bool) -> "_Columns":
+        def add_up_norms(share: _Share) -> list[Tensor]:
+            norms = []
+            for side in sides:
+                total = side.key.new_full((1, len(side.key)), -torch.inf)
+                for rows in share.parts:
+                    logits = side.logits(rows, share.buffers.part(rows).logits[0])
+                    peak = logits.amax(0, keepdim=True)
+                    sums = logits.sub_(peak).exp_().sum(0, keepdim=True)
+                    total = torch.logaddexp(total, peak + sums.log())
+                norms.append(total)
+            return norms
+
+        norms = [
+            functools.reduce(torch.logaddexp, totals)
+            for totals in zip(*each_on_a_thread(add_up_norms, shares), strict=True)
+        ]
         if not with_divergence:
             return cls(norms, None)
-        divergence = torch.zeros_like(norms[0])
-        for rows in parts:
-            places = buffers.part(len(sides[0].query[rows])).logits
-            student, teacher = (
-                side.logits(rows, out).sub_(norm)
-                for side, out, norm in zip(sides, places, norms, strict=True)
-            )
-            divergence += (teacher - student).mul_(teacher.exp()).sum(0, keepdim=True)
-        return cls(norms, divergence)
+
+        def add_up_divergence(share: _Share) -> Tensor:
+            divergence = torch.zeros_like(norms[0])
+            for rows in share.parts:
+                places = share.buffers.part(rows).logits
+                student, teacher = (
+                    side.logits(rows, out).sub_(norm)
+                    for side, out, norm in zip(sides, places, norms, strict=True)
+                )
+                divergence += (teacher - student).mul_(teacher.exp()).sum(0, keepdim=True)
+            return divergence
+
+        return cls(norms, functools.reduce(torch.add, each_on_a_thread(add_up_divergence, shares)))
 
     def softmax(self, buffers: _Buffers) -> _Softmax:
         """In the place of the logits, which nothing needs any more."""

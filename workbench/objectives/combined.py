@@ -29,7 +29,9 @@ class DistillationLoss(nn.Module):
     `text_head`, linear maps from student to teacher width, the identity where these agree or no objective
     compares that side; and what the objectives themselves need. Initial values come from torch's global
     generator: seed it alike on every rank. `chunk`: rows at a time in losses that compare all with all, None:
-    the whole batch at once. `temperature`: what both scales are divided by in CRD.
+    the whole batch at once. `ring`: whether several processes pass embeddings round instead of gathering
+    them, for which every objective must have a `reach` below the batch. `temperature`: what both scales are
+    divided by in CRD.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class DistillationLoss(nn.Module):
         target_dim: int | None = None,
         concepts: int | None = None,
         chunk: int | None = None,
+        ring: bool = False,
         direction_weights: tuple[float, float] = (0.5, 0.5),
         temperature: float = 1.0,
     ) -> None:
@@ -49,6 +52,7 @@ class DistillationLoss(nn.Module):
         _check(weights, widths)
         self.weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
         self.chunk = chunk
+        self.ring = ring
         self.direction_weights = direction_weights
         self.temperature = temperature
         projected = {side for name in self.weights for side in OBJECTIVES[name].head}
@@ -91,16 +95,18 @@ class DistillationLoss(nn.Module):
         soft_labels: Embeddings | None = None,
         cross_modal_target: Embeddings | None = None,
         rows: slice | None = None,
+        ring: tuple[int, ...] | None = None,
     ) -> tuple[Loss, dict[str, Loss]]:
         """The weighted sum, and every active objective's unweighted value (of task and CRD in chunks, which
         share a pass, without gradient).
 
         Embeddings are [batch, dim], gathered from all processes where there are several; `rows` is then this
-        process's slice of them, and the values are its share of the batch mean. `masked_image` are the
-        student's embeddings of masked images in the teacher's width, `text_target` standardised caption
-        embeddings of a language model, `soft_labels` distributions over concepts, `cross_modal_target` the
-        cross-modal teacher's embeddings of the pairs, in the teacher's width. ValueError where an objective
-        lacks what it requires.
+        process's slice of them, and the values are its share of the batch mean. With `ring`, the number of
+        rows of every process, nothing is gathered and everything is this process's own rows. `masked_image`
+        are the student's embeddings of masked images in the teacher's width, `text_target` standardised
+        caption embeddings of a language model, `soft_labels` distributions over concepts,
+        `cross_modal_target` the cross-modal teacher's embeddings of the pairs, in the teacher's width.
+        ValueError where an objective lacks what it requires.
         """
         inputs = LossInputs(
             student_image,
@@ -117,12 +123,13 @@ class DistillationLoss(nn.Module):
             cross_modal_target,
             rows,
             self.chunk,
+            ring,
             self.direction_weights,
             self.temperature,
         )
         values: dict[str, Loss] = {}
         weighted = []
-        if self.chunk and self.temperature == 1 and {"task", "crd"} <= self.weights.keys():
+        if (self.chunk or ring) and self.temperature == 1 and {"task", "crd"} <= self.weights.keys():
             _check_inputs("crd", inputs)
             together, values["task"], values["crd"] = contrastive_and_relational(
                 *inputs.student,
@@ -132,6 +139,7 @@ class DistillationLoss(nn.Module):
                 (self.weights["task"], self.weights["crd"]),
                 rows=rows,
                 chunk=self.chunk,
+                ring=ring,
             )
             weighted.append(together)
         for name, weight in self.weights.items():
@@ -145,7 +153,11 @@ class DistillationLoss(nn.Module):
         _check_inputs(name, inputs)
         function = OBJECTIVES[name].function
         assert function is not None  # only entries that were read without importing lack it
-        return function(inputs, self)
+        if inputs.ring is None or OBJECTIVES[name].reach == "ring":
+            return function(inputs, self)
+        if OBJECTIVES[name].reach == "batch":
+            raise ValueError(f"objective {name!r} needs the whole batch in every process, not a ring")
+        return function(inputs, self) * (len(inputs.student_image) / sum(inputs.ring))
 
 
 def _head(student_dim: int, teacher_dim: int | None) -> nn.Module:

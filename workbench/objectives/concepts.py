@@ -72,6 +72,7 @@ CONCEPTS = Objective(
     order=9,
     colour="#999933",
     needs="text_teacher",
+    reach="pair",
     requires=("soft_labels",),
     modules=_modules,
 )

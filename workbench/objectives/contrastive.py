@@ -1,5 +1,6 @@
 """The task loss of CLIP: symmetric InfoNCE between images and their captions."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from workbench.objectives.chunked import check_chunk, chunked_matching
 from workbench.objectives.registry import LossInputs, Objective
+from workbench.objectives.ring import ring_mixture
 from workbench.objectives.similarity import (
     Embeddings,
     Loss,
@@ -27,6 +29,7 @@ def contrastive_loss(
     *,
     rows: slice | None = None,
     chunk: int | None = None,
+    ring: Sequence[int] | None = None,
     direction_weights: tuple[float, float] = (0.5, 0.5),
 ) -> Loss:
     """Symmetric InfoNCE, mean over the batch: 1/2 [CE(Z, I) + CE(Z^T, I)], Z = scale * image_hat text_hat^T.
@@ -36,15 +39,23 @@ def contrastive_loss(
     computed (n x batch logits): over slices that partition the batch the shares add up to the whole, and so
     do their gradients, which is how several processes divide one loss over gathered embeddings. With `chunk`,
     only so many queries at a time: the same value and gradients in O(chunk x batch) memory.
+    With `ring`, the number of rows of every process in torch's default group, `image` and `text` are this
+    process's own rows and so is the share; the others' pass by, so that no process holds the whole batch.
+    The gradient is that of all shares together, as after an all-gather.
     `direction_weights` are those of images that look for their text and of texts that look for their image,
     in place of the halves. Raises ValueError where batch sizes or widths differ, and for unequal directions
-    in chunks. Radford et al. 2021 (CLIP), figure 3.
+    in chunks or in a ring. Radford et al. 2021 (CLIP), figure 3.
     """
     batch = check_batch("contrastive_loss", image=image, text=text)
     check_width("contrastive_loss", image=image, text=text)
     check_chunk("contrastive_loss", chunk)
-    if chunk and direction_weights != (0.5, 0.5):
-        raise ValueError(f"contrastive_loss: direction_weights {direction_weights} cannot be had in chunks")
+    if (chunk or ring) and direction_weights != (0.5, 0.5):
+        way = "in a ring" if ring else "in chunks"
+        raise ValueError(f"contrastive_loss: direction_weights {direction_weights} cannot be had {way}")
+    if ring:
+        return ring_mixture((image, text, scale), None, (1.0, 0.0), ring, chunk, both=True)[0] / (
+            2 * sum(ring)
+        )
     if chunk:
         return chunked_matching(image, text, scale, chunk, rows, both=True) / (2 * batch)
     image, text = unit(image, text)
@@ -75,8 +86,9 @@ def _task(inputs: LossInputs, modules: Any) -> Loss:
         inputs.student_scale,
         rows=inputs.rows,
         chunk=inputs.chunk,
+        ring=inputs.ring,
         direction_weights=inputs.direction_weights,
     )
 
 
-TASK = Objective(name="task", function=_task, order=0, colour="#0077bb")
+TASK = Objective(name="task", function=_task, order=0, colour="#0077bb", reach="ring")

@@ -67,6 +67,7 @@ FD = Objective(
     order=2,
     colour="#009988",
     needs="teacher",
+    reach="pair",
     requires=("teacher_image", "teacher_text"),
     head=("image", "text"),
 )
@@ -76,6 +77,7 @@ MFD = Objective(
     order=3,
     colour="#117733",
     needs="teacher",
+    reach="pair",
     requires=("teacher_image", "teacher_text", "masked_image"),
     head=("image", "text"),
 )
@@ -85,6 +87,7 @@ COSINE = Objective(
     order=7,
     colour="#882255",
     needs="teacher",
+    reach="pair",
     requires=("teacher_image", "teacher_text"),
     head=("image", "text"),
 )
@@ -94,6 +97,7 @@ CROSS_MODAL = Objective(
     order=10,
     colour="#aa4499",
     needs="teacher",
+    reach="pair",
     requires=("cross_modal_target",),
     head=("image",),
 )
@@ -103,6 +107,7 @@ PRESERVATION = Objective(
     order=11,
     colour="#663300",
     needs="teacher",
+    reach="pair",
     requires=("teacher_image",),
     head=("image",),
 )

@@ -1,6 +1,6 @@
 """Augmented feature distillation: student and teacher fused, and the fusions matched across modalities."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,14 +22,15 @@ def fused_contrastive_loss(
     scale: Scale,
     *,
     rows: slice | None = None,
+    ring: Sequence[int] | None = None,
 ) -> Loss:
     """AFD: symmetric InfoNCE between fuse_image([s_v ; t_v]) and fuse_text([s_t ; t_t]), mean over the batch.
 
     Embeddings are [batch, dim] of any norm, the student's width may differ from the teacher's; `fuse_image`
     and `fuse_text` map [batch, student dim + teacher dim] to [batch, any one dim]; `scale` multiplies the
-    cosine similarities and is a scale of its own. With `rows`, only these queries' share of the mean, as in
-    `contrastive_loss`. Raises ValueError where batch sizes differ, or image and text widths of one side.
-    CLIP-KD (arXiv 2307.12732), eq. 17-19; its code multiplies by the logarithm of the scale.
+    cosine similarities and is a scale of its own. `rows` and `ring` as in `contrastive_loss`. Raises
+    ValueError where batch sizes differ, or image and text widths of one side. CLIP-KD (arXiv 2307.12732), eq.
+    17-19; its code multiplies by the logarithm of the scale.
     """
     check_batch(
         "fused_contrastive_loss",
@@ -42,13 +43,13 @@ def fused_contrastive_loss(
     check_width("fused_contrastive_loss", teacher_image=teacher_image, teacher_text=teacher_text)
     image = mapped(fuse_image, torch.cat(unit(student_image, teacher_image), dim=1))
     text = mapped(fuse_text, torch.cat(unit(student_text, teacher_text), dim=1))
-    return contrastive_loss(image, text, scale, rows=rows)
+    return contrastive_loss(image, text, scale, rows=rows, ring=ring)
 
 
 def _afd(inputs: LossInputs, modules: Any) -> Loss:
     fuse = modules.fuse_image, modules.fuse_text
     return fused_contrastive_loss(
-        *inputs.student, *inputs.teacher, *fuse, modules.fused_scale(), rows=inputs.rows
+        *inputs.student, *inputs.teacher, *fuse, modules.fused_scale(), rows=inputs.rows, ring=inputs.ring
     )
 
 
@@ -68,6 +69,7 @@ AFD = Objective(
     order=6,
     colour="#332288",
     needs="teacher",
+    reach="ring",
     requires=("teacher_image", "teacher_text"),
     modules=_modules,
 )

@@ -1,5 +1,6 @@
 """Interactive contrastive learning: the student's embeddings find their positives among the teacher's."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -8,6 +9,7 @@ from workbench.objectives.chunked import check_chunk, chunked_matching
 from workbench.objectives.contrastive import matching
 from workbench.objectives.learned_scale import LearnedScale
 from workbench.objectives.registry import LossInputs, Objective, Widths
+from workbench.objectives.ring import ring_mixture
 from workbench.objectives.similarity import Embeddings, Loss, Scale, check_batch, check_width, unit
 
 
@@ -20,13 +22,14 @@ def interactive_contrastive_loss(
     *,
     rows: slice | None = None,
     chunk: int | None = None,
+    ring: Sequence[int] | None = None,
 ) -> Loss:
     """ICL, mean over the batch: 1/2 [CE(c s_v t_t^T, I) + CE(c s_t t_v^T, I)], student queries, teacher keys.
 
     Embeddings are [batch, dim] of any norm and of one width; `scale` (c) multiplies the cosine similarities
-    and is a scale of its own. `rows` and `chunk` as in `contrastive_loss`, the queries being the student's.
-    Raises ValueError where batch sizes or widths differ. CLIP-KD (arXiv 2307.12732), eq. 14-16; its code
-    multiplies by the logarithm of the scale.
+    and is a scale of its own. `rows`, `chunk` and `ring` as in `contrastive_loss`, the queries being the
+    student's. Raises ValueError where batch sizes or widths differ. CLIP-KD (arXiv 2307.12732), eq. 14-16;
+    its code multiplies by the logarithm of the scale.
     """
     sides = {
         "student_image": student_image,
@@ -37,7 +40,11 @@ def interactive_contrastive_loss(
     batch = check_batch("interactive_contrastive_loss", **sides)
     check_width("interactive_contrastive_loss", "; project the student with the head first", **sides)
     check_chunk("interactive_contrastive_loss", chunk)
-    if chunk:
+    if ring:
+        batch = sum(ring)
+        ways = (student_image, teacher_text, scale), (student_text, teacher_image, scale)
+        image_to_text, text_to_image = (ring_mixture(way, None, (1.0, 0.0), ring, chunk)[0] for way in ways)
+    elif chunk:
         image_to_text = chunked_matching(student_image, teacher_text, scale, chunk, rows)
         text_to_image = chunked_matching(student_text, teacher_image, scale, chunk, rows)
     else:
@@ -54,6 +61,7 @@ def _icl(inputs: LossInputs, modules: Any) -> Loss:
         modules.interactive_scale(),
         rows=inputs.rows,
         chunk=inputs.chunk,
+        ring=inputs.ring,
     )
 
 
@@ -67,6 +75,7 @@ ICL = Objective(
     order=5,
     colour="#ee3377",
     needs="teacher",
+    reach="ring",
     requires=("teacher_image", "teacher_text"),
     head=("image", "text"),
     modules=_modules,

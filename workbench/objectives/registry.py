@@ -22,9 +22,10 @@ class Objective(NamedTuple):
 
     `requires` names the optional fields of `LossInputs` that it cannot do without; `needs` is the section of
     the recipe that provides them. `head` lists the sides (image, text) that are compared in the teacher's
-    width. `function` takes the inputs and the module that holds learned parts, and returns the loss;
-    `modules` makes these parts from the `Widths`. `order` is the place in the weighted sum, in tables and in
-    legends.
+    width. `reach`: "pair" is a mean over pairs that know nothing of each other, "ring" compares all pairs and
+    takes `ring`, "batch" needs the whole batch in every process. `function` takes the inputs and the module
+    that holds learned parts, and returns the loss; `modules` makes these parts from the `Widths`. `order` is
+    the place in the weighted sum, in tables and in legends.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Objective(NamedTuple):
     needs: Literal["teacher", "text_teacher"] | None = None
     requires: tuple[str, ...] = ()
     head: tuple[str, ...] = ()
+    reach: Literal["pair", "ring", "batch"] = "batch"
     modules: "Callable[[Widths], Mapping[str, nn.Module]] | None" = None
 
 
@@ -55,7 +57,8 @@ class LossInputs(NamedTuple):
     """What an objective reads of one global batch. Embeddings are [batch, dim] of any norm.
 
     `projected_*` are the student's embeddings in the teacher's width. `rows` are this process's own rows,
-    None for all; `chunk` is the number of rows at a time, None for all at once.
+    None for all; `chunk` is the number of rows at a time, None for all at once. With `ring`, the number of
+    rows of every process, everything is this process's own.
     """
 
     student_image: "Tensor"
@@ -72,6 +75,7 @@ class LossInputs(NamedTuple):
     cross_modal_target: Any = None
     rows: slice | None = None
     chunk: int | None = None
+    ring: tuple[int, ...] | None = None
     direction_weights: tuple[float, float] = (0.5, 0.5)
     temperature: float = 1.0
 

@@ -62,6 +62,7 @@ EMBEDDING = Objective(
     order=8,
     colour="#33a6dd",
     needs="text_teacher",
+    reach="pair",
     requires=("text_target",),
     modules=_modules,
 )

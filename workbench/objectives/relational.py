@@ -1,5 +1,6 @@
 """Contrastive relational distillation: the student ranks the batch as its teacher does."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from workbench.objectives.chunked import check_chunk, chunked_divergence
 from workbench.objectives.registry import LossInputs, Objective
+from workbench.objectives.ring import ring_mixture
 from workbench.objectives.similarity import (
     Embeddings,
     Loss,
@@ -31,14 +33,15 @@ def relational_distillation(
     *,
     rows: slice | None = None,
     chunk: int | None = None,
+    ring: Sequence[int] | None = None,
 ) -> Loss:
     """CRD: 1/2 [KL(softmax Z_t || softmax Z_s) + the same on the transposes], mean over the batch.
 
     Embeddings are [batch, dim] of any norm; the student's width may differ from the teacher's. Each side's
     cosine similarities are multiplied by its own scale. A bias, as SigLIP's models have one, is no argument:
     it is the same for all logits, and a softmax does not change with it. Nothing is detached: what requires a
-    gradient gets one. `rows` and `chunk` as in `contrastive_loss`. Raises ValueError where batch sizes
-    differ, or image and text widths of one side. CLIP-KD (arXiv 2307.12732), eq. 8-10.
+    gradient gets one. `rows`, `chunk` and `ring` as in `contrastive_loss`. Raises ValueError where batch
+    sizes differ, or image and text widths of one side. CLIP-KD (arXiv 2307.12732), eq. 8-10.
     """
     batch = check_batch(
         "relational_distillation",
@@ -50,8 +53,10 @@ def relational_distillation(
     check_width("relational_distillation", student_image=student_image, student_text=student_text)
     check_width("relational_distillation", teacher_image=teacher_image, teacher_text=teacher_text)
     check_chunk("relational_distillation", chunk)
+    sides = (student_image, student_text, student_scale), (teacher_image, teacher_text, teacher_scale)
+    if ring:
+        return ring_mixture(*sides, (0.0, 1.0), ring, chunk, both=True)[0] / (2 * sum(ring))
     if chunk:
-        sides = (student_image, student_text, student_scale), (teacher_image, teacher_text, teacher_scale)
         return chunked_divergence(*sides, chunk, rows, both=True) / (2 * batch)
     student_image, student_text = unit(student_image, student_text)
     teacher_image, teacher_text = unit(teacher_image, teacher_text)
@@ -91,7 +96,7 @@ def _crd(inputs: LossInputs, modules: Any) -> Loss:
     temperature = inputs.temperature
     scales = inputs.student_scale / temperature, inputs.teacher_scale / temperature
     loss = relational_distillation(
-        *inputs.student, *inputs.teacher, *scales, rows=inputs.rows, chunk=inputs.chunk
+        *inputs.student, *inputs.teacher, *scales, rows=inputs.rows, chunk=inputs.chunk, ring=inputs.ring
     )
     return temperature**2 * loss
 
@@ -102,5 +107,6 @@ CRD = Objective(
     order=1,
     colour="#ee7733",
     needs="teacher",
+    reach="ring",
     requires=("teacher_image", "teacher_text", "teacher_scale"),
 )

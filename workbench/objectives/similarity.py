@@ -19,8 +19,13 @@ def unit(*embeddings: Embeddings) -> tuple[Embeddings, ...]:
 
     A row of zeros stays a row of zeros, and its gradient stays finite.
     """
-    dtype = functools.reduce(torch.promote_types, [side.dtype for side in embeddings], torch.float32)
+    dtype = common_dtype(*embeddings)
     return tuple(_unit_rows(side.to(dtype)) for side in embeddings)
+
+
+def common_dtype(*tensors: Tensor) -> torch.dtype:
+    """The widest of the tensors' dtypes, and at least float32."""
+    return functools.reduce(torch.promote_types, [tensor.dtype for tensor in tensors], torch.float32)
 
 
 def _unit_rows(embeddings: Embeddings) -> Embeddings:

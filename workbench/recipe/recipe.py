@@ -94,13 +94,17 @@ class Recipe(Section):
                 "they are not 1 together",
                 "[0.5, 0.5]",
             )
-        if training.loss_chunk and training.direction_weights != (0.5, 0.5):
+        if (training.loss_chunk or training.loss_ring) and training.direction_weights != (0.5, 0.5):
             raise SettingError(
                 "training.direction_weights",
                 list(training.direction_weights),
-                "losses in chunks take both directions alike",
-                "[0.5, 0.5], or training.loss_chunk=null",
+                "losses in chunks or in a ring take both directions alike",
+                "[0.5, 0.5], or training.loss_chunk=null and training.loss_ring=false",
             )
+        whole = [name for name in weights if declared_objectives()[name].reach == "batch"]
+        if training.loss_ring and whole:
+            problem = f"objectives.{whole[0]} needs the whole batch in every process"
+            raise SettingError("training.loss_ring", True, problem, f"false, or objectives.{whole[0]}=0")
         if self.student.cache_frozen:
             for setting, value, required in (
                 ("training.augmentation.crop_scale", training.augmentation.crop_scale, (1.0, 1.0)),

@@ -45,7 +45,9 @@ class Data(Section):
     file is one, as alt texts with line breaks are. `duplicates`: "merge" makes pictures that are equal in
     their bytes one picture with all their captions, in one split only, for which all are read once; "keep"
     reads none ahead. `decoded`: keep every training picture once, decoded, as a square of so many pixels a
-    side; a little more than the student sees is enough. null: decode it anew in every epoch.
+    side; a little more than the student sees is enough. null: decode it anew in every epoch. `shard_cache`:
+    gigabytes of remote shards (`source` a URL) kept whole on this machine, null: none, every picture is read
+    where it lies.
     """
 
     source: str = "scenes"
@@ -65,6 +67,7 @@ class Data(Section):
     max_failed: Annotated[float, Field(ge=0, le=1)] = 0.01
     max_pixels: Count = 50_000_000
     decoded: Annotated[int, Field(ge=16, le=4096)] | None = None
+    shard_cache: Positive | None = Field(default=None, json_schema_extra=NOT_FINGERPRINTED)
     workers: Whole = Field(default=0, json_schema_extra=NOT_FINGERPRINTED)
 
     def options(self, train: bool = True) -> dict[str, Any]:
@@ -80,6 +83,7 @@ class Data(Section):
             "duplicates",
             "max_failed",
             "max_pixels",
+            "shard_cache",
             "scenes",
             "image_size",
         )
@@ -229,6 +233,8 @@ class Training(Section):
     `validation_pairs`: at most so many pairs of the validation split, drawn once, are ranked while training;
     null: all.
     `scale`: a fixed multiplier of the student's cosines in the losses, null: its own, learned.
+    `loss_chunk`: rows at a time in losses that compare all pairs of the batch, null: all at once.
+    `loss_ring`: several processes pass their embeddings round instead of gathering the whole batch in each.
     `direction_weights`: of image to text and of text to image in the task loss, 1 together.
     `distillation_temperature`: what CRD divides the scales of teacher and student by; a teacher that is sure
     of every pair says more when it is above 1.
@@ -239,6 +245,7 @@ class Training(Section):
     batch: Annotated[int, Field(ge=2)] = 128
     micro_batch: Count | None = None
     loss_chunk: Count | None = None
+    loss_ring: bool = Field(default=False, json_schema_extra=NOT_FINGERPRINTED)
     lr: Positive = 1e-3
     weight_decay: NotNegative = 0.1
     betas: Annotated[

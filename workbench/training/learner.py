@@ -153,14 +153,17 @@ def batch_loss(
     processes the first is multiplied by their number, because DistributedDataParallel averages gradients
     where the sum is exact.
     """
-    rows, world = None, processes()
+    rows, ring, world = None, None, processes()
     if world > 1:
         # A process that dropped an unreadable pair has fewer rows than the others.
         sizes = _sizes(len(outputs.image), outputs.image.device)
-        start = sum(sizes[: dist.get_rank()])
-        rows = slice(start, start + sizes[dist.get_rank()])
-        outputs = Outputs._make([*(_gathered(side, sizes) for side in outputs[:5]), outputs.scale])
-        targets = BatchTargets._make([_gathered(side, sizes) for side in targets])
+        if mixture.ring and min(sizes):
+            ring = tuple(sizes)
+        else:
+            start = sum(sizes[: dist.get_rank()])
+            rows = slice(start, start + sizes[dist.get_rank()])
+            outputs = Outputs._make([*(_gathered(side, sizes) for side in outputs[:5]), outputs.scale])
+            targets = BatchTargets._make([_gathered(side, sizes) for side in targets])
     total, terms = mixture(
         outputs.image,
         outputs.text,
@@ -169,6 +172,7 @@ def batch_loss(
         outputs.scale,
         masked_image=outputs.masked_image,
         rows=rows,
+        ring=ring,
         **targets._asdict(),
     )
     shown = {"loss": total.detach(), **{name: value.detach() for name, value in terms.items()}}

@@ -205,6 +205,7 @@ def distillation_loss(recipe: Recipe, student: DualEncoder, targets: TrainingTar
         target_dim=targets.text.dim if targets.text else None,
         concepts=targets.text.clusters if targets.text else None,
         chunk=recipe.training.loss_chunk,
+        ring=recipe.training.loss_ring,
         direction_weights=recipe.training.direction_weights,
         temperature=recipe.training.distillation_temperature,
     )

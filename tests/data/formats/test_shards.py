@@ -20,7 +20,7 @@ from tests.data.samples import (
     write_shards,
 )
 from workbench.data.decode import BadSample
-from workbench.data.formats import shards
+from workbench.data.formats import shard_reader, shards
 from workbench.data.load import available_splits, load_pairs
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
@@ -74,7 +74,7 @@ def test_random_order_equals_sequential_reading(tmp_path: Path) -> None:
                     assert reader is not None
                     sequential[f"{path.stem}/{member.name[:-4]}"] = reader.read()
     for row in np.random.default_rng(0).permutation(len(pairs)):
-        expected = shards.decode_image(sequential[pairs.ids[row]])
+        expected = shard_reader.decode_image(sequential[pairs.ids[row]])
         assert (pairs.image(int(row)) == expected).all()
     assert pairs.ids == list(sequential)
 

@@ -6,19 +6,25 @@ import json
 import os
 import tarfile
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 from tqdm import tqdm
 
-from workbench.data.contents import digests_in_files
-from workbench.data.decode import BadSample, Reason, decode_image
-from workbench.data.index import cached_index, open_index
+from workbench.data.decode import BadSample, Reason
+from workbench.data.formats.shard_reader import SCHEMA, ShardReader, indexed_pairs, read_index
+from workbench.data.index import cached_index
+from workbench.data.remote import (
+    FileState,
+    cached_copy,
+    file_states,
+    in_parallel,
+    is_remote,
+    open_remote,
+)
 from workbench.data.source import (
     LARGEST_IMAGE,
     LARGEST_TEXT,
@@ -32,29 +38,28 @@ from workbench.errors import SettingError
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 _TEXTS = ("txt", "json")  # the first that a pair has holds its caption
-_SCHEMA = pa.schema(
-    {
-        "id": pa.large_string(),
-        "captions": pa.list_(pa.large_string()),
-        "draw": pa.uint64(),
-        "shard": pa.int32(),
-        "offset": pa.int64(),
-        "size": pa.int64(),
-    }
-)
 LARGEST_HEADER = 1 << 20  # bytes of a long name, or of what is said of a member
 _VERSION = 3  # raise it with every change to what the index holds
 
 
-def open_shards(base: Path, names: list[str], max_pixels: int, caption_lines: bool = True) -> Opened:
-    """Pairs of the tar files `names` (relative to `base`); a pair's id is its shard's name and its key.
+def open_shards(
+    base: str | Path,
+    names: list[str],
+    max_pixels: int,
+    caption_lines: bool = True,
+    shard_cache: float | None = None,
+) -> Opened:
+    """Pairs of the tar files `names` (relative to `base`, a folder or a URL); a pair's id is its shard's name
+    and its key.
 
     Nothing is extracted and nothing but images, txt and json is looked at. The index lies in the cache, under
-    a name made of the shards' paths, sizes and times, and is memory-mapped.
+    a name made of the shards' paths, sizes and times, and is memory-mapped. `shard_cache` gigabytes of remote
+    shards are kept whole, None: every picture is read where it lies.
     """
-    paths = [base / name for name in names]
-    index = _index(paths, names, caption_lines)
-    table, lost, skipped = _read_index(index)
+    paths = [os.path.join(base, name) for name in names]
+    states = file_states(paths) if is_remote(str(base)) else None
+    index = _index(paths, names, states, caption_lines, shard_cache)
+    table, lost, skipped = read_index(index)
     splits = splits_in_names(str(base), names, stems=True)
     split_of_shard = pa.array(splits or [None] * len(names), pa.string())
     split = split_of_shard.take(table["shard"].combine_chunks())
@@ -63,82 +68,43 @@ def open_shards(base: Path, names: list[str], max_pixels: int, caption_lines: bo
         lost.note("no split", unsplit[0].as_py(), len(unsplit))
         lost.name("no split", unsplit[:3].to_pylist())
     pairs = table.select(["id", "captions", "draw"]).append_column("split", split)
-    reader = ShardReader(index, [str(path) for path in paths], max_pixels)
+    reader = ShardReader(index, paths, max_pixels, states, shard_cache)
     split_from = "the names of its folders and shards"
-    return Opened(pairs, reader, lost, skipped, split_from, functools.partial(_indexed_pairs, index))
+    return Opened(pairs, reader, lost, skipped, split_from, functools.partial(indexed_pairs, index))
 
 
-@dataclass
-class ShardReader:
-    """Reads the image of a row from its place in a shard; every process opens the index itself."""
-
-    index: Path
-    shards: list[str]
-    max_pixels: int
-    _places: pa.Table | None = field(default=None, repr=False, compare=False)
-
-    def __call__(self, row: int) -> torch.Tensor:
-        shard, offset, size = (column[row].as_py() for column in self._opened().columns)
-        try:
-            with open(self.shards[shard], "rb", buffering=0) as stream:
-                stream.seek(offset)
-                data = stream.read(size)
-        except OSError as error:
-            missing = isinstance(error, FileNotFoundError)
-            raise BadSample("missing file" if missing else "unreadable file") from error
-        if len(data) < size:
-            raise BadSample("truncated shard")
-        return decode_image(data, self.max_pixels)
-
-    def files(self, rows: npt.NDArray[np.int64]) -> list[str]:
-        """The shards that hold these rows, each once."""
-        return [self.shards[shard] for shard in np.unique(self._opened()["shard"].to_numpy()[rows])]
-
-    def digests(self, contents: bool) -> pa.Array:
-        """What identifies the content of every row's picture, as `contents.digests_in_files` gives it."""
-        shard, offset, size = (column.to_numpy() for column in self._opened().columns)
-        return digests_in_files(self.shards, shard, offset, size, contents)
-
-    def _opened(self) -> pa.Table:
-        if self._places is None:
-            self._places = _read_index(self.index)[0].select(["shard", "offset", "size"])
-        return self._places
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_places": None}
-
-
-def _read_index(path: Path) -> tuple[pa.Table, Rejected, Rejected]:
-    """The index in a file, a record batch a shard, and what its metadata counts: lost and skipped."""
-    lost, skipped, batches = Rejected(), Rejected(), []
-    reader = open_index(path)
-    for number in range(reader.num_record_batches):
-        batch, metadata = reader.get_batch_with_custom_metadata(number)
-        batches.append(batch)
-        lost.absorb(Rejected(*json.loads(metadata[b"lost"])))
-        skipped.absorb(Rejected(*json.loads(metadata[b"skipped"])))
-    return pa.Table.from_batches(batches, schema=_SCHEMA), lost, skipped
-
-
-def _indexed_pairs(index: Path) -> pa.Table:
-    return _read_index(index)[0].select(["id", "captions"])
-
-
-def _index(paths: list[Path], names: list[str], caption_lines: bool) -> Path:
-    """The index file of these shards, written on the first call."""
+def _index(
+    paths: list[str],
+    names: list[str],
+    states: list[FileState] | None,
+    caption_lines: bool,
+    shard_cache: float | None,
+) -> Path:
+    """The index file of these shards, written on the first call; `states` are those of remote ones."""
     key = [_VERSION, LARGEST_IMAGE, LARGEST_TEXT, names, caption_lines]
-    for path in paths:
-        status = path.stat()
-        key.append([os.path.abspath(path), status.st_size, status.st_mtime_ns])
+    if states is not None:
+        key += [list(state) for state in states]
+    else:
+        for path in paths:
+            status = os.stat(path)
+            key.append([os.path.abspath(path), status.st_size, status.st_mtime_ns])
+
+    def contents(number: int) -> Any:
+        if states is None:
+            return _ShardContents(paths[number])
+        copy = cached_copy(states[number], shard_cache) if shard_cache else None
+        return _ShardContents(paths[number], open(copy, "rb") if copy else open_remote(states[number]))
 
     def write(stream: IO[bytes]) -> None:
-        progress = tqdm(paths, "indexing shards", unit="shard", disable=None, leave=False)
+        # A network answers several questions in the time of one.
+        order = range(len(paths))
+        shards = in_parallel(contents, order, ahead=8) if states is not None else map(contents, order)
+        progress = tqdm(shards, "indexing shards", total=len(paths), unit="shard", disable=None, leave=False)
         draws = []
-        with pa.ipc.new_file(stream, _SCHEMA) as writer:
-            for number, path in enumerate(progress):
-                contents = _ShardContents(path)
-                batch = contents.batch(number, os.path.splitext(names[number])[0], caption_lines)
-                counts = {"lost": contents.lost, "skipped": contents.skipped}
+        with pa.ipc.new_file(stream, SCHEMA) as writer:
+            for number, shard in enumerate(progress):
+                batch = shard.batch(number, os.path.splitext(names[number])[0], caption_lines)
+                counts = {"lost": shard.lost, "skipped": shard.skipped}
                 metadata = {name: json.dumps([what, what.examples]) for name, what in counts.items()}
                 writer.write_batch(batch, custom_metadata=metadata)
                 draws.append(batch["draw"].to_numpy())
@@ -177,24 +143,24 @@ class _BoundedStream:
 class _ShardContents:
     """What one tar file holds: per key the image's place and its texts; rejected pairs are counted."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str, opened: IO[bytes] | None = None) -> None:
         self.lost, self.skipped = Rejected(), Rejected()
-        self._name = path.name
+        self._name = os.path.basename(path)
         self._places: dict[str, tuple[int, int]] = {}
         self._texts: dict[str, dict[str, bytes]] = {}
         self._rejected: dict[str, Reason] = {}  # what is wrong with a member of a key
-        with open(path, "rb") as stream:
-            self._length = os.fstat(stream.fileno()).st_size
+        with opened or open(path, "rb") as stream:
+            self._length = stream.seek(0, os.SEEK_END)
             try:
                 whole = self._take_all(stream)
             except (tarfile.TarError, ValueError) as error:
                 if not (self._places or self._texts or self._rejected):
                     problem = f"not a readable tar file ({error})"
                     remedy = "Shards are plain tar files: repair, unpack or remove this one."
-                    raise SettingError("data.source", str(path), problem, remedy) from error
+                    raise SettingError("data.source", path, problem, remedy) from error
                 whole = False
         if not whole and "truncated shard" not in self._rejected.values():
-            self.lost.note("truncated shard", path.name)
+            self.lost.note("truncated shard", self._name)
 
     def _take_all(self, stream: IO[bytes]) -> bool:
         """Take every member; whether the file ends as a tar does.
@@ -239,8 +205,8 @@ class _ShardContents:
                 rows.append((identity, captions, split_draw(identity), shard, *self._places[key]))
             except BadSample as error:
                 self.lost.note(error.reason, f"{prefix}/{key}")
-        records = [dict(zip(_SCHEMA.names, row, strict=True)) for row in rows]
-        return pa.RecordBatch.from_pylist(records, schema=_SCHEMA)
+        records = [dict(zip(SCHEMA.names, row, strict=True)) for row in rows]
+        return pa.RecordBatch.from_pylist(records, schema=SCHEMA)
 
     def _take(self, member: tarfile.TarInfo, stream: IO[bytes]) -> None:
         key, extension = _key_and_extension(member.name)

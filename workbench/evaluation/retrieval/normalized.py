@@ -1,11 +1,14 @@
 """Cosines of embeddings in float64, whatever their norm, dtype, device or container."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from workbench.objectives.threads import each_on_a_thread, thread_count
 
 TIE = 1e-13  # cosines closer than this are equal; float64 rounds them by less than width x 1e-16
 ROWS = 256  # taken to float64 at once: few enough to stay in a core's cache
@@ -20,9 +23,13 @@ class NormalizedEmbeddings:
     def __init__(self, source: Matrix) -> None:
         self.source = source
         self.inverse_norm = torch.empty(len(source), dtype=torch.float64)
-        for part in slices(len(source), ROWS):
-            norm = torch.linalg.vector_norm(self.rows(part), dim=1)
-            self.inverse_norm[part] = torch.where(norm > 0, norm, 1).reciprocal()
+
+        def measure(parts: list[slice]) -> None:
+            for part in parts:
+                norm = torch.linalg.vector_norm(self.rows(part), dim=1)
+                self.inverse_norm[part] = torch.where(norm > 0, norm, 1).reciprocal()
+
+        each_on_a_thread(measure, shared_slices(len(source)))
 
     def __len__(self) -> int:
         return len(self.source)
@@ -41,8 +48,12 @@ class NormalizedEmbeddings:
         """All rows with length one, in float32, and rows of NaN up to a `multiple`."""
         padded = len(self) + -len(self) % multiple
         unit = torch.full((padded, self.source.shape[1]), torch.nan)
-        for part in slices(len(self), ROWS):
-            unit[part] = self.rows(part) * self.inverse_norm[part, None]
+
+        def normalise(parts: list[slice]) -> None:
+            for part in parts:
+                unit[part] = self.rows(part) * self.inverse_norm[part, None]
+
+        each_on_a_thread(normalise, shared_slices(len(self)))
         return unit
 
 
@@ -53,12 +64,13 @@ def pair_cosines(
     right_rows: Int[Tensor, " pairs"],
 ) -> Float[Tensor, " pairs"]:
     """Cosine of row `left_rows[n]` with row `right_rows[n]`."""
-    products = [
-        (left.rows(left_rows[part]) * right.rows(right_rows[part])).sum(dim=1)
-        for part in slices(len(left_rows), ROWS)
-    ]
+
+    def multiply(parts: list[slice]) -> list[Tensor]:
+        return [(left.rows(left_rows[part]) * right.rows(right_rows[part])).sum(dim=1) for part in parts]
+
+    products = each_on_a_thread(multiply, shared_slices(len(left_rows)))
     return (
-        torch.cat([*products, left.inverse_norm.new_empty(0)])
+        torch.cat([*itertools.chain(*products), left.inverse_norm.new_empty(0)])
         * left.inverse_norm[left_rows]
         * right.inverse_norm[right_rows]
     )
@@ -91,3 +103,10 @@ def slices(length: int, size: int) -> Iterator[slice]:
     """Consecutive slices of at most `size` that cover `length`."""
     for start in range(0, length, size):
         yield slice(start, min(start + size, length))
+
+
+def shared_slices(length: int) -> list[list[slice]]:
+    """The slices of at most ROWS that each thread takes, in their order."""
+    parts = list(slices(length, ROWS))
+    share = -(-len(parts) // thread_count(torch.device("cpu"), len(parts)))
+    return [parts[start : start + share] for start in range(0, len(parts), share or 1)]

@@ -6,6 +6,8 @@ clear, by a margin that bounds their error; the few pairs inside the margin are 
 where scores closer than TIE are equal. A score of NaN is never counted, which also serves to leave pairs out.
 """
 
+import copy
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -17,6 +19,7 @@ from workbench.evaluation.retrieval.normalized import (
     pair_cosines,
     slices,
 )
+from workbench.objectives.threads import each_on_a_thread, thread_count
 
 # Scores are made in tiles, large enough for the matrix product, and counted in strips of their rows, small
 # enough for a core's cache. Close pairs are looked for by segments of a row, or by strips of a column.
@@ -47,20 +50,33 @@ def count_ahead(
         torch.where(sorted_positives < 0, torch.nan, own_score[sorted_positives]),
         len(image_unit),
     )
-    height = min(TILE, chunk, len(image_unit)) // strip * strip
+    threads = thread_count(image_unit.device, min(chunk, len(image_unit)) // strip)
+    highest = min(TILE, chunk // threads) // strip * strip
+    bands_each = -(-len(image_unit) // (highest * threads))  # as many for every thread
+    height = -(-len(image_unit) // (bands_each * threads * strip)) * strip
     width = min(chunk, len(text_unit)) // segment * segment
-    # One piece of memory for all tiles: asking for megabytes each time would cost as much as experiments.
-    memory, flags = torch.empty(height * width), torch.empty(strip * width)
-    for rows in slices(len(image_unit), height):
-        for columns in slices(len(text_unit), width):
-            shape = (rows.stop - rows.start, columns.stop - columns.start)
-            scores = memory[: shape[0] * shape[1]].view(shape)
-            torch.mm(image_unit[rows], text_unit[columns].T, out=scores)
-            local = owner[columns] - rows.start
-            own = ((local >= 0) & (local < shape[0])).nonzero()[:, 0]
-            scores[local[own], own] = torch.nan
-            strip_flags = flags[: strip * shape[1]].view(strip, shape[1])
-            _count_tile(scores, rows, columns, images, captions, strip_flags, segment)
+
+    def count(share: tuple[list[slice], RankCounter, RankCounter]) -> None:
+        bands, images, captions = share
+        # One piece of memory for all tiles: asking for megabytes each time would cost as much as experiments.
+        memory, flags = torch.empty(height * width), torch.empty(strip * width)
+        for rows in bands:
+            for columns in slices(len(text_unit), width):
+                shape = (rows.stop - rows.start, columns.stop - columns.start)
+                scores = memory[: shape[0] * shape[1]].view(shape)
+                torch.mm(image_unit[rows], text_unit[columns].T, out=scores)
+                local = owner[columns] - rows.start
+                own = ((local >= 0) & (local < shape[0])).nonzero()[:, 0]
+                scores[local[own], own] = torch.nan
+                strip_flags = flags[: strip * shape[1]].view(strip, shape[1])
+                _count_tile(scores, rows, columns, images, captions, strip_flags, segment)
+
+    bands = list(slices(len(image_unit), height))
+    shares = [(bands[n::threads], images.share(), captions.share()) for n in range(min(threads, len(bands)))]
+    each_on_a_thread(count, shares)
+    for _, counted_images, counted_captions in shares:
+        images.ahead += counted_images.ahead
+        captions.ahead += counted_captions.ahead
 
     foreign = len(text) - torch.bincount(owner, minlength=len(image))[:, None]
     return (
@@ -86,6 +102,12 @@ class RankCounter:
         self.threshold[: len(threshold)] = threshold
         self.above, self.below = (self.threshold + margin).float(), (self.threshold - margin).float()
         self.ahead = torch.zeros_like(self.threshold)
+
+    def share(self) -> "RankCounter":
+        """One that asks the same and counts from 0: what another thread counts with."""
+        other = copy.copy(self)
+        other.ahead = torch.zeros_like(self.ahead)
+        return other
 
     def rounds_of(self, rows: slice) -> list[int]:
         """The rounds in which any of these rows asks at all."""
