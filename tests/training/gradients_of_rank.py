@@ -60,7 +60,7 @@ def whole(
         torch.manual_seed(seed)
         pieces.append(learner(*some(data, rows)[0]))
     sides = [torch.cat(side) for side in zip(*(piece[:5] for piece in pieces), strict=True)]
-    loss, terms = batch_loss(learner.mixture, Outputs(*sides, pieces[0].scale), some(data, slice(None))[1])
+    loss, terms = batch_loss(learner.mixture, Outputs(*sides, pieces[0].scale), some(data, slice(None))[1], [len(sides[0])])
     loss.backward()
     return found(learner, terms)
 

@@ -79,6 +79,12 @@ class Pairs:
         yield from self._read.files(rows)
 
     @property
+    def shard(self) -> npt.NDArray[np.int64] | None:
+        """The number of the tar shard that holds each row, [N]; None where the pairs are not in shards."""
+        rows = np.arange(len(self)) if self._reader_rows is None else self._reader_rows
+        return self._read.shard_of(rows) if hasattr(self._read, "shard_of") else None
+
+    @property
     def all_captions(self) -> list[str]:
         """Every caption, flattened in row order; T of them."""
         return list(pc.list_flatten(self.table["captions"]).to_pylist())

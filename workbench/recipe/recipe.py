@@ -12,6 +12,7 @@ from workbench.files import atomic_write, sha256_of_json
 from workbench.objectives.registry import declared_objectives
 from workbench.recipe.overrides import set_by_path, suggestion, to_setting_error
 from workbench.recipe.schema import (
+    ADDED,
     NOT_FINGERPRINTED,
     Concepts,
     CrossModal,
@@ -97,6 +98,10 @@ class Recipe(Section):
                 "losses in chunks take both directions alike",
                 "[0.5, 0.5], or training.loss_chunk=null",
             )
+        if self.data.order == "shards" and (self.data.decoded or self.student.cache_frozen):
+            setting = "data.decoded" if self.data.decoded else "student.cache_frozen"
+            problem = f"with {setting} the shards are read once only"
+            raise SettingError("data.order", "shards", problem, "shuffled.")
         if self.student.cache_frozen:
             for setting, value, required in (
                 ("training.augmentation.crop_scale", training.augmentation.crop_scale, (1.0, 1.0)),
@@ -169,7 +174,7 @@ class Recipe(Section):
     @property
     def fingerprint(self) -> str:
         """sha256 over every setting that changes the outcome, hex."""
-        return sha256_of_json(dict(_flat(self, aside=False)))
+        return sha256_of_json(dict(_flat(self, aside=False, added=False)))
 
     def to_yaml(self) -> str:
         """All settings, defaults included, as YAML that `load` reads."""
@@ -188,13 +193,19 @@ def differences(a: Recipe, b: Recipe, aside: bool = False) -> dict[str, tuple[An
     return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}
 
 
-def _flat(model: BaseModel, aside: bool, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(
+    model: BaseModel, aside: bool, added: bool = True, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Every setting as (dotted name, value): with `aside`, those that change no outcome too; without `added`,
+    no younger setting that is at its default."""
     plain = model.model_dump(mode="json")
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
         if isinstance(value, BaseModel):
-            yield from _flat(value, aside, f"{prefix}{name}.")
-        elif aside or field.json_schema_extra != NOT_FINGERPRINTED:
+            yield from _flat(value, aside, added, f"{prefix}{name}.")
+        elif (aside or field.json_schema_extra != NOT_FINGERPRINTED) and (
+            added or field.json_schema_extra != ADDED or value != field.default
+        ):
             yield prefix + name, plain[name]
 
 

@@ -15,6 +15,8 @@ Portion = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists; a frozen recipe holds tuples
 # Settings that change how a run is carried out and not what comes of it: they stay out of the fingerprint.
 NOT_FINGERPRINTED: dict[str, Any] = {"aside": True}
+# Settings that are younger than runs out there: they enter the fingerprint where they differ from the default.
+ADDED: dict[str, Any] = {"added": True}
 
 
 Suite = Literal[
@@ -37,7 +39,9 @@ class Data(Section):
     """Where the pairs of image and captions come from.
 
     `decoded`: keep every training picture once, decoded, as a square of so many pixels a side; a little more
-    than the student sees is enough. null: decode it anew in every epoch.
+    than the student sees is enough. null: decode it anew in every epoch. `order`: "shuffled" visits all pairs
+    at random, "shards" reads a few tar shards at a time, each from its start to its end, for disks on which
+    random access is slow.
     """
 
     source: str = "scenes"
@@ -53,6 +57,7 @@ class Data(Section):
     max_failed: Annotated[float, Field(ge=0, le=1)] = 0.01
     max_pixels: Count = 50_000_000
     decoded: Annotated[int, Field(ge=16, le=4096)] | None = None
+    order: Literal["shuffled", "shards"] = Field(default="shuffled", json_schema_extra=ADDED)
     workers: Whole = Field(default=0, json_schema_extra=NOT_FINGERPRINTED)
 
     def options(self, train: bool = True) -> dict[str, Any]:
@@ -214,6 +219,12 @@ class Training(Section):
     `direction_weights`: of image to text and of text to image in the task loss, 1 together.
     `distillation_temperature`: what CRD divides the scales of teacher and student by; a teacher that is sure
     of every pair says more when it is above 1.
+    `layer_decay`: each layer of a tower learns at so many times the rate of the layer above it, null: all
+    alike. `ema`: keep an exponential moving average of the student with this decay, which is what is
+    validated, evaluated and exported; null: none. `sync_batch_norm`: BatchNorm takes its statistics over the
+    pairs of all processes. `gradient_checkpointing`: compute activations of blocks again for the gradient
+    instead of keeping them. `compile`: compile both towers with torch.compile. `track`: an experiment tracker
+    that the run's metrics are sent to as well.
     """
 
     epochs: Positive = 10.0
@@ -233,6 +244,9 @@ class Training(Section):
     direction_weights: Annotated[tuple[Portion, Portion], Field(strict=False)] = (0.5, 0.5)
     distillation_temperature: Positive = 1.0
     lr_multipliers: dict[str, NotNegative] = {}
+    layer_decay: Share | None = Field(default=None, json_schema_extra=ADDED)
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, json_schema_extra=ADDED)
+    sync_batch_norm: bool = Field(default=False, json_schema_extra=ADDED)
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", json_schema_extra=NOT_FINGERPRINTED)
     augmentation: Augmentation = Augmentation()
@@ -241,6 +255,11 @@ class Training(Section):
     checkpoint_every: Count = Field(default=200, json_schema_extra=NOT_FINGERPRINTED)
     keep: Annotated[int, Field(ge=2)] | Literal["all"] = Field(default=2, json_schema_extra=NOT_FINGERPRINTED)
     threads: Count | None = Field(default=None, json_schema_extra=NOT_FINGERPRINTED)
+    gradient_checkpointing: bool = Field(default=False, json_schema_extra=NOT_FINGERPRINTED)
+    compile: bool = Field(default=False, json_schema_extra=NOT_FINGERPRINTED)
+    track: Literal["tensorboard", "trackio", "wandb"] | None = Field(
+        default=None, json_schema_extra=NOT_FINGERPRINTED
+    )
 
 
 class Evaluation(Section):

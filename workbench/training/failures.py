@@ -108,7 +108,7 @@ def save_replay(
     recipe.save(folder / "recipe.yaml")
     write_json(
         folder / "step.json",
-        {"step": step, "values": {name: repr(value) for name, value in gradient.values.items()}},
+        {"step": step, "values": {name: repr(float(value)) for name, value in gradient.terms.items()}},
     )
     return folder
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from workbench.files import write_json
 from workbench.models.devices import device_of
@@ -129,13 +129,19 @@ class Session:
         """Whether this process was asked to stop."""
         return bool(self._request)
 
-    def agree(self, *flags: bool) -> tuple[bool, ...]:
-        """Each flag, true where it is true in any process."""
-        if self.world == 1:
-            return flags
-        shared = torch.tensor([float(flag) for flag in flags], device=self.device)
-        dist.all_reduce(shared, dist.ReduceOp.MAX)
-        return tuple(bool(flag) for flag in shared)
+    def read(
+        self, values: Mapping[str, Tensor], good: Tensor | bool
+    ) -> tuple[dict[str, float], bool, bool]:
+        """Numbers of a step from the device, whether the step is not `good` in any process, and whether any
+        was asked to stop: the one time in a step that the processor waits for the device."""
+        kind = torch.float32 if self.device.type == "mps" else torch.float64
+        flags = torch.zeros(2, dtype=kind, device=self.device)
+        flags[0] = torch.as_tensor(good).logical_not()
+        flags[1].fill_(self.stop_requested)
+        if self.world > 1:
+            dist.all_reduce(flags, dist.ReduceOp.MAX)
+        bad, stopping, *numbers = torch.stack([*flags, *(value.to(kind) for value in values.values())]).tolist()
+        return dict(zip(values, numbers, strict=True)), bool(bad), bool(stopping)
 
     def save(
         self,

@@ -101,7 +101,7 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
             optimiser.zero_grad()
             loss = _loss(recipe, teacher, inputs, read, matched)
             loss.backward()
-            norm = clip_gradient(teacher, None)
+            norm = float(clip_gradient(teacher, None))
             if not math.isfinite(float(loss.detach()) + norm):
                 problem = f"the loss or its gradient was not finite in step {step + 1}"
                 raise FloatingPointError(f"{problem}: lower cross_modal.lr, now {settings.lr}")
@@ -167,7 +167,7 @@ def bare(recipe: Recipe) -> Recipe:
         seed=recipe.seed,
         allow_download=recipe.allow_download,
         trains="cross_modal_teacher",
-        data=recipe.data.model_copy(update={"decoded": None}),
+        data=recipe.data.model_copy(update={"decoded": None, "order": "shuffled"}),
         student=Student(model=recipe.teacher.model, pretrained=recipe.teacher.pretrained),
         teacher=recipe.teacher,
         targets=Targets(batch=recipe.targets.batch),

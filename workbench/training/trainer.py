@@ -1,6 +1,5 @@
 """The training loop, to be read from top to bottom: check, set up, resume, step, validate, save."""
 
-import math
 import time
 from collections import Counter
 from pathlib import Path
@@ -58,7 +57,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
 
         # ---- what learns, resumed from this run's own last checkpoint
         loss = distillation_loss(recipe, student, targets)
-        learner = Learner(student, loss, settings.scale).to(session.device)
+        learner = Learner(student, loss, settings.scale, settings.ema).to(session.device)
         lookup = TargetLookup(recipe, student, session.device, targets)
         optimiser = adamw(learner, settings)
         freeze_unreached(learner, *lookup.example(student))
@@ -87,30 +86,26 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                 group["lr"] = rate * group["factor"]
             optimiser.zero_grad()
             gradient = full_gradient(session, wrapped, learner, lookup, batch, epoch, step)
-            finite = gradient is not None and math.isfinite(gradient.values["loss"] + gradient.norm)
-            bad, stopping = session.agree(not finite, session.stop_requested)
+            values, bad, stopping = read_step(session, lookup, loss, gradient, step)
             logger.skipped_steps += bad
             if non_finite.may_learn(bad, step, batch, gradient):
                 optimiser.step()
-                learner.clamp_scales_()
+                learner.after_step_()
             step += 1
-            if gradient is not None:
-                seconds = time.perf_counter() - began
+            if values:
+                seconds = time.perf_counter() - began + batch.waited
                 logger.record(
                     "step",
                     step,
                     epoch=step / length.per_epoch,
-                    **gradient.values,
-                    **gradient.weighted(loss),
-                    gradient_norm=gradient.norm,
-                    scale=float(gradient.outputs.scale),
-                    **lookup.progress(step, loss, gradient),
+                    **values,
                     samples_per_second=len(batch) * session.world / seconds,
                     lr=rate,
                     seconds=seconds,
+                    waiting=batch.waited / seconds,
                 )
             if length.validates_after(step):
-                validate(session, wrapped, student, validation, step / length.per_epoch)
+                validate(session, wrapped, learner.result, validation, step / length.per_epoch)
             if stopping or length.saves_after(step):
                 state = {
                     "epochs_done": length.epochs_done(step),
@@ -142,8 +137,21 @@ def full_gradient(
     noise = step_seed(session.recipe.seed, step, session.rank)
     with memory_shortage(session.recipe, learner, inputs, share, world), session.autocast():
         terms, outputs = backward(wrapped, learner.mixture, inputs, targets, share, noise)
-    values = {name: float(value) for name, value in terms.items()}
-    return Gradient(inputs, targets, outputs, values, clip_gradient(learner, settings.clip_norm))
+    return Gradient(inputs, targets, outputs, terms, clip_gradient(learner, settings.clip_norm))
+
+
+def read_step(
+    session: Session, lookup: TargetLookup, loss: DistillationLoss, gradient: Gradient | None, step: int
+) -> tuple[dict[str, float], bool, bool]:
+    """What a step records ({} for an empty batch), whether it must not learn, and whether the run is to
+    stop."""
+    if gradient is None:
+        return session.read({}, False)
+    progress = lookup.progress(step + 1, loss, gradient)
+    measured = {"gradient_norm": gradient.norm, "scale": gradient.outputs.scale, **progress}
+    values, bad, stopping = session.read(gradient.terms | measured, gradient.is_finite)
+    weighted = {f"weighted/{name}": weight * values[name] for name, weight in loss.weights.items()}
+    return {**values, **weighted}, bad, stopping
 
 
 def load_student(recipe: Recipe) -> DualEncoder:

@@ -75,7 +75,11 @@ class ShardReader:
 
     def files(self, rows: npt.NDArray[np.int64]) -> list[str]:
         """The shards that hold these rows, each once."""
-        return [self.shards[shard] for shard in np.unique(self._opened()["shard"].to_numpy()[rows])]
+        return [self.shards[shard] for shard in np.unique(self.shard_of(rows))]
+
+    def shard_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The number of the shard that holds each of these rows."""
+        return self._opened()["shard"].to_numpy()[rows]
 
     def _opened(self) -> pa.Table:
         if self._places is None:
