@@ -57,10 +57,11 @@ def evaluate(
         recipe = Recipe.load(run.path / "recipe.yaml", changes)
         # Numbers on other data must not replace the run's own.
         folder = out or (run.path / "evaluation" if recipe.data == run.recipe.data else None)
-        model = run.model()
+        model, step = run.restored()
+        print(f"weights of step {step} of {run.status.get('total_steps', 'unknown')}")
     else:
         recipe = Recipe.from_settings({"name": "evaluation", "student": {"model": run_or_model}}, changes)
-        folder = out
+        folder, step = out, None
         model = load_dual_encoder(
             recipe.student.model,
             recipe.student.pretrained,
@@ -72,7 +73,7 @@ def evaluate(
             remedy = "--set student.pretrained=TAG_OR_FILE, or a folder with weights."
             raise SettingError("RUN_OR_MODEL", run_or_model, problem, remedy)
         print(f"weights: {model.weights_from}")
-    results = evaluate_suites(model, recipe, folder)
+    results = evaluate_suites(model, recipe, folder, step=step)
     metrics = list(dict.fromkeys(name for scores in results.values() for name in scores))
     print_rows(
         [

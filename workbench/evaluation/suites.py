@@ -35,13 +35,16 @@ SAME = ("model", "data", "images", "captions", "failed")  # where reports agree 
 TEMPLATES = ("a picture of {}", "a drawing of {}", "{}")
 
 
-def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> dict[str, Scores]:
+def evaluate(
+    model: DualEncoder, recipe: Recipe, folder: Path | None = None, *, step: int | None = None
+) -> dict[str, Scores]:
     """Numbers by split for the recipe's evaluation splits and suites, then by name for its zero-shot sets.
 
     With a `folder`, `<split>.json` (numbers, fingerprints of model and data, pictures that could not be read)
     and `<split>.npz` (one result per query, for paired intervals) are written there once all of them are
     known: an evaluation that was interrupted does not look like one of fewer splits. What is there already of
-    the same model on the same data, from other suites, stays. The model is moved to the recipe's device, and
+    the same model on the same data, from other suites, stays. `step`: the training step that the model is of,
+    for the report. The model is moved to the recipe's device, and
     computes in the training's precision.
     """
     model = model.to(device_of(recipe))
@@ -71,7 +74,7 @@ def evaluate(model: DualEncoder, recipe: Recipe, folder: Path | None = None) -> 
     if folder is not None:
         digest = model.fingerprint()
         for name, (report, queries) in reports.items():
-            _write(folder, name, {"split": name, **report, "model": digest}, queries)
+            _write(folder, name, {"split": name, "step": step, **report, "model": digest}, queries)
     return {name: report["scores"] for name, (report, _) in reports.items()}
 
 

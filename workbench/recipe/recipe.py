@@ -112,6 +112,13 @@ class Recipe(Section):
                     problem = "student.cache_frozen keeps what frozen layers make of whole pictures"
                     remedy = f"{required}, or student.cache_frozen=false."
                     raise SettingError(setting, value, problem, remedy)
+        for setting in ("compile", "gradient_checkpointing"):
+            other = "student.cache_frozen" if self.student.cache_frozen else None
+            if setting == "compile" and self.objectives.mfd:
+                other = "objectives.mfd"
+            if other and getattr(training, setting):
+                problem = f"with {other} a tower computes now all and now a part of itself"
+                raise SettingError(f"training.{setting}", True, problem, f"false, or leave out {other}.")
         low, high = training.augmentation.crop_scale
         if low > high:
             raise SettingError(

@@ -1,6 +1,7 @@
 """A training run, read from its folder."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,16 @@ class Run:
     def status(self) -> dict[str, Any]:
         """State, step, seconds left and what was counted; {} before the first step."""
         return read_status(self.path)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was trained to its end and the weights of its end are there, undamaged."""
+        from workbench.runs import checkpoint
+
+        status = self.status
+        if status.get("state") != "finished":
+            return False
+        return checkpoint.is_whole(self.path / "checkpoints", status.get("step", -1))
 
     @property
     def metrics(self) -> "pandas.DataFrame":
@@ -99,7 +110,7 @@ class Run:
             setting="student",
             allow_download=recipe.allow_download,
         )
-        prefix = "student.clip."
+        prefix = "student.clip." if recipe.training.ema is None else "average.module.clip."
         weights = {
             name.removeprefix(prefix): value
             for name, value in saved.tensors.items()
@@ -138,6 +149,13 @@ class Run:
             saved = checkpoint.load_latest(folder, optimiser=False)
             if saved is None:
                 raise SettingError("run", str(self.path), "it has no checkpoint yet", "Train it further")
+            end = self.status.get("step")
+            if self.status.get("state") == "finished" and saved.step != end:
+                print(
+                    f"warning: {self.path} finished at step {end}, but its last checkpoint is damaged. Step "
+                    f"{saved.step} is used; `workbench train` repeats the steps after it.",
+                    file=sys.stderr,
+                )
             return saved
         kept = checkpoint.list_checkpoints(folder)
         ends = {read_json(path / checkpoint.STATE)["epochs_done"]: step for step, path in kept.items()}
@@ -163,7 +181,8 @@ class Run:
         if changes:
             recipe = Recipe.load(str(self.path / "recipe.yaml"), changes)
         own = recipe.data == self.recipe.data
-        return evaluate(self.model(), recipe, self.path / "evaluation" if own else None)
+        model, step = self.restored()
+        return evaluate(model, recipe, self.path / "evaluation" if own else None, step=step)
 
     @property
     def evaluations(self) -> "dict[str, SplitResults]":

@@ -40,6 +40,8 @@ def memory_shortage(recipe: Any, learner: Any, inputs: Any, share: int | None, w
     except Exception as error:
         if not is_out_of_memory(error):
             raise
+        if recipe.training.sync_batch_norm:
+            learner.eval()  # in training it would wait for the others, which do not try
         fits = largest_fitting(learner, inputs, share)
         raise MemoryShortage(
             recipe.training.batch,

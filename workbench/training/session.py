@@ -86,8 +86,8 @@ class Session:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has already been trained to its end."""
-        return self.run.status.get("state") == "finished"
+        """Whether the run has already been trained to its end, and what it ended with is undamaged."""
+        return self.run.finished
 
     @property
     def share(self) -> dict[str, Any]:

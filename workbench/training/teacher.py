@@ -186,8 +186,9 @@ def open_teacher_run(name: str) -> Run:
     if run.recipe.trains != "cross_modal_teacher":
         problem = "this run trained a student, not a cross-modal teacher"
         raise SettingError("cross_modal.run", name, problem, "demo, a run of e.g. dclip_teacher, or null.")
-    if run.status.get("state") != "finished":
-        problem = f"it is not finished ({run.status.get('state')})"
+    if not run.finished:
+        state = run.status.get("state")
+        problem = "its last checkpoint is damaged" if state == "finished" else f"it is not finished ({state})"
         raise SettingError("cross_modal.run", name, problem, "Train it to its end first.")
     return run
 
@@ -207,7 +208,7 @@ def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True, device: Any 
         return run
     teacher_recipe = bare(recipe).model_copy(update={"name": "cross_modal_teacher", "description": ""})
     for path in sorted(folder.parent.glob(f"*-seed{teacher_recipe.seed}-{teacher_recipe.fingerprint[:8]}")):
-        if (path / "recipe.yaml").is_file() and Run(path).status.get("state") == "finished":
+        if (path / "recipe.yaml").is_file() and Run(path).finished:
             return Run(path)
     place = folder.parent / default_folder(teacher_recipe).name
     if main:
@@ -215,7 +216,7 @@ def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True, device: Any 
         if run.status["state"] != "finished":
             raise KeyboardInterrupt
         return run
-    while not (place / "recipe.yaml").is_file() or Run(place).status.get("state") != "finished":
+    while not (place / "recipe.yaml").is_file() or not Run(place).finished:
         time.sleep(POLL)
     return Run(place)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from workbench.evaluation.encode import encode_pairs
 from workbench.evaluation.retrieval.metrics import retrieval_metrics
 from workbench.models.cross_modal import CrossModalTeacher
 from workbench.models.dual_encoder import DualEncoder
+from workbench.models.execution import checkpoint_gradients, compile_towers, synchronise_batch_norm
 from workbench.models.loading import load_dual_encoder
 from workbench.models.trainable import set_trainable
 from workbench.objectives import DistillationLoss
@@ -72,8 +74,8 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         size = f"{len(pairs)} pairs, {length.total} steps of {length.batch}"
         logger.info(f"{'resuming' if step else 'training'} {recipe.name} in {session.folder}: {size}")
         logger.info(weights_line(recipe, student, targets))
-        if length.batch < settings.batch:
-            logger.info(f"note: there are fewer pairs than training.batch = {settings.batch}")
+        for note in notes(recipe, student, length, session.world):
+            logger.info(f"note: {note}")
 
         # ---- the loop
         non_finite = NonFiniteSteps(recipe, session.folder, learner)
@@ -170,7 +172,26 @@ def load_student(recipe: Recipe) -> DualEncoder:
     set_trainable(student, recipe.student.trainable_image, recipe.student.trainable_text)
     if recipe.training.scale is not None:
         student.clip.logit_scale.requires_grad_(False)
+    if recipe.training.sync_batch_norm:
+        synchronise_batch_norm(student)
+    if recipe.training.gradient_checkpointing:
+        checkpoint_gradients(student)
+    if recipe.training.compile:
+        compile_towers(student)
     return student
+
+
+def notes(recipe: Recipe, student: DualEncoder, length: Length, world: int) -> Iterator[str]:
+    """What is worth knowing about a run's numbers before it starts."""
+    settings = recipe.training
+    if length.batch < settings.batch:
+        yield f"there are fewer pairs than training.batch = {settings.batch}"
+    if world > 1 and student.trains_batch_statistics and not settings.sync_batch_norm:
+        yield (
+            f"each of {world} processes has BatchNorm statistics of its own {length.batch // world} pairs, so "
+            "the results differ from those of one process. training.sync_batch_norm=true or "
+            "student.freeze_batch_norm=true makes them the same."
+        )
 
 
 def weights_line(recipe: Recipe, student: DualEncoder, targets: TrainingTargets) -> str:
