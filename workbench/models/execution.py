@@ -1,9 +1,11 @@
-"""How a student computes its gradient: activations computed again, compiled towers, BatchNorm of all processes."""
+"""How a student computes: gradient checkpointing, compiled towers, BatchNorm over all processes."""
 
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import Transformer
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -28,11 +30,21 @@ def checkpoint_gradients(model: DualEncoder) -> None:
     if model.trains_batch_statistics:
         problem = "BatchNorm would see every picture twice and count it twice in its statistics"
         raise SettingError(setting, True, problem, "false, or student.freeze_batch_norm=true")
-    model.clip.set_grad_checkpointing(True)
-    for module in model.modules():
-        if hasattr(module, "gradient_checkpointing_enable"):  # transformers' own
-            module.gradient_checkpointing_enable({"use_reentrant": False})
     for side, tower in towers(model).items():
+        if not any(parameter.requires_grad for parameter in tower.parameters()):
+            continue
+        for module in tower.modules():
+            # transformers', which was called gradient_checkpointing_enable before
+            enable = getattr(module, "activation_checkpointing_enable", None) or getattr(
+                module, "gradient_checkpointing_enable", None
+            )
+            if enable is not None:
+                enable({"use_reentrant": False})
+                module.disable_input_require_grads()
+            elif isinstance(module, Transformer):  # open_clip's
+                module.grad_checkpointing = True
+            elif isinstance(module, TimmModel):
+                module.set_grad_checkpointing(True)
         flags = ("grad_checkpointing", "gradient_checkpointing")
         if not any(getattr(module, flag, False) for module in tower.modules() for flag in flags):
             problem = f"the {side} tower, a {type(tower).__name__}, does not support it"

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from workbench.errors import SettingError
 from workbench.files import write_json
 from workbench.models.devices import device_of
 from workbench.recipe import Recipe
@@ -22,6 +23,7 @@ from workbench.runs import checkpoint
 from workbench.runs.folder import claim_folder, default_folder, locked
 from workbench.runs.logger import RunLogger
 from workbench.runs.run import Run
+from workbench.runs.tracker import Tracker, check_tracker
 
 MOST_UNSAVED = 3  # checkpoints in a row that may fail to be written, e.g. on a full disk
 PACKAGES = (
@@ -47,6 +49,7 @@ class Session:
     def __init__(self, recipe: Recipe, run_dir: str | Path | None, *, device: Any = None) -> None:
         self.recipe = recipe
         self.folder = Path(run_dir) if run_dir is not None else default_folder(recipe)
+        check_tracker(recipe)
         if recipe.training.threads:
             torch.set_num_threads(recipe.training.threads)
         self.accelerator: Any = accelerate_on(recipe) if device is None else None
@@ -117,7 +120,8 @@ class Session:
 
     def start(self, total: int, step: int) -> RunLogger:
         """Open the log at `step`; Ctrl-C and SIGTERM are now requests to stop."""
-        self.logger = RunLogger(self.folder, total, writes=self.main)
+        tracker = Tracker(self.recipe, self.folder) if self.main and self.recipe.training.track else None
+        self.logger = RunLogger(self.folder, total, self.main, tracker)
         self.logger.start(step)
         self._request = self._stack.enter_context(stop_on_signal())
         if self.main:
@@ -232,6 +236,7 @@ def accelerate_on(recipe: Recipe) -> Any:
     """The Accelerator for a recipe's device and precision, one of as many processes as torchrun started."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedType
 
     # A notebook trains several recipes in one process; accelerate would refuse a second precision.
     AcceleratorState._reset_state(reset_partial_state=not dist.is_initialized())
@@ -240,4 +245,9 @@ def accelerate_on(recipe: Recipe) -> Any:
     # Left to itself, accelerate lets several processes without GPUs each train alone.
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
     on_cpu = recipe.training.device == "cpu" or (recipe.training.device == "auto" and several)
-    return Accelerator(cpu=on_cpu, mixed_precision=precision)
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision)
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        problem = "every process trains the whole student (DistributedDataParallel)"
+        remedy = "torchrun, or `workbench train --processes N`"
+        raise SettingError("accelerate", str(accelerator.distributed_type), problem, remedy)
+    return accelerator

@@ -173,7 +173,12 @@ def bare(recipe: Recipe) -> Recipe:
         targets=Targets(batch=recipe.targets.batch),
         regions=recipe.regions,
         cross_modal=recipe.cross_modal.model_copy(update={"run": None, "epoch": None}),
-        training=Training(device=kept.device, threads=kept.threads, checkpoint_every=kept.checkpoint_every),
+        training=Training(
+            device=kept.device,
+            threads=kept.threads,
+            checkpoint_every=kept.checkpoint_every,
+            track=kept.track,
+        ),
     )
 
 
