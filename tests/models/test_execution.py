@@ -55,7 +55,7 @@ def test_what_cannot_be_checkpointed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"training\.gradient_checkpointing.*twice.*freeze_batch_norm"):
         checkpoint_gradients(load_dual_encoder("demo_student").train())
     config = read_json(Path(TINY))
-    config["model_cfg"]["vision_cfg"] = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}
+    config["vision_cfg"] = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}
     write_json(tmp_path / "resnet.json", config)
     with pytest.raises(SettingError, match="the image tower, a ModifiedResNet, does not support it"):
         checkpoint_gradients(student(str(tmp_path / "resnet.json")))

@@ -30,12 +30,10 @@ class Tracker:
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-        name, options = recipe.training.track, {}
-        project: str = PROJECT
+        name = str(recipe.training.track)
+        project, options = PROJECT, {"name": folder.name, "resume": "allow"}
         if name == "tensorboard":
-            project, options = "tensorboard", {"logging_dir": folder}
-        else:
-            options = {"name": folder.name, "resume": "allow", "config": {"recipe": recipe.name}}
+            project, options = "tensorboard", {"logging_dir": str(folder)}
         if name == "trackio":
             os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
         if name == "wandb":

@@ -56,6 +56,7 @@ class TargetLookup:
     ) -> None:
         self.recipe = recipe
         self.device = device
+        self.size = student.transform.size
         self.store = targets.image_text
         self.scale = targets.scale
         self.text = targets.text
@@ -77,7 +78,9 @@ class TargetLookup:
         text = None
         if self.text_is_known and self.store is not None:
             text = self._tensor(self.store.rows("text", batch.caption))
-        return Inputs(self._moved(batch.images), self._moved(batch.tokens), kept, text)
+        # A process of several that could read none of its pictures takes part with none.
+        images = batch.images if len(batch) else batch.images.new_empty(0, 3, *self.size)
+        return Inputs(self._moved(images), self._moved(batch.tokens), kept, text)
 
     def targets(self, batch: Batch, epoch: int) -> BatchTargets:
         """What the teachers say about a batch; what the recipe does not need stays None."""
