@@ -35,6 +35,7 @@ WEIGHTS = {
     "concepts": 0.6,
     "cross_modal": 0.9,
     "cosine": 0.4,
+    "preservation": 0.2,
 }
 SEED = 5
 TINY_RESNET = str(Path(__file__).parents[1] / "tiny_resnet.json")
@@ -87,7 +88,9 @@ def whole(
         torch.manual_seed(seed)
         pieces.append(learner(*some(data, rows)[0]))
     sides = [torch.cat(side) for side in zip(*(piece[:5] for piece in pieces), strict=True)]
-    loss, terms = batch_loss(learner.mixture, Outputs(*sides, pieces[0].scale), some(data, slice(None))[1], [len(sides[0])])
+    loss, terms = batch_loss(
+        learner.mixture, Outputs(*sides, pieces[0].scale), some(data, slice(None))[1], [len(sides[0])]
+    )
     loss.backward()
     return found(learner, terms)
 

@@ -21,7 +21,9 @@ def test_two_nodes_train_as_one_machine(recipe, tmp_path: Path) -> None:
     words = shlex.split(command.replace("HOST:29500", f"localhost:{port}"))
     assert words[0] == "python" and (folder / "recipe.yaml").is_file()
     agents = [
-        subprocess.Popen([sys.executable, *words[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        subprocess.Popen(
+            [sys.executable, *words[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         for _ in range(2)
     ]
     said = [agent.communicate(timeout=300)[0] for agent in agents]

@@ -107,9 +107,7 @@ def test_finished_runs_are_not_trained_again(straight):
 
 
 @pytest.mark.parametrize("damage", ["model.safetensors", "state.json", "manifest.json", "all of it"])
-def test_a_finished_run_whose_end_is_damaged_is_trained_to_its_end_again(
-    straight, tmp_path, damage, capsys
-):
+def test_a_finished_run_whose_end_is_damaged_is_trained_to_its_end_again(straight, tmp_path, damage, capsys):
     run = workbench.Run(shutil.copytree(straight.path, tmp_path / "run"))
     end = run.path / "checkpoints" / "step-00000009"
     assert run.finished

@@ -132,7 +132,8 @@ def train(
         int, typer.Option(min=1, help="Processes that train together, one GPU each where there are GPUs.")
     ] = 1,
     nodes: Annotated[
-        int, typer.Option(min=1, help="Machines: with more than one, print the command that each of them runs.")
+        int,
+        typer.Option(min=1, help="Machines: with more than one, print the command that each of them runs."),
     ] = 1,
     dry_run: Annotated[
         bool,
@@ -151,7 +152,9 @@ def train(
     if nodes > 1:
         from workbench.training.launch import node_command
 
-        print(f"# on each of {nodes} machines, which share the run folder and $WORKBENCH_CACHE; HOST is one of them")
+        print(
+            f"# on each of {nodes} machines, which share the run folder and $WORKBENCH_CACHE; HOST is one of them"
+        )
         print(node_command(loaded, nodes, processes, run_dir))
         return
     if processes > 1 and "WORLD_SIZE" not in os.environ:

@@ -28,11 +28,7 @@ def layer_factors(clip: nn.Module, decay: float) -> dict[str, float]:
     """
     names = [name for name, _ in clip.named_parameters()]
     image = {name.removeprefix("visual."): name for name in names if name.startswith("visual.")}
-    text = {
-        name.removeprefix("text."): name
-        for name in names
-        if not name.startswith(("visual.", "logit_"))
-    }
+    text = {name.removeprefix("text."): name for name in names if not name.startswith(("visual.", "logit_"))}
     factors = {name: 1.0 for name in names}
     for side, tower, inside in (("image", clip.get_submodule("visual"), image), ("text", None, text)):
         depth = _timm_depth(tower) if isinstance(tower, TimmModel) else _depth(inside)

@@ -200,9 +200,7 @@ def differences(a: Recipe, b: Recipe, aside: bool = False) -> dict[str, tuple[An
     return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}
 
 
-def _flat(
-    model: BaseModel, aside: bool, added: bool = True, prefix: str = ""
-) -> Iterator[tuple[str, Any]]:
+def _flat(model: BaseModel, aside: bool, added: bool = True, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every setting as (dotted name, value): with `aside`, those that change no outcome too; without `added`,
     no younger setting that is at its default."""
     plain = model.model_dump(mode="json")

@@ -154,7 +154,10 @@ def _text_teacher(settings: TextTeacher, captions: int | None) -> tuple[list[Row
     if captions:
         stored += f", {_megabytes(FLOAT * width * captions)} for {captions:,}"
     return [
-        ("text teacher", f"{settings.model}, {parameters:,} parameters, frozen; embeddings of {width:,} numbers"),
+        (
+            "text teacher",
+            f"{settings.model}, {parameters:,} parameters, frozen; embeddings of {width:,} numbers",
+        ),
         ("  GPU memory while it embeds captions", need),
         ("cached: its embeddings of captions", stored),
     ], width

@@ -8,7 +8,9 @@ from workbench.training.learner import BatchTargets, Outputs
 
 
 @torch.enable_grad()
-def gradient_shares(mixture: DistillationLoss, outputs: Outputs, targets: BatchTargets) -> dict[str, torch.Tensor]:
+def gradient_shares(
+    mixture: DistillationLoss, outputs: Outputs, targets: BatchTargets
+) -> dict[str, torch.Tensor]:
     """Each weighted term's share in the sum of all terms' pulls, on this process's own pairs.
 
     A pull is the norm of the gradient of weight times term with respect to the student's embeddings: of

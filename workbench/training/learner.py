@@ -226,7 +226,9 @@ def backward(
     size = len(inputs.images)
     # Asked for first: a GPU that has nothing queued yet answers at once.
     sizes = _sizes(size, inputs.images.device)
-    parts = [slice(start, start + (micro_batch or size)) for start in range(0, size, micro_batch or size)]
+    # A process that could read none of its pictures has one part too, an empty one.
+    step = micro_batch or max(1, size)
+    parts = [slice(start, start + step) for start in range(0, max(1, size), step)]
     if len(parts) == 1:
         torch.manual_seed(seed)
         outputs = learner(*inputs)

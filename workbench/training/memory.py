@@ -122,9 +122,7 @@ def language_model(settings: TextTeacher) -> tuple[int, int] | None:
         place = Path(locate(settings.model))
         options = {"gguf_file": place.name} if place.suffix == ".gguf" else {}
         folder = str(place.parent if options else place)
-        config = AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, **options
-        )
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
     if config is None and settings.model in (*HUB_NAMES, *HUB_NAMES.values()):
         config = LlamaConfig()  # whose defaults are this model
     if config is None:

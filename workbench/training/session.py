@@ -133,9 +133,7 @@ class Session:
         """Whether this process was asked to stop."""
         return bool(self._request)
 
-    def read(
-        self, values: Mapping[str, Tensor], good: Tensor | bool
-    ) -> tuple[dict[str, float], bool, bool]:
+    def read(self, values: Mapping[str, Tensor], good: Tensor | bool) -> tuple[dict[str, float], bool, bool]:
         """Numbers of a step from the device, whether the step is not `good` in any process, and whether any
         was asked to stop: the one time in a step that the processor waits for the device."""
         kind = torch.float32 if self.device.type == "mps" else torch.float64
@@ -144,7 +142,8 @@ class Session:
         flags[1].fill_(self.stop_requested)
         if self.world > 1:
             dist.all_reduce(flags, dist.ReduceOp.MAX)
-        bad, stopping, *numbers = torch.stack([*flags, *(value.to(kind) for value in values.values())]).tolist()
+        measured = [value.to(kind) for value in values.values()]
+        bad, stopping, *numbers = torch.stack([*flags, *measured]).tolist()
         return dict(zip(values, numbers, strict=True)), bool(bad), bool(stopping)
 
     def save(

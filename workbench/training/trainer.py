@@ -188,8 +188,8 @@ def notes(recipe: Recipe, student: DualEncoder, length: Length, world: int) -> I
         yield f"there are fewer pairs than training.batch = {settings.batch}"
     if world > 1 and student.trains_batch_statistics and not settings.sync_batch_norm:
         yield (
-            f"each of {world} processes has BatchNorm statistics of its own {length.batch // world} pairs, so "
-            "the results differ from those of one process. training.sync_batch_norm=true or "
+            f"each of {world} processes has BatchNorm statistics of its own {length.batch // world} pairs, "
+            "so the results differ from those of one process. training.sync_batch_norm=true or "
             "student.freeze_batch_norm=true makes them the same."
         )
 
