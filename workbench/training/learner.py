@@ -86,6 +86,14 @@ class Learner(nn.Module):
     def forward(
         self, images: Tensor, tokens: Tensor, kept: Tensor | None = None, text: Tensor | None = None
     ) -> Outputs:
+        if not len(images):
+            # A process that could read none of its pictures: towers take no empty batch, and the others wait.
+            one = [
+                None if side is None else side.new_zeros(1, *side.shape[1:])
+                for side in (images, tokens, kept, text)
+            ]
+            *sides, scale = self(*one)
+            return Outputs._make([*(None if side is None else side[:0] for side in sides), scale])
         encode = self.student.encode_maps if images.is_floating_point() else self.student.encode_image
         image = encode(images)
         if text is None:
