@@ -15,7 +15,7 @@ Portion = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists; a frozen recipe holds tuples
 # Settings that change how a run is carried out and not what comes of it: they stay out of the fingerprint.
 NOT_FINGERPRINTED: dict[str, Any] = {"aside": True}
-# Settings that are younger than runs out there: they enter the fingerprint where they differ from the default.
+# Settings that are younger than runs out there: in the fingerprint only where they differ from the default.
 ADDED: dict[str, Any] = {"added": True}
 
 

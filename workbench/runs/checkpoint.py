@@ -169,17 +169,6 @@ def load(folder: str | Path, step: int, *, optimiser: bool = True) -> Checkpoint
         raise CheckpointError(f"{path.name} cannot be read: {_cause(error)}") from error
 
 
-def is_whole(folder: str | Path, step: int) -> bool:
-    """Whether the weights and state that were saved at `step` are there and undamaged."""
-    path = list_checkpoints(folder).get(step)
-    try:
-        if path is not None:
-            _verify(path, step, (MODEL, STATE))
-        return path is not None
-    except CheckpointError:
-        return False
-
-
 def list_checkpoints(folder: str | Path) -> dict[int, Path]:
     """Folder of each saved checkpoint by step, in ascending order; not yet verified."""
     try:

@@ -55,7 +55,11 @@ class Run:
         status = self.status
         if status.get("state") != "finished":
             return False
-        return checkpoint.is_whole(self.path / "checkpoints", status.get("step", -1))
+        try:
+            checkpoint.load(self.path / "checkpoints", status.get("step", -1), optimiser=False)
+        except checkpoint.CheckpointError:
+            return False
+        return True
 
     @property
     def metrics(self) -> "pandas.DataFrame":

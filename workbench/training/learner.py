@@ -297,9 +297,3 @@ class Gradient(NamedTuple):
     def is_finite(self) -> Tensor:
         """Whether loss and gradient are."""
         return torch.isfinite(self.terms["loss"] + self.norm)
-
-
-def clip_gradient(module: nn.Module, limit: float | None) -> Tensor:
-    """Scale the gradient down to the norm `limit`, None: never; returns the norm it had."""
-    parameters = [parameter for parameter in module.parameters() if parameter.grad is not None]
-    return nn.utils.clip_grad_norm_(parameters, limit or math.inf)

@@ -62,6 +62,12 @@ def adamw(learner: Learner, settings: Training) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
 
 
+def clip_gradient(module: nn.Module, limit: float | None) -> Tensor:
+    """Scale the gradient down to the norm `limit`, None: never; returns the norm it had."""
+    parameters = [parameter for parameter in module.parameters() if parameter.grad is not None]
+    return nn.utils.clip_grad_norm_(parameters, limit or math.inf)
+
+
 class Length(NamedTuple):
     """How long a run is, in steps, and after which steps it is looked at and saved."""
 

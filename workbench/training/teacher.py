@@ -30,8 +30,7 @@ from workbench.targets.cross_modal import (
 from workbench.targets.image_text import Teacher, load_teacher
 from workbench.training.batch_inputs import open_pairs
 from workbench.training.checks import check_failures
-from workbench.training.learner import clip_gradient
-from workbench.training.optimisation import Length
+from workbench.training.optimisation import Length, clip_gradient
 from workbench.training.session import Session
 
 SHIPPED = ASSETS / "cross_modal_teacher"  # a run without its optimiser and most of its epochs

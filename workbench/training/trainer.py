@@ -24,8 +24,8 @@ from workbench.targets.build import TrainingTargets, build_targets, cached_pairs
 from workbench.training.batch_inputs import TargetLookup, open_pairs, step_seed, stream
 from workbench.training.checks import check_failures, check_student, check_world
 from workbench.training.failures import NonFiniteSteps, memory_shortage
-from workbench.training.learner import Gradient, Learner, backward, clip_gradient, freeze_unreached
-from workbench.training.optimisation import Length, adamw, schedule
+from workbench.training.learner import Gradient, Learner, backward, freeze_unreached
+from workbench.training.optimisation import Length, adamw, clip_gradient, schedule
 from workbench.training.session import Session
 from workbench.training.teacher import teacher_run, train_teacher
 
