@@ -153,7 +153,7 @@ def train(
         from workbench.training.launch import node_command
 
         print(
-            f"# on each of {nodes} machines, which share the run folder and $WORKBENCH_CACHE; HOST is one of them"
+            f"# on each of {nodes} machines, which share run folder and $WORKBENCH_CACHE; HOST is one of them"
         )
         print(node_command(loaded, nodes, processes, run_dir))
         return
