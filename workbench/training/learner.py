@@ -81,7 +81,8 @@ class Learner(nn.Module):
     @property
     def result(self) -> DualEncoder:
         """The student that is validated and exported: its moving average where there is one."""
-        return self.student if self.average is None else self.average.module
+        average: Any = self.average
+        return self.student if average is None else average.module
 
     def forward(
         self, images: Tensor, tokens: Tensor, kept: Tensor | None = None, text: Tensor | None = None
