@@ -50,14 +50,17 @@ def test_trackio_keeps_a_run_on_this_machine(recipe, tmp_path: Path, monkeypatch
 
 
 def test_a_tracker_that_fails_stops_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    class Broken:
+    class Broken(tracker.Tracker):
+        def __init__(self) -> None:
+            pass
+
         def record(self, *_: object) -> None:
             raise ConnectionError("nobody listens")
 
         def close(self) -> None:
             raise AssertionError("it was given up")
 
-    logger = RunLogger(tmp_path, 2, tracker=Broken())  # type: ignore[arg-type]
+    logger = RunLogger(tmp_path, 2, tracker=Broken())
     logger.start(0)
     for step in (1, 2):
         logger.record("step", step, loss=1.0, scale=1.0)
