@@ -153,8 +153,10 @@ class Ours:
                 ready = [self.picture(row).permute(1, 2, 0) for row in range(start, start + BATCH)]
                 yield normalised(torch.stack(ready).permute(0, 3, 1, 2), MEAN, STD)
             return
+        per_epoch = len(self.pairs) // BATCH
+        steps = range(epoch * per_epoch, (epoch + 1) * per_epoch)
         found = batches(
-            self.pairs, self.view, self.tokenize, batch=BATCH, seed=0, epoch=epoch, workers=workers
+            self.pairs, self.view, self.tokenize, batch=BATCH, seed=0, steps=steps, workers=workers
         )
         for batch in found:
             yield normalised(batch.images, MEAN, STD)

@@ -55,13 +55,14 @@ def trained(recipe: workbench.Recipe, folder: Path) -> workbench.Run:
         with FileLock(folder / f".teacher-{bare(recipe).fingerprint[:12]}.lock"):
             teacher_run(recipe, place)  # one process trains it, the others find it
     run = workbench.train(recipe, place)
-    if run.status["state"] != "finished":
+    if not run.finished:
         raise SystemExit(f"{run.path} was interrupted; the same command goes on")
     marks = {suite: run.path / f".evaluated-{suite}" for suite in recipe.evaluation.suites}
     missing = [suite for suite, mark in marks.items() if not mark.is_file()]
     if missing:
         suites = recipe.evaluation.model_copy(update={"suites": tuple(missing)})
-        evaluate(run.model(), recipe.model_copy(update={"evaluation": suites}), run.path / "evaluation")
+        model, step = run.restored()
+        evaluate(model, recipe.model_copy(update={"evaluation": suites}), run.path / "evaluation", step=step)
         for suite in missing:
             marks[suite].touch()
     return run

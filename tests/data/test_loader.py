@@ -32,8 +32,9 @@ def pairs():
     return Pairs(table, read, name="numbers", split="train")
 
 
-def epoch_of(pairs, **changes):
-    return list(batches(pairs, view, tokenize, **{"batch": 6, "seed": 1, "epoch": 0, **changes}))
+def epoch_of(pairs, epoch=0, start=0, **changes):
+    steps = range(3 * epoch + start, 3 * epoch + 3)
+    return list(batches(pairs, view, tokenize, **{"batch": 6, "seed": 1, "steps": steps, **changes}))
 
 
 def test_a_batch_holds_together(pairs):
@@ -81,6 +82,32 @@ def test_two_processes_share_each_batch(pairs):
 def test_order_depends_on_seed_and_epoch():
     orders = {tuple(epoch_order(50, seed, epoch)) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_one_stream_of_batches_crosses_the_ends_of_epochs(pairs, workers):
+    whole = [*epoch_of(pairs, epoch=0), *epoch_of(pairs, epoch=1), *epoch_of(pairs, epoch=2)]
+    stream = list(epoch_of(pairs, steps=range(2, 8), workers=workers))
+    assert len(stream) == 6
+    for expected, batch in zip(whole[2:8], stream, strict=True):
+        assert torch.equal(expected.images, batch.images) and expected.rows.tolist() == batch.rows.tolist()
+        assert batch.waited > 0
+
+
+def test_shards_are_read_a_few_at_a_time_from_start_to_end():
+    shard = np.repeat(np.random.default_rng(0).permutation(30), 50)
+    orders = [epoch_order(1500, seed, epoch, shard) for seed in range(2) for epoch in range(2)]
+    for order in orders:
+        assert sorted(order) == list(range(1500))
+        for number in range(30):
+            rows = order[shard[order] == number]
+            assert (np.diff(rows) > 0).all()  # in the order of the file
+        for start in range(0, 1500, 8 * 50):
+            assert len(np.unique(shard[order[start : start + 8 * 50]])) == min(8, (1500 - start) // 50)
+        # Within a group the shards alternate: a batch is not of one shard.
+        assert all(len(np.unique(shard[order[start : start + 32]])) > 4 for start in range(0, 1150, 50))
+    assert len({tuple(order) for order in orders}) == 4
+    assert (epoch_order(1500, 1, 1, shard) == orders[3]).all()
 
 
 def test_every_caption_has_its_turn():

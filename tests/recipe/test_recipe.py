@@ -277,6 +277,22 @@ def test_the_fingerprint_follows_what_changes_the_outcome() -> None:
     assert recipe(training__epochs=3).fingerprint == recipe(training__epochs=3.0).fingerprint
 
 
+def test_younger_settings_leave_old_fingerprints_as_they_were() -> None:
+    """A run that was made before a setting existed resumes; one that uses it is another run."""
+    base = recipe()
+    for dotted, default, other in (
+        ("training.ema", None, 0.99),
+        ("training.layer_decay", None, 0.7),
+        ("training.sync_batch_norm", False, True),
+        ("data.order", "shuffled", "shards"),
+    ):
+        assert Recipe.from_settings(BASE, {dotted: default}).fingerprint == base.fingerprint
+        changed = Recipe.from_settings(BASE, {dotted: other})
+        assert changed.fingerprint != base.fingerprint
+        assert differences(base, changed) == {dotted: (default, other)}
+    assert Recipe.load("clip_kd_demo").fingerprint[:8] == "faf32f76"  # of runs made long ago
+
+
 def test_differences_name_settings_and_both_values() -> None:
     ours, theirs = recipe(training__batch=64), recipe(teacher=None, seed=2)
     found = differences(ours, theirs)

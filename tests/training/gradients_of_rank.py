@@ -10,9 +10,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from workbench.models.execution import synchronise_batch_norm
 from workbench.models.loading import load_dual_encoder
 from workbench.objectives import DistillationLoss
-from workbench.training.learner import BatchTargets, Inputs, Learner, Outputs, backward, batch_loss
+from workbench.training.learner import (
+    BatchTargets,
+    Inputs,
+    Learner,
+    Outputs,
+    backward,
+    batch_loss,
+    freeze_unreached,
+)
 
 WEIGHTS = {
     "task": 1.0,
@@ -24,29 +33,48 @@ WEIGHTS = {
     "afd": 0.8,
     "embedding": 1.1,
     "concepts": 0.6,
+    "cross_modal": 0.9,
+    "cosine": 0.4,
+    "preservation": 0.2,
 }
 SEED = 5
+TINY_RESNET = str(Path(__file__).parents[1] / "tiny_resnet.json")
 
 
-def make_learner(model: str, dropout: bool) -> Learner:
-    """The same first weights in every process; with dropout behind the last norm of both towers."""
+def make_learner(model: str, dropout: bool = False, *options: str) -> Learner:
+    """The same first weights in every process; with dropout behind the last norm of both towers.
+
+    Further `options`: "frozen" stops the image tower, "batchnorm" takes one with BatchNorm over all
+    processes, the name of an objective leaves out the others.
+    """
     torch.manual_seed(0)
-    student = load_dual_encoder(model)
+    student = load_dual_encoder(
+        TINY_RESNET if "batchnorm" in options else model, frozen=["visual"] if "frozen" in options else []
+    )
+    if "batchnorm" in options:
+        synchronise_batch_norm(student)
     if dropout:
         student.clip.visual.ln_post = nn.Sequential(student.clip.visual.ln_post, nn.Dropout(0.4))
         student.clip.ln_final = nn.Sequential(student.clip.ln_final, nn.Dropout(0.4))
-    mixture = DistillationLoss(WEIGHTS, student.dim, 24, target_dim=10, concepts=6)
+    weights = {name: weight for name, weight in WEIGHTS.items() if name in options} or WEIGHTS
+    mixture = DistillationLoss(weights, student.dim, 24, target_dim=10, concepts=6)
     return Learner(student, mixture).double().train()
 
 
 def some(data: dict[str, Tensor], rows: slice) -> tuple[Inputs, BatchTargets]:
     batch = Inputs(data["images"][rows], data["tokens"][rows], data["kept"][rows])
     theirs = data["teacher_image"][rows], data["teacher_text"][rows]
-    return batch, BatchTargets(*theirs, 20.0, data["text_target"][rows], data["soft_labels"][rows])
+    others = (data[name][rows] for name in ("text_target", "soft_labels", "cross_modal_target"))
+    return batch, BatchTargets(*theirs, 20.0, *others)
 
 
 def found(learner: Learner, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    result = {f"gradient/{name}": each.grad.contiguous() for name, each in learner.named_parameters()}
+    result = {
+        f"gradient/{name}": each.grad.contiguous()
+        for name, each in learner.named_parameters()
+        if each.grad is not None
+    }
+    result |= {f"statistics/{name}": each for name, each in learner.named_buffers() if "running" in name}
     return result | {f"term/{name}": value.double().reshape(1) for name, value in terms.items()}
 
 
@@ -60,15 +88,17 @@ def whole(
         torch.manual_seed(seed)
         pieces.append(learner(*some(data, rows)[0]))
     sides = [torch.cat(side) for side in zip(*(piece[:5] for piece in pieces), strict=True)]
-    loss, terms = batch_loss(learner.mixture, Outputs(*sides, pieces[0].scale), some(data, slice(None))[1])
+    loss, terms = batch_loss(
+        learner.mixture, Outputs(*sides, pieces[0].scale), some(data, slice(None))[1], [len(sides[0])]
+    )
     loss.backward()
     return found(learner, terms)
 
 
 def main(model: str, inputs: Path, out: Path, cases: list[str]) -> None:
     """Write what this process finds in every case: `CUT:MICRO`, rows of the first process and micro-batch or
-    0, gradients and terms of a batch; `CUT:MICRO:dropout`, the same with dropout; `steps`, the weights after
-    ten steps."""
+    0, gradients and terms of a batch; `CUT:MICRO:dropout`, the same with dropout, and so for the options of
+    `make_learner`; `steps`, the weights after ten steps."""
     several = "RANK" in os.environ
     if several:
         dist.init_process_group("gloo")
@@ -77,8 +107,9 @@ def main(model: str, inputs: Path, out: Path, cases: list[str]) -> None:
     data = load_file(inputs)
     size = len(data["images"])
     for case in cases:
-        cut, micro_batch, *dropout = (4, 0) if case == "steps" else case.split(":")
-        learner = make_learner(model, bool(dropout))
+        cut, micro_batch, *options = ("4", "0") if case == "steps" else case.split(":")
+        learner = make_learner(model, "dropout" in options, *options)
+        freeze_unreached(learner, *some(data, slice(2)))
         wrapped = DistributedDataParallel(learner) if world > 1 else learner
         # Shares need not be equal: a process drops the pairs it cannot read.
         bounds = [0, int(cut), size] if several else [0, size]
@@ -98,7 +129,8 @@ def ten_steps(
     wrapped: nn.Module, learner: Learner, data: dict[str, Tensor], mine: slice
 ) -> dict[str, Tensor]:
     """Weights and the last loss after ten steps over the batch in ever another order."""
-    optimiser = torch.optim.AdamW(learner.parameters(), lr=1e-2)
+    learning = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(learning, lr=1e-2)
     for step in range(10):
         order = torch.randperm(len(data["images"]), generator=torch.Generator().manual_seed(step))
         batch, targets = some({name: each[order] for name, each in data.items()}, mine)

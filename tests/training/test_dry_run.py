@@ -1,10 +1,16 @@
 """Dry runs: the paper's recipe at its true size, without weights, data or network."""
 
 import pytest
+import torch
 
 from workbench.errors import SettingError
+from workbench.models.loading import load_dual_encoder
+from workbench.objectives import DistillationLoss
 from workbench.recipe import Recipe
+from workbench.recipe.schema import TextTeacher
 from workbench.training.dry_run import dry_run
+from workbench.training.learner import BatchTargets, Inputs, Learner
+from workbench.training.memory import gpu_memory, kept_for_gradient, language_model
 
 
 def test_a_student_and_its_teacher() -> None:
@@ -37,3 +43,36 @@ def test_settings_that_cannot_work_are_refused() -> None:
         dry_run(
             Recipe.load("dclip_demo", {"student.trainable_image": "attention", "regions.proposer": "patches"})
         )
+
+
+def test_the_memory_of_a_batch_is_foretold_from_a_few_pairs() -> None:
+    """Beside what the graph of the whole batch keeps, on the true architecture."""
+    torch.manual_seed(0)
+    student = load_dual_encoder("vit_tiny_16")
+    learner = Learner(student, DistillationLoss({"task": 1.0}, student.dim, None)).train()
+    recipe = Recipe.from_settings(
+        {"name": "memory", "student": {"model": "vit_tiny_16"}, "training": {"batch": 24}}
+    )
+
+    def inputs(pairs: int) -> Inputs:
+        pictures = torch.zeros(pairs, 3, *student.transform.size, dtype=torch.uint8)
+        return Inputs(pictures, student.tokenize(["a red apple"] * pairs))
+
+    need = gpu_memory(recipe, learner, inputs(2), BatchTargets())
+    kept = kept_for_gradient(learner, lambda: learner(*inputs(24)))
+    assert need.activations == pytest.approx(kept, rel=0.05)
+    weights = sum(parameter.numel() for parameter in learner.parameters())
+    assert need.state == pytest.approx(4 * 5 * weights, rel=0.01)
+    halved = gpu_memory(recipe, learner, inputs(2), BatchTargets(), processes=2)
+    assert (need.pairs, halved.pairs) == (24, 12)
+    assert halved.activations == pytest.approx(need.activations / 2, rel=0.05)
+
+
+def test_language_models_count() -> None:
+    assert language_model(TextTeacher(model="llama-2-7b")) == (6_607_343_616, 4096)
+    assert language_model(TextTeacher(model="minilm"))[1] == 384
+    assert language_model(TextTeacher(model="some/model")) is None
+    rows = dict(dry_run(Recipe.load("knowledge_clip_demo")))
+    assert "embedding" in rows["loss of 2 random pairs"] and "concepts" in rows["loss of 2 random pairs"]
+    assert "384 numbers" in rows["text teacher"]
+    assert rows["cached: its embeddings of captions"].startswith("1.5 kB a caption, ")

@@ -9,9 +9,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tests.training.gradients_of_rank import SEED, main, make_learner, some, whole
+from tests.training.gradients_of_rank import SEED, WEIGHTS, main, make_learner, some, whole
+from workbench.errors import SettingError
+from workbench.models.depth import layer_factors
+from workbench.models.loading import load_dual_encoder
 from workbench.models.masking import kept_patches
+from workbench.objectives.registry import declared_objectives
+from workbench.recipe.schema import Training
 from workbench.training.learner import backward
+from workbench.training.optimisation import adamw
 
 TINY = str(Path(__file__).parents[1] / "tiny_vit.json")
 SCRIPT = str(Path(__file__).with_name("gradients_of_rank.py"))
@@ -30,6 +36,7 @@ def inputs(tmp_path_factory):
             "kept": kept_patches(0, 0, range(8), 4, 0.5),
             "text_target": torch.randn(8, 10, dtype=torch.float64),
             "soft_labels": torch.rand(8, 6, dtype=torch.float64).softmax(1),
+            "cross_modal_target": torch.randn(8, 24, dtype=torch.float64),
         },
         path,
     )
@@ -39,7 +46,8 @@ def inputs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(inputs, tmp_path_factory):
     out = tmp_path_factory.mktemp("alone") / "r"
-    main(TINY, inputs, out, ["8:0", "8:3", "8:3:dropout", "8:0:dropout", "steps"])
+    single = [f"8:0:{name}" for name in (*WEIGHTS, "frozen", "batchnorm")]
+    main(TINY, inputs, out, ["8:0", "8:3", "8:3:dropout", "8:0:dropout", "steps", *single])
     return {path.name.removeprefix("r-")[:-2]: load_file(path) for path in out.parent.iterdir()}
 
 
@@ -47,7 +55,9 @@ def alone(inputs, tmp_path_factory):
 def together(inputs, tmp_path_factory):
     """The same by two processes, which share the batch as a case says; by case and rank."""
     out = tmp_path_factory.mktemp("together") / "r"
-    cases = ["4:0", "3:0", "4:2", "5:2:dropout", "steps"]
+    cases = ["4:0", "3:0", "8:0", "4:2", "5:2:dropout", "steps"]
+    cases += [f"{cut}:{name}" for name in WEIGHTS for cut in ("3:0", "5:2")]
+    cases += ["3:0:frozen", "5:2:frozen", "3:0:batchnorm", "4:0:batchnorm"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += [SCRIPT, TINY, str(inputs), str(out), *cases]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
@@ -64,9 +74,35 @@ def same(found, expected, atol=1e-12):
 
 
 def test_two_processes_give_one_process_gradients(alone, together):
-    for case in ("4-0", "3-0", "4-2"):
+    """Also where one could read fewer pictures than the other, or none."""
+    for case in ("4-0", "3-0", "8-0", "4-2"):
         for rank in range(2):
             same(together[f"{case}-{rank}"], alone["8-0"])
+
+
+def test_every_objective_alone_gives_one_process_gradients(alone, together):
+    """With unequal shares, all at once and in micro-batches."""
+    assert WEIGHTS.keys() == declared_objectives().keys()
+    for name in WEIGHTS:
+        for cut in ("3-0", "5-2"):
+            for rank in range(2):
+                same(together[f"{cut}-{name}-{rank}"], alone[f"8-0-{name}"])
+
+
+def test_frozen_parts_take_no_part(alone, together):
+    assert not any(name.startswith("gradient/student.clip.visual") for name in alone["8-0-frozen"])
+    for cut in ("3-0", "5-2"):
+        for rank in range(2):
+            same(together[f"{cut}-frozen-{rank}"], alone["8-0-frozen"])
+
+
+def test_batch_norm_over_all_processes_is_that_of_one(alone, together):
+    """Gradients, and the running statistics that evaluation uses."""
+    statistics = [name for name in alone["8-0-batchnorm"] if name.startswith("statistics/")]
+    assert len(statistics) == 2 * 15
+    for cut in ("3-0", "4-0"):
+        for rank in range(2):
+            same(together[f"{cut}-batchnorm-{rank}"], alone["8-0-batchnorm"])
 
 
 def test_two_processes_learn_the_same_in_ten_steps(alone, together):
@@ -117,7 +153,7 @@ def test_gradient_cache_takes_a_micro_batch_s_memory(inputs):
                 nonlocal kept
                 kept -= self.tensor.nbytes
 
-        learner = make_learner(TINY, dropout=True)
+        learner = make_learner(TINY, True)
         some_inputs, targets = some(
             {name: each.repeat_interleave(4, 0) for name, each in data.items()}, slice(batch)
         )
@@ -151,8 +187,31 @@ def test_parameter_groups_decay_matrices_only():
     assert [tuple(p.shape) for p in groups[0.0, 0.5]] == [(3,), (3,)]
 
 
+def test_layers_learn_the_slower_the_deeper_they_lie():
+    learner = make_learner(TINY)
+    factors = layer_factors(learner.student.clip, 0.5)
+    for name, factor in (
+        ("visual.conv1.weight", 0.25),
+        ("visual.transformer.resblocks.0.mlp.c_fc.weight", 0.5),
+        ("visual.proj", 1.0),
+        ("token_embedding.weight", 0.25),
+        ("transformer.resblocks.0.attn.in_proj_bias", 0.5),
+        ("text_projection", 1.0),
+        ("logit_scale", 1.0),
+    ):
+        assert factors[name] == factor, name
+    groups = adamw(learner, Training(layer_decay=0.5, lr_multipliers={"visual": 0.1})).param_groups
+    factor = {id(p): group["factor"] for group in groups for p in group["params"]}
+    assert factor[id(learner.student.clip.visual.conv1.weight)] == pytest.approx(0.025)
+    assert factor[id(learner.mixture.image_head.weight)] == 1.0
+    demo = layer_factors(load_dual_encoder("demo_student").clip, 0.5)
+    assert demo["text.proj.weight"] == 1.0 > demo["visual.trunk.blocks.0.0.conv_pw.weight"]
+    assert min(demo, key=demo.__getitem__) == "visual.trunk.conv_stem.weight"
+    with pytest.raises(SettingError, match=r"training\.layer_decay.*the image tower has no blocks"):
+        layer_factors(nn.ModuleDict({"visual": nn.Linear(2, 3), "transformer": nn.Linear(2, 3)}), 0.5)
+
+
 def test_parameter_groups_refuse_an_unknown_module():
-    from workbench.errors import SettingError
     from workbench.training.optimisation import check_multipliers
 
     with pytest.raises(SettingError, match=r"training.lr_multipliers.*visual"):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,7 @@ def test_a_run_records_everything(straight):
         "scale",
         "lr",
         "samples_per_second",
+        "waiting",
         "cosine_to_teacher_image",
         "cosine_to_teacher_text",
     ):
@@ -62,6 +64,8 @@ def test_a_run_records_everything(straight):
     total = metrics[[f"weighted/{name}" for name in ("task", "crd", "fd", "icl")]].sum(axis=1)
     assert total.to_numpy() == pytest.approx(metrics["loss"].to_numpy(), rel=1e-5)
     assert 0 <= straight.validations["text_to_image_r1"].iloc[-1] <= 1
+    assert ((metrics["waiting"] > 0) & (metrics["waiting"] < 1)).all()
+    assert metrics["samples_per_second"].to_numpy() == pytest.approx(8 / metrics["seconds"].to_numpy())
     shares = metrics[[f"gradient_share/{name}" for name in ("task", "crd", "fd", "icl")]].sum(axis=1)
     assert shares.iloc[0] == pytest.approx(1)
 
@@ -100,6 +104,50 @@ def test_finished_runs_are_not_trained_again(straight):
     before = sha256_of_file(straight.path / "metrics.jsonl")
     assert workbench.train(straight.recipe, straight.path).status["state"] == "finished"
     assert sha256_of_file(straight.path / "metrics.jsonl") == before
+
+
+@pytest.mark.parametrize("damage", ["model.safetensors", "state.json", "manifest.json", "all of it"])
+def test_a_finished_run_whose_end_is_damaged_is_trained_to_its_end_again(straight, tmp_path, damage, capsys):
+    run = workbench.Run(shutil.copytree(straight.path, tmp_path / "run"))
+    end = run.path / "checkpoints" / "step-00000009"
+    assert run.finished
+    if damage == "all of it":
+        shutil.rmtree(end)
+    else:
+        (end / damage).write_bytes((end / damage).read_bytes()[:-3] + b"...")
+    assert run.status["state"] == "finished" and not run.finished
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        assert run.restored()[1] == 8
+    assert "finished at step 9" in capsys.readouterr().err
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        run.evaluate("retrieval")
+        again = workbench.train(run.recipe, run.path)
+    assert {split.report["step"] for split in run.evaluations.values()} == {8}
+    assert again.finished and again.metrics["step"].tolist() == list(range(1, 10))
+    assert_identical(again, straight)
+
+
+def test_the_moving_average_is_what_is_evaluated(straight, recipe, tmp_path):
+    """It follows the students of all steps, and a resumed run goes on with it."""
+    settings = recipe(training__ema=0.5, training__keep="all", training__checkpoint_every=1)
+    run = workbench.train(settings, tmp_path)
+    steps = sorted(checkpoint.list_checkpoints(tmp_path / "checkpoints"))
+    name, folder = "clip.visual.proj", tmp_path / "checkpoints"
+    average = None
+    for step in steps:
+        value = checkpoint.load(folder, step).tensors[f"student.{name}"]
+        average = value if average is None else average + 0.5 * (value - average)
+    torch.testing.assert_close(run.model().clip.visual.proj, average)
+    plain, averaged = weights(straight), weights(run)
+    assert [key for key in plain if not torch.equal(plain[key], averaged[key])] == []  # it learns as without
+    shutil.rmtree(folder / "step-00000009")
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        again = workbench.train(settings, tmp_path)
+    torch.testing.assert_close(again.model().clip.visual.proj, average)
+    assert run.recipe.fingerprint != straight.recipe.fingerprint
 
 
 def test_another_recipe_in_the_same_folder_is_refused(straight, recipe):
@@ -247,6 +295,18 @@ def test_two_processes_train_as_one(straight, recipe, tmp_path):
     assert list(run.metrics["step"]) == list(range(1, 10))
     for term in ("loss", "crd", "icl"):
         assert run.metrics[term].to_numpy() == pytest.approx(straight.metrics[term].to_numpy(), rel=1e-3)
+
+
+def test_batch_statistics_of_each_process_are_told(recipe):
+    student = trainer.load_student(recipe(student__model="demo_student_plain")).train()
+    length = trainer.Length.of(recipe(), 27, 2)
+    (note,) = trainer.notes(recipe(), student, length, 2)
+    assert "each of 2 processes has BatchNorm statistics of its own 4 pairs" in note
+    assert "training.sync_batch_norm=true" in note
+    assert not list(trainer.notes(recipe(), student, length, 1))
+    assert not list(trainer.notes(recipe(training__sync_batch_norm=True), student, length, 2))
+    student.freeze_batch_norm = True
+    assert not list(trainer.notes(recipe(), student.train(), length, 2))
 
 
 def test_a_job_outlives_its_handle_and_can_be_stopped_and_resumed(straight, recipe, tmp_path):

@@ -131,6 +131,10 @@ def train(
     processes: Annotated[
         int, typer.Option(min=1, help="Processes that train together, one GPU each where there are GPUs.")
     ] = 1,
+    nodes: Annotated[
+        int,
+        typer.Option(min=1, help="Machines: with more than one, print the command that each of them runs."),
+    ] = 1,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Only build it all, with random weights, and say what it takes."),
@@ -143,7 +147,15 @@ def train(
     if dry_run:
         from workbench.training.dry_run import dry_run as rehearse
 
-        print_rows(rehearse(loaded))
+        print_rows(rehearse(loaded, nodes * processes))
+        return
+    if nodes > 1:
+        from workbench.training.launch import node_command
+
+        print(
+            f"# on each of {nodes} machines, which share run folder and $WORKBENCH_CACHE; HOST is one of them"
+        )
+        print(node_command(loaded, nodes, processes, run_dir))
         return
     if processes > 1 and "WORLD_SIZE" not in os.environ:
         job = workbench.launch(loaded, processes, run_dir)

@@ -57,10 +57,11 @@ def evaluate(
         recipe = Recipe.load(run.path / "recipe.yaml", changes)
         # Numbers on other data must not replace the run's own.
         folder = out or (run.path / "evaluation" if recipe.data == run.recipe.data else None)
-        model, whole = run.model(), not run.trained_on(recipe.data.source)
+        (model, step), whole = run.restored(), not run.trained_on(recipe.data.source)
+        print(f"weights of step {step} of {run.status.get('total_steps', 'unknown')}")
     else:
         recipe = Recipe.from_settings({"name": "evaluation", "student": {"model": run_or_model}}, changes)
-        folder, whole = out, True
+        folder, step, whole = out, None, True
         model = load_dual_encoder(
             recipe.student.model,
             recipe.student.pretrained,
@@ -72,7 +73,7 @@ def evaluate(
             remedy = "--set student.pretrained=TAG_OR_FILE, or a folder with weights."
             raise SettingError("RUN_OR_MODEL", run_or_model, problem, remedy)
         print(f"weights: {model.weights_from}")
-    reports = measure(model, recipe, folder, whole=whole)
+    reports = measure(model, recipe, folder, whole=whole, step=step)
     metrics = list(dict.fromkeys(name for report in reports.values() for name in report["scores"]))
     print_rows(
         [

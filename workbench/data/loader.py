@@ -1,7 +1,8 @@
 """Batches for training: order, caption choice and augmentation are pure functions of (seed, epoch, index)."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from workbench.data.decode import BadSample
 from workbench.data.pairs import Pairs
+
+AT_ONCE = 8  # shards that an epoch in the order of shards reads side by side
 
 Key = tuple[int, int]  # (epoch, row): all that a sample depends on
 
@@ -23,14 +26,32 @@ class Batch:
     rows: np.ndarray  # [B] rows of the pairs
     caption: np.ndarray  # [B] position of the chosen caption among all captions
     failed: list[tuple[str, str]] = field(default_factory=list)  # (sample id, reason)
+    waited: float = 0.0  # seconds that the training waited for it
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    def pin_memory(self) -> "Batch":
+        """The same in pinned memory, from which copies to a GPU overlap with computation."""
+        return replace(self, images=self.images.pin_memory(), tokens=self.tokens.pin_memory())
 
-def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order [count] in which an epoch visits the rows."""
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(count)
+
+def epoch_order(count: int, seed: int, epoch: int, shard: np.ndarray | None = None) -> np.ndarray:
+    """The order [count] in which an epoch visits the rows.
+
+    With the `shard` [count] of each row, a few shards at a time are read side by side, each from its start to
+    its end; which shards go together, and how their rows alternate, is drawn for the epoch.
+    """
+    generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    if shard is None:
+        return generator.permutation(count)
+    shards, shard = np.unique(shard, return_inverse=True)
+    turn = generator.permutation(len(shards))[shard] // AT_ONCE
+    drawn = generator.random(count)
+    position = np.empty(count)
+    # A shard's rows take its draws in ascending order.
+    position[np.argsort(shard, kind="stable")] = drawn[np.lexsort((drawn, shard))]
+    return np.lexsort((position, turn))
 
 
 def caption_choice(first_caption: np.ndarray, row: int, seed: int, epoch: int) -> int:
@@ -81,33 +102,56 @@ def batches(
     *,
     batch: int,
     seed: int,
-    epoch: int,
-    start: int = 0,
+    steps: range,
+    shard: np.ndarray | None = None,
     rank: int = 0,
     world: int = 1,
     workers: int = 0,
+    pinned: bool = False,
     exclude: np.ndarray | None = None,
 ) -> Iterator[Batch]:
-    """One process's share of an epoch's batches, from global batch number `start` on.
+    """One process's share of the batches of global `steps`, counted from the start of the first epoch.
 
     `view(image, epoch, row)` prepares a picture; `batch` counts the pairs of all `world` processes together;
-    the last, incomplete batch is dropped, so every step sees the same number. `exclude` lists rows known to
-    be unreadable.
+    the last, incomplete batch of an epoch is dropped, so every step sees the same number. `shard` is the
+    order's, as in `epoch_order`. `exclude` lists rows known to be unreadable. `pinned`: in pinned memory, for
+    a GPU. One set of loader workers serves all epochs and prepares batches ahead, across their ends.
     """
-    order = epoch_order(len(pairs), seed, epoch)
-    if exclude is not None and len(exclude):
-        order = order[~np.isin(order, exclude)]
-    share = batch // world
-    keys = [
-        [(epoch, int(row)) for row in order[step * batch + rank * share : step * batch + (rank + 1) * share]]
-        for step in range(start, len(order) // batch)
-    ]
     loader = DataLoader(
         _Batches(pairs, seed, view, tokenize),
-        sampler=keys,
+        sampler=_keys(len(pairs), batch, seed, steps, shard, rank, world, exclude),
         batch_size=None,  # the samples are batches already
         num_workers=workers,
+        pin_memory=pinned,
         # Workers draw nothing themselves; the generator only keeps the loader from touching the global one.
         generator=torch.Generator(),
     )
-    yield from loader
+    began = time.perf_counter()
+    for loaded in loader:
+        yield replace(loaded, waited=time.perf_counter() - began)
+        began = time.perf_counter()
+
+
+def _keys(
+    count: int,
+    batch: int,
+    seed: int,
+    steps: range,
+    shard: np.ndarray | None,
+    rank: int,
+    world: int,
+    exclude: np.ndarray | None,
+) -> Iterator[list[Key]]:
+    """What a process reads in every step."""
+    kept = np.ones(count, dtype=bool)
+    if exclude is not None:
+        kept[exclude] = False
+    per_epoch, share = int(kept.sum()) // batch, batch // world
+    order, ordered = np.empty(0, dtype=np.int64), -1
+    for step in steps:
+        epoch, position = divmod(step, per_epoch)
+        if epoch != ordered:
+            order, ordered = epoch_order(count, seed, epoch, shard), epoch
+            order = order[kept[order]]
+        start = position * batch + rank * share
+        yield [(epoch, int(row)) for row in order[start : start + share]]

@@ -118,6 +118,12 @@ class Pairs:
         yield from self._read.files(rows)
 
     @property
+    def shard(self) -> npt.NDArray[np.int64] | None:
+        """The number of the tar shard that holds each row, [N]; None where the pairs are not in shards."""
+        rows = np.arange(len(self)) if self._reader_rows is None else self._reader_rows
+        return self._read.shard_of(rows) if hasattr(self._read, "shard_of") else None
+
+    @property
     def all_captions(self) -> "Captions":
         """Every caption, flattened in row order; T of them, read where they are asked for."""
         return Captions(self)

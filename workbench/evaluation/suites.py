@@ -36,15 +36,25 @@ TEMPLATES = ("a picture of {}", "a drawing of {}", "{}")
 
 
 def evaluate(
-    model: DualEncoder, recipe: Recipe, folder: Path | None = None, *, whole: bool = False
+    model: DualEncoder,
+    recipe: Recipe,
+    folder: Path | None = None,
+    *,
+    whole: bool = False,
+    step: int | None = None,
 ) -> dict[str, Scores]:
     """The numbers of `measure`, by name of split or set."""
-    reports = measure(model, recipe, folder, whole=whole)
+    reports = measure(model, recipe, folder, whole=whole, step=step)
     return {name: report["scores"] for name, report in reports.items()}
 
 
 def measure(
-    model: DualEncoder, recipe: Recipe, folder: Path | None = None, *, whole: bool = False
+    model: DualEncoder,
+    recipe: Recipe,
+    folder: Path | None = None,
+    *,
+    whole: bool = False,
+    step: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Reports by name: of the recipe's evaluation splits for its suites, of its retrieval and its zero-shot
     sets. Numbers are under `scores`, and what they are of under `images` and `captions`.
@@ -53,7 +63,8 @@ def measure(
     that could not be read) and `<name>.npz` (one result per query, for paired intervals) are written there
     once all of them are known: an evaluation that was interrupted does not look like one of fewer splits.
     What is there already of the same model on the same data, from other suites, stays. `whole`: see
-    `evaluation_splits`. The model is moved to the recipe's device, and computes in the training's precision.
+    `evaluation_splits`. `step`: the training step that the model is of, for the report. The model is moved to
+    the recipe's device, and computes in the training's precision.
     """
     model = model.to(device_of(recipe))
     model.precision = recipe.training.precision
@@ -85,7 +96,7 @@ def measure(
     if folder is not None:
         digest = model.fingerprint()
         for name, (report, queries) in reports.items():
-            _write(folder, name, {"split": name, **report, "model": digest}, queries)
+            _write(folder, name, {"split": name, "step": step, **report, "model": digest}, queries)
     return {name: report for name, (report, _) in reports.items()}
 
 

@@ -180,6 +180,9 @@ def _limits(facts: TrainingFacts, evaluations: Mapping[str, SplitResults]) -> li
     lines = []
     if (state := facts.status.get("state")) != "finished":
         lines.append(f"Its training is not finished ({state}): these are the weights of the last checkpoint.")
+    elif facts.step != facts.status.get("step", facts.step):
+        end = facts.status["step"]
+        lines.append(f"These are the weights of step {facts.step}; its training went on to step {end}.")
     if facts.recipe.data.source == "scenes":
         lines.append("It has seen drawings composed of emoji, and captions of one grammar: not photographs.")
     else:

@@ -12,7 +12,6 @@ from workbench.files import atomic_write, sha256_of_json
 from workbench.objectives.registry import declared_objectives
 from workbench.recipe.overrides import set_by_path, suggestion, to_setting_error
 from workbench.recipe.schema import (
-    NOT_FINGERPRINTED,
     Concepts,
     CrossModal,
     Data,
@@ -26,6 +25,7 @@ from workbench.recipe.schema import (
     TextTeacher,
     Training,
 )
+from workbench.recipe.setting_types import NOT_FINGERPRINTED
 from workbench.recipe.yaml_io import read_yaml, write_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -105,6 +105,10 @@ class Recipe(Section):
         if training.loss_ring and whole:
             problem = f"objectives.{whole[0]} needs the whole batch in every process"
             raise SettingError("training.loss_ring", True, problem, f"false, or objectives.{whole[0]}=0")
+        if self.data.order == "shards" and (self.data.decoded or self.student.cache_frozen):
+            setting = "data.decoded" if self.data.decoded else "student.cache_frozen"
+            problem = f"with {setting} the shards are read once only"
+            raise SettingError("data.order", "shards", problem, "shuffled.")
         if self.student.cache_frozen:
             for setting, value, required in (
                 ("training.augmentation.crop_scale", training.augmentation.crop_scale, (1.0, 1.0)),
@@ -115,6 +119,13 @@ class Recipe(Section):
                     problem = "student.cache_frozen keeps what frozen layers make of whole pictures"
                     remedy = f"{required}, or student.cache_frozen=false."
                     raise SettingError(setting, value, problem, remedy)
+        for setting in ("compile", "gradient_checkpointing"):
+            other = "student.cache_frozen" if self.student.cache_frozen else None
+            if setting == "compile" and self.objectives.mfd:
+                other = "objectives.mfd"
+            if other and getattr(training, setting):
+                problem = f"with {other} a tower computes now all and now a part of itself"
+                raise SettingError(f"training.{setting}", True, problem, f"false, or leave out {other}.")
         low, high = training.augmentation.crop_scale
         if low > high:
             raise SettingError(

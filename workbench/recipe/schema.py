@@ -5,32 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from workbench.objectives.registry import declared_objectives
-
-Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Part = Annotated[float, Field(ge=0, lt=1)]
-Portion = Annotated[float, Field(ge=0, le=1)]
-Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists; a frozen recipe holds tuples
-# Settings that change how a run is carried out and not what comes of it: they stay out of the fingerprint.
-NOT_FINGERPRINTED: dict[str, Any] = {"aside": True}
-# Settings that came later: at their default they stay out of it, and out of other names, so that what is
-# older is still found.
-FINGERPRINTED_IF_CHANGED: dict[str, Any] = {"later": True}
-
-
-Suite = Literal[
-    "retrieval",
-    "zero_shot",
-    "composition",
-    "search",
-    "questions",
-    "attributes",
-    "exact_match",
-    "captioning",
-]
+from workbench.recipe.section import (
+    IF_CHANGED,
+    NOT_FINGERPRINTED,
+    Count,
+    Names,
+    NotNegative,
+    Part,
+    Portion,
+    Positive,
+    Share,
+    Suite,
+    Whole,
+)
 
 
 class Section(BaseModel):
@@ -47,7 +34,8 @@ class Data(Section):
     reads none ahead. `decoded`: keep every training picture once, decoded, as a square of so many pixels a
     side; a little more than the student sees is enough. null: decode it anew in every epoch. `shard_cache`:
     gigabytes of remote shards (`source` a URL) kept whole on this machine, null: none, every picture is read
-    where it lies.
+    where it lies. `order`: "shuffled" visits all pairs at random, "shards" reads a few tar shards at a time,
+    each from its start to its end, for disks on which random access is slow.
     """
 
     source: str = "scenes"
@@ -55,12 +43,12 @@ class Data(Section):
     image_folder: str | None = None
     image_column: str = "image"
     caption_column: str = "caption"
-    caption_lines: bool = Field(default=True, json_schema_extra=FINGERPRINTED_IF_CHANGED)
-    duplicates: Literal["merge", "keep"] = Field(default="merge", json_schema_extra=FINGERPRINTED_IF_CHANGED)
+    caption_lines: bool = Field(default=True, json_schema_extra=IF_CHANGED)
+    duplicates: Literal["merge", "keep"] = Field(default="merge", json_schema_extra=IF_CHANGED)
     train_split: str = "train"
     validation_split: str = "val"
-    val_share: Part = Field(default=0.05, json_schema_extra=FINGERPRINTED_IF_CHANGED)
-    test_share: Part = Field(default=0.05, json_schema_extra=FINGERPRINTED_IF_CHANGED)
+    val_share: Part = Field(default=0.05, json_schema_extra=IF_CHANGED)
+    test_share: Part = Field(default=0.05, json_schema_extra=IF_CHANGED)
     limit: Count | None = None
     scenes: Count = 8000
     image_size: Annotated[int, Field(ge=16)] = 64
@@ -68,6 +56,7 @@ class Data(Section):
     max_pixels: Count = 50_000_000
     decoded: Annotated[int, Field(ge=16, le=4096)] | None = None
     shard_cache: Positive | None = Field(default=None, json_schema_extra=NOT_FINGERPRINTED)
+    order: Literal["shuffled", "shards"] = Field(default="shuffled", json_schema_extra=IF_CHANGED)
     workers: Whole = Field(default=0, json_schema_extra=NOT_FINGERPRINTED)
 
     def options(self, train: bool = True) -> dict[str, Any]:
@@ -238,6 +227,12 @@ class Training(Section):
     `direction_weights`: of image to text and of text to image in the task loss, 1 together.
     `distillation_temperature`: what CRD divides the scales of teacher and student by; a teacher that is sure
     of every pair says more when it is above 1.
+    `layer_decay`: each layer of a tower learns at so many times the rate of the layer above it, null: all
+    alike. `ema`: keep an exponential moving average of the student with this decay, which is what is
+    validated, evaluated and exported; null: none. `sync_batch_norm`: BatchNorm takes its statistics over the
+    pairs of all processes. `gradient_checkpointing`: compute activations of blocks again for the gradient
+    instead of keeping them. `compile`: compile both towers with torch.compile. `track`: an experiment tracker
+    that the run's metrics are sent to as well.
     """
 
     epochs: Positive = 10.0
@@ -258,6 +253,9 @@ class Training(Section):
     direction_weights: Annotated[tuple[Portion, Portion], Field(strict=False)] = (0.5, 0.5)
     distillation_temperature: Positive = 1.0
     lr_multipliers: dict[str, NotNegative] = {}
+    layer_decay: Share | None = Field(default=None, json_schema_extra=IF_CHANGED)
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, json_schema_extra=IF_CHANGED)
+    sync_batch_norm: bool = Field(default=False, json_schema_extra=IF_CHANGED)
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", json_schema_extra=NOT_FINGERPRINTED)
     augmentation: Augmentation = Augmentation()
@@ -267,6 +265,11 @@ class Training(Section):
     checkpoint_every: Count = Field(default=200, json_schema_extra=NOT_FINGERPRINTED)
     keep: Annotated[int, Field(ge=2)] | Literal["all"] = Field(default=2, json_schema_extra=NOT_FINGERPRINTED)
     threads: Count | None = Field(default=None, json_schema_extra=NOT_FINGERPRINTED)
+    gradient_checkpointing: bool = Field(default=False, json_schema_extra=NOT_FINGERPRINTED)
+    compile: bool = Field(default=False, json_schema_extra=NOT_FINGERPRINTED)
+    track: Literal["tensorboard", "trackio", "wandb"] | None = Field(
+        default=None, json_schema_extra=NOT_FINGERPRINTED
+    )
 
 
 class Evaluation(Section):

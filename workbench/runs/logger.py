@@ -16,6 +16,7 @@ from workbench.data.pairs import Pairs
 from workbench.data.report import data_report, report_line
 from workbench.files import atomic_write, write_json
 from workbench.runs.folder import read_status
+from workbench.runs.tracker import Tracker
 
 STATUS_EVERY = 2.0  # seconds between two writings of status.json
 LINE_EVERY = 30.0  # seconds between two lines where there is no terminal
@@ -24,12 +25,16 @@ LINE_EVERY = 30.0  # seconds between two lines where there is no terminal
 class RunLogger:
     """Writes a run's records; only the first process of several has one that writes.
 
-    A disk that is full does not stop the training: what could not be written is counted and reported.
+    A disk that is full does not stop the training: what could not be written is counted and reported. Nor
+    does a `tracker` that fails.
     """
 
-    def __init__(self, folder: Path, total_steps: int, writes: bool = True) -> None:
+    def __init__(
+        self, folder: Path, total_steps: int, writes: bool = True, tracker: Tracker | None = None
+    ) -> None:
         self.folder = folder
         self.writes = writes
+        self.tracker = tracker
         self.rejected: Counter[str] = Counter()  # reason -> pairs that were of no use from the start
         self.failed: dict[str, str] = {}  # id -> reason, of pairs that could not be read when their turn came
         self.skipped_steps = 0
@@ -78,6 +83,12 @@ class RunLogger:
             with contextlib.suppress(OSError):
                 os.truncate(path, size)  # a full disk takes half a line, and the next would be its end
             self._unwritten(error)
+        if self.tracker is not None:
+            try:
+                self.tracker.record(kind, step, clean)
+            except Exception as error:
+                self.info(f"warning: the tracker failed ({error}); training goes on without it")
+                self.tracker = None
         if kind == "step":
             self._show(values)
         if time.time() - self._last_status > STATUS_EVERY:
@@ -140,20 +151,26 @@ class RunLogger:
                 print(text, flush=True)
 
     def close(self) -> None:
-        """Give the terminal back."""
+        """Give the terminal back, and end the tracker's run."""
+        if self.tracker is not None:
+            self.tracker.close()
         if self._bar is not None:
             self._bar.close()
 
     def _show(self, values: dict[str, Any]) -> None:
         if self._bar is not None:
             self._bar.update(self.step - self._bar.n)
-            self._bar.set_postfix(loss=f"{values['loss']:.3f}", scale=f"{values['scale']:.1f}")
+            waiting = f"{values.get('waiting', 0):.0%}"
+            shown = {"loss": f"{values['loss']:.3f}", "scale": f"{values['scale']:.1f}", "waiting": waiting}
+            self._bar.set_postfix(shown)
         elif time.monotonic() - self._last_line > LINE_EVERY:
             self._last_line = time.monotonic()
             done = self.step - (self._first_step or 0)
             left = (self.total_steps - self.step) * (time.monotonic() - self._clock) / max(1, done)
+            waiting = f", {values['waiting']:.0%} waiting for data" if "waiting" in values else ""
             self.info(
                 f"step {self.step} of {self.total_steps}: loss {values['loss']:.3f}, {left / 60:.1f} min left"
+                f"{waiting}"
             )
 
     def _unwritten(self, error: OSError) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,20 @@ class Run:
         return ", ".join(part for part in parts if part) or None
 
     @property
+    def finished(self) -> bool:
+        """Whether it was trained to its end and the weights of its end are there, undamaged."""
+        from workbench.runs import checkpoint
+
+        status = self.status
+        if status.get("state") != "finished":
+            return False
+        try:
+            checkpoint.load(self.path / "checkpoints", status.get("step", -1), optimiser=False)
+        except checkpoint.CheckpointError:
+            return False
+        return True
+
+    @property
     def metrics(self) -> "pandas.DataFrame":
         """One row a training step."""
         return self._records("step")
@@ -116,7 +131,7 @@ class Run:
             setting="student",
             allow_download=recipe.allow_download,
         )
-        prefix = "student.clip."
+        prefix = "student.clip." if recipe.training.ema is None else "average.module.clip."
         weights = {
             name.removeprefix(prefix): value
             for name, value in saved.tensors.items()
@@ -155,6 +170,13 @@ class Run:
             saved = checkpoint.load_latest(folder, optimiser=False)
             if saved is None:
                 raise SettingError("run", str(self.path), "it has no checkpoint yet", "Train it further")
+            end = self.status.get("step")
+            if self.status.get("state") == "finished" and saved.step != end:
+                print(
+                    f"warning: {self.path} finished at step {end}, but its last checkpoint is damaged. Step "
+                    f"{saved.step} is used; `workbench train` repeats the steps after it.",
+                    file=sys.stderr,
+                )
             return saved
         kept = checkpoint.list_checkpoints(folder)
         ends = {read_json(path / checkpoint.STATE)["epochs_done"]: step for step, path in kept.items()}
@@ -183,7 +205,8 @@ class Run:
         own = recipe.data == self.recipe.data
         other = not self.trained_on(recipe.data.source)
         folder = self.path / "evaluation" if own else None
-        reports = measure(self.model(), recipe, folder, whole=other)
+        model, step = self.restored()
+        reports = measure(model, recipe, folder, whole=other, step=step)
         for name, report in reports.items():
             print(f"evaluated on {name}: {size_of(report)}")
         return {name: report["scores"] for name, report in reports.items()}

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from workbench.data.load import load_pairs
 from workbench.data.loader import Batch, batches
 from workbench.data.pairs import Pairs
+from workbench.errors import SettingError
 from workbench.evaluation.similarity import pca_floor
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.masking import kept_patches, patch_grid
@@ -55,6 +56,7 @@ class TargetLookup:
     ) -> None:
         self.recipe = recipe
         self.device = device
+        self.size = student.transform.size
         self.store = targets.image_text
         self.scale = targets.scale
         self.text = targets.text
@@ -72,11 +74,13 @@ class TargetLookup:
         kept = None
         if self.patches:
             ratio = self.recipe.training.masking.ratio
-            kept = kept_patches(self.recipe.seed, epoch, batch.rows, self.patches, ratio).to(self.device)
+            kept = self._moved(kept_patches(self.recipe.seed, epoch, batch.rows, self.patches, ratio))
         text = None
         if self.text_is_known and self.store is not None:
             text = self._tensor(self.store.rows("text", batch.caption))
-        return Inputs(batch.images.to(self.device), batch.tokens.to(self.device), kept, text)
+        # A process of several that could read none of its pictures takes part with none.
+        images = batch.images if len(batch) else batch.images.new_empty(0, 3, *self.size)
+        return Inputs(self._moved(images), self._moved(batch.tokens), kept, text)
 
     def targets(self, batch: Batch, epoch: int) -> BatchTargets:
         """What the teachers say about a batch; what the recipe does not need stays None."""
@@ -103,43 +107,49 @@ class TargetLookup:
         batch = Batch(images, student.tokenize(["one", "another"]), pair, pair)
         return self.inputs(batch, 0), self.targets(batch, 0)
 
-    def progress(self, step: int, loss: DistillationLoss, gradient: Gradient) -> dict[str, float]:
-        """How near the student is to its teachers, and now and then where the gradient comes from.
+    def progress(self, step: int, loss: DistillationLoss, gradient: Gradient) -> dict[str, Tensor]:
+        """How near the student is to its teachers, and now and then where the gradient comes from; still on
+        the device.
 
         Mean cosines where the widths agree; for a regression on a language model's embeddings its R^2 and the
         best that any linear map from the student's width can reach; each term's share of the gradient.
         """
         outputs, targets = gradient.outputs, gradient.targets
-        found: dict[str, float] = {}
+        found: dict[str, Tensor] = {}
         if step % SHARES_EVERY == 1 and len(loss.weights) > 1:
             shares = gradient_shares(loss, outputs, targets)
             found |= {f"gradient_share/{name}": share for name, share in shares.items()}
         for side, theirs in (("image", targets.teacher_image), ("text", targets.teacher_text)):
             ours = getattr(outputs, f"projected_{side}").float()
             if theirs is not None and ours.shape == theirs.shape:
-                found[f"cosine_to_teacher_{side}"] = float(F.cosine_similarity(ours, theirs).mean())
+                found[f"cosine_to_teacher_{side}"] = F.cosine_similarity(ours, theirs).mean()
         if targets.text_target is not None and self.best_r2 is not None:
             # The targets' mean over the training captions is 0: R^2 is measured against predicting that.
-            variance = float(targets.text_target.square().mean())
-            found["embedding_r2"] = 1 - gradient.values["embedding"] / variance
-            found["embedding_r2_best"] = self.best_r2
+            variance = targets.text_target.square().mean()
+            found["embedding_r2"] = 1 - gradient.terms["embedding"] / variance
+            found["embedding_r2_best"] = torch.full_like(variance, self.best_r2)
         return found
 
     def _tensor(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).float().to(self.device)
+        return self._moved(torch.from_numpy(values).float())
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        """The tensor on the device; a GPU copies it from pinned memory, while the processor goes on."""
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
 
 def open_pairs(recipe: Recipe) -> tuple[Pairs, Pairs]:
-    """The training and the validation pairs of a recipe, of these at most `training.validation_pairs`."""
+    """The training and the validation pairs of a recipe, of these at most `training.validation_pairs`;
+    SettingError where `data.order` does not fit."""
     data = recipe.data
-    return (
-        load_pairs(data.source, data.train_split, **data.options()),
-        load_pairs(
-            data.source,
-            data.validation_split,
-            **data.options(train=False) | {"limit": recipe.training.validation_pairs},
-        ),
-    )
+    pairs = load_pairs(data.source, data.train_split, **data.options())
+    if data.order == "shards" and pairs.shard is None:
+        problem = f"the pairs of {data.source} are not in tar shards"
+        raise SettingError("data.order", "shards", problem, "shuffled.")
+    options = data.options(train=False) | {"limit": recipe.training.validation_pairs}
+    return pairs, load_pairs(data.source, data.validation_split, **options)
 
 
 def stream(
@@ -155,27 +165,22 @@ def stream(
     Rows of pictures that are known to be `unreadable` are skipped.
     """
     recipe = session.recipe
-    view = StudentTransform(recipe, student)
-    exclude = np.array(sorted(unreadable), dtype=np.int64)
-    while step < length.total:
-        epoch, position = divmod(step, length.per_epoch)
-        for batch in batches(
-            pairs,
-            view,
-            student.tokenize,
-            batch=length.batch,
-            seed=recipe.seed,
-            epoch=epoch,
-            start=position,
-            rank=session.rank,
-            world=session.world,
-            workers=recipe.data.workers,
-            exclude=exclude,
-        ):
-            yield epoch, batch
-            step += 1
-            if step == length.total:
-                return
+    loaded = batches(
+        pairs,
+        StudentTransform(recipe, student),
+        student.tokenize,
+        batch=length.batch,
+        seed=recipe.seed,
+        steps=range(step, length.total),
+        shard=pairs.shard if recipe.data.order == "shards" else None,
+        rank=session.rank,
+        world=session.world,
+        workers=recipe.data.workers,
+        pinned=session.device.type == "cuda",
+        exclude=np.array(sorted(unreadable), dtype=np.int64),
+    )
+    for number, batch in enumerate(loaded, step):
+        yield number // length.per_epoch, batch
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:

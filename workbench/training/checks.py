@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from workbench.data.source import Rejected
 from workbench.errors import SettingError
+from workbench.models.depth import layer_factors
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.masking import patch_grid
 from workbench.recipe import Recipe
@@ -22,6 +23,8 @@ def check_student(recipe: Recipe, student: DualEncoder, pairs: int, world: int) 
     check_pairs(recipe, pairs, world)
     check_micro_batch(recipe, student)
     check_multipliers(student.clip, recipe.training.lr_multipliers)
+    if recipe.training.layer_decay:
+        layer_factors(student.clip, recipe.training.layer_decay)  # refuses a tower without layers
     if recipe.objectives.mfd:
         patch_grid(student)  # refuses a tower without patches to mask
 

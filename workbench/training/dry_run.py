@@ -14,6 +14,7 @@ from workbench.data.load import load_pairs
 from workbench.errors import SettingError
 from workbench.models.cross_modal import region_weights
 from workbench.models.dual_encoder import DualEncoder
+from workbench.models.execution import checkpoint_gradients
 from workbench.models.loading import load_dual_encoder
 from workbench.models.masking import kept_patches, patch_grid
 from workbench.models.regions.detector import SHIPPED, load_proposer, random_detector, select_regions
@@ -22,10 +23,11 @@ from workbench.models.trainable import set_trainable, trainable_parameters
 from workbench.objectives import DistillationLoss, contrastive_loss
 from workbench.objectives.registry import declared_objectives
 from workbench.recipe import Recipe
-from workbench.recipe.schema import Model, Student
+from workbench.recipe.schema import Model, Student, TextTeacher
 from workbench.targets.cross_modal import new_teacher
 from workbench.training.checks import check_micro_batch
 from workbench.training.learner import BatchTargets, Inputs, Learner, backward, freeze_unreached
+from workbench.training.memory import FLOAT, HALF, gpu_memory, language_model
 
 PAIRS = 2
 PICTURE = (3, 480, 640)
@@ -35,19 +37,19 @@ ADAM = 4  # numbers kept of each that learns: itself, its gradient, two moments
 Row = tuple[str, str]
 
 
-def dry_run(recipe: Recipe) -> list[Row]:
+def dry_run(recipe: Recipe, processes: int = 1) -> list[Row]:
     """What a recipe takes, as (what, how much): shapes, what learns, memory, steps.
 
     Nothing is downloaded and no weights or data need be there: models are built at their true architecture
     with random weights, and one step is taken with two random pictures. Where the data are here, they tell
-    the number of steps, else `data.limit`. Language models are not built. Raises SettingError as training
-    would.
+    the number of steps, else `data.limit`. Of language models the configuration alone is read. The memory is
+    that of each of `processes`. Raises SettingError as training would.
     """
     torch.manual_seed(recipe.seed)
-    pairs = _pairs(recipe)
+    pairs, captions = _size(recipe)
     pictures = [torch.randint(0, 256, PICTURE, dtype=torch.uint8) for _ in range(PAIRS)]
     rows: list[Row] = [("recipe", f"{recipe.name}: {recipe.description}")]
-    teacher, target = None, None
+    teacher, target, width = None, None, None
     if recipe.teacher is not None:
         teacher = _model(recipe.teacher, "teacher")
         size = _count(teacher.clip.parameters())
@@ -56,8 +58,11 @@ def dry_run(recipe: Recipe) -> list[Row]:
         if recipe.trains == "cross_modal_teacher" or recipe.objectives.cross_modal:
             more, target = _cross_modal(recipe, teacher, pictures, pairs)
             rows += more
+    if recipe.text_teacher is not None:
+        more, width = _text_teacher(recipe.text_teacher, captions)
+        rows += more
     if recipe.trains == "student":
-        rows += _student(recipe, teacher, target, pictures, pairs)
+        rows += _student(recipe, teacher, target, width, pictures, pairs, processes)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e3 if sys.platform != "darwin" else 1e6)
     return [*rows, (f"memory of this process at its peak, {PAIRS} pairs", f"{peak:,.0f} MB")]
 
@@ -66,23 +71,32 @@ def _student(
     recipe: Recipe,
     teacher: DualEncoder | None,
     target: Tensor | None,
+    width: int | None,
     pictures: list[Tensor],
     pairs: int | None,
+    processes: int,
 ) -> list[Row]:
     student = _model(recipe.student, "student")
     set_trainable(student, recipe.student.trainable_image, recipe.student.trainable_text)
     if recipe.training.scale is not None:
         student.clip.logit_scale.requires_grad_(False)
     check_micro_batch(recipe, student)
+    if recipe.training.gradient_checkpointing:
+        checkpoint_gradients(student)
+    clusters = recipe.concepts.clusters
+    if width is not None and recipe.text_teacher is not None:
+        width = recipe.text_teacher.components or width
     weights, settings = recipe.objectives.weights(), recipe.training
     mixture = DistillationLoss(
-        {name: weight for name, weight in weights.items() if _is_rehearsed(name)} or {"task": 1.0},
+        {name: weight for name, weight in weights.items() if _is_rehearsed(name, width)} or {"task": 1.0},
         student.dim,
         teacher.dim if teacher else None,
+        target_dim=width,
+        concepts=clusters if width else None,
         chunk=settings.loss_chunk,
         direction_weights=settings.direction_weights,
     )
-    learner = Learner(student, mixture, settings.scale)
+    learner = Learner(student, mixture, settings.scale, settings.ema)
     images = torch.stack([student.transform(picture) for picture in pictures])
     tokens = student.tokenize(CAPTIONS)
     kept = None
@@ -93,12 +107,17 @@ def _student(
     if teacher is not None:
         theirs = torch.randn(2, PAIRS, teacher.dim)
         given = given._replace(teacher_image=theirs[0], teacher_text=theirs[1], teacher_scale=100.0)
+    if width is not None:
+        given = given._replace(
+            text_target=torch.randn(PAIRS, width), soft_labels=torch.rand(PAIRS, clusters).softmax(1)
+        )
     inputs = Inputs(images, tokens, kept)
     unreached = freeze_unreached(learner, inputs, given)
     student.train()
     terms, outputs = backward(learner, mixture, inputs, given, None, recipe.seed)
     parts = trainable_parameters(student)
     learned = sum(p.numel() for p in learner.parameters() if p.requires_grad)
+    need = gpu_memory(recipe, learner, inputs, given, processes)
     size = _count(student.clip.parameters())
     named = ", ".join(f"{part} {count:,}" for part, count in parts.items() if count)
     fixed = sum(p.numel() for p in learner.parameters()) - learned
@@ -112,13 +131,36 @@ def _student(
         ("heads of the losses", f"{learned - sum(parts.values()):,}"),
         ("weights, gradients, AdamW's moments", _megabytes(4 * (ADAM * learned + fixed))),
         (f"loss of {PAIRS} random pairs", shown),
+        (f"GPU memory of each of {processes} processes", f"about {need.total / 1e9:,.1f} GB"),
+        ("  weights, gradients, optimiser", _megabytes(need.state)),
+        (f"  activations of {need.pairs:,} pairs", _megabytes(need.activations)),
+        (f"  losses of a batch of {settings.batch:,}", _megabytes(need.losses)),
         *_steps(recipe.training.steps, recipe.training.epochs, recipe.training.batch, pairs),
     ]
 
 
-def _is_rehearsed(objective: str) -> bool:
-    """Language models are not built, and without one nobody knows the width of its embeddings."""
-    return declared_objectives()[objective].needs != "text_teacher"
+def _is_rehearsed(objective: str, width: int | None) -> bool:
+    """Without a language model's configuration nobody knows the `width` of its embeddings."""
+    return declared_objectives()[objective].needs != "text_teacher" or width is not None
+
+
+def _text_teacher(settings: TextTeacher, captions: int | None) -> tuple[list[Row], int | None]:
+    known = language_model(settings)
+    if known is None:
+        return [("text teacher", f"{settings.model}, of unknown size: its configuration is not here")], None
+    parameters, width = known
+    need = f"about {HALF * parameters / 1e9:,.1f} GB in bfloat16"
+    stored = f"{FLOAT * width / 1e3:,.1f} kB a caption"
+    if captions:
+        stored += f", {_megabytes(FLOAT * width * captions)} for {captions:,}"
+    return [
+        (
+            "text teacher",
+            f"{settings.model}, {parameters:,} parameters, frozen; embeddings of {width:,} numbers",
+        ),
+        ("  GPU memory while it embeds captions", need),
+        ("cached: its embeddings of captions", stored),
+    ], width
 
 
 def _cross_modal(
@@ -197,11 +239,13 @@ def _model(settings: Model, part: str) -> DualEncoder:
         logging.disable(logging.NOTSET)
 
 
-def _pairs(recipe: Recipe) -> int | None:
+def _size(recipe: Recipe) -> tuple[int | None, int | None]:
+    """How many pairs and captions there are; where the data are not here, as many as the limit."""
     try:
-        return len(load_pairs(recipe.data.source, recipe.data.train_split, **recipe.data.options()))
+        pairs = load_pairs(recipe.data.source, recipe.data.train_split, **recipe.data.options())
     except SettingError:
-        return recipe.data.limit
+        return recipe.data.limit, recipe.data.limit
+    return len(pairs), int(pairs.first_caption[-1])
 
 
 def _steps(steps: int | None, epochs: int | float, batch: int, pairs: int | None) -> list[Row]:

@@ -40,6 +40,8 @@ def memory_shortage(recipe: Any, learner: Any, inputs: Any, share: int | None, w
     except Exception as error:
         if not is_out_of_memory(error):
             raise
+        if recipe.training.sync_batch_norm:
+            learner.eval()  # in training it would wait for the others, which do not try
         fits = largest_fitting(learner, inputs, share)
         raise MemoryShortage(
             recipe.training.batch,
@@ -108,7 +110,7 @@ def save_replay(
     recipe.save(folder / "recipe.yaml")
     write_json(
         folder / "step.json",
-        {"step": step, "values": {name: repr(value) for name, value in gradient.values.items()}},
+        {"step": step, "values": {name: repr(float(value)) for name, value in gradient.terms.items()}},
     )
     return folder
 

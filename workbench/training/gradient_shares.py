@@ -8,7 +8,9 @@ from workbench.training.learner import BatchTargets, Outputs
 
 
 @torch.enable_grad()
-def gradient_shares(mixture: DistillationLoss, outputs: Outputs, targets: BatchTargets) -> dict[str, float]:
+def gradient_shares(
+    mixture: DistillationLoss, outputs: Outputs, targets: BatchTargets
+) -> dict[str, torch.Tensor]:
     """Each weighted term's share in the sum of all terms' pulls, on this process's own pairs.
 
     A pull is the norm of the gradient of weight times term with respect to the student's embeddings: of
@@ -37,6 +39,6 @@ def gradient_shares(mixture: DistillationLoss, outputs: Outputs, targets: BatchT
         value = weight * mixture.value(name, inputs)
         gradients = torch.autograd.grad(value, (image, text, moved), retain_graph=True, allow_unused=True)
         squares = [gradient.double().square().sum() for gradient in gradients if gradient is not None]
-        pulls[name] = float(torch.stack(squares).sum().sqrt())
-    total = sum(pulls.values()) or 1.0
-    return {name: pull / total for name, pull in pulls.items()}
+        pulls[name] = torch.stack(squares).sum().sqrt()
+    total = torch.stack(list(pulls.values())).sum()
+    return {name: pull / torch.where(total > 0, total, 1.0) for name, pull in pulls.items()}

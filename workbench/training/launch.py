@@ -1,6 +1,7 @@
 """Starts a run in processes of its own, watches it, stops it; the run outlives the kernel."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -96,21 +97,8 @@ def launch(recipe: Recipe, processes: int = 1, run_dir: str | Path | None = None
     claim_folder(folder, recipe)
     if is_locked(folder):
         return Job(folder)
-    several = (
-        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        if processes > 1
-        else []
-    )
-    command = [
-        sys.executable,
-        *several,
-        "-m",
-        "workbench",
-        "train",
-        str(folder / "recipe.yaml"),
-        "--run-dir",
-        str(folder),
-    ]
+    several = ["--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    command = [sys.executable, *_training(folder, several)]
     with open(folder / "train.log", "ab") as log:
         # A session of its own: an interrupt or the end of the kernel does not reach the run.
         process = subprocess.Popen(
@@ -118,3 +106,22 @@ def launch(recipe: Recipe, processes: int = 1, run_dir: str | Path | None = None
         )
     _children.append(process)
     return Job(folder, process)
+
+
+def node_command(recipe: Recipe, nodes: int, processes: int = 1, run_dir: str | Path | None = None) -> str:
+    """The command that each of several machines runs to train a recipe together, `processes` on each.
+
+    The run folder, which is made here, and the cache have to be on a disk that all of them share. `HOST` in
+    it stands for the name of one of them.
+    """
+    folder = (Path(run_dir) if run_dir is not None else default_folder(recipe)).absolute()
+    claim_folder(folder, recipe)
+    meeting = ["--rdzv_backend", "c10d", "--rdzv_endpoint", "HOST:29500", "--rdzv_id", folder.name]
+    several = ["--nnodes", str(nodes), "--nproc_per_node", str(processes), *meeting]
+    return shlex.join(["python", *_training(folder, several)])
+
+
+def _training(folder: Path, several: list[str]) -> list[str]:
+    """Python's arguments that train in a run folder; `several` are torchrun's, none for a single process."""
+    started_by = ["-m", "torch.distributed.run", *several] if several else []
+    return [*started_by, "-m", "workbench", "train", str(folder / "recipe.yaml"), "--run-dir", str(folder)]

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.masking import encode_masked_image
 from workbench.objectives import DistillationLoss
+from workbench.training.gather import gathered, processes, share_sizes
 
 
 class Inputs(NamedTuple):
@@ -56,17 +58,44 @@ class BatchTargets(NamedTuple):
 
 class Learner(nn.Module):
     """All that learns, in one module for optimiser, process group and checkpoint: the student and the
-    mixture's heads. `scale`: of the cosines in the losses, None: the student's own."""
+    mixture's heads. `scale`: of the cosines in the losses, None: the student's own. `ema`: the decay of an
+    exponential moving average of the student, None: there is none."""
 
-    def __init__(self, student: DualEncoder, mixture: DistillationLoss, scale: float | None = None) -> None:
+    def __init__(
+        self,
+        student: DualEncoder,
+        mixture: DistillationLoss,
+        scale: float | None = None,
+        ema: float | None = None,
+    ) -> None:
         super().__init__()
         self.student = student
         self.mixture = mixture
         self.scale = scale
+        self.average: AveragedModel | None = None
+        if ema is not None:
+            # Batch statistics are averaged too: those of the last batches do not fit averaged weights.
+            self.average = AveragedModel(
+                student, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True
+            ).requires_grad_(False)
+
+    @property
+    def result(self) -> DualEncoder:
+        """The student that is validated and exported: its moving average where there is one."""
+        average: Any = self.average
+        return self.student if average is None else average.module
 
     def forward(
         self, images: Tensor, tokens: Tensor, kept: Tensor | None = None, text: Tensor | None = None
     ) -> Outputs:
+        if not len(images):
+            # A process that could read none of its pictures: towers take no empty batch, and the others wait.
+            one = [
+                None if side is None else side.new_zeros(1, *side.shape[1:])
+                for side in (images, tokens, kept, text)
+            ]
+            *sides, scale = self(*one)
+            return Outputs._make([*(None if side is None else side[:0] for side in sides), scale])
         encode = self.student.encode_maps if images.is_floating_point() else self.student.encode_image
         image = encode(images)
         if text is None:
@@ -74,15 +103,18 @@ class Learner(nn.Module):
         masked = None
         if kept is not None:
             masked = self.mixture.image_head(encode_masked_image(self.student, images, kept))
-        scale = self.student.scale if self.scale is None else image.new_tensor(self.scale)
+        scale = self.student.scale if self.scale is None else image.new_full((), self.scale)
         return Outputs(image, text, *self.mixture.project(image, text), masked, scale)
 
     @torch.no_grad()
-    def clamp_scales_(self) -> None:
-        """Bring the student's scale and those of the losses back into [1, 100]; for after each step."""
+    def after_step_(self) -> None:
+        """For after each step of the optimiser: bring the student's scale and those of the losses back into
+        [1, 100], and the moving average forward."""
         if self.student.clip.logit_scale.requires_grad:
             self.student.clip.logit_scale.clamp_(0, math.log(100))
         self.mixture.clamp_scales_()
+        if self.average is not None:
+            self.average.update_parameters(self.student)
 
 
 def freeze_unreached(learner: Learner, inputs: Inputs, targets: BatchTargets) -> list[str]:
@@ -111,43 +143,11 @@ def freeze_unreached(learner: Learner, inputs: Inputs, targets: BatchTargets) ->
     return unreached
 
 
-class _Gather(torch.autograd.Function):
-    """All processes' rows, in rank order; the gradient of every process's loss comes back to the rows'
-    owner."""
-
-    @staticmethod
-    def forward(context: Any, local: Tensor, sizes: Sequence[int]) -> Tensor:
-        context.sizes = sizes
-        padded = local.new_zeros(max(sizes), *local.shape[1:])
-        padded[: len(local)] = local
-        parts = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(parts, padded)
-        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        gradient = gradient.contiguous()
-        dist.all_reduce(gradient)
-        start = sum(context.sizes[: dist.get_rank()])
-        return gradient[start : start + context.sizes[dist.get_rank()]], None
-
-
-def processes() -> int:
-    """How many processes train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def _sizes(local: int, device: torch.device) -> list[int]:
-    mine = torch.tensor([local], device=device)
-    everyone = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(everyone, mine)
-    return [int(size) for size in everyone]
-
-
 def batch_loss(
-    mixture: DistillationLoss, outputs: Outputs, targets: BatchTargets
+    mixture: DistillationLoss, outputs: Outputs, targets: BatchTargets, sizes: Sequence[int]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss over the global batch, of which every process computes its own rows.
+    """The loss over the global batch, of which every process computes its own rows; `sizes` counts those of
+    each process.
 
     Returns (what to call backward on, every term over the global batch, without gradient). With several
     processes the first is multiplied by their number, because DistributedDataParallel averages gradients
@@ -155,15 +155,13 @@ def batch_loss(
     """
     rows, ring, world = None, None, processes()
     if world > 1:
-        # A process that dropped an unreadable pair has fewer rows than the others.
-        sizes = _sizes(len(outputs.image), outputs.image.device)
         if mixture.ring and min(sizes):
             ring = tuple(sizes)
         else:
             start = sum(sizes[: dist.get_rank()])
             rows = slice(start, start + sizes[dist.get_rank()])
-            outputs = Outputs._make([*(_gathered(side, sizes) for side in outputs[:5]), outputs.scale])
-            targets = BatchTargets._make([_gathered(side, sizes) for side in targets])
+            outputs = Outputs._make([*(gathered(side, sizes) for side in outputs[:5]), outputs.scale])
+            targets = BatchTargets._make([gathered(side, sizes) for side in targets])
     total, terms = mixture(
         outputs.image,
         outputs.text,
@@ -183,11 +181,6 @@ def batch_loss(
     return total * world, shown
 
 
-def _gathered(side: Any, sizes: Sequence[int]) -> Any:
-    """All processes' rows of an embedding or target; what is no tensor is the same everywhere."""
-    return _Gather.apply(side, sizes) if isinstance(side, Tensor) else side
-
-
 def backward(
     learner: nn.Module,
     mixture: DistillationLoss,
@@ -204,11 +197,15 @@ def backward(
     Exact, in micro-batch memory.
     """
     size = len(inputs.images)
-    parts = [slice(start, start + (micro_batch or size)) for start in range(0, size, micro_batch or size)]
+    # Asked for first: a GPU that has nothing queued yet answers at once.
+    sizes = share_sizes(size, inputs.images.device)
+    # A process that could read none of its pictures has one part too, an empty one.
+    step = micro_batch or max(1, size)
+    parts = [slice(start, start + step) for start in range(0, max(1, size), step)]
     if len(parts) == 1:
         torch.manual_seed(seed)
         outputs = learner(*inputs)
-        loss, terms = batch_loss(mixture, outputs, targets)
+        loss, terms = batch_loss(mixture, outputs, targets, sizes)
         loss.backward()
         return terms, _detached(outputs)
     pieces = []
@@ -224,7 +221,7 @@ def backward(
     # Gradients stay on this process until the last backward.
     silent = getattr(learner, "no_sync", nullcontext)
     with silent():
-        loss, terms = batch_loss(mixture, leaves, targets)
+        loss, terms = batch_loss(mixture, leaves, targets, sizes)
         loss.backward()
     for number, part in enumerate(parts):
         torch.manual_seed(seed + number)
@@ -252,21 +249,16 @@ def _detached(outputs: Outputs) -> Outputs:
 
 
 class Gradient(NamedTuple):
-    """One batch's gradient, which lies in `.grad`: what went in, what came out, every term's value over the
-    global batch, and the gradient's norm before clipping."""
+    """One batch's gradient, which lies in `.grad`: what went in, what came out, every term over the global
+    batch, and the gradient's norm before clipping; all still on the device."""
 
     inputs: Inputs
     targets: BatchTargets
     outputs: Outputs
-    values: dict[str, float]
-    norm: float
+    terms: dict[str, Tensor]
+    norm: Tensor
 
-    def weighted(self, loss: DistillationLoss) -> dict[str, float]:
-        """Every term times its weight, under the name of its curve."""
-        return {f"weighted/{name}": weight * self.values[name] for name, weight in loss.weights.items()}
-
-
-def clip_gradient(module: nn.Module, limit: float | None) -> float:
-    """Scale the gradient down to the norm `limit`, None: never; returns the norm it had."""
-    parameters = [parameter for parameter in module.parameters() if parameter.grad is not None]
-    return float(nn.utils.clip_grad_norm_(parameters, limit or math.inf))
+    @property
+    def is_finite(self) -> Tensor:
+        """Whether loss and gradient are."""
+        return torch.isfinite(self.terms["loss"] + self.norm)

@@ -8,24 +8,30 @@ import torch
 from torch import Tensor, nn
 
 from workbench.errors import SettingError
+from workbench.models.depth import layer_factors
 from workbench.recipe import Recipe
 from workbench.recipe.schema import Training
+from workbench.training.learner import Learner
 
 
 def parameter_groups(
-    module: nn.Module, weight_decay: float, multipliers: Mapping[str, float]
+    module: nn.Module,
+    weight_decay: float,
+    multipliers: Mapping[str, float],
+    layers: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """AdamW groups: no decay for biases, norms and scales (fewer than two dims); a learning-rate factor by
     module.
 
     `multipliers` maps a module of the student (`visual.trunk`) to a factor of the learning rate; the longest
-    match counts.
+    match counts. `layers`: a further factor by the name of the student's parameter.
     """
     groups: dict[tuple[bool, float], list[Tensor]] = {}
     for name, parameter in module.named_parameters():
         inside = name.removeprefix("student.clip.")
         matches = [prefix for prefix in multipliers if _is_inside(inside, prefix)]
         factor = multipliers[max(matches, key=len)] if matches else 1.0
+        factor *= (layers or {}).get(inside, 1.0)
         if parameter.requires_grad:
             groups.setdefault((parameter.ndim >= 2, factor), []).append(parameter)
     return [
@@ -48,10 +54,18 @@ def _is_inside(parameter: str, module: str) -> bool:
     return parameter == module or parameter.startswith(f"{module}.")
 
 
-def adamw(module: nn.Module, settings: Training) -> torch.optim.AdamW:
+def adamw(learner: Learner, settings: Training) -> torch.optim.AdamW:
     """The optimiser that the recipe's `training` describes."""
-    groups = parameter_groups(module, settings.weight_decay, settings.lr_multipliers)
+    decay = settings.layer_decay
+    layers = layer_factors(learner.student.clip, decay) if decay else None
+    groups = parameter_groups(learner, settings.weight_decay, settings.lr_multipliers, layers)
     return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
+
+
+def clip_gradient(module: nn.Module, limit: float | None) -> Tensor:
+    """Scale the gradient down to the norm `limit`, None: never; returns the norm it had."""
+    parameters = [parameter for parameter in module.parameters() if parameter.grad is not None]
+    return nn.utils.clip_grad_norm_(parameters, limit or math.inf)
 
 
 class Length(NamedTuple):

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
+from workbench.errors import SettingError
 from workbench.files import write_json
 from workbench.models.devices import device_of
 from workbench.recipe import Recipe
@@ -22,6 +23,7 @@ from workbench.runs import checkpoint
 from workbench.runs.folder import claim_folder, default_folder, locked
 from workbench.runs.logger import RunLogger, before_first_step
 from workbench.runs.run import Run
+from workbench.runs.tracker import Tracker, check_tracker
 from workbench.targets.cached import say_at_once
 
 MOST_UNSAVED = 3  # checkpoints in a row that may fail to be written, e.g. on a full disk
@@ -48,6 +50,7 @@ class Session:
     def __init__(self, recipe: Recipe, run_dir: str | Path | None, *, device: Any = None) -> None:
         self.recipe = recipe
         self.folder = Path(run_dir) if run_dir is not None else default_folder(recipe)
+        check_tracker(recipe)
         if recipe.training.threads:
             torch.set_num_threads(recipe.training.threads)
         self.accelerator: Any = accelerate_on(recipe) if device is None else None
@@ -90,8 +93,8 @@ class Session:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has already been trained to its end."""
-        return self.run.status.get("state") == "finished"
+        """Whether the run has already been trained to its end, and what it ended with is undamaged."""
+        return self.run.finished
 
     @property
     def share(self) -> dict[str, Any]:
@@ -128,7 +131,8 @@ class Session:
 
     def start(self, total: int, step: int) -> RunLogger:
         """Open the log at `step`; Ctrl-C and SIGTERM are now requests to stop."""
-        self.logger = RunLogger(self.folder, total, writes=self.main)
+        tracker = Tracker(self.recipe, self.folder) if self.main and self.recipe.training.track else None
+        self.logger = RunLogger(self.folder, total, self.main, tracker)
         self.logger.start(step)
         self._request = self._stack.enter_context(stop_on_signal())
         if self.main:
@@ -145,13 +149,18 @@ class Session:
         """Whether this process was asked to stop."""
         return bool(self._request)
 
-    def agree(self, *flags: bool) -> tuple[bool, ...]:
-        """Each flag, true where it is true in any process."""
-        if self.world == 1:
-            return flags
-        shared = torch.tensor([float(flag) for flag in flags], device=self.device)
-        dist.all_reduce(shared, dist.ReduceOp.MAX)
-        return tuple(bool(flag) for flag in shared)
+    def read(self, values: Mapping[str, Tensor], good: Tensor | bool) -> tuple[dict[str, float], bool, bool]:
+        """Numbers of a step from the device, whether the step is not `good` in any process, and whether any
+        was asked to stop: the one time in a step that the processor waits for the device."""
+        kind = torch.float32 if self.device.type == "mps" else torch.float64
+        flags = torch.zeros(2, dtype=kind, device=self.device)
+        flags[0] = torch.as_tensor(good).logical_not()
+        flags[1].fill_(self.stop_requested)
+        if self.world > 1:
+            dist.all_reduce(flags, dist.ReduceOp.MAX)
+        measured = [value.to(kind) for value in values.values()]
+        bad, stopping, *numbers = torch.stack([*flags, *measured]).tolist()
+        return dict(zip(values, numbers, strict=True)), bool(bad), bool(stopping)
 
     def save(
         self,
@@ -247,6 +256,7 @@ def accelerate_on(recipe: Recipe) -> Any:
     """The Accelerator for a recipe's device and precision, one of as many processes as torchrun started."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedType
 
     # A notebook trains several recipes in one process; accelerate would refuse a second precision.
     AcceleratorState._reset_state(reset_partial_state=not dist.is_initialized())
@@ -255,4 +265,9 @@ def accelerate_on(recipe: Recipe) -> Any:
     # Left to itself, accelerate lets several processes without GPUs each train alone.
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
     on_cpu = recipe.training.device == "cpu" or (recipe.training.device == "auto" and several)
-    return Accelerator(cpu=on_cpu, mixed_precision=precision)
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision)
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        problem = "every process trains the whole student (DistributedDataParallel)"
+        remedy = "torchrun, or `workbench train --processes N`"
+        raise SettingError("accelerate", str(accelerator.distributed_type), problem, remedy)
+    return accelerator

@@ -30,8 +30,7 @@ from workbench.targets.cross_modal import (
 from workbench.targets.image_text import Teacher, load_teacher
 from workbench.training.batch_inputs import open_pairs
 from workbench.training.checks import check_failures
-from workbench.training.learner import clip_gradient
-from workbench.training.optimisation import Length
+from workbench.training.optimisation import Length, clip_gradient
 from workbench.training.session import Session
 
 SHIPPED = ASSETS / "cross_modal_teacher"  # a run without its optimiser and most of its epochs
@@ -103,7 +102,7 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
             optimiser.zero_grad()
             loss = _loss(recipe, teacher, inputs, read, matched)
             loss.backward()
-            norm = clip_gradient(teacher, None)
+            norm = float(clip_gradient(teacher, None))
             if not math.isfinite(float(loss.detach()) + norm):
                 problem = f"the loss or its gradient was not finite in step {step + 1}"
                 raise FloatingPointError(f"{problem}: lower cross_modal.lr, now {settings.lr}")
@@ -188,7 +187,7 @@ def bare(recipe: Recipe) -> Recipe:
         seed=recipe.seed,
         allow_download=recipe.allow_download,
         trains="cross_modal_teacher",
-        data=recipe.data.model_copy(update={"decoded": None}),
+        data=recipe.data.model_copy(update={"decoded": None, "order": "shuffled"}),
         student=Student(model=recipe.teacher.model, pretrained=recipe.teacher.pretrained),
         teacher=recipe.teacher,
         targets=Targets(batch=recipe.targets.batch),
@@ -200,6 +199,7 @@ def bare(recipe: Recipe) -> Recipe:
             threads=kept.threads,
             checkpoint_every=kept.checkpoint_every,
             validation_pairs=kept.validation_pairs,
+            track=kept.track,
         ),
     )
 
@@ -213,8 +213,9 @@ def open_teacher_run(name: str) -> Run:
     if run.recipe.trains != "cross_modal_teacher":
         problem = "this run trained a student, not a cross-modal teacher"
         raise SettingError("cross_modal.run", name, problem, "demo, a run of e.g. dclip_teacher, or null.")
-    if run.status.get("state") != "finished":
-        problem = f"it is not finished ({run.status.get('state')})"
+    if not run.finished:
+        state = run.status.get("state")
+        problem = "its last checkpoint is damaged" if state == "finished" else f"it is not finished ({state})"
         raise SettingError("cross_modal.run", name, problem, "Train it to its end first.")
     return run
 
@@ -234,7 +235,7 @@ def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True, device: Any 
         return run
     teacher_recipe = bare(recipe).model_copy(update={"name": "cross_modal_teacher", "description": ""})
     for path in sorted(folder.parent.glob(f"*-seed{teacher_recipe.seed}-{teacher_recipe.fingerprint[:8]}")):
-        if (path / "recipe.yaml").is_file() and Run(path).status.get("state") == "finished":
+        if (path / "recipe.yaml").is_file() and Run(path).finished:
             return Run(path)
     place = folder.parent / default_folder(teacher_recipe).name
     if main:
@@ -242,7 +243,7 @@ def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True, device: Any 
         if run.status["state"] != "finished":
             raise KeyboardInterrupt
         return run
-    while not (place / "recipe.yaml").is_file() or Run(place).status.get("state") != "finished":
+    while not (place / "recipe.yaml").is_file() or not Run(place).finished:
         time.sleep(POLL)
     return Run(place)
 

@@ -1,8 +1,8 @@
 """The training loop, to be read from top to bottom: check, set up, resume, step, validate, save."""
 
-import math
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from workbench.evaluation.retrieval.metrics import retrieval_metrics
 from workbench.evaluation.retrieval.sets import retrieval_sets
 from workbench.models.cross_modal import CrossModalTeacher
 from workbench.models.dual_encoder import DualEncoder
+from workbench.models.execution import checkpoint_gradients, compile_towers, synchronise_batch_norm
 from workbench.models.loading import load_dual_encoder
 from workbench.models.trainable import set_trainable
 from workbench.objectives import DistillationLoss
@@ -23,8 +24,8 @@ from workbench.targets.build import TrainingTargets, build_targets, cached_pairs
 from workbench.training.batch_inputs import TargetLookup, open_pairs, step_seed, stream
 from workbench.training.checks import check_failures, check_student, check_world
 from workbench.training.failures import NonFiniteSteps, memory_shortage
-from workbench.training.learner import Gradient, Learner, backward, clip_gradient, freeze_unreached
-from workbench.training.optimisation import Length, adamw, schedule
+from workbench.training.learner import Gradient, Learner, backward, freeze_unreached
+from workbench.training.optimisation import Length, adamw, clip_gradient, schedule
 from workbench.training.session import Session
 from workbench.training.shared_encoding import encode_together
 from workbench.training.teacher import teacher_run, train_teacher
@@ -59,7 +60,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
 
         # ---- what learns, resumed from this run's own last checkpoint
         loss = distillation_loss(recipe, student, targets)
-        learner = Learner(student, loss, settings.scale).to(session.device)
+        learner = Learner(student, loss, settings.scale, settings.ema).to(session.device)
         lookup = TargetLookup(recipe, student, session.device, targets)
         optimiser = adamw(learner, settings)
         freeze_unreached(learner, *lookup.example(student))
@@ -75,11 +76,8 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         logger.info(f"{'resuming' if step else 'training'} {recipe.name} in {session.folder}: {size}")
         session.write_weights(student_start(recipe, student), targets.weights_from)
         logger.info(weights_line(recipe, student, targets))
-        for name, cut in targets.cut.items():
-            if cut.cut:
-                logger.info(f"note: the {name} cuts {cut}")
-        if length.batch < settings.batch:
-            logger.info(f"note: there are fewer pairs than training.batch = {settings.batch}")
+        for note in notes(recipe, student, length, session.world, targets):
+            logger.info(f"note: {note}")
 
         # ---- the loop
         non_finite = NonFiniteSteps(recipe, session.folder, learner)
@@ -92,30 +90,26 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                 group["lr"] = rate * group["factor"]
             optimiser.zero_grad()
             gradient = full_gradient(session, wrapped, learner, lookup, batch, epoch, step)
-            finite = gradient is not None and math.isfinite(gradient.values["loss"] + gradient.norm)
-            bad, stopping = session.agree(not finite, session.stop_requested)
+            values, bad, stopping = read_step(session, lookup, loss, gradient, step)
             logger.skipped_steps += bad
             if non_finite.may_learn(bad, step, batch, gradient):
                 optimiser.step()
-                learner.clamp_scales_()
+                learner.after_step_()
             step += 1
-            if gradient is not None:
-                seconds = time.perf_counter() - began
+            if values:
+                seconds = time.perf_counter() - began + batch.waited
                 logger.record(
                     "step",
                     step,
                     epoch=step / length.per_epoch,
-                    **gradient.values,
-                    **gradient.weighted(loss),
-                    gradient_norm=gradient.norm,
-                    scale=float(gradient.outputs.scale),
-                    **lookup.progress(step, loss, gradient),
+                    **values,
                     samples_per_second=len(batch) * session.world / seconds,
                     lr=rate,
                     seconds=seconds,
+                    waiting=batch.waited / seconds,
                 )
             if length.validates_after(step):
-                validate(session, wrapped, student, validation, step / length.per_epoch)
+                validate(session, wrapped, learner.result, validation, step / length.per_epoch)
             if stopping or length.saves_after(step):
                 state = {
                     "epochs_done": length.epochs_done(step),
@@ -147,8 +141,21 @@ def full_gradient(
     noise = step_seed(session.recipe.seed, step, session.rank)
     with memory_shortage(session.recipe, learner, inputs, share, world), session.autocast():
         terms, outputs = backward(wrapped, learner.mixture, inputs, targets, share, noise)
-    values = {name: float(value) for name, value in terms.items()}
-    return Gradient(inputs, targets, outputs, values, clip_gradient(learner, settings.clip_norm))
+    return Gradient(inputs, targets, outputs, terms, clip_gradient(learner, settings.clip_norm))
+
+
+def read_step(
+    session: Session, lookup: TargetLookup, loss: DistillationLoss, gradient: Gradient | None, step: int
+) -> tuple[dict[str, float], bool, bool]:
+    """What a step records ({} for an empty batch), whether it must not learn, and whether the run is to
+    stop."""
+    if gradient is None:
+        return session.read({}, False)
+    progress = lookup.progress(step + 1, loss, gradient)
+    measured = {"gradient_norm": gradient.norm, "scale": gradient.outputs.scale, **progress}
+    values, bad, stopping = session.read(gradient.terms | measured, gradient.is_finite)
+    weighted = {f"weighted/{name}": weight * values[name] for name, weight in loss.weights.items()}
+    return {**values, **weighted}, bad, stopping
 
 
 def load_student(recipe: Recipe) -> DualEncoder:
@@ -167,7 +174,31 @@ def load_student(recipe: Recipe) -> DualEncoder:
     set_trainable(student, recipe.student.trainable_image, recipe.student.trainable_text)
     if recipe.training.scale is not None:
         student.clip.logit_scale.requires_grad_(False)
+    if recipe.training.sync_batch_norm:
+        synchronise_batch_norm(student)
+    if recipe.training.gradient_checkpointing:
+        checkpoint_gradients(student)
+    if recipe.training.compile:
+        compile_towers(student)
     return student
+
+
+def notes(
+    recipe: Recipe, student: DualEncoder, length: Length, world: int, targets: TrainingTargets
+) -> Iterator[str]:
+    """What is worth knowing about a run's numbers before it starts."""
+    settings = recipe.training
+    for name, cut in targets.cut.items():
+        if cut.cut:
+            yield f"the {name} cuts {cut}"
+    if length.batch < settings.batch:
+        yield f"there are fewer pairs than training.batch = {settings.batch}"
+    if world > 1 and student.trains_batch_statistics and not settings.sync_batch_norm:
+        yield (
+            f"each of {world} processes has BatchNorm statistics of its own {length.batch // world} pairs, "
+            "so the results differ from those of one process. training.sync_batch_norm=true or "
+            "student.freeze_batch_norm=true makes them the same."
+        )
 
 
 def student_start(recipe: Recipe, student: DualEncoder) -> str | None:

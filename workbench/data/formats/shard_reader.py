@@ -63,11 +63,15 @@ class ShardReader:
 
     def files(self, rows: npt.NDArray[np.int64]) -> list[str]:
         """The shards that hold these rows, each once."""
-        return [self.shards[shard] for shard in np.unique(self._opened()["shard"].to_numpy()[rows])]
+        return [self.shards[shard] for shard in np.unique(self.shard_of(rows))]
+
+    def shard_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The number of the shard that holds each of these rows."""
+        return self._opened()["shard"].to_numpy()[rows]
 
     def digests(self, contents: bool) -> pa.Array:
-        """What identifies the content of every row's picture: its bytes, with `contents` and in files, else the
-        shard's version and the place in it."""
+        """What identifies the content of every row's picture: its bytes, with `contents` and in files, else
+        the shard's version and the place in it."""
         shard, offset, size = (column.to_numpy() for column in self._opened().columns)
         if self.states is not None:
             return digests_by_version([json.dumps(state) for state in self.states], shard, offset, size)
