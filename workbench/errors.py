@@ -23,9 +23,10 @@ class SettingError(ValueError):
 
 def reason(error: BaseException) -> str:
     """What an error of a library says, in one line of at most 300 characters."""
-    text = " ".join(str(error).split())[:300] or type(error).__name__
-    # transformers would have a setting changed that is not to be had here.
-    return "it needs code of its own, which is never run" if "trust_remote_code" in text else text
+    text = " ".join(str(error).split())
+    if "trust_remote_code" in text:  # transformers would have this set
+        return "it needs code of its own, which is never run"
+    return text[:300] or type(error).__name__
 
 
 def damaged_file(setting: str, file: object, error: Exception, remedy: str) -> SettingError:

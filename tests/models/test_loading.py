@@ -120,6 +120,7 @@ def hub_tokenizer(name: str, hub: Path, seed: int) -> None:
     inner.post_processor = processors.TemplateProcessing(single="$A [SEP]", special_tokens=[("[SEP]", 2)])
     marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "sep_token": "[SEP]"}
     PreTrainedTokenizerFast(tokenizer_object=inner, **marks).save_pretrained(folder / "snapshots" / "one")
+    (folder / "snapshots" / "one" / "config.json").write_text('{"model_type": "bert"}')
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text("one")
 
