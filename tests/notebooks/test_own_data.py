@@ -1,4 +1,4 @@
-"""The notebooks on a folder of 60 captioned pictures, every parameter at a second value; or a refusal at once.
+"""The notebooks on a folder of 60 captioned pictures, every parameter at a second value, or a refusal.
 
 Each notebook runs once, so that every parameter is tried at the price of one run.
 """
@@ -27,7 +27,10 @@ def picture(number: int) -> tuple[Image.Image, list[str]]:
     columns = columns if shape == "stripe" else slice(*rows)
     pixels[slice(*rows), columns] = COLOURS[colour]
     side = ("grey", "dull", "noisy", "plain", "rough")[number // 12 % 5]
-    return Image.fromarray(pixels), [f"a {colour} {shape}, view {number}", f"{colour} {shape} on {side} ground {number}"]
+    return Image.fromarray(pixels), [
+        f"a {colour} {shape}, view {number}",
+        f"{colour} {shape} on {side} ground {number}",
+    ]
 
 
 def write_pictures(folder: Path, captions: int) -> Path:
@@ -61,14 +64,20 @@ SECOND: dict[str, dict[str, Any]] = {
     "03_clip_kd_objectives": SHORT
     | {"source": "FOLDER", "scenes": 32, "weights": {"task": 1, "crd": 2, "gd": 0.1}, "ratios": [0.0, 0.5]}
     | {"looked_at": 16, "out": "runs"},
-    "04_cross_modal_teacher": {"run": "demo", "source": "FOLDER", "split": "val", "pictures": 8, "shown": [1, 99]}
+    "04_cross_modal_teacher": {
+        "run": "demo",
+        "source": "FOLDER",
+        "split": "val",
+        "pictures": 8,
+        "shown": [1, 99],
+    }
     | {"image_size": 48, "pooling_temperature": 0.5, "temperatures": [1.0, 0.1], "seed": 1},
     "05_full_training_run": {"recipe": "task_only_demo", "seed": 1, "processes": 2, "run_dir": "run"}
     | {"export_to": "exported", "overrides": {"data.source": "FOLDER", **TRAINING}},
     "06_evaluation": {"runs": [], "source": "FOLDER", "split": "test", "zero_shot": "zero_shot_names_top1"}
     | {"alpha": 0.25, "looked_at": 8, "bins": 3, "shown": 2, "steps": 2, "out": "runs"},
     "07_ablations": {"sweep": "", "split": "test_style", "metrics": ["text_to_image_r1", "text_to_image_r10"]}
-    | {"elsewhere": ["test_style", "test_concepts"]},
+    | {"elsewhere": ["test_concepts", "test_style"]},
 }
 ALIKE = {"teacher", "teachers", "run", "sweep", "runs"}  # a second value is another model, or another's runs
 
@@ -129,12 +138,11 @@ def test_plain_papermill_cannot_set_what_is_not_there(name: str, tmp_path: Path)
     import papermill
 
     notebook = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
-    for last, cell in enumerate(notebook["cells"]):
-        if "\ncheck_parameters()" in "".join(cell["source"]):
-            break
-    notebook["cells"] = notebook["cells"][: last + 1]
+    checks = [cell["id"] for cell in notebook["cells"] if "check_parameters()" in "".join(cell["source"])]
+    number = [cell["id"] for cell in notebook["cells"]].index(checks[0])
+    notebook["cells"] = notebook["cells"][: number + 1]
     (tmp_path / "cut.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
-    with pytest.raises(papermill.PapermillExecutionError, match="unheard_of.*no such parameter"):
+    with pytest.raises(papermill.PapermillExecutionError, match=r"unheard_of.*no such parameter"):
         papermill.execute_notebook(
             str(tmp_path / "cut.ipynb"), str(tmp_path / "out.ipynb"), {"unheard_of": 1}, progress_bar=False
         )

@@ -112,7 +112,7 @@ def checked(path: Path, parameters: Mapping[str, object]) -> dict[str, Any]:
 
 
 def check_injected(cells: Sequence[str]) -> None:
-    """Check the values that papermill put among executed cells, the first of which declares the parameters."""
+    """Check what papermill put among executed cells, the first of which declares the parameters."""
     injected = next((cell for cell in reversed(cells) if cell.startswith("# Parameters\n")), "")
     if injected:
         values = {name: parameter.default for name, parameter in _parameters_in(injected).items()}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.cli.output import Settings
 from workbench.errors import SettingError
 
 if TYPE_CHECKING:
@@ -58,9 +59,7 @@ def interpolate(
 def train_decoder(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Whose data it learns from.")],
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to; then evaluation.decoder: FOLDER.")],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting. Repeatable.")
-    ] = None,
+    settings: Settings = None,
     decoder: Annotated[
         str, typer.Option(help="small, whose tokens are the words of the captions, or a T5: t5-large.")
     ] = "small",
@@ -82,7 +81,9 @@ def train_decoder(
         loaded, out, decoder=decoder, steps=steps, batch=batch, lr=lr, say=say
     )
     share = summary(match)["exact_match"]
-    print(f"learned from {captions} captions; writes {share:.1%} of {len(match.raw)} others back word for word")
+    print(
+        f"learned from {captions} captions; writes {share:.1%} of {len(match.raw)} others back word for word"
+    )
     if share < VALID:
         print(f"Probes need {VALID:.0%}: take more steps or captions, or a T5.")
     print(f"evaluation.decoder: {out.resolve()}")

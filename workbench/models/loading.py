@@ -137,7 +137,7 @@ def _config_file(name: str) -> Path | None:
 
 
 def _read_config(file: Path, setting: str) -> dict[str, Any]:
-    """A configuration in open_clip's format, with the towers of packages and of its own folder by their paths."""
+    """A configuration in open_clip's format, with paths to towers of packages and of its own folder."""
     try:
         config = read_json(file)
         config = config if "model_cfg" in config else {"model_cfg": config}

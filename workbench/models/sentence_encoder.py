@@ -24,7 +24,9 @@ def read_sentence_encoder(folder: Path, setting: str) -> dict[str, Any]:
     except SettingError:
         raise
     except Exception as error:  # JSON of any shape
-        raise damaged_file(setting, folder / "modules.json", error, "Take the encoder's files again") from error
+        raise damaged_file(
+            setting, folder / "modules.json", error, "Take the encoder's files again"
+        ) from error
 
 
 def _read(folder: Path, setting: str) -> dict[str, Any]:
@@ -36,15 +38,19 @@ def _read(folder: Path, setting: str) -> dict[str, Any]:
             raise SettingError(setting, str(folder), problem, "One that only pools and normalises")
         modules[kind] = folder / module["path"]
     language_model = modules["Transformer"]
-    reads = {}
-    for file in sorted(language_model.glob("sentence_*_config.json")):  # sentence_bert_config, in old ones roberta
+    reads: dict[str, Any] = {}
+    for file in sorted(
+        language_model.glob("sentence_*_config.json")
+    ):  # sentence_bert_config, in old ones roberta
         reads |= read_json(file)
     file = folder / "config_sentence_transformers.json"
     prompts = read_json(file) if file.is_file() else {}
     pools = read_json(modules["Pooling"] / "config.json") if "Pooling" in modules else {}
     prompt = (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name")) or ""
     if prompt and not pools.get("include_prompt", True):
-        problem = f"this sentence encoder leaves its prompt {prompt!r} out of the pooling, which is not supported"
+        problem = (
+            f"this sentence encoder leaves its prompt {prompt!r} out of the pooling, which is not supported"
+        )
         raise SettingError(setting, str(folder), problem, "One without a default prompt")
     return {
         "path": language_model,

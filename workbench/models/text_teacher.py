@@ -152,8 +152,8 @@ def load_text_teacher(
 ) -> TextTeacher:
     """Load a language model by one of `NAMES`, a folder, a .gguf file or a hub name.
 
-    `pooling` None: a sentence encoder's own, else the mean without the BOS token. A sentence encoder, by folder
-    or hub name, reads and normalises as in sentence-transformers. `layer`: the hidden states
+    `pooling` None: a sentence encoder's own, else the mean without the BOS token. A sentence encoder, by
+    folder or hub name, reads and normalises as in sentence-transformers. `layer`: the hidden states
     to pool, 0 the token embeddings, negative from the end, None the model's output. `precision` "auto" takes
     bfloat16 where the device multiplies matrices in it; `device` None is a GPU where there is one. Raises
     SettingError where the model is not there, cannot be loaded, has no such layer, or pools in a way of its
@@ -221,7 +221,7 @@ def _batches(lengths: Sequence[int], budget: int) -> Iterator[np.ndarray]:
 
 
 def _may_be_half(folder: Path, model: Any) -> bool:
-    """Whether the hub's cache may lack what only sentence-transformers asks for: an encoder got without it."""
+    """Whether the hub's cache may lack what only sentence-transformers asks for: an encoder."""
     causal = any(name.endswith("ForCausalLM") for name in model.config.architectures or ())
     return folder.parent.name == "snapshots" and not causal
 

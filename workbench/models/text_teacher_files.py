@@ -17,7 +17,7 @@ from workbench.models.package_weights import fetched, package_folder
 NAMES = ("minilm", "smollm2", "llama-2-7b")
 HUB_NAMES = {"llama-2-7b": "meta-llama/Llama-2-7b-hf"}
 SETTING = "text_teacher.model"
-# Of a repository on the hub: configurations, tokenizers and safetensors, not the same model for other programs.
+# Of a repository on the hub: the model for transformers, and not the same for other programs.
 PATTERNS, FOREIGN = ["*.json", "*.safetensors", "*.txt", "*.model"], ["onnx/*", "openvino/*", "consolidated*"]
 
 
@@ -36,7 +36,9 @@ def locate(model: str, allow_download: bool = False) -> str:
         return str(path)
     hub_name = HUB_NAMES.get(model, model)
     path = Path(hub_name).expanduser()
-    if any((path / name).is_file() for name in ("config.json", "modules.json")) or (path.suffix == ".gguf" and path.is_file()):
+    if any((path / name).is_file() for name in ("config.json", "modules.json")) or (
+        path.suffix == ".gguf" and path.is_file()
+    ):
         return str(path)
     if path.exists() or model.startswith(("/", ".", "~")) or path.suffix == ".gguf":
         problem = "it has no config.json" if path.is_dir() else "there is no such folder or GGUF file"

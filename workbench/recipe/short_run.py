@@ -23,7 +23,7 @@ def short_run(
     `validations` during the run, the last one at its end. `at_once`: how many such runs share the processor
     cores.
     """
-    settings = {
+    settings: dict[str, Any] = {
         "seed": seed,
         "training.steps": steps,
         "training.batch": batch,

@@ -188,9 +188,9 @@ def train_caption_decoder(
 ) -> tuple[ExactMatch, int]:
     """Train a decoder on the training captions of a recipe's data, and save it in `folder`.
 
-    `decoder`: "small", whose tokens are the words of these captions, or a T5 by folder or hub name. `lr` None:
-    3e-3 for the small one, 1e-4 for a T5. It learns on a GPU where there is one. Returns how it writes up to
-    500 captions of the validation split back, and the number of captions that it learned from. Raises
+    `decoder`: "small", whose tokens are the words of these captions, or a T5 by folder or hub name. `lr`
+    None: 3e-3 for the small one, 1e-4 for a T5. It learns on a GPU where there is one. Returns how it writes
+    up to 500 captions of the validation split back, and the number of captions that it learned from. Raises
     SettingError where `folder` holds a decoder already.
     """
     folder = Path(folder).expanduser()
