@@ -32,7 +32,7 @@ def first_pictures(
     Raises SettingError, naming `setting`, where no picture has `captions` captions, and `batch` where there
     are fewer pictures than that.
     """
-    pairs = load_pairs(source, split, **({"scenes": pictures} if source == "scenes" else {}))
+    pairs = load_pairs(source, split, scenes=pictures)  # of the embedded data set no more are drawn
     pairs = pairs.select(np.arange(min(pictures, len(pairs))))
     most = int(np.diff(pairs.first_caption).max())
     if most < captions:
