@@ -129,7 +129,7 @@ def test_what_cannot_run_is_refused_in_the_first_cell(name: str, folder: Path, t
     chosen = {key: places.get(value, value) for key, value in settings.items()}
     manifest = run_notebook(name, chosen, tmp_path / "out")
     assert manifest["state"] == "failed" and message in manifest["error"]["message"]
-    assert manifest["error"]["kind"] == "SettingError" and manifest["error"]["cell"] <= 3
+    assert manifest["error"]["kind"] == "SettingError" and manifest["error"]["cell"] <= 4
 
 
 @pytest.mark.parametrize("name", SECOND)
