@@ -120,7 +120,7 @@ def own_captions(tmp_path_factory):
 
 def test_a_decoder_of_ones_own_captions(own_captions, tmp_path) -> None:
     folder = tmp_path / "decoder"
-    settings = ["--set", f"data.source={own_captions}", "--steps", "300", "--batch", "24", "--lr", "5e-3"]
+    settings = ["--set", f"data.source={own_captions}", "--steps", "120", "--batch", "24", "--lr", "5e-3"]
     printed = CliRunner().invoke(
         app.app, ["train-decoder", "task_only_demo", str(folder), *settings], catch_exceptions=False
     )
