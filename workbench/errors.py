@@ -21,7 +21,15 @@ class SettingError(ValueError):
         return type(self), (self.setting, self.value, self.problem, self.remedy)
 
 
+def reason(error: BaseException) -> str:
+    """What an error of a library says, in one line of at most 300 characters."""
+    text = " ".join(str(error).split())
+    if "trust_remote_code" in text:  # transformers would have this set
+        return "it needs code of its own, which is never run"
+    return text[:300] or type(error).__name__
+
+
 def damaged_file(setting: str, file: object, error: Exception, remedy: str) -> SettingError:
     """The error for a file that cannot be read, or holds something else than it should."""
-    why = " ".join(str(error).split())[:200]
-    return SettingError(setting, str(file), f"this file is damaged ({type(error).__name__}: {why})", remedy)
+    problem = f"this file is damaged ({type(error).__name__}: {reason(error)})"
+    return SettingError(setting, str(file), problem, remedy)

@@ -35,6 +35,7 @@ COMMANDS = [
     "show",
     "export",
     "interpolate",
+    "train-decoder",
     "mix",
     "assets",
     "doctor",

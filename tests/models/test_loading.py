@@ -21,6 +21,7 @@ MODEL: dict[str, Any] = {
     "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
 }
+TEXT: dict[str, Any] = MODEL["text_cfg"]
 SAVE: dict[str, Callable[[dict[str, Any], Path], object]] = {
     "open_clip_model.safetensors": save_file,
     "open_clip_pytorch_model.bin": torch.save,
@@ -83,6 +84,85 @@ def test_tokens_are_cleaned_as_the_configuration_says(tmp_path: Path) -> None:
     plain = open_clip.tokenizer.SimpleTokenizer(context_length=16)(texts)
     assert torch.equal(load_dual_encoder(str(tmp_path / "model")).tokenize(texts), theirs)
     assert not torch.equal(theirs, plain)
+
+
+def test_every_configuration_of_open_clip_has_its_tokens(tmp_path: Path, monkeypatch) -> None:
+    """Tokenizers of the hub are stand-ins under their names; what the configurations do with them is real."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    texts = ["A Photo of a Cat!", "it's a dog, isn't it?", "  two   spaces ", "a " * 200, ""]
+    plain = {key: value for key, value in TEXT.items() if key != "context_length"}
+    ours: dict[str, torch.Tensor] = {}
+    for number, name in enumerate(open_clip.list_models()):
+        text = open_clip.get_model_config(name)["text_cfg"]
+        keys = ("context_length", "hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode")
+        settings = {key: text[key] for key in keys if key in text}
+        if "hf_tokenizer_name" in settings:
+            hub_tokenizer(settings["hf_tokenizer_name"], tmp_path / "hub", number)
+        key = json.dumps(settings, sort_keys=True)
+        if key not in ours:
+            (tmp_path / "tiny.json").write_text(json.dumps(MODEL | {"text_cfg": plain | settings}))
+            ours[key] = load_dual_encoder(str(tmp_path / "tiny.json")).tokenize(texts)
+        assert torch.equal(ours[key], open_clip.get_tokenizer(name)(texts)), name
+    assert len(ours) > 20
+
+
+def hub_tokenizer(name: str, hub: Path, seed: int) -> None:
+    """A tokenizer in the hub's cache under `name`, which cares for case and marks and ends on a separator."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    folder = hub / f"models--{name.replace('/', '--')}"
+    if folder.exists():
+        return
+    words = ["[PAD]", "[UNK]", "[SEP]", "A", "a", "Photo", "photo", "Cat", "cat", "!", "it", "'", "two"]
+    words = words[:3] + words[3 + seed % 5 :] + words[3 : 3 + seed % 5]
+    inner = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.TemplateProcessing(single="$A [SEP]", special_tokens=[("[SEP]", 2)])
+    marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=inner, **marks).save_pretrained(folder / "snapshots" / "one")
+    (folder / "snapshots" / "one" / "config.json").write_text('{"model_type": "bert"}')
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("one")
+
+
+DEEP = "[" * 20_000 + "]" * 20_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "7", '"text"', DEEP, '{"model_cfg": 3}', '{"model_cfg": {"text_cfg": []}}', "\xff\xfe",
+     '{"model_cfg": {}, "preprocess_cfg": "none"}'],
+)  # fmt: skip
+def test_configurations_that_are_none(content: str, tmp_path: Path) -> None:
+    for file in (tmp_path / "open_clip_config.json", tmp_path / "tiny.json"):
+        file.write_text(content, encoding="latin-1")
+    for path in (tmp_path, tmp_path / "tiny.json"):
+        with pytest.raises(SettingError, match=r"model\.model|^model"):
+            load_dual_encoder(str(path))
+
+
+@pytest.mark.parametrize(
+    "name", [7, ["a"], {"a": 1}, "/nowhere", "nobody/nothing", "../..", "a b", "x" * 5000]
+)
+def test_tokenizers_that_are_not_there(name: Any, tmp_path: Path) -> None:
+    (tmp_path / "tiny.json").write_text(json.dumps(MODEL | {"text_cfg": TEXT | {"hf_tokenizer_name": name}}))
+    with pytest.raises(SettingError, match="open_clip cannot build it"):
+        load_dual_encoder(str(tmp_path / "tiny.json"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff" * 100, b"\x10" + bytes(7) + b'{"a": "no tensor"', (2**62).to_bytes(8, "little") + b"{}",
+     b"\x34" + bytes(7) + b'{"__metadata__":{"initial_weights":"{no JSON in here}"}}'[:52].ljust(52)],
+)  # fmt: skip
+def test_weights_that_are_garbage(content: bytes, tmp_path: Path) -> None:
+    write(tmp_path / "model")
+    (tmp_path / "garbage.safetensors").write_bytes(content)
+    (tmp_path / "model" / "open_clip_model.safetensors").write_bytes(content)
+    for pretrained in (None, str(tmp_path / "garbage.safetensors")):
+        with pytest.raises(SettingError, match=r"pretrained.*cannot be read, or do not fit"):
+            load_dual_encoder(str(tmp_path / "model"), pretrained)
 
 
 def test_a_teacher_without_weights_is_refused(tmp_path: Path) -> None:

@@ -164,6 +164,67 @@ def test_a_sentence_encoder_that_cannot_be_followed_is_refused(roberta: Path, tm
     folder = sentence_encoder(roberta, tmp_path / "dense", {"pooling_mode": "mean"}, "Dense")
     with pytest.raises(SettingError, match="goes on with Dense"):
         load_text_teacher(str(folder))
+    folder = sentence_encoder(roberta, tmp_path / "own", {"pooling_mode": "mean"})
+    modules = (folder / "modules.json").read_text()
+    (folder / "modules.json").write_text(modules.replace("sentence_transformers.models.T", "custom_code.T"))
+    with pytest.raises(SettingError, match=r"custom_code\.Transformer"):
+        load_text_teacher(str(folder))
+
+
+def in_the_hub(folder: Path, name: str, hub: Path) -> None:
+    """The files of `folder` in a hub cache, under `name`."""
+    repository = hub / f"models--{name.replace('/', '--')}"
+    shutil.copytree(folder, repository / "snapshots" / "one")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("one")
+
+
+@pytest.mark.parametrize("more", [(), ("Normalize",)])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
+def test_a_hub_name_is_read_as_its_folder(pooling, more, roberta: Path, tmp_path, monkeypatch) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    folder = sentence_encoder(roberta, tmp_path / "encoder", {"pooling_mode": pooling}, *more)
+    reads = {"max_seq_length": 6, "do_lower_case": True}
+    (folder / "sentence_bert_config.json").write_text(json.dumps(reads))
+    prompts = {"prompts": {"query": "green tree "}, "default_prompt_name": "query"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    in_the_hub(folder, "me/encoder", tmp_path / "hub")
+    captions = ["Two Red apples", "a", "a small green tree " * 20]
+    expected = sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode(captions)
+    for name in (str(folder), "me/encoder"):
+        teacher = load_text_teacher(name, precision="float32")
+        np.testing.assert_allclose(teacher.embed(captions), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_language_model_in_a_folder_of_its_own(roberta: Path, tmp_path) -> None:
+    folder = sentence_encoder(roberta, tmp_path / "encoder", {"pooling_mode": "cls"}, "Normalize")
+    expected = load_text_teacher(str(folder), precision="float32").embed(["two red apples"])
+    moved = folder / "0_Transformer"
+    moved.mkdir()
+    for file in [file for file in folder.iterdir() if file.is_file() and file.name != "modules.json"]:
+        file.rename(moved / file.name)
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    np.testing.assert_array_equal(
+        load_text_teacher(str(folder), precision="float32").embed(["two red apples"]), expected
+    )
+
+
+def test_an_encoder_whose_pooling_the_cache_lacks_is_told(roberta, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    in_the_hub(roberta, "me/half", tmp_path / "hub")
+    load_text_teacher("me/half")
+    assert "holds no modules.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '[{"idx": 0}]', "[" * 20_000, '[{"type": "a.B"}]'])
+def test_modules_that_are_none(content: str, roberta: Path, tmp_path) -> None:
+    shutil.copytree(roberta, tmp_path / "encoder")
+    (tmp_path / "encoder" / "modules.json").write_text(content)
+    with pytest.raises(SettingError, match=r"text_teacher\.model"):
+        load_text_teacher(str(tmp_path / "encoder"))
 
 
 def test_a_causal_model_equals_one_caption_at_a_time(llama: Path) -> None:

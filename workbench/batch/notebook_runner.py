@@ -16,7 +16,7 @@ import sys
 import tokenize
 import traceback
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -62,7 +62,10 @@ def locate(name_or_path: str | Path) -> Path:
 def parameters_of(path: Path) -> dict[str, Parameter]:
     """The parameters that a notebook's cell tagged `parameters` declares, in order; {} without one."""
     cells = [cell for cell in read_json(path)["cells"] if "parameters" in cell["metadata"].get("tags", [])]
-    source = "".join(cells[0]["source"]) if cells else ""
+    return _parameters_in("".join(cells[0]["source"])) if cells else {}
+
+
+def _parameters_in(source: str) -> dict[str, Parameter]:
     comments = {
         token.start[0]: token.string.lstrip("# ")
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
@@ -105,10 +108,23 @@ def _type_of(annotation: str, default: Any) -> Any:
 
 def checked(path: Path, parameters: Mapping[str, object]) -> dict[str, Any]:
     """`parameters` as the notebook's parameters cell wants them; text is read as the type asks for."""
-    declared = parameters_of(path)
+    return _checked(parameters_of(path), parameters, path.name)
+
+
+def check_injected(cells: Sequence[str]) -> None:
+    """Check what papermill put among executed cells, the first of which declares the parameters."""
+    injected = next((cell for cell in reversed(cells) if cell.startswith("# Parameters\n")), "")
+    if injected:
+        values = {name: parameter.default for name, parameter in _parameters_in(injected).items()}
+        _checked(_parameters_in(next(filter(str.strip, cells))), values, "this notebook")
+
+
+def _checked(
+    declared: Mapping[str, Parameter], parameters: Mapping[str, object], notebook: str
+) -> dict[str, Any]:
     for name, value in parameters.items():
         if name not in declared:
-            raise SettingError(name, value, f"{path.name} has no such parameter", suggestion(name, declared))
+            raise SettingError(name, value, f"{notebook} has no such parameter", suggestion(name, declared))
     return {
         name: typed(declared[name].type, value, name, declared[name].default)
         for name, value in parameters.items()

@@ -208,7 +208,7 @@ def show(recipe: RecipeName, settings: Settings = None) -> None:
     print(_load(recipe, settings).to_yaml(), end="")
 
 
-for command in (models.export, models.interpolate, data.mix):
+for command in (models.export, models.interpolate, models.train_decoder, data.mix):
     app.command()(command)
 
 

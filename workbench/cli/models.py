@@ -1,10 +1,11 @@
-"""Commands that make models out of models: export, interpolate."""
+"""Commands that make models out of models: export, interpolate, train-decoder."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.cli.output import Settings
 from workbench.errors import SettingError
 
 if TYPE_CHECKING:
@@ -53,6 +54,39 @@ def interpolate(
     for share in alpha or [0.5]:
         folder = between(start, end, share).save(out / f"alpha-{share:g}")
         print(f"local-dir:{folder}")
+
+
+def train_decoder(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Whose data it learns from.")],
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to; then evaluation.decoder: FOLDER.")],
+    settings: Settings = None,
+    decoder: Annotated[
+        str, typer.Option(help="small, whose tokens are the words of the captions, or a T5: t5-large.")
+    ] = "small",
+    steps: Annotated[int, typer.Option(min=1, help="Optimisation steps.")] = 6000,
+    batch: Annotated[int, typer.Option(min=2, help="Captions per step.")] = 128,
+    lr: Annotated[float | None, typer.Option(min=0, help="[3e-3; a T5: 1e-4]")] = None,
+) -> None:
+    """Train the caption decoder of the suite exact_match on the captions of your data."""
+    from workbench.evaluation.probes.exact_match import VALID, summary, train_caption_decoder
+    from workbench.recipe import Recipe
+    from workbench.recipe.overrides import assignments
+
+    def say(step: int, loss: float) -> None:
+        if step % 200 == 0 or step == steps:
+            print(f"step {step} of {steps}: loss {loss:.4f}", flush=True)
+
+    loaded = Recipe.load(recipe, assignments(settings or []))
+    match, captions = train_caption_decoder(
+        loaded, out, decoder=decoder, steps=steps, batch=batch, lr=lr, say=say
+    )
+    share = summary(match)["exact_match"]
+    print(
+        f"learned from {captions} captions; writes {share:.1%} of {len(match.raw)} others back word for word"
+    )
+    if share < VALID:
+        print(f"Probes need {VALID:.0%}: take more steps or captions, or a T5.")
+    print(f"evaluation.decoder: {out.resolve()}")
 
 
 def _model(run_or_model: str, setting: str, pretrained: str | None) -> "DualEncoder":

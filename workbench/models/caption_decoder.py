@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from workbench.errors import SettingError
+from workbench.errors import SettingError, reason
+from workbench.files import read_json
 from workbench.models.loading import hub_access, quiet_loading
 from workbench.models.tokens import padded
 
@@ -84,14 +85,15 @@ def load_caption_decoder(name: str = "demo", *, allow_download: bool = False) ->
     source = str(folder) if (folder / "config.json").is_file() else name
     try:
         with hub_access(allow_download), quiet_loading():
-            tokenizer = AutoTokenizer.from_pretrained(source)
-            t5 = T5ForConditionalGeneration.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+            t5 = T5ForConditionalGeneration.from_pretrained(
+                source, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
+            )
+        settings = folder / SETTINGS
+        deviation = float(read_json(settings)["deviation"]) if settings.is_file() else 1.0
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
         remedy = "demo, a folder, or a T5 in the local hub cache, such as t5-large"
-        raise SettingError("decoder", name, f"it cannot be loaded ({reason})", remedy) from error
-    settings = folder / SETTINGS
-    deviation = json.loads(settings.read_text(encoding="utf-8"))["deviation"] if settings.is_file() else 1.0
+        raise SettingError("decoder", name, f"it cannot be loaded ({reason(error)})", remedy) from error
     return CaptionDecoder(t5.eval(), tokenizer, deviation)
 
 

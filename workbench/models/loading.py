@@ -16,8 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from workbench.errors import SettingError
-from workbench.files import write_json
+from workbench.errors import SettingError, damaged_file, reason
+from workbench.files import read_json, write_json
 from workbench.models import package_weights
 from workbench.models.dual_encoder import CONFIG_NAME, WEIGHTS_NAME, DualEncoder, nearest
 from workbench.models.package_weights import ASSETS
@@ -62,26 +62,20 @@ def load_dual_encoder(
             clip, config, tokenizer = _load_named(model, pretrained, without_weights, setting, allow_download)
             origin = model if ":" in model else pretrained
         else:
-            raw = json.loads(config_file.read_text(encoding="utf-8"))
-            config = raw if "model_cfg" in raw else {"model_cfg": raw}
+            config = _read_config(config_file, f"{setting}.model")
             text = config["model_cfg"].get("text_cfg", {})
-            for key in ("hf_model_name", "hf_tokenizer_name"):
-                if str(text.get(key, "")).startswith("package:"):
-                    package, _, inside = text[key].removeprefix("package:").partition("/")
-                    text[key] = str(package_weights.package_folder(package) / inside)
-            if "hf_model_name" in text and (config_file.parent / TOWER_CONFIG_NAME).is_file():
-                text["hf_model_name"] = str(config_file.parent.absolute())  # wherever it was exported to
             write_json(Path(scratch) / CONFIG_NAME, config)
             try:
                 # open_clip warns that the folder has no weights; they come in the next step.
                 logging.disable(logging.WARNING)
                 clip = open_clip.create_model(f"local-dir:{scratch}", pretrained_text=False)
+                tokenizer = _tokenizer(config_file.parent, text)
+                tokenizer(["a cat"])
             except Exception as error:
-                problem = f"open_clip cannot build it ({error})"
+                problem = f"open_clip cannot build it ({reason(error)})"
                 raise SettingError(f"{setting}.model", model, problem, "fix its JSON") from error
             finally:
                 logging.disable(logging.NOTSET)
-            tokenizer = _tokenizer(config_file.parent, text)
             config = {"model_cfg": config["model_cfg"], "preprocess_cfg": dict(clip.visual.preprocess_cfg)}
             weights = None if without_weights else _weights_file(pretrained, config_file, setting)
             if weights is not None:
@@ -142,6 +136,25 @@ def _config_file(name: str) -> Path | None:
     return path if path.suffix == ".json" and path.is_file() else None
 
 
+def _read_config(file: Path, setting: str) -> dict[str, Any]:
+    """A configuration in open_clip's format, with paths to towers of packages and of its own folder."""
+    try:
+        config = read_json(file)
+        config = config if "model_cfg" in config else {"model_cfg": config}
+        text = config["model_cfg"].get("text_cfg", {})
+        for key in ("hf_model_name", "hf_tokenizer_name"):
+            if str(text.get(key, "")).startswith("package:"):
+                package, _, inside = text[key].removeprefix("package:").partition("/")
+                text[key] = str(package_weights.package_folder(package) / inside)
+        if "hf_model_name" in text and (file.parent / TOWER_CONFIG_NAME).is_file():
+            text["hf_model_name"] = str(file.parent.absolute())  # wherever it was exported to
+    except SettingError:
+        raise
+    except Exception as error:  # JSON of any shape and depth
+        raise damaged_file(setting, file, error, "A configuration in open_clip's format") from error
+    return config
+
+
 def _weights_file(pretrained: str | None, config_file: Path, setting: str) -> Path | None:
     """The named weights, else those beside the configuration, of a folder the file that open_clip takes."""
     from open_clip.factory import _find_checkpoint_in_dir
@@ -164,10 +177,10 @@ def _load_weights(clip: nn.Module, path: Path, setting: str) -> None:
     import open_clip
 
     packaged: dict[str, str] = {}
-    if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as file:
-            packaged = json.loads((file.metadata() or {}).get("initial_weights", "{}"))
     try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                packaged = dict(json.loads((file.metadata() or {}).get("initial_weights", "{}")))
         if packaged:
             for module, name in packaged.items():
                 package_weights.load_into(_submodule(clip, module, "pretrained"), name)
@@ -177,8 +190,7 @@ def _load_weights(clip: nn.Module, path: Path, setting: str) -> None:
     except SettingError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:400]
-        problem = f"these weights cannot be read, or do not fit the model ({reason})"
+        problem = f"these weights cannot be read, or do not fit the model ({reason(error)})"
         remedy = "A state dict, safetensors, or a checkpoint of open_clip's training, of this model"
         raise SettingError(f"{setting}.pretrained", str(path), problem, remedy) from None
 
@@ -208,13 +220,15 @@ def _load_named(
             force_preprocess_cfg=tag,
             pretrained_text=False,
         )
-        tokenizer = open_clip.get_tokenizer(model)
+        shape = open_clip.factory.get_model_config(model) | ({"quick_gelu": True} if quick_gelu else {})
+        # A configuration on the hub may not allow code either.
+        safe = {"trust_remote_code": False} if shape["text_cfg"].get("hf_tokenizer_name") else {}
+        tokenizer = open_clip.get_tokenizer(model, **safe)
     except Exception as error:
-        name, problem = f"{model} {pretrained or ''}".strip(), f"cannot be loaded ({error})"
+        name, problem = f"{model} {pretrained or ''}".strip(), f"cannot be loaded ({reason(error)})"
         remedy = "put the files into the local hub cache, or set allow_download: true"
         remedy = "check the name" if allow_download else remedy
         raise SettingError(f"{setting}.model", name, problem, remedy) from error
-    shape = open_clip.factory.get_model_config(model) | ({"quick_gelu": True} if quick_gelu else {})
     return clip, {"model_cfg": shape, "preprocess_cfg": dict(clip.visual.preprocess_cfg)}, tokenizer
 
 
@@ -222,9 +236,10 @@ def _tokenizer(folder: Path, text: dict[str, Any]) -> Any:
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
     name, length = text.get("hf_tokenizer_name"), text.get("context_length", 77)
-    options = text.get("tokenizer_kwargs", {})
+    options = dict(text.get("tokenizer_kwargs", {}))
     if not name:
         return SimpleTokenizer(context_length=length, **options)
+    options["trust_remote_code"] = False
     mode = {"tokenizer_mode": text["tokenizer_mode"]} if text.get("tokenizer_mode") else {}
     # As open_clip does: a folder that has a tokenizer is read before any name.
     own = any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json"))
@@ -241,15 +256,20 @@ def _submodule(clip: nn.Module, name: str, setting: str) -> nn.Module:
 
 @contextlib.contextmanager
 def hub_access(allowed: bool) -> Iterator[None]:
-    """Keep the model hub's client off the network unless the recipe allows it."""
-    from huggingface_hub import constants
+    """Keep the model hub's client off the network unless the recipe allows it, and run no code of a model.
 
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not allowed
+    open_clip passes no `trust_remote_code`; without one, transformers would ask on the terminal.
+    """
+    from huggingface_hub import constants
+    from transformers import dynamic_module_utils
+
+    before = constants.HF_HUB_OFFLINE, dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    constants.HF_HUB_OFFLINE = before[0] or not allowed
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # refuse without asking
     try:
         yield
     finally:
-        constants.HF_HUB_OFFLINE = before
+        constants.HF_HUB_OFFLINE, dynamic_module_utils.TIME_OUT_REMOTE_CODE = before
 
 
 @contextlib.contextmanager

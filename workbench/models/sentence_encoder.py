@@ -1,33 +1,65 @@
-"""How a sentence encoder in sentence-transformers' format pools the states of its language model."""
+"""How a sentence encoder in sentence-transformers' format reads captions and pools its language model."""
 
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import SettingError
+from workbench.errors import SettingError, damaged_file
 from workbench.files import read_json
+
+FOLLOWED = ("Transformer", "Pooling", "Normalize")
 
 
 def read_sentence_encoder(folder: Path, setting: str) -> dict[str, Any]:
-    """`pooling`, `normalise` and perhaps `max_seq_length`; {} for a folder of anything else.
+    """`path`, `pooling`, `normalise`, `lower_case`, `prompt` and `max_seq_length`; {} for anything else.
 
-    `pooling` is "cls", "mean", "last", or the encoder's own name of another mode.
-    Raises SettingError, naming `setting`, where it goes on after pooling with something to learn.
+    `path` is the folder of the language model, `pooling` "cls", "mean", "last", or the encoder's own name of
+    another mode, `prompt` what it puts before every text. Raises SettingError, naming `setting`, where the
+    files are damaged, or ask for more than that: further layers, code of their own, a prompt that is not
+    pooled.
     """
     if not (folder / "modules.json").is_file():
         return {}
-    modules = read_json(folder / "modules.json")
-    kinds = [module["type"].rpartition(".")[2] for module in modules]
-    extra = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
-    if extra:
-        problem = f"this sentence encoder goes on with {', '.join(extra)} after its language model"
-        raise SettingError(setting, str(folder), problem, "One that only pools and normalises")
-    settings: dict[str, Any] = {"normalise": "Normalize" in kinds}
-    for kind, module in zip(kinds, modules, strict=True):
-        if kind == "Pooling":
-            settings["pooling"] = _pooling_mode(read_json(folder / module["path"] / "config.json"))
-    if (folder / "sentence_bert_config.json").is_file():
-        settings["max_seq_length"] = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
-    return settings
+    try:
+        return _read(folder, setting)
+    except SettingError:
+        raise
+    except Exception as error:  # JSON of any shape
+        raise damaged_file(
+            setting, folder / "modules.json", error, "Take the encoder's files again"
+        ) from error
+
+
+def _read(folder: Path, setting: str) -> dict[str, Any]:
+    modules = {}
+    for module in read_json(folder / "modules.json"):
+        origin, _, kind = module["type"].rpartition(".")
+        if kind not in FOLLOWED or origin.partition(".")[0] != "sentence_transformers" or kind in modules:
+            problem = f"this sentence encoder goes on with {kind} ({module['type']}), which is not supported"
+            raise SettingError(setting, str(folder), problem, "One that only pools and normalises")
+        modules[kind] = folder / module["path"]
+    language_model = modules["Transformer"]
+    reads: dict[str, Any] = {}
+    for file in sorted(
+        language_model.glob("sentence_*_config.json")
+    ):  # sentence_bert_config, in old ones roberta
+        reads |= read_json(file)
+    file = folder / "config_sentence_transformers.json"
+    prompts = read_json(file) if file.is_file() else {}
+    pools = read_json(modules["Pooling"] / "config.json") if "Pooling" in modules else {}
+    prompt = (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name")) or ""
+    if prompt and not pools.get("include_prompt", True):
+        problem = (
+            f"this sentence encoder leaves its prompt {prompt!r} out of the pooling, which is not supported"
+        )
+        raise SettingError(setting, str(folder), problem, "One without a default prompt")
+    return {
+        "path": language_model,
+        "pooling": _pooling_mode(pools),
+        "normalise": "Normalize" in modules,
+        "lower_case": bool(reads.get("do_lower_case")),
+        "prompt": prompt,
+        "max_seq_length": reads.get("max_seq_length"),
+    }
 
 
 def _pooling_mode(settings: dict[str, Any]) -> str:

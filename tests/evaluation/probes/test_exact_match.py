@@ -1,7 +1,14 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
+from workbench.cli import app
+from workbench.errors import SettingError
 from workbench.evaluation.probes.exact_match import (
     Probe,
     captioning,
@@ -9,9 +16,11 @@ from workbench.evaluation.probes.exact_match import (
     normalise,
     summary,
     token_f1,
+    train_caption_decoder,
     train_decoder,
 )
-from workbench.models.caption_decoder import small_caption_decoder
+from workbench.models.caption_decoder import load_caption_decoder, small_caption_decoder
+from workbench.recipe import Recipe
 
 CAPTIONS = [
     f"a {size} {colour} {thing}"
@@ -93,3 +102,43 @@ def test_a_probe_reads_what_an_encoder_holds_and_not_what_it_lacks(decoder) -> N
 
 def strip(caption: str, words) -> str:
     return " ".join(word for word in caption.split() if word not in words)
+
+
+@pytest.fixture(scope="module")
+def own_captions(tmp_path_factory):
+    """A table of pictures with captions of its own: its training split holds every word."""
+    folder = tmp_path_factory.mktemp("own")
+    Image.new("RGB", (8, 8)).save(folder / "one.png")
+    lines = []
+    for number, caption in enumerate(CAPTIONS * 2):
+        shutil.copy(folder / "one.png", folder / f"{number}.png")
+        split = "train" if number < len(CAPTIONS) else "val"
+        lines.append({"image": f"{number}.png", "caption": caption, "split": split})
+    (folder / "captions.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    return folder / "captions.jsonl"
+
+
+def test_a_decoder_of_ones_own_captions(own_captions, tmp_path) -> None:
+    folder = tmp_path / "decoder"
+    settings = ["--set", f"data.source={own_captions}", "--steps", "200", "--batch", "24", "--lr", "5e-3"]
+    printed = CliRunner().invoke(
+        app.app, ["train-decoder", "task_only_demo", str(folder), *settings], catch_exceptions=False
+    )
+    assert printed.exit_code == 0 and f"evaluation.decoder: {folder}" in printed.output
+    assert f"learned from {len(CAPTIONS)} captions" in printed.output
+    loaded = load_caption_decoder(str(folder))
+    written = loaded.write(loaded.vectors(CAPTIONS))
+    assert exact_match(written, CAPTIONS).token_f1.mean() > 0.6  # untrained: 0
+
+
+def test_a_t5_learns_too_and_nothing_is_overwritten(own_captions, tmp_path) -> None:
+    recipe = Recipe.load("task_only_demo", {"data.source": str(own_captions)})
+    train_caption_decoder(recipe, tmp_path / "t5", steps=2, batch=8)
+    match, captions = train_caption_decoder(
+        recipe, tmp_path / "again", decoder=str(tmp_path / "t5"), steps=2, batch=8
+    )
+    assert captions == len(CAPTIONS) and len(match.raw) == len(CAPTIONS)
+    with pytest.raises(SettingError, match="a decoder lies there already"):
+        train_caption_decoder(recipe, tmp_path / "t5", steps=2, batch=8)
+    with pytest.raises(SettingError, match=r"decoder = 't5-nowhere'.*cannot be loaded"):
+        train_caption_decoder(recipe, tmp_path / "new", decoder="t5-nowhere", steps=2)

@@ -37,7 +37,7 @@ def karpathy_records(path: Path) -> Iterator[Any]:
     """The records of a Karpathy JSON; what reading them raises becomes a `SettingError`."""
     try:
         yield json.loads(path.read_bytes())["images"]
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         problem = f"not a Karpathy JSON, which holds a list under `images` ({type(error).__name__}: {error})"
         remedy = "Name dataset_coco.json or dataset_flickr30k.json, or choose another data.format."
         raise SettingError("data.source", str(path), problem, remedy) from error

@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from workbench.models.caption_decoder import CaptionDecoder
+from workbench.data.load import load_pairs
+from workbench.errors import SettingError
+from workbench.models.caption_decoder import CaptionDecoder, load_caption_decoder, small_caption_decoder
+from workbench.models.devices import best_device
+from workbench.recipe import Recipe
 
 VALID = 0.9  # of its own held-out captions a decoder must write back, or a probe says nothing
 LENGTHS = ((1, 5), (6, 8), (9, 12), (13, None))  # words, the bins of `by_length`
@@ -169,6 +174,40 @@ def train_decoder(
     decoder.eval()
     with torch.no_grad():
         decoder.deviation = float(decoder.vectors(list(captions[:2000])).std(0).mean())
+
+
+def train_caption_decoder(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    decoder: str = "small",
+    steps: int = 6000,
+    batch: int = 128,
+    lr: float | None = None,
+    say: Callable[[int, float], object] | None = None,
+) -> tuple[ExactMatch, int]:
+    """Train a decoder on the training captions of a recipe's data, and save it in `folder`.
+
+    `decoder`: "small", whose tokens are the words of these captions, or a T5 by folder or hub name. `lr`
+    None: 3e-3 for the small one, 1e-4 for a T5. It learns on a GPU where there is one. Returns how it writes
+    up to 500 captions of the validation split back, and the number of captions that it learned from. Raises
+    SettingError where `folder` holds a decoder already.
+    """
+    folder = Path(folder).expanduser()
+    if (folder / "config.json").exists():
+        raise SettingError("folder", str(folder), "a decoder lies there already", "Choose another folder.")
+    data = recipe.data
+    captions = load_pairs(data.source, data.train_split, **data.options()).all_captions
+    held_out = load_pairs(data.source, data.validation_split, **data.options(train=False)).all_captions
+    if decoder == "small":
+        model = small_caption_decoder(captions, seed=recipe.seed)
+    else:
+        model = load_caption_decoder(decoder, allow_download=recipe.allow_download)
+    rate = lr or (3e-3 if decoder == "small" else 1e-4)
+    model.to(best_device() if recipe.training.device == "auto" else recipe.training.device)
+    train_decoder(model, captions, steps=steps, batch=batch, lr=rate, seed=recipe.seed, say=say)
+    model.save(folder)
+    return autoencoding(model, held_out[:500]), len(captions)
 
 
 def exact_match(written: Sequence[str], captions: Sequence[str]) -> ExactMatch:
