@@ -1,5 +1,6 @@
 """What an experiment is: recipes, from YAML and overrides, checked as a whole. Imports no torch."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,7 +9,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from workbench.errors import SettingError
-from workbench.files import atomic_write, sha256_of_json
+from workbench.files import atomic_write, is_file_name, sha256_of_json
 from workbench.objectives.registry import declared_objectives
 from workbench.recipe.overrides import set_by_path, suggestion, to_setting_error
 from workbench.recipe.schema import (
@@ -28,6 +29,7 @@ from workbench.recipe.schema import (
 )
 from workbench.recipe.yaml_io import read_yaml, write_yaml
 
+MOST_BASES = 32  # recipes that extend one another
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -58,6 +60,9 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _settings_agree(self) -> "Recipe":
         weights, training = self.objectives.weights(), self.training
+        if not is_file_name(self.name):
+            problem = "runs are named after it, and this is no file name"
+            raise SettingError("name", self.name, problem, f"Letters, digits, - and _, e.g. {_tidy(self.name)}.")
         self._check_cross_modal()
         if not weights:
             raise SettingError(
@@ -156,6 +161,8 @@ class Recipe(Section):
             set_by_path(tree, cls, str(key), value)
         for key, value in (overrides or {}).items():
             set_by_path(tree, cls, key, value, text=True)
+        for key, value in _leaves(tree):
+            _check_plain(key, value)
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
@@ -188,6 +195,38 @@ def differences(a: Recipe, b: Recipe, aside: bool = False) -> dict[str, tuple[An
     return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}
 
 
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every plain value in nested settings, with the dotted name of its setting; keys are values too."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield key, name
+            yield from _leaves(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item, key)
+    else:
+        yield key, value
+
+
+def _check_plain(setting: str, value: Any) -> None:
+    """Raise SettingError for text that is no Unicode, and for a whole number that no setting has."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            problem = "it holds half of a character (a lone surrogate), which cannot be written to a file"
+            raise SettingError(setting, value, problem, "Give text that is Unicode.") from None
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        digits = len(f"{abs(value):x}") * 6 // 5
+        shown = f"a number of about {digits} digits"
+        raise SettingError(setting, shown, "it is too large", "Numbers go up to 2^63 - 1.")
+
+
+def _tidy(name: str) -> str:
+    """The nearest name that a file may have."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:60] or "my-recipe"
+
+
 def _flat(model: BaseModel, aside: bool, prefix: str = "") -> Iterator[tuple[str, Any]]:
     plain = model.model_dump(mode="json")
     for name, field in type(model).model_fields.items():
@@ -216,6 +255,8 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """The settings in a YAML file, put over those of the recipe that it `extends`."""
     try:
         settings = read_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingError("recipe", str(path), f"it cannot be read ({error.strerror})", "A file of yours.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(
             "recipe", str(path), f"this is no YAML text ({' '.join(str(error).split())})", "Fix the file."
@@ -232,7 +273,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if base is not None:
         beside = path.parent / str(base)
         origin = beside if beside.suffix in (".yaml", ".yml") and beside.is_file() else _locate(str(base))
-        if origin.resolve() in (*seen, path.resolve()):
+        if origin.resolve() in (*seen, path.resolve()) or len(seen) > MOST_BASES:
             raise SettingError(
                 "extends", str(base), f"{path.name} would extend itself", "Extend another recipe."
             )

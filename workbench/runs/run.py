@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import SettingError
+from workbench.errors import SettingError, damaged_file
 from workbench.files import read_json
 from workbench.recipe import Recipe
-from workbench.runs.folder import read_recipe, read_status
+from workbench.runs.folder import is_silent, read_recipe, read_status
 
 if TYPE_CHECKING:
     import pandas
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from workbench.models.cross_modal import CrossModalTeacher
     from workbench.models.dual_encoder import DualEncoder
     from workbench.runs.checkpoint import Checkpoint
+
+
+DATA_FACTS = {"split", "pairs", "captions", "fingerprint"}
 
 
 class Run:
@@ -43,8 +46,32 @@ class Run:
 
     @property
     def status(self) -> dict[str, Any]:
-        """State, step, seconds left and what was counted; {} before the first step."""
-        return read_status(self.path)
+        """State, step, seconds left and what was counted; {} before the first step.
+
+        The state is "gone" where the file says running and nothing is, "damaged" where it cannot be read.
+        """
+        status = read_status(self.path)
+        gone = status.get("state") == "running" and is_silent(self.path, status)
+        return {**status, "state": "gone"} if gone else status
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What the run wrote of its `data` or `versions`; {} where it wrote nothing. SettingError, naming the
+        file, where it is damaged."""
+        file = self.path / f"{name}.json"
+        try:
+            content = read_json(file) if file.is_file() else {}
+            if not isinstance(content, dict):
+                raise ValueError("it holds no object")
+            if name == "data":
+                for use, facts in content.items():
+                    if use not in ("train", "validation") or not DATA_FACTS <= facts.keys():
+                        raise ValueError(f"its {use} lacks what is known of data")
+                    if not all(isinstance(facts[key], int) for key in ("pairs", "captions")):
+                        raise ValueError(f"its {use} counts no pairs")
+        except (OSError, ValueError, AttributeError) as error:
+            remedy = "Take it away, to go without it, or train the run on: it is written again."
+            raise damaged_file("run", file, error, remedy) from None
+        return content
 
     @property
     def metrics(self) -> "pandas.DataFrame":
@@ -179,9 +206,6 @@ class Run:
 
         folder = check_folder(folder)
         model, step = self.restored()
-        files = {name: self.path / f"{name}.json" for name in ("data", "versions")}
-        known = {name: read_json(file) if file.is_file() else {} for name, file in files.items()}
-        facts = TrainingFacts(
-            self.recipe, step, self.status, known["data"], known["versions"], self.evaluations
-        )
+        known = self.facts("data"), self.facts("versions")
+        facts = TrainingFacts(self.recipe, step, self.status, *known, self.evaluations)
         return export(model, facts, folder)
