@@ -45,6 +45,8 @@ def damaged_file(setting: str, file: object, error: Exception, remedy: str) -> S
 def disk_error_in_words(error: OSError) -> str:
     """An error of the operating system as a sentence: which file, what is wrong with it, what to do."""
     what = (error.strerror or str(error)).rstrip(".")
-    place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    place = (
+        f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    )
     own_words = error.errno is None or what != os.strerror(error.errno)
     return f"{place}{what}." + ("" if own_words else f" {DISK_REMEDIES.get(error.errno or 0, '')}".rstrip())

@@ -8,7 +8,6 @@ import numpy as np
 from workbench.errors import damaged_file
 from workbench.files import read_arrays, read_json, sha256_of_file, unsigned
 
-
 SIGNED = ("scores", "images", "captions")  # of a report, what its own digest is of
 QUERIES = "queries_sha256"  # a report's key for the digest of its file of single queries
 

@@ -11,7 +11,9 @@ _MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")  # an underscore
 _BLOCK = re.compile(r"^(#|[-+=>]|\d+[.)])")  # what begins a heading, a list or a rule
 _PREFIX = re.compile(rf"^({'|'.join(('local-dir', 'hf-hub', *KINDS))}):(?!//)")
 _HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # ORG/NAME on a model hub
-_PATHS = re.compile(r"(?:[\w+.-]+:)?(?:(?<![\w.])~[\w.-]*|\.{1,2}|[A-Za-z]:)?(?<![\w<])[/\\][^\s'\"`<>|]*[\w})*/\\]")
+_PATHS = re.compile(
+    r"(?:[\w+.-]+:)?(?:(?<![\w.])~[\w.-]*|\.{1,2}|[A-Za-z]:)?(?<![\w<])[/\\][^\s'\"`<>|]*[\w})*/\\]"
+)
 
 
 def escaped(text: str) -> str:
@@ -36,7 +38,7 @@ def fenced(text: str, language: str) -> str:
 
 
 def without_folders(value: str) -> str:
-    """A name as it is; of a path, glob or brace pattern the last part, of a web address neither user nor query.
+    """A name as it is; of a path, glob or brace pattern the last part; a web address without user and query.
 
     ORG/NAME stays, as long as no such folder is there.
     """

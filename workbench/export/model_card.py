@@ -80,12 +80,15 @@ def model_card(model: "DualEncoder", facts: TrainingFacts, place: str) -> str:
         if results.report.get("model", fingerprint) == fingerprint
     }
     image, text = (sum(p.numel() for p in part) for part in _towers(model.clip))
+    description = escaped(recipe.description)
     size = " x ".join(map(str, model.transform.size))
     head = write_yaml({"library_name": "open_clip", "pipeline_tag": TAGS[-1], "tags": TAGS})
     parts = [
         f"---\n{head}---",
         f"# {escaped(recipe.name)}",
-        f"{description[:1].upper()}{description[1:]}." if (description := escaped(recipe.description)) else "",
+        f"{description[:1].upper()}{description[1:]}."
+        if (description := escaped(recipe.description))
+        else "",
         f"A two-tower model of {(image + text) / 1e6:.1f} M parameters (image {image / 1e6:.1f} M, text "
         f"{text / 1e6:.1f} M): pictures of {size} pixels and captions become embeddings of {model.dim} "
         f"dimensions. Architecture: {code(recipe.student.model)}.",
@@ -175,7 +178,8 @@ def _results(evaluations: Mapping[str, SplitResults]) -> str:
 def _limits(facts: TrainingFacts, evaluations: Mapping[str, SplitResults]) -> list[str]:
     lines = []
     if (state := facts.status.get("state")) != "finished":
-        lines.append(f"Its training is not finished ({escaped(str(state))}): these are the weights of the last checkpoint.")
+        ended = escaped(str(state))
+        lines.append(f"Its training is not finished ({ended}): these are the weights of the last checkpoint.")
     if facts.recipe.data.source == "scenes":
         lines.append("It has seen drawings composed of emoji, and captions of one grammar: not photographs.")
     else:
@@ -216,5 +220,3 @@ def _without_folders(recipe: Recipe) -> str:
         return prose_without_folders(value) if key in ("name", "description") else without_folders(value)
 
     return write_yaml(bare(recipe.model_dump(mode="json")))
-
-

@@ -62,7 +62,9 @@ class Recipe(Section):
         weights, training = self.objectives.weights(), self.training
         if not is_file_name(self.name):
             problem = "runs are named after it, and this is no file name"
-            raise SettingError("name", self.name, problem, f"Letters, digits, - and _, e.g. {_tidy(self.name)}.")
+            raise SettingError(
+                "name", self.name, problem, f"Letters, digits, - and _, e.g. {_tidy(self.name)}."
+            )
         self._check_cross_modal()
         if not weights:
             raise SettingError(
@@ -256,7 +258,9 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     try:
         settings = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingError("recipe", str(path), f"it cannot be read ({error.strerror})", "A file of yours.") from None
+        raise SettingError(
+            "recipe", str(path), f"it cannot be read ({error.strerror})", "A file of yours."
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(
             "recipe", str(path), f"this is no YAML text ({' '.join(str(error).split())})", "Fix the file."

@@ -123,4 +123,6 @@ def _data(runs: Sequence[Run]) -> str:
 
 def _versions(runs: Sequence[Run]) -> str:
     versions = [(run.path.name, run.facts("versions")) for run in runs]
-    return _table([(name, ", ".join(f"{key} {value}" for key, value in known.items())) for name, known in versions])
+    return _table(
+        [(name, ", ".join(f"{key} {value}" for key, value in known.items())) for name, known in versions]
+    )

@@ -1,7 +1,7 @@
 """A CRC-32 of every chunk of a store's columns: written with the chunk, checked before its rows are read.
 
-A flipped bit, a block of zeros or another file's rows are found with certainty or all but; CRC-32 reads two to
-three times as fast as SHA-256, and is against accidents, not against people.
+A flipped bit, a block of zeros or another file's rows are found with certainty or all but. CRC-32 reads at
+least twice as fast as SHA-256, and is against accidents, not against people.
 """
 
 import zlib

@@ -210,17 +210,15 @@ def _checked(folder: Path, manifest: dict[str, Any], name: str, column: np.ndarr
 def _with_digests(
     folder: Path, manifest: dict[str, Any], columns: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """The manifest with digests of chunks, which an older version's store lacks, once its columns' own digests
-    are found right. Where the folder cannot be written to, they are found right at every opening."""
+    """The manifest with digests of chunks, which an older version's store lacks, once its columns' own
+    digests are checked. Where the folder cannot be written to, they are checked at every opening."""
     entries = {}
     for name, entry in manifest["columns"].items():
         if sha256_of_file(folder / f"{name}.npy") != entry["sha256"]:
             raise damage(folder, f"{name}.npy (its sha256 is not the one it was sealed with)")
         views, batch = views_of(columns[name], entry["row_axis"]), manifest["batch"]
         starts = range(0, len(views[0]), batch)
-        digests = np.array(
-            [chunk_digest([view[at : at + batch] for view in views]) for at in starts], DIGEST
-        )
+        digests = np.array([chunk_digest([view[at : at + batch] for view in views]) for at in starts], DIGEST)
         with contextlib.suppress(OSError), atomic_write(digests_path(folder, name)) as stream:
             stream.write(digests.tobytes())
         entries[name] = {**entry, "chunks": chunk_digest([digests])}

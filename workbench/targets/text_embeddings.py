@@ -78,7 +78,7 @@ def text_teacher_embeddings(
 
 
 def _remembered(file: Path) -> dict[str, Any] | None:
-    """The fingerprint in the cache; None where there is none, or a damaged one: the teacher is loaded then."""
+    """The fingerprint in the cache; None where there is none, or a damaged one: the teacher is loaded."""
     try:
         fingerprint = unsigned(read_json(file))["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -38,7 +38,14 @@ from workbench.data.scenes.captions import Captions, write_captions
 from workbench.data.scenes.catalogue import Concept, concepts
 from workbench.data.scenes.layout import Aspect, Scene, draw_scene
 from workbench.errors import SettingError
-from workbench.files import cache_folder, disk_errors_name, read_json, sha256_of_file, sha256_of_json, write_json
+from workbench.files import (
+    cache_folder,
+    disk_errors_name,
+    read_json,
+    sha256_of_file,
+    sha256_of_json,
+    write_json,
+)
 
 __all__ = ["SPLITS", "Concept", "concepts", "scene_sprite", "scenes"]
 
