@@ -1,6 +1,5 @@
 """A training run, read from its folder."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +7,7 @@ from workbench.errors import SettingError, damaged_file
 from workbench.files import read_json
 from workbench.recipe import Recipe
 from workbench.runs.folder import is_silent, read_recipe, read_status
+from workbench.runs.records import Records
 
 if TYPE_CHECKING:
     import pandas
@@ -76,28 +76,17 @@ class Run:
     @property
     def metrics(self) -> "pandas.DataFrame":
         """One row a training step."""
-        return self._records("step")
+        return self._records.metrics
 
     @property
     def validations(self) -> "pandas.DataFrame":
         """One row a validation."""
-        return self._records("validation")
+        return self._records.validations
 
-    def _records(self, kind: str) -> "pandas.DataFrame":
-        import pandas
-
-        path = self.path / "metrics.jsonl"
-        lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-        records = []
-        for number, line in enumerate(lines, 1):
-            try:
-                record = dict(json.loads(line))
-                if record["kind"] == kind:
-                    records.append(record)
-            except (ValueError, KeyError, TypeError):
-                problem = f"line {number} of {len(lines)} is no record"
-                raise SettingError("run", str(path), problem, "Take the damaged lines out.") from None
-        return pandas.DataFrame(records).drop(columns="kind", errors="ignore")
+    @property
+    def _records(self) -> Records:
+        """Everything that it recorded; SettingError, naming the file, for a damaged line."""
+        return Records(self.path / "metrics.jsonl", strict=True).read()
 
     def model(self, epoch: int | None = None) -> "DualEncoder":
         """The student without the heads of the losses, in evaluation mode: as last saved, or after `epoch`.

@@ -150,9 +150,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Write a manifest with its own digest."""
-    write_json(path, signed(manifest))
+def signed_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest with a digest of what does not change while the store is filled, and of the bad rows."""
+    return signed(manifest, ("format", "fingerprint", "batch", "columns", "bad_rows"))
 
 
 def is_complete(folder: Path) -> bool:
@@ -177,7 +177,7 @@ def map_column(folder: Path, name: str, spec: ColumnSpec) -> np.memmap:
         size = path.stat().st_size
         if promised and size == column.offset + column.nbytes:
             return column
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged header is parsed as Python, whose tokenizer has errors of its own
         raise damage(folder, f"{path.name} ({error})") from error
     raise damage(folder, f"{path.name}, of {size} bytes, is not {list(spec.shape)} of {spec.dtype}")
 
@@ -223,7 +223,7 @@ def _with_digests(
             stream.write(digests.tobytes())
         entries[name] = {**entry, "chunks": chunk_digest([digests])}
     try:
-        write_manifest(folder / MANIFEST, {**manifest, "columns": entries})
+        write_json(folder / MANIFEST, signed_manifest({**manifest, "columns": entries}))
     except OSError:
         return {**manifest, "columns": {name: {**entry, "chunks": None} for name, entry in entries.items()}}
     return {**manifest, "columns": entries}

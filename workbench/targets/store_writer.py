@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from workbench.errors import SettingError
-from workbench.files import sha256_of_file
+from workbench.files import sha256_of_file, write_json
 from workbench.targets.chunks import Column, ColumnFile, full_disk_explained
 from workbench.targets.digests import chunk_digest, read_digests
 from workbench.targets.store import (
@@ -28,7 +28,7 @@ from workbench.targets.store import (
     read_manifest,
     refusal,
     require_same,
-    write_manifest,
+    signed_manifest,
 )
 
 PATIENCE = 30.0  # seconds (plus three of one's slowest chunks) in which some process must finish a chunk
@@ -119,7 +119,7 @@ def _claim(folder: Path, fingerprint: Mapping[str, Any], files: Sequence[ColumnF
         if others:
             problem = f"it holds other things ({', '.join(others[:3])}) and no targets"
             raise refusal(folder, problem, "Choose an empty or a new folder")
-        write_manifest(draft, manifest)
+        write_json(draft, signed_manifest(manifest))
         with contextlib.suppress(FileExistsError):
             os.link(draft, folder / MANIFEST)  # fails where the name is taken, which a rename does not
     except OSError as error:
@@ -190,4 +190,4 @@ def _seal(folder: Path, files: Sequence[ColumnFile], rank: int) -> None:
             if "digests" in manifest:
                 manifest["columns"][file.name]["chunks"] = chunk_digest([read_digests(folder, file.name)])
             manifest["bad_rows"][file.name] = file.bad_rows()
-        write_manifest(folder / MANIFEST, {**manifest, "complete": True})
+        write_json(folder / MANIFEST, signed_manifest({**manifest, "complete": True}))

@@ -15,7 +15,8 @@ from workbench.errors import SettingError
 from workbench.figures.style import state_colour
 from workbench.recipe.overrides import read_yaml
 from workbench.runs.folder import is_locked, is_silent, read_status
-from workbench.widgets.live import LiveFigure, Records
+from workbench.runs.records import Records
+from workbench.widgets.live import LiveFigure
 from workbench.widgets.notebook import is_live, show_plain
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ WORTH = 1 / 500  # of the steps drawn: fewer new ones would not be seen
 LATEST = 5.0  # seconds after which new steps are drawn however few
 SHARE = 0.05  # of one core's time that drawing may take from a training in the same kernel
 PATIENCE = 60.0  # seconds that a run may take to write its first status
+MOST_STEPS = 4_000  # that are kept of a longer run; curves have fewer points
 ENDED = ("finished", "interrupted", "failed", "gone")
 
 
@@ -151,7 +153,7 @@ class _View:
 
     def __init__(self, monitor: TrainingMonitor) -> None:
         self._monitor = monitor
-        self._records = Records(monitor.path / "metrics.jsonl")
+        self._records = Records(monitor.path / "metrics.jsonl", most=MOST_STEPS)
         self._live: LiveFigure | None = None
         self._structure: list[tuple[str, str]] = []
         self._steps = 0

@@ -1,5 +1,6 @@
 """Opens a folder of images with a text file beside each: one caption a line."""
 
+import os
 from pathlib import Path
 
 from workbench.data.decode import BadSample
@@ -7,7 +8,10 @@ from workbench.data.source import LARGEST_TEXT, Opened, PairRows, clean_captions
 
 
 def open_folder(base: Path, images: list[str], max_pixels: int) -> Opened:
-    """Pairs of the `images`, paths relative to `base`; a pair's id is the name of its image."""
+    """Pairs of the `images`, paths relative to `base`; a pair's id is the name of its image.
+
+    Linked folders are followed, links of single files only where they stay within the folder.
+    """
     splits = folder_splits(images)
     rows = PairRows()
     for position, name in enumerate(images):
@@ -18,12 +22,24 @@ def open_folder(base: Path, images: list[str], max_pixels: int) -> Opened:
             text_file = caption_file(base, name)
             if text_file is None:
                 raise BadSample("no caption")
+            if leaves_folder(base, base / name) or leaves_folder(base, text_file):
+                raise BadSample("path leaves the image folder")
             text = read_file(text_file, LARGEST_TEXT)
             if b"\0" in text:  # UTF-16, of which every other byte is one
                 raise BadSample("caption not UTF-8")
             lines = [line for line in text.splitlines() if line.strip()]
             rows.add(name, clean_captions(lines or [b""], rows.skipped), split, str(base / name))
     return rows.opened(max_pixels)
+
+
+def leaves_folder(base: Path, file: Path) -> bool:
+    """Whether a file is a link out of the folder `base`, and out of the folder that it lies in, which may be
+    linked itself."""
+    if not os.path.islink(file):
+        return False
+    target = os.path.realpath(file)
+    folders = (os.path.join(os.path.realpath(folder), "") for folder in (base, file.parent))
+    return os.path.isfile(target) and not target.startswith(tuple(folders))
 
 
 def caption_file(base: Path, image: str) -> Path | None:
