@@ -32,9 +32,10 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()
         if isinstance(event, AliasEvent):
-            if event.anchor in self.anchors and event.anchor not in self._sizes:
-                raise ComposerError(None, None, f"*{event.anchor} holds itself", event.start_mark)
-            self._nodes += self._sizes.get(event.anchor, 0)
+            anchor: Any = event.anchor
+            if anchor in self.anchors and anchor not in self._sizes:
+                raise yaml.YAMLError(f"*{anchor} holds itself")
+            self._nodes += self._sizes.get(anchor, 0)
         self._nodes, self._depth, before = self._nodes + 1, self._depth + 1, self._nodes
         if self._nodes > MOST_NODES or self._depth > DEEPEST:
             problem = f"more than {MOST_NODES:,} values" if self._depth <= DEEPEST else "nested too deeply"

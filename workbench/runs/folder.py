@@ -76,7 +76,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 def trained_by(folder: Path) -> int | None:
     """The process that is training in `folder` now, if any."""
-    return int((folder / "lock").read_text() or 0) or None if is_locked(folder) else None
+    number = (folder / "lock").read_text(errors="replace") if is_locked(folder) else ""
+    return int(number) if number.isascii() and number.isdecimal() else None
 
 
 def is_locked(folder: Path) -> bool:

@@ -156,7 +156,7 @@ class Run:
                 raise SettingError("run", str(self.path), "it has no checkpoint yet", "Train it further")
             return saved
         kept = checkpoint.list_checkpoints(folder)
-        ends = {read_json(path / checkpoint.STATE)["epochs_done"]: step for step, path in kept.items()}
+        ends = {_epochs_done(path / checkpoint.STATE): step for step, path in kept.items()}
         ends.pop(None, None)
         if epoch not in ends:
             epochs = ", ".join(map(str, ends)) or "none"
@@ -198,3 +198,12 @@ class Run:
         known = self.facts("data"), self.facts("versions")
         facts = TrainingFacts(self.recipe, step, self.status, *known, self.evaluations)
         return export(model, facts, folder)
+
+
+def _epochs_done(file: Path) -> int | None:
+    """The epoch whose end a checkpoint is, None for another one and where that cannot be read."""
+    try:
+        done = read_json(file)["epochs_done"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return done if isinstance(done, int) else None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.files import read_json, write_json
+from workbench.files import disk_errors_name, read_json, write_json
 from workbench.targets.digests import DTYPE, chunk_digest, digests_path, read_digests
 from workbench.targets.store import ColumnSpec, damage, finished, map_column, missing_rows, views_of
 
@@ -146,7 +146,8 @@ class ColumnFile:
 def full_disk_explained(folder: Path) -> Iterator[None]:
     """Turn the bare error of a full disk, or quota, into one that says what is kept and what to do."""
     try:
-        yield
+        with disk_errors_name(folder):
+            yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -116,7 +116,7 @@ class TargetStore:
 
 def store_folder(fingerprint: Mapping[str, Any], name: str) -> Path:
     """The default place, in the cache, of the store with this fingerprint; `name` is for people."""
-    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:200]  # file names have 255 bytes
     return cache_folder("targets", f"{readable}-{sha256_of_json(fingerprint)[:12]}")
 
 
