@@ -83,7 +83,7 @@ def test_damaged_targets_are_never_read(tmp_path, monkeypatch, at_once):
 
     files = ["image.npy", "text.npy", "manifest.json", "progress/image.crc32"]
     counts = outcomes(folder, files, read, repr(read()))
-    assert set(counts) == {"same", "told"} and counts["told"] > CASES // 2, counts
+    assert set(counts) <= {"same", "told"} and counts["told"] > CASES // 2, counts
 
 
 def test_a_damaged_chunk_of_an_unfinished_store_is_computed_again(tmp_path):

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from workbench.data.decode import BadSample
 from workbench.data.pairs import Pairs
+from workbench.errors import SettingError
 
 Key = tuple[int, int]  # (epoch, row): all that a sample depends on
 
@@ -54,7 +55,13 @@ class _Batches(Dataset):
     view: Callable[[Tensor, int, int], Tensor]
     tokenize: Callable[[Sequence[str]], Tensor]
 
-    def __getitem__(self, keys: Sequence[Key]) -> Batch:
+    def __getitem__(self, keys: Sequence[Key]) -> Batch | SettingError:
+        try:
+            return self._batch(keys)
+        except SettingError as error:
+            return error  # to be raised where it is read: from a worker, torch makes a traceback's text of it
+
+    def _batch(self, keys: Sequence[Key]) -> Batch:
         images, failed, rows, positions, texts = [], [], [], [], []
         for epoch, row in keys:
             try:
@@ -110,4 +117,7 @@ def batches(
         # Workers draw nothing themselves; the generator only keeps the loader from touching the global one.
         generator=torch.Generator(),
     )
-    yield from loader
+    for loaded in loader:
+        if isinstance(loaded, SettingError):
+            raise loaded
+        yield loaded

@@ -11,8 +11,9 @@ _MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")  # an underscore
 _BLOCK = re.compile(r"^(#|[-+=>]|\d+[.)])")  # what begins a heading, a list or a rule
 _PREFIX = re.compile(rf"^({'|'.join(('local-dir', 'hf-hub', *KINDS))}):(?!//)")
 _HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # ORG/NAME on a model hub
-_PATHS = re.compile(
-    r"(?:[\w+.-]+:)?(?:(?<![\w.])~[\w.-]*|\.{1,2}|[A-Za-z]:)?(?<![\w<])[/\\][^\s'\"`<>|]*[\w})*/\\]"
+_PATHS = re.compile(  # absolute ones, with or without a scheme, and those from the home folder or upwards
+    r"(?:[\w+.-]+:)?(?:(?<![\w.])~[\w.-]*|\.{1,2}|[A-Za-z]:|(?<![\w<]))[/\\]"
+    r"[^\s'\"`<>|]*[\w})*/\\]"
 )
 
 

@@ -13,36 +13,37 @@ def open_folder(base: Path, images: list[str], max_pixels: int) -> Opened:
     Linked folders are followed, links of single files only where they stay within the folder.
     """
     splits = folder_splits(images)
-    rows = PairRows()
+    rows, root = PairRows(), os.fspath(base)
     for position, name in enumerate(images):
         with rows.count_rejected():
             split = splits[position] if splits else None
             if splits and split is None:
                 raise BadSample("no split")
-            text_file = caption_file(base, name)
+            image = os.path.join(root, name)
+            text_file = caption_file(root, name)
             if text_file is None:
                 raise BadSample("no caption")
-            if leaves_folder(base, base / name) or leaves_folder(base, text_file):
+            if leaves_folder(root, image) or leaves_folder(root, text_file):
                 raise BadSample("path leaves the image folder")
             text = read_file(text_file, LARGEST_TEXT)
             if b"\0" in text:  # UTF-16, of which every other byte is one
                 raise BadSample("caption not UTF-8")
             lines = [line for line in text.splitlines() if line.strip()]
-            rows.add(name, clean_captions(lines or [b""], rows.skipped), split, str(base / name))
+            rows.add(name, clean_captions(lines or [b""], rows.skipped), split, image)
     return rows.opened(max_pixels)
 
 
-def leaves_folder(base: Path, file: Path) -> bool:
+def leaves_folder(base: str, file: str) -> bool:
     """Whether a file is a link out of the folder `base`, and out of the folder that it lies in, which may be
     linked itself."""
     if not os.path.islink(file):
         return False
     target = os.path.realpath(file)
-    folders = (os.path.join(os.path.realpath(folder), "") for folder in (base, file.parent))
+    folders = (os.path.join(os.path.realpath(folder), "") for folder in (base, os.path.dirname(file)))
     return os.path.isfile(target) and not target.startswith(tuple(folders))
 
 
-def caption_file(base: Path, image: str) -> Path | None:
+def caption_file(base: str | Path, image: str) -> str | None:
     """The text file beside an image, if there is one."""
-    candidates = ((base / image).with_suffix(extension) for extension in (".txt", ".TXT"))
-    return next((path for path in candidates if path.exists()), None)
+    stem = os.path.splitext(os.path.join(base, image))[0]
+    return next((stem + ending for ending in (".txt", ".TXT") if os.path.exists(stem + ending)), None)
