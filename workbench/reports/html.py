@@ -106,7 +106,7 @@ def _data(runs: Sequence[Run]) -> str:
     for run in runs:
         name = run.path.name
         for use, facts in run.facts("data").items():
-            words = {"train": "trained on", "validation": "validated on"}[use]
+            words = {"train": "trained on", "validation": "validated on"}.get(use, use)
             counts = f"{facts['pairs']:,}", f"{facts['captions']:,}"
             described = words, str(facts["split"]), *counts, str(facts["fingerprint"])
             users.setdefault(described, []).append(name)

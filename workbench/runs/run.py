@@ -64,7 +64,7 @@ class Run:
                 raise ValueError("it holds no object")
             if name == "data":
                 for use, facts in content.items():
-                    if use not in ("train", "validation") or not facts.keys() >= DATA_FACTS:
+                    if not facts.keys() >= DATA_FACTS:
                         raise ValueError(f"its {use} lacks what is known of data")
                     if not all(isinstance(facts[key], int) for key in ("pairs", "captions")):
                         raise ValueError(f"its {use} counts no pairs")
