@@ -134,11 +134,12 @@ def damage(folder: Path, what: str) -> SettingError:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a store; raises SettingError where there is none that can be read."""
     try:
-        manifest: dict[str, Any] = unsigned(read_json(folder / MANIFEST))
+        manifest: dict[str, Any] = read_json(folder / MANIFEST)
         version = manifest["format"]
         lacking = {"columns", "complete", "fingerprint", "bad_rows"} - manifest.keys()
         if version == FORMAT and lacking:
             raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+        manifest = unsigned(manifest)
     except (FileNotFoundError, NotADirectoryError):
         remedy = "Fill it first, or choose a folder that was filled"
         raise refusal(folder, "there are no targets in it", remedy) from None
