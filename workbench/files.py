@@ -1,14 +1,17 @@
 """Where the workbench keeps what it computes, and how it writes files that survive a crash."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from filelock import FileLock
 
 
@@ -26,19 +29,21 @@ def cache_folder(*parts: str) -> Path:
 def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a file that appears under its name whole or not at all, on disk when the block ends."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The process id keeps two processes that write the same file out of each other's half-written one.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     encoding = None if "b" in mode else "utf-8"
-    try:
-        with open(partial, mode, encoding=encoding) as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with disk_errors_name(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(partial, mode, encoding=encoding) as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
     sync_folder(path.parent)
 
 
@@ -53,6 +58,57 @@ def cache_lock(key: str) -> "FileLock":
     folder = cache_folder("locks")
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / f"{key}.lock")
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Fill an empty folder beside `folder`, whose files appear in `folder` once the block ends; none where it
+    fails.
+
+    Files of the same names are replaced, others in `folder` stay.
+    """
+    folder = Path(folder).absolute()
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    with disk_errors_name(folder):
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            yield partial
+            if folder.exists():
+                for path in sorted(partial.iterdir()):
+                    os.replace(path, folder / path.name)
+            else:
+                os.replace(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    sync_folder(folder.parent)
+
+
+@contextlib.contextmanager
+def disk_errors_name(path: Path) -> Iterator[None]:
+    """Name `path` in the error of a disk that is full, read-only or broken, whichever library raised it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS or str(error.filename) == str(path):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    except Exception as error:
+        # torch raises RuntimeError, safetensors SafetensorError, and neither says why.
+        if not (type(error).__name__ == "SafetensorError" or isinstance(error, RuntimeError)):
+            raise
+        if not _is_full(path) and "os error 28" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
+LEAST = 4096  # free bytes below which a disk is full
+
+
+def _is_full(path: Path) -> bool:
+    existing = next((folder for folder in path.absolute().parents if folder.is_dir()), None)
+    return existing is not None and shutil.disk_usage(existing).free < LEAST
 
 
 def sync_folder(folder: Path) -> None:
@@ -75,8 +131,49 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in `path`."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """The JSON in `path`; ValueError for anything else, OSError where it cannot be read."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_arrays(path: Path) -> "dict[str, np.ndarray]":
+    """The arrays of an .npz, without pickles; ValueError where it is damaged, OSError where it cannot be
+    read."""
+    import numpy as np
+
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except OSError:
+        raise
+    except Exception as error:  # zipfile, zlib and struct each have errors of their own
+        raise ValueError(f"it is no archive of arrays ({type(error).__name__}: {error})") from None
+
+
+def signed(value: Mapping[str, Any], keys: Sequence[str] | None = None) -> dict[str, Any]:
+    """A JSON object with a digest of itself, or of what is under `keys`, by which `unsigned` sees later
+    damage."""
+    part = value if keys is None else {key: value.get(key) for key in keys}
+    digest = sha256_of_json(json.loads(json.dumps(part, default=str)))
+    return {**value, "signature": {"of": None if keys is None else list(keys), "sha256": digest}}
+
+
+def unsigned(value: Any) -> Any:
+    """What was `signed`, without its digest; ValueError where they do not fit. Other JSON is left as it
+    is."""
+    if not isinstance(value, dict) or "signature" not in value:
+        return value
+    plain = {key: item for key, item in value.items() if key != "signature"}
+    try:
+        keys, digest = value["signature"]["of"], value["signature"]["sha256"]
+        part = plain if keys is None else {key: plain.get(key) for key in keys}
+    except (KeyError, TypeError):
+        raise ValueError("its signature cannot be read") from None
+    if sha256_of_json(part) != digest:
+        raise ValueError("its sha256 is not the one that it was written with")
+    return plain
 
 
 def sha256_of_file(path: Path) -> str:
@@ -101,6 +198,19 @@ def sha256_of_strings(strings: Iterable[str]) -> str:
         separator = b","
     digest.update(b"]")
     return digest.hexdigest()
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a file can be called so: no path, nothing hidden or unprintable, room left for a suffix."""
+    try:
+        short = len(text.encode()) <= LONGEST_NAME
+    except UnicodeEncodeError:
+        return False
+    plain = text.isprintable() and text == text.strip() and not set(text) & set("/\\")
+    return short and plain and bool(text.strip(".")) and not text.startswith(("-", "."))
+
+
+LONGEST_NAME = 180  # bytes; file systems have 255
 
 
 def carried(folder: str) -> Path:

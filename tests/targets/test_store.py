@@ -367,15 +367,14 @@ def test_truncated_column_is_refused(tmp_path, finished):
             TargetStore.open(tmp_path / "store")
 
 
-def test_flipped_bit_is_found_by_verify(tmp_path, whole):
+def test_flipped_bit_is_found_at_opening(tmp_path, whole):
     shutil.copytree(whole, tmp_path / "store")
     path = tmp_path / "store" / "text.npy"
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
-    store = TargetStore.open(tmp_path / "store", FINGERPRINT)
-    with pytest.raises(SettingError, match=r"damaged: text\.npy"):
-        store.verify()
+    with pytest.raises(SettingError, match=r"damaged: text\.npy, rows 36 to 39"):
+        TargetStore.open(tmp_path / "store", FINGERPRINT)
 
 
 @pytest.mark.parametrize("file", ["image.npy", "manifest.json", "text.npy"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workbench.widgets.live import Records
+from workbench.runs.records import Records
 
 
 def line(kind: str, step: int, **values: object) -> str:

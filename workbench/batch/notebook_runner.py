@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from workbench.batch.signals import Stop
-from workbench.errors import SettingError
+from workbench.errors import SettingError, damaged_file
 from workbench.files import carried, read_json, write_json
 from workbench.recipe.overrides import suggestion, typed
 
+TAG = "parameters"  # of the cell that declares them
 NOTEBOOKS = carried("notebooks")
 _TYPES = {name: getattr(typing, name) for name in ("Any", "Literal", "Optional", "Union")}
 _TYPES |= {kind.__name__: kind for kind in (int, float, str, bool, list, dict)}
@@ -61,8 +62,13 @@ def locate(name_or_path: str | Path) -> Path:
 
 def parameters_of(path: Path) -> dict[str, Parameter]:
     """The parameters that a notebook's cell tagged `parameters` declares, in order; {} without one."""
-    cells = [cell for cell in read_json(path)["cells"] if "parameters" in cell["metadata"].get("tags", [])]
-    return _parameters_in("".join(cells[0]["source"])) if cells else {}
+    try:
+        cells = [
+            cell for cell in read_json(path)["cells"] if "parameters" in cell["metadata"].get("tags", [])
+        ]
+        return _parameters_in("".join(cells[0]["source"])) if cells else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError, RecursionError) as error:
+        raise damaged_file("notebook", path, error, "Give a notebook that Jupyter opens.") from None
 
 
 def _parameters_in(source: str) -> dict[str, Parameter]:

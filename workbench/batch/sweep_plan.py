@@ -73,6 +73,9 @@ def load_sweep(path: str | Path) -> Sweep:
         raise SettingError("sweep", str(path), "there is no such file", "The path of a sweep's YAML file.")
     try:
         settings = read_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        problem = f"it cannot be read ({error.strerror})"
+        raise SettingError("sweep", str(path), problem, "A file of yours.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = f"this is no YAML text ({' '.join(str(error).split())})"
         raise SettingError("sweep", str(path), problem, "Fix the file.") from None

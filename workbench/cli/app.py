@@ -22,7 +22,7 @@ from workbench.cli.output import (
     say_outcome,
     termination_as_interrupt,
 )
-from workbench.errors import SettingError
+from workbench.errors import SettingError, disk_error_in_words
 from workbench.recipe.overrides import assignments
 from workbench.recipe.yaml_io import in_yaml
 
@@ -54,6 +54,11 @@ def main() -> None:
     try:
         with termination_as_interrupt() as ended:
             app(args=_joined(sys.argv[1:]))
+    except BrokenPipeError:
+        raise  # whoever read what is printed has gone, which no message would reach
+    except OSError as error:
+        print(f"error: {disk_error_in_words(error)}", file=sys.stderr)
+        sys.exit(1)
     except Exception as error:
         if not (isinstance(error, FloatingPointError) or type(error).__module__.startswith("workbench.")):
             raise

@@ -1,6 +1,7 @@
 """Bytes to a picture or a caption, safely, or a named reason why not."""
 
 import io
+import re
 import unicodedata
 from typing import Literal, get_args
 
@@ -27,6 +28,7 @@ Reason = Literal[
     "not an image (looks like HTML)",
     "not an image (unknown format)",
     "too many pixels",
+    "too many scans",
     "truncated or damaged image",
     # of a caption
     "empty caption",
@@ -45,6 +47,13 @@ Reason = Literal[
     "truncated shard",
 ]
 REASONS: tuple[str, ...] = get_args(Reason)
+_JOINERS = "\u200c\u200d"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_FORMAT = re.compile(  # Unicode's category Cf without the joiners, and fillers that look like nothing
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff"
+    "\uffa0\ufff9-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
+)
+MOST_SCANS = 32  # of a JPEG; encoders write about ten
 LONGEST_CAPTION = 10_000  # characters; a longer one is a page that strayed in, not a caption
 
 
@@ -62,7 +71,7 @@ def decode_image(data: bytes, max_pixels: int = 50_000_000) -> torch.Tensor:
     In memory the channels come last, which is fastest to resize.
     The format is taken from the first bytes, never from a name, and the size from the header before any pixel
     is decoded. EXIF orientation is applied, transparency blended with white. Raises `BadSample` with one of
-    `REASONS`; a file that ends early is refused, not half decoded.
+    `REASONS`; a file that ends early is refused, not half decoded, a JPEG cut short before a proper end too.
     """
     opener = _opener(data)
     try:
@@ -73,6 +82,8 @@ def decode_image(data: bytes, max_pixels: int = 50_000_000) -> torch.Tensor:
         raise BadSample("truncated or damaged image") from error
     if width * height > max_pixels:
         raise BadSample("too many pixels")
+    if opener is JpegImageFile and data.count(_SCAN) > MOST_SCANS:
+        raise BadSample("too many scans")  # each is a pass over all pixels: seconds, from a few bytes
     try:
         return _decode_jpeg(data) if opener is JpegImageFile and _HAS_JPEG else _decode_with_pillow(image)
     except Exception as error:
@@ -80,7 +91,11 @@ def decode_image(data: bytes, max_pixels: int = 50_000_000) -> torch.Tensor:
 
 
 def clean_caption(caption: object) -> str:
-    """A caption, bytes or str, in Unicode NFC with single spaces; raises `BadSample` where none is left."""
+    """A caption, bytes or str, in Unicode NFC with single spaces; raises `BadSample` where none is left.
+
+    Control characters (escapes of terminals among them) become spaces. Characters that are not seen are taken
+    out, those that turn the direction of writing too; only joiners, which emoji and many scripts need, stay.
+    """
     try:
         text = caption.decode("utf-8-sig") if isinstance(caption, bytes) else caption
         if not isinstance(text, str):
@@ -88,8 +103,9 @@ def clean_caption(caption: object) -> str:
         text.encode("utf-8")  # JSON can smuggle in lone surrogates, which tokenizers and Arrow refuse
     except UnicodeError as error:
         raise BadSample("caption not UTF-8") from error
-    text = " ".join(unicodedata.normalize("NFC", text).replace("\0", " ").split())
-    if not text:
+    text = _FORMAT.sub("", _CONTROL.sub(" ", unicodedata.normalize("NFC", text)))
+    text = " ".join(text.split())
+    if not text.strip(_JOINERS):
         raise BadSample("empty caption")
     if len(text) > LONGEST_CAPTION:
         raise BadSample("caption too long")
@@ -130,7 +146,24 @@ def is_image(data: bytes) -> bool:
 _HAS_JPEG = hasattr(torch.ops.image, "decode_jpeg")
 
 
+_PROGRESSIVE, _SCAN, _END = b"\xff\xc2", b"\xff\xda", b"\xff\xd9"  # markers of a JPEG
+_MORE = bytes(1 + 97 * number % 251 for number in range(2048))  # what no coded picture ends with
+
+
 def _decode_jpeg(data: bytes) -> torch.Tensor:
+    pixels = _jpeg(data)
+    # Where a scan ends early, the rest is one flat grey, or lacks detail in a progressive picture. A plain
+    # background is flat as well, so these are decoded again with more data before their end, which a whole
+    # picture does not care for.
+    corner = pixels[:, -4:, -4:].flatten(1)
+    suspect = _PROGRESSIVE in data or bool((corner == corner[:, :1]).all())
+    end = data.find(_END, data.rfind(_SCAN))
+    if suspect and end > 0 and not torch.equal(pixels, _jpeg(data[:end].rstrip(b"\xff") + _MORE + _END)):
+        raise BadSample("truncated or damaged image")
+    return pixels
+
+
+def _jpeg(data: bytes) -> torch.Tensor:
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
     pixels: torch.Tensor = torch.ops.image.decode_jpeg(encoded, torchvision.io.ImageReadMode.RGB.value, True)
     return pixels

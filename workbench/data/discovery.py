@@ -129,7 +129,7 @@ def _walk(folder: Path) -> Iterator[str]:
 
 def fits(name: str) -> str | None:
     """The format that a file of this name may belong to."""
-    extension = PurePosixPath(name).suffix.lower()
+    extension = os.path.splitext(name)[1].lower()  # of hundreds of thousands of names, faster than a path's
     if extension in IMAGE_EXTENSIONS:
         return "folder"
     if extension in TABLE_EXTENSIONS or is_caption_list(name):

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from workbench.data.decode import BadSample
 from workbench.data.pairs import Pairs
+from workbench.errors import SettingError
 
 AT_ONCE = 8  # shards that an epoch in the order of shards reads side by side
 
@@ -75,7 +76,13 @@ class _Batches(Dataset):
     view: Callable[[Tensor, int, int], Tensor]
     tokenize: Callable[[Sequence[str]], Tensor]
 
-    def __getitem__(self, keys: Sequence[Key]) -> Batch:
+    def __getitem__(self, keys: Sequence[Key]) -> Batch | SettingError:
+        try:
+            return self._batch(keys)
+        except SettingError as error:
+            return error  # to be raised where it is read: from a worker, torch makes a traceback's text of it
+
+    def _batch(self, keys: Sequence[Key]) -> Batch:
         images, failed, rows, positions, texts = [], [], [], [], []
         for epoch, row in keys:
             try:
@@ -128,6 +135,8 @@ def batches(
     )
     began = time.perf_counter()
     for loaded in loader:
+        if isinstance(loaded, SettingError):
+            raise loaded
         yield replace(loaded, waited=time.perf_counter() - began)
         began = time.perf_counter()
 

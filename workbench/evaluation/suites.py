@@ -15,12 +15,12 @@ from workbench.evaluation.encode import Embedded, encode_pairs, encode_texts
 from workbench.evaluation.probes.composition import swap_accuracy
 from workbench.evaluation.probes.forced_choice import scene_questions
 from workbench.evaluation.probes.suite import PROBED, fit_probes, probe_scores
-from workbench.evaluation.results_io import read_queries, read_report
+from workbench.evaluation.results_io import QUERIES, SIGNED, read_queries, read_report
 from workbench.evaluation.retrieval.search import BEST, search_precision
 from workbench.evaluation.retrieval.sets import retrieval_scores, retrieval_sets
 from workbench.evaluation.zero_shot.metrics import zero_shot_metrics, zero_shot_weights
 from workbench.evaluation.zero_shot.sets import evaluate_set, zero_shot_sets
-from workbench.files import atomic_write, write_json
+from workbench.files import atomic_write, is_file_name, sha256_of_file, signed, write_json
 from workbench.metrics import metric
 from workbench.models.devices import device_of
 from workbench.models.dual_encoder import DualEncoder
@@ -125,13 +125,16 @@ def _add(results: Results, scores: Scores, queries: Queries) -> None:
 
 def _write(folder: Path, name: str, report: dict[str, Any], queries: Queries) -> None:
     with contextlib.suppress(OSError, ValueError):  # no files, or damaged ones: there is nothing to keep
-        before, before_queries = read_report(folder / f"{name}.json"), read_queries(folder / f"{name}.npz")
+        before = read_report(folder / f"{name}.json")
+        before_queries = read_queries(folder / f"{name}.npz", before.get(QUERIES))
         if before_queries and all(before.get(key) == report[key] for key in SAME):
             report = {**report, "scores": before["scores"] | report["scores"]}
             queries = before_queries | queries
-    write_json(folder / f"{name}.json", report)
     with atomic_write(folder / f"{name}.npz") as stream:
         np.savez_compressed(stream, **queries)  # type: ignore[arg-type]
+    digest = sha256_of_file(folder / f"{name}.npz")
+    # Last, because it names the other: a kill between the two is seen.
+    write_json(folder / f"{name}.json", signed({**report, QUERIES: digest}, SIGNED))
 
 
 def evaluation_splits(recipe: Recipe, *, whole: bool = False) -> list[str]:
@@ -152,6 +155,9 @@ def evaluation_splits(recipe: Recipe, *, whole: bool = False) -> list[str]:
         judged = available if whole and used[1] not in available else [used[1]]
     splits = named or judged
     for split in splits:
+        if not is_file_name(split):
+            problem = f"its numbers are written to a file called {split!r}, which is no file name"
+            raise SettingError("evaluation.splits", split, problem, "Rename it in the source.")
         if split not in available:
             problem, remedy = f"{data.source} has no such split", f"one of {', '.join(available)}"
             raise SettingError("evaluation.splits", split, problem, remedy)

@@ -6,7 +6,7 @@ from pathlib import Path
 from workbench.errors import SettingError
 from workbench.export.model_card import TrainingFacts, model_card
 from workbench.export.programs import IMAGE_PROGRAM, TEXT_PROGRAM, needs_workbench, write_programs
-from workbench.files import atomic_write
+from workbench.files import atomic_folder
 from workbench.models.dual_encoder import CONFIG_NAME, WEIGHTS_NAME, DualEncoder
 from workbench.models.loading import TOWER_CONFIG_NAME
 
@@ -39,16 +39,17 @@ def export(model: DualEncoder, facts: TrainingFacts, folder: str | Path) -> Path
     """Write a student, without heads of losses, and its model card; returns the folder.
 
     `open_clip.create_model_and_transforms("local-dir:FOLDER")` and `open_clip.get_tokenizer` load it. A model
-    that open_clip cannot build alone comes as two programs of torch.export as well. Raises SettingError as
-    `check_folder` does.
+    that open_clip cannot build alone comes as two programs of torch.export as well. The folder is written
+    whole or not at all. Raises SettingError as `check_folder` does, OSError naming the folder where the disk
+    is full or read-only.
     """
     folder = check_folder(folder)
-    model.save(folder)
-    if needs_workbench(model):
-        write_programs(model, folder)
     card = model_card(model, facts, f"local-dir:{folder.name}")
-    with atomic_write(folder / CARD, "w") as stream:
-        stream.write(f"{card}\n{CARD_OF_WORKBENCH}\n")
+    with atomic_folder(folder) as partial:
+        model.save(partial, home=folder)
+        if needs_workbench(model):
+            write_programs(model, partial)
+        (partial / CARD).write_text(f"{card}\n{CARD_OF_WORKBENCH}\n", encoding="utf-8")
     return folder
 
 

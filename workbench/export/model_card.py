@@ -1,15 +1,13 @@
 """The model card of a student: how to load it, what it learned from, its numbers, its limits."""
 
-import os
-import re
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
 
-from workbench.data.labelled.load import KINDS
 from workbench.evaluation.results_io import SplitResults
 from workbench.evaluation.significance import bootstrap_interval
 from workbench.evaluation.suites import results_of_queries, size_of
+from workbench.export.markdown import code, escaped, fenced, prose_without_folders, without_folders
 from workbench.export.programs import needs_workbench
 from workbench.figures.style import is_share, metric_label
 from workbench.recipe import Recipe
@@ -24,8 +22,8 @@ LOADING = """\
 import open_clip, torch
 from PIL import Image
 
-model, _, preprocess = open_clip.create_model_and_transforms("{place}")
-tokenizer = open_clip.get_tokenizer("{place}")
+model, _, preprocess = open_clip.create_model_and_transforms({place})
+tokenizer = open_clip.get_tokenizer({place})
 model.eval()
 with torch.no_grad():
     image = model.encode_image(preprocess(Image.open("picture.jpg"))[None], normalize=True)
@@ -84,17 +82,20 @@ def model_card(model: "DualEncoder", facts: TrainingFacts, place: str) -> str:
         if results.report.get("model", fingerprint) == fingerprint
     }
     image, text = (sum(p.numel() for p in part) for part in _towers(model.clip))
+    description = escaped(recipe.description)
     size = " x ".join(map(str, model.transform.size))
     head = write_yaml({"library_name": "open_clip", "pipeline_tag": TAGS[-1], "tags": TAGS})
     parts = [
         f"---\n{head}---",
-        f"# {recipe.name}",
-        f"{recipe.description[:1].upper()}{recipe.description[1:]}." if recipe.description else "",
+        f"# {escaped(recipe.name)}",
+        f"{description[:1].upper()}{description[1:]}."
+        if (description := escaped(recipe.description))
+        else "",
         f"A two-tower model of {(image + text) / 1e6:.1f} M parameters (image {image / 1e6:.1f} M, text "
         f"{text / 1e6:.1f} M): pictures of {size} pixels and captions become embeddings of {model.dim} "
-        f"dimensions. Architecture: `{_named(recipe.student.model)}`.",
+        f"dimensions. Architecture: {code(recipe.student.model)}.",
         "## How to load it",
-        LOADING.format(place=place),
+        LOADING.format(place=json.dumps(place, ensure_ascii=False)),
         _programs(model),
         "## What it learned from",
         "\n".join(f"- {line}" for line in _training(facts)),
@@ -105,7 +106,7 @@ def model_card(model: "DualEncoder", facts: TrainingFacts, place: str) -> str:
         "## Licences",
         _licences(recipe),
         "## Recipe",
-        f"```yaml\n{_without_folders(recipe)}```",
+        fenced(_without_folders(recipe), "yaml"),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -126,21 +127,22 @@ def _towers(clip: Any) -> tuple[list[Any], list[Any]]:
 def _training(facts: TrainingFacts) -> list[str]:
     recipe, seen = facts.recipe, facts.data.get("train")
     size = f": {seen['pairs']:,} pictures, {seen['captions']:,} captions" if seen else ""
-    lines = [f"Data: `{_named(recipe.data.source)}`, split `{recipe.data.train_split}`{size}."]
+    lines = [f"Data: {code(recipe.data.source)}, split {code(recipe.data.train_split)}{size}."]
     if seen:
-        lines.append(f"Fingerprint of ids, captions and pictures (SHA-256): `{seen['fingerprint']}`.")
+        digest = code(str(seen["fingerprint"]))
+        lines.append(f"Fingerprint of ids, captions and pictures (SHA-256): {digest}.")
     if rejected := facts.status.get("rejected"):
-        counted = ", ".join(f"{count:,} {reason}" for reason, count in rejected.items())
+        counted = ", ".join(f"{count:,} {escaped(reason)}" for reason, count in rejected.items())
         lines.append(f"Not usable in the source, all splits: {counted}.")
-    start = ", ".join(f"`{_named(part)}`" for part in (facts.start or "").split(", ") if part)
+    start = ", ".join(code(part) for part in (facts.start or "").split(", ") if part)
     lines.append(f"Start: {start or 'random weights'}.")
     if recipe.teacher is not None:
-        weights = f" (`{_named(recipe.teacher.pretrained)}`)" if recipe.teacher.pretrained else ""
-        lines.append(f"Teacher: `{_named(recipe.teacher.model)}`{weights}.")
+        weights = f" ({code(recipe.teacher.pretrained)})" if recipe.teacher.pretrained else ""
+        lines.append(f"Teacher: {code(recipe.teacher.model)}{weights}.")
     if recipe.text_teacher is not None and (recipe.objectives.embedding or recipe.objectives.concepts):
-        lines.append(f"Language model: `{_named(recipe.text_teacher.model)}`.")
+        lines.append(f"Language model: {code(recipe.text_teacher.model)}.")
     if recipe.objectives.cross_modal:
-        regions = f"{recipe.regions.proposer} (`{_named(recipe.regions.weights)}`)"
+        regions = f"{recipe.regions.proposer} ({code(recipe.regions.weights)})"
         lines.append(f"Cross-modal teacher of words and regions, the latter by {regions}.")
     terms = ", ".join(f"{name} {weight:g}" for name, weight in recipe.objectives.weights().items())
     lines.append(f"Objectives and their weights: {terms}.")
@@ -151,7 +153,7 @@ def _training(facts: TrainingFacts) -> list[str]:
         f"seed {recipe.seed}."
     )
     named = ("workbench", "torch", "open_clip_torch", "timm", "transformers")
-    made_with = [f"{name} {facts.versions[name]}" for name in named if name in facts.versions]
+    made_with = [f"{name} {escaped(str(facts.versions[name]))}" for name in named if name in facts.versions]
     if made_with:
         lines.append(f"Made with {', '.join(made_with)}.")
     return lines
@@ -162,7 +164,7 @@ def _results(evaluations: Mapping[str, SplitResults]) -> str:
         return "These weights have not been evaluated."
     lines = ["| data | measure | value | 95 % interval |", "|---|---|---|---|"]
     for report, queries in evaluations.values():
-        pictures = f"{report['split']} ({size_of(report)})"
+        pictures = f"{escaped(report['split'])} ({size_of(report)})"
         for metric, value in report["scores"].items():
             share = is_share(metric)
             shown = f"{100 * value:.1f} %" if share else f"{value:.3g}"
@@ -171,7 +173,7 @@ def _results(evaluations: Mapping[str, SplitResults]) -> str:
             if results is not None:
                 interval_of = bootstrap_interval(*results)
                 interval = f"{100 * interval_of.low:.1f} to {100 * interval_of.high:.1f}"
-            lines.append(f"| {pictures} | {metric_label(metric)} | {shown} | {interval} |")
+            lines.append(f"| {pictures} | {escaped(metric_label(metric))} | {shown} | {interval} |")
     note = "Intervals: bootstrap over pictures; they do not cover the luck of the seed, of which this is one."
     return "\n".join([*lines, "", note])
 
@@ -179,7 +181,8 @@ def _results(evaluations: Mapping[str, SplitResults]) -> str:
 def _limits(facts: TrainingFacts, evaluations: Mapping[str, SplitResults]) -> list[str]:
     lines = []
     if (state := facts.status.get("state")) != "finished":
-        lines.append(f"Its training is not finished ({state}): these are the weights of the last checkpoint.")
+        ended = escaped(str(state))
+        lines.append(f"Its training is not finished ({ended}): these are the weights of the last checkpoint.")
     elif facts.step != facts.status.get("step", facts.step):
         end = facts.status["step"]
         lines.append(f"These are the weights of step {facts.step}; its training went on to step {end}.")
@@ -213,21 +216,13 @@ def _licences(recipe: Recipe) -> str:
 def _without_folders(recipe: Recipe) -> str:
     """The recipe as YAML; a page that is passed on should not tell where somebody keeps their files."""
 
-    def bare(value: Any) -> Any:
+    def bare(value: Any, key: str = "") -> Any:
         if isinstance(value, Mapping):
-            return {key: bare(item) for key, item in value.items()}
+            return {name: bare(item, name) for name, item in value.items()}
         if isinstance(value, list):
             return [bare(item) for item in value]
-        return _named(value) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        return prose_without_folders(value) if key in ("name", "description") else without_folders(value)
 
     return write_yaml(bare(recipe.model_dump(mode="json")))
-
-
-def _named(value: str) -> str:
-    """A name as it is, an absolute path without its folders, a URL without user, password and query."""
-    if "://" in value:
-        parts = urlsplit(value)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    plain = re.sub(rf"^({'|'.join(('local-dir', *KINDS))}):", "", value)
-    absolute = plain.startswith("~") or os.path.isabs(plain)
-    return f".../{os.path.basename(plain.rstrip(os.sep))}" if absolute else value

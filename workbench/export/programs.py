@@ -1,7 +1,6 @@
 """Towers as programs of torch.export: for those who have torch, and neither open_clip nor this package."""
 
 import copy
-import os
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +32,15 @@ def write_programs(model: DualEncoder, folder: Path) -> None:
         (TEXT_PROGRAM, "visual", "encode_text", model.tokenizer([*CAPTIONS, CAPTIONS[0]])),
     ):
         tower = _Tower(copy.deepcopy(model).cpu().eval(), other, method)
-        partial = folder / f".{name}.partial"
         program = torch.export.export(
             tower, (given[:2],), dynamic_shapes={"given": {0: torch.export.Dim("batch")}}
         )
-        try:
-            with open(partial, "wb") as stream:
-                torch.export.save(program, stream)
-            again = torch.export.load(str(partial)).module()(given)
-            error = float((again - tower(given)).detach().abs().max())
-            if not error <= TOLERANCE:
-                raise RuntimeError(f"{name} differs from the model by {error:.1e}")
-            os.replace(partial, folder / name)
-        finally:
-            partial.unlink(missing_ok=True)
+        with open(folder / name, "wb") as stream:
+            torch.export.save(program, stream)
+        again = torch.export.load(str(folder / name)).module()(given)
+        error = float((again - tower(given)).detach().abs().max())
+        if not error <= TOLERANCE:
+            raise RuntimeError(f"{name} differs from the model by {error:.1e}")
 
 
 class _Tower(nn.Module):

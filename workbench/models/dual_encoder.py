@@ -177,12 +177,13 @@ class DualEncoder(nn.Module):
         text = {name: value for name, value in weights.items() if not name.startswith(("visual.", "logit_"))}
         return sha256_of_json([self.config["model_cfg"]["text_cfg"], weights_digest(text)])
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: Path, home: Path | None = None) -> Path:
         """Write a folder that `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads without this
         package.
 
         A text tower of transformers leaves its own configuration in it. open_clip needs the absolute path of
-        that: in a folder that was moved, correct `hf_model_name` (`load_dual_encoder` does not need it).
+        that: in a folder that was moved, correct `hf_model_name` (`load_dual_encoder` does not need it);
+        `home` is where the folder will be moved to.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -193,7 +194,7 @@ class DualEncoder(nn.Module):
             text["hf_tokenizer_name"] = "./"
         if "hf_model_name" in text:
             self.clip.text.config.save_pretrained(str(folder))
-            text["hf_model_name"] = str(folder.absolute())
+            text["hf_model_name"] = str((home or folder).absolute())
         weights = {name: value.detach().cpu().contiguous() for name, value in self.clip.state_dict().items()}
         # Weights first: a folder with a configuration can be loaded.
         with atomic_write(folder / WEIGHTS_NAME) as stream:

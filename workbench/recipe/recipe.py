@@ -8,9 +8,10 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from workbench.errors import SettingError
-from workbench.files import atomic_write, sha256_of_json
+from workbench.files import atomic_write, is_file_name, sha256_of_json
 from workbench.objectives.registry import declared_objectives
 from workbench.recipe.overrides import set_by_path, suggestion, to_setting_error
+from workbench.recipe.plain_values import check_plain, leaves, tidy
 from workbench.recipe.schema import (
     Concepts,
     CrossModal,
@@ -28,6 +29,7 @@ from workbench.recipe.schema import (
 from workbench.recipe.setting_types import NOT_FINGERPRINTED
 from workbench.recipe.yaml_io import read_yaml, write_yaml
 
+MOST_BASES = 32  # recipes that extend one another
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -62,6 +64,11 @@ class Recipe(Section):
         if shares >= 1:
             problem = f"with data.val_share it is {shares:g} of the source, and nothing is left to train on"
             raise SettingError("data.test_share", self.data.test_share, problem, "Less than 1 together.")
+        if not is_file_name(self.name):
+            problem = "runs are named after it, and this is no file name"
+            raise SettingError(
+                "name", self.name, problem, f"Letters, digits, - and _, e.g. {tidy(self.name)}."
+            )
         self._check_cross_modal()
         if not weights:
             raise SettingError(
@@ -175,6 +182,8 @@ class Recipe(Section):
             set_by_path(tree, cls, str(key), value)
         for key, value in (overrides or {}).items():
             set_by_path(tree, cls, key, value, text=True)
+        for key, value in leaves(tree):
+            check_plain(key, value)
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
@@ -253,6 +262,10 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """The settings in a YAML file, put over those of the recipe that it `extends`."""
     try:
         settings = read_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingError(
+            "recipe", str(path), f"it cannot be read ({error.strerror})", "A file of yours."
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(
             "recipe", str(path), f"this is no YAML text ({' '.join(str(error).split())})", "Fix the file."
@@ -269,7 +282,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if base is not None:
         beside = path.parent / str(base)
         origin = beside if beside.suffix in (".yaml", ".yml") and beside.is_file() else _locate(str(base))
-        if origin.resolve() in (*seen, path.resolve()):
+        if origin.resolve() in (*seen, path.resolve()) or len(seen) > MOST_BASES:
             raise SettingError(
                 "extends", str(base), f"{path.name} would extend itself", "Extend another recipe."
             )

@@ -7,24 +7,54 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import yaml
+from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
+from yaml.events import AliasEvent
 
+MOST_CHARACTERS = 1 << 20  # of a text
+MOST_NODES = 20_000  # values and keys, those that aliases repeat included
+DEEPEST = 64  # nested lists and mappings
 _TAG = "tag:yaml.org,2002:"
 _NUMBER = r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
 _FLOAT = re.compile(rf"^({_NUMBER}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")
 
 
 class _Loader(yaml.SafeLoader):
-    """`1e-4` is a number, `no` a word, `12:30` too; and no key is given twice."""
+    """`1e-4` is a number, `no` a word, `12:30` too; no key is given twice, and size and depth are bounded."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._nodes = self._depth = 0
+        self._sizes: dict[str, int] = {}  # by anchor, in nodes
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()
+        if isinstance(event, AliasEvent):
+            anchor: Any = event.anchor
+            if anchor in self.anchors and anchor not in self._sizes:
+                raise yaml.YAMLError(f"*{anchor} holds itself")
+            self._nodes += self._sizes.get(anchor, 0)
+        self._nodes, self._depth, before = self._nodes + 1, self._depth + 1, self._nodes
+        if self._nodes > MOST_NODES or self._depth > DEEPEST:
+            problem = f"more than {MOST_NODES:,} values" if self._depth <= DEEPEST else "nested too deeply"
+            raise ComposerError(None, None, problem, event.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if not isinstance(event, AliasEvent) and event.anchor is not None:
+            self._sizes[event.anchor] = self._nodes - before
+        return node
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for number, key in enumerate(keys):
-            if isinstance(key, Hashable) and key in keys[:number]:
-                place = node.value[number][0].start_mark
-                raise ConstructorError(None, None, f"the key {key!r} is given twice", place)
+        keys = set()
+        for named, _ in node.value:
+            key = self.construct_object(named, deep=True)
+            if isinstance(key, Hashable):
+                if key in keys:
+                    problem = f"the key {key!r} is given twice"
+                    raise ConstructorError(None, None, problem, named.start_mark)
+                keys.add(key)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -46,8 +76,13 @@ _Dumper.add_representer(list, _Dumper.represent_list)
 
 
 def read_yaml(text: str) -> Any:
-    """The plain value in YAML text; raises yaml.YAMLError."""
-    return yaml.load(text, _Loader)  # a SafeLoader, so nothing but plain values can come of it
+    """The plain value in YAML text; raises yaml.YAMLError, also for one beyond all size or depth."""
+    if len(text) > MOST_CHARACTERS:
+        raise yaml.YAMLError(f"it has {len(text):,} characters, and {MOST_CHARACTERS:,} are read")
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader, so nothing but plain values can come of it
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError to Python
+        raise yaml.YAMLError(str(error)) from None
 
 
 def write_yaml(value: object) -> str:

@@ -14,6 +14,7 @@ from workbench.errors import SettingError
 from workbench.evaluation.significance import CrossedDifference, crossed_interval, paired_bootstrap
 from workbench.evaluation.suites import results_of_queries, size_of
 from workbench.recipe import Recipe, differences
+from workbench.reports.notes import note, without_queries
 from workbench.reports.tables import comparison_html, comparison_text
 from workbench.runs.run import Run
 
@@ -136,7 +137,7 @@ def compare(runs: Sequence[RunLike], names: Sequence[str] | None = None) -> Comp
 
     table = DataFrame(list(rows.values()), index=MultiIndex.from_tuples(rows, names=["split", "metric"]))
     table.columns = MultiIndex.from_tuples(table.columns, names=["group", "field"])
-    return Comparison(table, groups, _note(groups, skipped))
+    return Comparison(table, groups, note(groups, skipped, without_queries(members, splits)))
 
 
 def _evaluated(source: RunLike, name: str) -> Evaluated:
@@ -271,24 +272,6 @@ def _by_seed(split: str, metric: str, runs: Sequence[Evaluated]) -> tuple[np.nda
     pairs = [results_of_queries(metric, run.queries.get(split, {})) for run in runs]
     known = [pair for pair in pairs if pair is not None]
     return (np.stack([results for results, _ in known]), known[0][1]) if len(known) == len(runs) else None
-
-
-def _note(groups: Mapping[str, list[Evaluated]], skipped: Sequence[str]) -> str:
-    counts = (f"{name}: {len(runs)} seed{'s' if len(runs) > 1 else ''}" for name, runs in groups.items())
-    lines = [f"{', '.join(counts)}; ± is the standard deviation over seeds."]
-    if len(groups) > 1:
-        seeds = [len(runs) for runs in groups.values() if not runs[0].untrained] or [1]
-        both, pictures = "over seeds and images together", "over images, by paired bootstrap"
-        method = both if min(seeds) > 1 else pictures
-        if min(seeds) == 1 < max(seeds):
-            method = f"{both}, and {pictures} where a side has one seed"
-        interval = f"[..] is the 95 % interval of the difference: {method}"
-        lines.append(f"{interval}; captions of an image move together. Within noise: it holds zero.")
-        if min(seeds) < 3:
-            lines.append("A claim wants three seeds or more on either side.")
-    if skipped:
-        lines.append(f"Not in every run, so left out: {', '.join(skipped)}.")
-    return "\n".join(lines)
 
 
 def _plain(value: Any) -> Any:

@@ -1,16 +1,15 @@
 """One self-contained HTML page about runs: results, curves, recipes, data; opens without a network."""
 
-import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.data.report import skipped_text
-from workbench.errors import SettingError, damaged_file
+from workbench.errors import SettingError
 from workbench.figures.training import training_figure
-from workbench.files import atomic_write, read_json
+from workbench.files import atomic_write
 from workbench.recipe import differences
 from workbench.reports.compare import DifferentData, RunLike, compare
 from workbench.runs.run import Run
@@ -106,15 +105,12 @@ def _data(runs: Sequence[Run]) -> str:
     """What was trained on and evaluated, each set once, with the runs that did."""
     users: dict[tuple[str, ...], list[str]] = {}
     for run in runs:
-        file, name = run.path / "data.json", run.path.name
-        with _naming(file):
-            for use, facts in (read_json(file) if file.is_file() else {}).items():
-                words = {"train": "trained on", "validation": "validated on"}[use]
-                counts = f"{facts['pairs']:,}", f"{facts['captions']:,}"
-                found = _found(facts)
-                users.setdefault((words, facts["split"], *counts, *found, facts["fingerprint"]), []).append(
-                    name
-                )
+        name = run.path.name
+        for use, facts in run.facts("data").items():
+            words = {"train": "trained on", "validation": "validated on"}.get(use, use)
+            counts = f"{facts['pairs']:,}", f"{facts['captions']:,}"
+            described = words, str(facts["split"]), *counts, *_found(facts), str(facts["fingerprint"])
+            users.setdefault(described, []).append(name)
         for split, (report, _) in run.evaluations.items():
             counts = f"{report['images']:,}", f"{report['captions']:,}"
             left_out = ", ".join(f"{count} {reason}" for reason, count in report.get("failed", {}).items())
@@ -137,20 +133,8 @@ def _found(facts: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return source, facts.get("split_from", ""), f"{merged:,}" if merged else "", skipped
 
 
-@contextlib.contextmanager
-def _naming(file: Path) -> Iterator[None]:
-    """Name the file in errors about its content."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise damaged_file("runs", file, error, "Take it away: the page then goes without it.") from None
-
-
 def _versions(runs: Sequence[Run]) -> str:
-    rows = []
-    for run in runs:
-        file = run.path / "versions.json"
-        if file.is_file():
-            with _naming(file):
-                rows.append((run.path.name, ", ".join(f"{name} {v}" for name, v in read_json(file).items())))
-    return _table(rows)
+    versions = [(run.path.name, run.facts("versions")) for run in runs]
+    return _table(
+        [(name, ", ".join(f"{key} {value}" for key, value in known.items())) for name, known in versions]
+    )

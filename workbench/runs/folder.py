@@ -15,6 +15,12 @@ from workbench.recipe import Recipe, differences
 
 SILENCE = 15.0  # seconds without a sign of life after which a run is asked whether it still lives
 BEYOND = 1e12  # no time that a clock shows
+# What status.json holds, as far as anybody computes with it.
+STATUS: dict[str, tuple[type, ...]] = {
+    **{"state": (str,), "step": (int,), "total_steps": (int,), "message": (str,), "skipped_steps": (int,)},
+    **{"rejected": (dict,), "started": (int, float), "updated": (int, float)},
+    "seconds_left": (int, float, type(None)),
+}
 
 
 def runs_folder(out: str | Path = "") -> Path:
@@ -91,7 +97,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 def trained_by(folder: Path) -> int | None:
     """The process that is training in `folder` now, if any."""
-    return int((folder / "lock").read_text() or 0) or None if is_locked(folder) else None
+    number = (folder / "lock").read_text(errors="replace") if is_locked(folder) else ""
+    return int(number) if number.isascii() and number.isdecimal() else None
 
 
 def is_locked(folder: Path) -> bool:
@@ -127,10 +134,21 @@ def read_recipe(folder: Path) -> Recipe:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """State, step, seconds left and what was counted; {} before the first step. OSError or ValueError where
-    the file is damaged."""
+    """State, step, seconds left and what was counted; {} before the first step.
+
+    A file that is damaged is the state "damaged" with a message: what a run has learned is in its
+    checkpoints, and the next step of it writes the file anew.
+    """
     path = folder / "status.json"
-    status = read_json(path) if path.is_file() else {}
-    if not isinstance(status, dict):
-        raise ValueError("it holds no object")
+    try:
+        status = read_json(path) if path.is_file() else {}
+        if not isinstance(status, dict):
+            raise ValueError("it holds no object")
+        for name, kinds in STATUS.items():
+            if name in status and not isinstance(status[name], kinds):
+                raise ValueError(f"its {name} is {status[name]!r}")
+        if not all(isinstance(count, int) for count in status.get("rejected", {}).values()):
+            raise ValueError("its counts of rejected pairs are no numbers")
+    except (OSError, ValueError) as error:
+        return {"state": "damaged", "message": f"{path.name} cannot be read ({error})"}
     return status

@@ -1,6 +1,5 @@
 """A training run, read from its folder."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import SettingError, damaged_file
 from workbench.files import read_json
 from workbench.recipe import Recipe
-from workbench.runs.folder import read_recipe, read_status
+from workbench.runs.folder import is_silent, read_recipe, read_status
+from workbench.runs.records import Records
 
 if TYPE_CHECKING:
     import pandas
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from workbench.models.cross_modal import CrossModalTeacher
     from workbench.models.dual_encoder import DualEncoder
     from workbench.runs.checkpoint import Checkpoint
+
+
+DATA_FACTS = {"split", "pairs", "captions", "fingerprint"}
 
 
 class Run:
@@ -45,8 +48,32 @@ class Run:
 
     @property
     def status(self) -> dict[str, Any]:
-        """State, step, seconds left and what was counted; {} before the first step."""
-        return read_status(self.path)
+        """State, step, seconds left and what was counted; {} before the first step.
+
+        The state is "gone" where the file says running and nothing is, "damaged" where it cannot be read.
+        """
+        status = read_status(self.path)
+        gone = status.get("state") == "running" and is_silent(self.path, status)
+        return {**status, "state": "gone"} if gone else status
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What the run wrote of its `data` or `versions`; {} where it wrote nothing. SettingError, naming the
+        file, where it is damaged."""
+        file = self.path / f"{name}.json"
+        try:
+            content = read_json(file) if file.is_file() else {}
+            if not isinstance(content, dict):
+                raise ValueError("it holds no object")
+            if name == "data":
+                for use, facts in content.items():
+                    if not facts.keys() >= DATA_FACTS:
+                        raise ValueError(f"its {use} lacks what is known of data")
+                    if not all(isinstance(facts[key], int) for key in ("pairs", "captions")):
+                        raise ValueError(f"its {use} counts no pairs")
+        except (OSError, ValueError, AttributeError) as error:
+            remedy = "Take it away, to go without it, or train the run on: it is written again."
+            raise damaged_file("run", file, error, remedy) from None
+        return content
 
     @property
     def start(self) -> str | None:
@@ -81,28 +108,17 @@ class Run:
     @property
     def metrics(self) -> "pandas.DataFrame":
         """One row a training step."""
-        return self._records("step")
+        return self._records.metrics
 
     @property
     def validations(self) -> "pandas.DataFrame":
         """One row a validation."""
-        return self._records("validation")
+        return self._records.validations
 
-    def _records(self, kind: str) -> "pandas.DataFrame":
-        import pandas
-
-        path = self.path / "metrics.jsonl"
-        lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-        records = []
-        for number, line in enumerate(lines, 1):
-            try:
-                record = dict(json.loads(line))
-                if record["kind"] == kind:
-                    records.append(record)
-            except (ValueError, KeyError, TypeError):
-                problem = f"line {number} of {len(lines)} is no record"
-                raise SettingError("run", str(path), problem, "Take the damaged lines out.") from None
-        return pandas.DataFrame(records).drop(columns="kind", errors="ignore")
+    @property
+    def _records(self) -> Records:
+        """Everything that it recorded; SettingError, naming the file, for a damaged line."""
+        return Records(self.path / "metrics.jsonl", strict=True).read()
 
     def model(self, epoch: int | None = None) -> "DualEncoder":
         """The student without the heads of the losses, in evaluation mode: as last saved, or after `epoch`.
@@ -179,7 +195,7 @@ class Run:
                 )
             return saved
         kept = checkpoint.list_checkpoints(folder)
-        ends = {read_json(path / checkpoint.STATE)["epochs_done"]: step for step, path in kept.items()}
+        ends = {_epochs_done(path / checkpoint.STATE): step for step, path in kept.items()}
         ends.pop(None, None)
         if epoch not in ends:
             epochs = ", ".join(map(str, ends)) or "none"
@@ -230,9 +246,15 @@ class Run:
 
         folder = check_folder(folder)
         model, step = self.restored()
-        files = {name: self.path / f"{name}.json" for name in ("data", "versions")}
-        known = {name: read_json(file) if file.is_file() else {} for name, file in files.items()}
-        facts = TrainingFacts(
-            self.recipe, step, self.status, known["data"], known["versions"], self.evaluations, self.start
-        )
+        known = self.facts("data"), self.facts("versions")
+        facts = TrainingFacts(self.recipe, step, self.status, *known, self.evaluations, self.start)
         return export(model, facts, folder)
+
+
+def _epochs_done(file: Path) -> int | None:
+    """The epoch whose end a checkpoint is, None for another one and where that cannot be read."""
+    try:
+        done = read_json(file)["epochs_done"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return done if isinstance(done, int) else None

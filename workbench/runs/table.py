@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from workbench.errors import SettingError
-from workbench.files import read_json
+from workbench.files import read_json, unsigned
 from workbench.metrics import metric
 from workbench.recipe import Recipe, differences
 from workbench.recipe.yaml_io import read_yaml
@@ -212,7 +212,7 @@ def _scores(path: Path, reasons: list[str]) -> dict[Score, float]:
 def _mapping(path: Path, name: str, reasons: list[str]) -> Mapping[str, Any]:
     """The JSON object in a run's file; {} where there is none, with a reason where it is something else."""
     try:
-        content = read_json(path / name)
+        content = unsigned(read_json(path / name))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

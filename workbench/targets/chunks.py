@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.files import read_json, write_json
-from workbench.targets.store import ColumnSpec, damage, finished, map_column, missing_rows
+from workbench.files import disk_errors_name, read_json, write_json
+from workbench.targets.digests import DTYPE, chunk_digest, digests_path, read_digests
+from workbench.targets.store import ColumnSpec, damage, finished, map_column, missing_rows, views_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class ColumnFile:
         self.path = folder / f"{name}.npy"
         self.progress = folder / "progress"
         self.marks = self.progress / f"{name}.done"
+        self.digests = digests_path(folder, name)
 
     def finished(self) -> np.ndarray:
         """Which chunks are on the disk, uint8 [chunks]."""
@@ -67,11 +69,24 @@ class ColumnFile:
         with full_disk_explained(self.folder):
             self.progress.mkdir(exist_ok=True)
             _extend(self.marks, b"", self.chunks)
+            _extend(self.digests, b"", self.chunks * DTYPE.itemsize)
             if not self.finished().any():  # a file that is too short in spite of finished chunks is damaged
                 _extend(self.path, header.getvalue(), header.tell() + self.bytes)
         if len(self.finished()) != self.chunks:
             raise damage(self.folder, f"progress/{self.marks.name} has not one byte a chunk")
         map_column(self.folder, self.name, self.spec)
+
+    def forget_damaged(self, rank: int, world: int) -> None:
+        """Take the mark from finished chunks of this process's share that are not what was written: they are
+        computed again."""
+        views = views_of(map_column(self.folder, self.name, self.spec), self.spec.row_axis)
+        known = read_digests(self.folder, self.name)
+        for chunk in np.flatnonzero(self.finished()).tolist():
+            first = chunk * self.batch
+            if chunk % world != rank:
+                continue
+            if chunk_digest([view[first : first + self.batch] for view in views]) != known[chunk]:
+                _write_at(self.marks, [chunk], [np.zeros(1, np.uint8)])
 
     def finish(self, chunk: int) -> None:
         """Compute a chunk and put it on the disk, unless another process has done so by then."""
@@ -89,12 +104,18 @@ class ColumnFile:
                 write_json(record, bad)
             else:
                 record.unlink(missing_ok=True)
+            digest = np.array([chunk_digest(list(values))], DTYPE)
+            _write_at(self.digests, [chunk * DTYPE.itemsize], digest[None])
             _write_at(self.marks, [chunk], [np.ones(1, np.uint8)])
 
     def bad_rows(self) -> dict[str, str]:
         """The rows that could not be computed, in ascending order, and why."""
-        records = [read_json(path) for path in self.progress.glob(f"{self.name}-*.bad")]
-        merged = {row: reason for record in records for row, reason in record.items()}
+        merged: dict[str, str] = {}
+        for path in self.progress.glob(f"{self.name}-*.bad"):
+            try:
+                merged |= {str(int(row)): str(reason) for row, reason in read_json(path).items()}
+            except (ValueError, AttributeError) as error:
+                raise damage(self.folder, f"progress/{path.name} ({error})") from error
         return {row: merged[row] for row in sorted(merged, key=int)}
 
     def _computed(self, rows: slice) -> tuple[np.ndarray, dict[int, str]]:
@@ -125,7 +146,8 @@ class ColumnFile:
 def full_disk_explained(folder: Path) -> Iterator[None]:
     """Turn the bare error of a full disk, or quota, into one that says what is kept and what to do."""
     try:
-        yield
+        with disk_errors_name(folder):
+            yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

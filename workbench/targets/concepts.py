@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from scipy.special import softmax
 
-from workbench.errors import SettingError
-from workbench.files import atomic_write
+from workbench.errors import SettingError, damaged_file
+from workbench.files import atomic_write, read_arrays
 from workbench.targets.clusterers import agglomerative, drawn, gaussian_mixture, hdbscan, kmeans, unit
 from workbench.targets.standardise import moments
 
@@ -98,9 +98,12 @@ class Concepts:
 
     @classmethod
     def load(cls, path: str | Path) -> "Concepts":
-        """What `save` wrote."""
-        with np.load(path, allow_pickle=False) as parts:
+        """What `save` wrote; SettingError where the file is damaged."""
+        try:
+            parts = read_arrays(Path(path))
             return cls(parts["mean"], parts["axes"], parts["centroids"], float(parts["temperature"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise damaged_file("run", path, error, "Delete it: it is fitted again.") from None
 
 
 def fit_concepts(

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from workbench.files import atomic_write
+from workbench.errors import damaged_file
+from workbench.files import atomic_write, read_arrays
 
 ROWS = 8192  # at a time, so that memory-mapped embeddings need not fit into memory
 CLIP = 4.0
@@ -59,10 +60,12 @@ class Standardiser:
 
     @classmethod
     def load(cls, path: str | Path) -> "Standardiser":
-        """What `save` wrote."""
-        with np.load(path, allow_pickle=False) as parts:
-            axes = parts["axes"] if "axes" in parts.files else None
-            return cls(parts["mean"], axes, float(parts["deviation"]))
+        """What `save` wrote; SettingError where the file is damaged."""
+        try:
+            parts = read_arrays(Path(path))
+            return cls(parts["mean"], parts.get("axes"), float(parts["deviation"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise damaged_file("run", path, error, "Delete it: it is fitted again.") from None
 
 
 def moments(embeddings: np.ndarray) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, "dim dim"]]:

@@ -4,9 +4,11 @@ folder/
     manifest.json        fingerprint, columns and their digests, rows that could not be computed, `complete`
     image.npy            [views, rows, dim], a column
     text.npy             [rows, dim], another
-    progress/            which chunks are finished, and their bad rows (`store_writer` writes all of this)
+    progress/            which chunks are finished, their digests, their bad rows (`store_writer` writes all)
 """
 
+import contextlib
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -16,9 +18,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from workbench.errors import SettingError
-from workbench.files import cache_folder, read_json, sha256_of_file, sha256_of_json
+from workbench.files import (
+    atomic_write,
+    cache_folder,
+    read_json,
+    sha256_of_file,
+    sha256_of_json,
+    signed,
+    unsigned,
+    write_json,
+)
+from workbench.targets.digests import DTYPE as DIGEST
+from workbench.targets.digests import CheckedColumn, chunk_digest, digests_path, read_digests
 
 FORMAT = 1
+AT_ONCE = 256 << 20  # bytes of a column that is checked when it is opened; of a larger one, what is read
 MANIFEST = "manifest.json"
 
 
@@ -51,12 +65,7 @@ class TargetStore:
             name: {int(row): reason for row, reason in rows.items()}
             for name, rows in manifest["bad_rows"].items()
         }
-        axes = {name: spec.row_axis for name, spec in column_specs(manifest).items()}
-        # Plain arrays over the same memory: a memmap pays for its subclass at every look-up.
-        self._views = {
-            name: list(np.asarray(column)) if axes[name] else [np.asarray(column)]
-            for name, column in columns.items()
-        }
+        self._checked = {name: _checked(folder, manifest, name, column) for name, column in columns.items()}
 
     def __reduce__(self) -> tuple[Any, tuple[Path]]:
         return TargetStore.open, (self.folder,)
@@ -65,8 +74,10 @@ class TargetStore:
     def open(cls, folder: str | Path, fingerprint: Mapping[str, Any] | None = None) -> "TargetStore":
         """Open the store in `folder`; with a `fingerprint`, only if it was computed from just that.
 
-        Raises SettingError where there is none, or one that is of another fingerprint, incomplete or
-        truncated. Digests are left to `verify`, which reads everything.
+        Raises SettingError where there is none, or one that is of another fingerprint, incomplete or damaged.
+        Columns of up to `AT_ONCE` bytes are checked here, larger ones chunk by chunk before they are first
+        read. Of a store of an older version, without digests of its chunks, every column is checked as a
+        whole, once, and the digests are added.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
@@ -81,15 +92,20 @@ class TargetStore:
             problem = f"the targets in it are not complete ({counts or 'only the sealing'} to go)"
             raise refusal(folder, problem, "Run again what fills it: it goes on where it stopped")
         columns = {name: map_column(folder, name, spec) for name, spec in column_specs(manifest).items()}
+        if any("chunks" not in entry for entry in manifest["columns"].values()):
+            manifest = _with_digests(folder, manifest, columns)
         return cls(folder, manifest, columns)
 
     def column(self, name: str) -> np.memmap:
-        """The memory map of a column, `[rows, ...]` or `[views, rows, ...]`."""
+        """The memory map of a column, `[rows, ...]` or `[views, rows, ...]`, all of it checked."""
+        self._checked[name].require_all()
         return self.columns[name]
 
     def rows(self, name: str, index: Any, view: int = 0) -> np.ndarray:
         """Copy the rows `index` (integers, any order) of a column's `view`, `[len(index), ...]`."""
-        return np.take(self._views[name][view], index, axis=0)
+        column = self._checked[name]
+        column.require(index)
+        return np.take(column.views[view], index, axis=0)
 
     def verify(self) -> None:
         """Read every column; raises SettingError if one is not what it was when it was sealed."""
@@ -100,7 +116,7 @@ class TargetStore:
 
 def store_folder(fingerprint: Mapping[str, Any], name: str) -> Path:
     """The default place, in the cache, of the store with this fingerprint; `name` is for people."""
-    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:200]  # file names have 255 bytes
     return cache_folder("targets", f"{readable}-{sha256_of_json(fingerprint)[:12]}")
 
 
@@ -123,6 +139,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         lacking = {"columns", "complete", "fingerprint", "bad_rows"} - manifest.keys()
         if version == FORMAT and lacking:
             raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+        manifest = unsigned(manifest)
     except (FileNotFoundError, NotADirectoryError):
         remedy = "Fill it first, or choose a folder that was filled"
         raise refusal(folder, "there are no targets in it", remedy) from None
@@ -132,6 +149,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         problem = f"its format is {version}, this version reads {FORMAT}"
         raise refusal(folder, problem, "Choose another folder")
     return manifest
+
+
+def signed_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest with a digest of what does not change while the store is filled, and of the bad rows."""
+    return signed(manifest, ("format", "fingerprint", "batch", "columns", "bad_rows"))
 
 
 def is_complete(folder: Path) -> bool:
@@ -156,9 +178,56 @@ def map_column(folder: Path, name: str, spec: ColumnSpec) -> np.memmap:
         size = path.stat().st_size
         if promised and size == column.offset + column.nbytes:
             return column
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged header is parsed as Python, whose tokenizer has errors of its own
         raise damage(folder, f"{path.name} ({error})") from error
     raise damage(folder, f"{path.name}, of {size} bytes, is not {list(spec.shape)} of {spec.dtype}")
+
+
+def views_of(column: np.ndarray, row_axis: int) -> list[np.ndarray]:
+    """A column's views, [rows, ...] each: plain arrays over the same memory, for a memmap pays for its
+    subclass at every look-up."""
+    return list(np.asarray(column)) if row_axis else [np.asarray(column)]
+
+
+def _checked(folder: Path, manifest: dict[str, Any], name: str, column: np.ndarray) -> CheckedColumn:
+    """A column that is checked: now where it is small, else as it is read."""
+    entry = manifest["columns"][name]
+    views, batch, digests = views_of(column, entry["row_axis"]), manifest["batch"], None
+    error = functools.partial(damage, folder)
+    if entry.get("chunks") is not None:
+        try:
+            digests = read_digests(folder, name)
+        except (OSError, ValueError) as problem:
+            raise error(f"{digests_path(folder, name).name} cannot be read ({problem})") from problem
+        whole = len(digests) == -(-len(views[0]) // batch)
+        if not whole or chunk_digest([digests]) != entry["chunks"]:
+            raise error(f"{digests_path(folder, name).name} (its CRC-32 differs)")
+    checked = CheckedColumn(name, views, batch, digests, error)
+    if column.nbytes <= AT_ONCE:
+        checked.require_all()
+    return checked
+
+
+def _with_digests(
+    folder: Path, manifest: dict[str, Any], columns: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """The manifest with digests of chunks, which an older version's store lacks, once its columns' own
+    digests are checked. Where the folder cannot be written to, they are checked at every opening."""
+    entries = {}
+    for name, entry in manifest["columns"].items():
+        if sha256_of_file(folder / f"{name}.npy") != entry["sha256"]:
+            raise damage(folder, f"{name}.npy (its sha256 is not the one it was sealed with)")
+        views, batch = views_of(columns[name], entry["row_axis"]), manifest["batch"]
+        starts = range(0, len(views[0]), batch)
+        digests = np.array([chunk_digest([view[at : at + batch] for view in views]) for at in starts], DIGEST)
+        with contextlib.suppress(OSError), atomic_write(digests_path(folder, name)) as stream:
+            stream.write(digests.tobytes())
+        entries[name] = {**entry, "chunks": chunk_digest([digests])}
+    try:
+        write_json(folder / MANIFEST, signed_manifest({**manifest, "columns": entries}))
+    except OSError:
+        return {**manifest, "columns": {name: {**entry, "chunks": None} for name, entry in entries.items()}}
+    return {**manifest, "columns": entries}
 
 
 def finished(folder: Path, name: str) -> np.ndarray:

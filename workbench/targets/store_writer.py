@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from workbench.errors import SettingError
 from workbench.files import sha256_of_file, write_json
 from workbench.targets.chunks import Column, ColumnFile, full_disk_explained
+from workbench.targets.digests import chunk_digest, read_digests
 from workbench.targets.store import (
     FORMAT,
     MANIFEST,
@@ -27,6 +28,7 @@ from workbench.targets.store import (
     read_manifest,
     refusal,
     require_same,
+    signed_manifest,
 )
 
 PATIENCE = 30.0  # seconds (plus three of one's slowest chunks) in which some process must finish a chunk
@@ -87,6 +89,8 @@ def fill(
             )
         for file in files:
             file.prepare()
+            if "digests" in manifest:  # begun by a version that wrote none, a store is gone on with unchecked
+                file.forget_damaged(rank, world)
         _require_space(folder, files)
         for file in files:
             _fill_column(file, rank, world, report)
@@ -104,6 +108,7 @@ def _claim(folder: Path, fingerprint: Mapping[str, Any], files: Sequence[ColumnF
         "fingerprint": dict(fingerprint),
         "columns": {file.name: {**file.spec._asdict(), "sha256": None} for file in files},
         "bad_rows": {},
+        "digests": "crc32",
     }
     draft = folder / f".{MANIFEST}.{uuid.uuid4().hex}"
     try:
@@ -114,7 +119,7 @@ def _claim(folder: Path, fingerprint: Mapping[str, Any], files: Sequence[ColumnF
         if others:
             problem = f"it holds other things ({', '.join(others[:3])}) and no targets"
             raise refusal(folder, problem, "Choose an empty or a new folder")
-        write_json(draft, manifest)
+        write_json(draft, signed_manifest(manifest))
         with contextlib.suppress(FileExistsError):
             os.link(draft, folder / MANIFEST)  # fails where the name is taken, which a rename does not
     except OSError as error:
@@ -182,5 +187,7 @@ def _seal(folder: Path, files: Sequence[ColumnFile], rank: int) -> None:
     if not manifest["complete"]:
         for file in files:
             manifest["columns"][file.name]["sha256"] = sha256_of_file(file.path)
+            if "digests" in manifest:
+                manifest["columns"][file.name]["chunks"] = chunk_digest([read_digests(folder, file.name)])
             manifest["bad_rows"][file.name] = file.bad_rows()
-        write_json(folder / MANIFEST, {**manifest, "complete": True})
+        write_json(folder / MANIFEST, signed_manifest({**manifest, "complete": True}))

@@ -2,11 +2,20 @@
 
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 
-from workbench.files import cache_folder, read_json, sha256_of_json, sha256_of_strings, write_json
+from workbench.files import (
+    cache_folder,
+    read_json,
+    sha256_of_json,
+    sha256_of_strings,
+    signed,
+    unsigned,
+    write_json,
+)
 from workbench.models.text_teacher import TextTeacher, default_precision, load_text_teacher
 from workbench.models.text_teacher_files import teacher_files
 from workbench.recipe.schema import TextTeacher as TextTeacherSettings
@@ -62,9 +71,9 @@ def text_teacher_store(
     packages.append("2")  # of how hub names are read
     key = sha256_of_json([source, settings.pooling, settings.layer, precision, packages])
     memory = cache_folder("text_teachers", f"fingerprint-{key[:16]}.json")
-    if source is not None and memory.is_file():
-        known = read_json(memory)
-        fingerprint = _fingerprint(known["fingerprint"], precision, captions)
+    known = _remembered(memory) if source is not None else None
+    if known is not None:
+        fingerprint = _fingerprint(known, precision, captions)
         folder = store_folder(fingerprint, f"{name}-language-model")
         if is_complete(folder):
             return TargetStore.open(folder, fingerprint)
@@ -78,8 +87,17 @@ def text_teacher_store(
     )
     store = _embedded(teacher, captions, name, **share)
     if share.get("rank", 0) == 0 and source is not None:
-        write_json(memory, {"fingerprint": teacher.fingerprint})
+        write_json(memory, signed({"fingerprint": teacher.fingerprint}))
     return store
+
+
+def _remembered(file: Path) -> dict[str, Any] | None:
+    """The fingerprint in the cache; None where there is none, or a damaged one: the teacher is loaded."""
+    try:
+        fingerprint = unsigned(read_json(file))["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return fingerprint if isinstance(fingerprint, dict) else None
 
 
 def _fingerprint(teacher: dict[str, Any], dtype: str, captions: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from workbench.files import write_json
+from workbench.files import disk_errors_name, write_json
 
 MAX_BAD_STEPS = 3
 
@@ -132,9 +132,13 @@ class NonFiniteSteps:
         self.in_a_row = self.in_a_row + 1 if bad else 0
         if self.in_a_row == MAX_BAD_STEPS:
             where = self.folder / f"non-finite-step-{step}"
-            save_replay(where, self.learner, batch, gradient, self.recipe, step)
+            what = f"all that is needed to replay the last is in {where}"
+            try:
+                with disk_errors_name(where):
+                    save_replay(where, self.learner, batch, gradient, self.recipe, step)
+            except OSError as error:
+                what = f"what is needed to replay the last could not be written ({error})"
             raise FloatingPointError(
-                f"loss or gradient was not finite in {MAX_BAD_STEPS} steps in a row; "
-                f"all that is needed to replay the last is in {where}"
+                f"loss or gradient was not finite in {MAX_BAD_STEPS} steps in a row; {what}"
             )
         return not bad

@@ -10,6 +10,7 @@ from typing import Any
 
 from workbench.errors import SettingError
 from workbench.figures.style import run_colours
+from workbench.runs.records import Records
 from workbench.runs.run import Run
 from workbench.runs.table import (
     RunRow,
@@ -22,11 +23,11 @@ from workbench.runs.table import (
     sorted_rows,
     unknown_settings,
 )
-from workbench.widgets.live import Records
 from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, plain
 from workbench.widgets.run_table_html import differences_html, page, runs_html
 
 COLUMNS = ("name", "folder", "state", "reason", "seed", "step", "total", "updated")
+MOST_STEPS = 4_000  # whose records are kept of a longer run
 FIRST_DOWN = ("step", "updated")  # as any score: columns whose largest value one wants to see first
 
 
@@ -185,7 +186,7 @@ class RunBrowser(NotebookWidget):
 
 def _records(path: Path) -> Records:
     """What a run recorded; of a damaged file as much as can be read."""
-    records = Records(path / "metrics.jsonl")
+    records = Records(path / "metrics.jsonl", most=MOST_STEPS)
     with contextlib.suppress(OSError, ValueError, TypeError):
         records.read()
     return records

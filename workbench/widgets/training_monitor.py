@@ -9,11 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from yaml import YAMLError
+
 from workbench.errors import SettingError
 from workbench.figures.style import state_colour
 from workbench.recipe.overrides import read_yaml
 from workbench.runs.folder import is_locked, is_silent, read_status
-from workbench.widgets.live import LiveFigure, Records
+from workbench.runs.records import Records
+from workbench.widgets.live import LiveFigure
 from workbench.widgets.notebook import is_live, show_plain
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ WORTH = 1 / 500  # of the steps drawn: fewer new ones would not be seen
 LATEST = 5.0  # seconds after which new steps are drawn however few
 SHARE = 0.05  # of one core's time that drawing may take from a training in the same kernel
 PATIENCE = 60.0  # seconds that a run may take to write its first status
+MOST_STEPS = 4_000  # that are kept of a longer run; curves have fewer points
 ENDED = ("finished", "interrupted", "failed", "gone")
 
 
@@ -55,7 +59,7 @@ class TrainingMonitor:
     @property
     def state(self) -> str:
         """starting, running, finished, interrupted, failed, or gone: recorded as running, but not alive."""
-        return self._state(_read_status(self.path))
+        return self._state(read_status(self.path))
 
     @property
     def figure(self) -> "go.Figure":
@@ -130,6 +134,8 @@ class TrainingMonitor:
 
     def _state(self, status: dict[str, Any]) -> str:
         recorded = status.get("state")
+        if recorded == "damaged":  # a run that goes on writes it anew
+            recorded = "running" if is_locked(self.path) else "gone"
         if self._within or (self._job is not None and self._job.running):
             # Before the first step of a run that resumes, its status is still that of the last time.
             new = recorded == "running" or (recorded and status.get("updated", 0) >= self._since)
@@ -147,7 +153,7 @@ class _View:
 
     def __init__(self, monitor: TrainingMonitor) -> None:
         self._monitor = monitor
-        self._records = Records(monitor.path / "metrics.jsonl")
+        self._records = Records(monitor.path / "metrics.jsonl", most=MOST_STEPS)
         self._live: LiveFigure | None = None
         self._structure: list[tuple[str, str]] = []
         self._steps = 0
@@ -201,22 +207,25 @@ class _View:
             live.rebuild(self.figure(live=True))
 
     def _words(self) -> tuple[str, str]:
-        path, status = self._monitor.path, _read_status(self._monitor.path)
+        path, status = self._monitor.path, read_status(self._monitor.path)
         recipe = path / "recipe.yaml"
         # Recipe itself is not asked: the folder may be half made, or of another version.
-        plain = read_yaml(recipe.read_text(encoding="utf-8")) if recipe.is_file() else {}
-        title = f"{plain['name']}, seed {plain.get('seed', 0)}" if plain and "name" in plain else path.name
+        try:
+            plain = read_yaml(recipe.read_text(encoding="utf-8"))
+            title = f"{plain['name']}, seed {plain.get('seed', 0)}"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError):
+            title = path.name
         return escape(title), status_line(self._monitor._state(status), status)
 
 
 def status_line(state: str, status: dict[str, Any]) -> str:
     """A run's state, step, time left, skipped steps and rejected pairs, in plotly's kind of HTML."""
     parts = [f'<b style="color:{state_colour(state)}">{state}</b>']
-    if "step" in status:
+    if {"step", "total_steps"} <= status.keys():
         parts.append(f"step {status['step']:,} of {status['total_steps']:,}")
     if state == "running" and status.get("seconds_left") is not None:
         parts.append(f"{_duration(status['seconds_left'])} left")
-    elif state == "finished" and "started" in status:
+    elif state == "finished" and {"started", "updated"} <= status.keys():
         parts.append(f"took {_duration(status['updated'] - status['started'])}")
     if skipped := status.get("skipped_steps"):
         parts.append(f"{skipped} step{'s' * (skipped > 1)} skipped (not finite)")
@@ -236,13 +245,6 @@ def _duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.0f} h {seconds % 3600 / 60:.0f} min"
-
-
-def _read_status(folder: Path) -> dict[str, Any]:
-    try:
-        return read_status(folder)
-    except (OSError, ValueError):
-        return {}
 
 
 def _structure(panels: list["Panel"]) -> list[tuple[str, str]]:

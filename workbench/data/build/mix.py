@@ -20,7 +20,7 @@ from workbench.data.discovery import Source, detect, find_files
 from workbench.data.formats.karpathy import karpathy_records
 from workbench.data.load import draw_rows, load_pairs
 from workbench.data.pairs import Pairs
-from workbench.errors import SettingError
+from workbench.errors import SettingError, damaged_file
 from workbench.files import atomic_write, read_json, sha256_of_file, write_json
 
 # DCLIP's 50,000 + 15,000 + 10,000 less the tenth that it validates on.
@@ -208,11 +208,16 @@ def finished_record(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]
     """The record of a finished mixture in `folder`; raises SettingError for one of other settings."""
     if not (folder / RECORD).is_file():
         return None
-    record: dict[str, Any] = read_json(folder / RECORD)
-    if record["settings"] != json.loads(json.dumps(settings)):
+    try:
+        record: dict[str, Any] = read_json(folder / RECORD)
+        made_with, finished = record["settings"], record["finished"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        remedy = "Delete it: the mixture is made again."
+        raise damaged_file("OUT", folder / RECORD, error, remedy) from None
+    if made_with != json.loads(json.dumps(settings)):
         problem = "it holds a mixture of other settings"
         raise SettingError("OUT", str(folder), problem, "Choose another folder, or empty this one.")
-    return record if record["finished"] else None
+    return record if finished else None
 
 
 def finish(

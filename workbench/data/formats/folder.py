@@ -1,5 +1,6 @@
 """Opens a folder of images with a text file beside each: one caption a line."""
 
+import os
 from pathlib import Path
 
 from workbench.data.decode import BadSample
@@ -8,23 +9,39 @@ from workbench.data.splits import splits_in_names
 
 
 def open_folder(base: Path, images: list[str], max_pixels: int, caption_lines: bool = True) -> Opened:
-    """Pairs of the `images`, paths relative to `base`; a pair's id is the name of its image."""
+    """Pairs of the `images`, paths relative to `base`; a pair's id is the name of its image.
+
+    Linked folders are followed, links of single files only where they stay within the folder.
+    """
     splits = splits_in_names(str(base), images, stems=False)
-    rows = PairRows()
+    rows, root = PairRows(), os.fspath(base)
     for position, name in enumerate(images):
         with rows.count_rejected(name):
             split = splits[position] if splits else None
             if splits and split is None:
                 raise BadSample("no split")
-            text_file = caption_file(base, name)
+            image = os.path.join(root, name)
+            text_file = caption_file(root, name)
             if text_file is None:
                 raise BadSample("no caption")
+            if leaves_folder(root, image) or leaves_folder(root, text_file):
+                raise BadSample("path leaves the image folder")
             lines = text_captions(read_file(text_file, LARGEST_TEXT), caption_lines)
-            rows.add(name, clean_captions(lines, rows.skipped, name), split, str(base / name))
+            rows.add(name, clean_captions(lines, rows.skipped, name), split, image)
     return rows.opened(max_pixels, split_from="the names of its folders")
 
 
-def caption_file(base: Path, image: str) -> Path | None:
+def leaves_folder(base: str, file: str) -> bool:
+    """Whether a file is a link out of the folder `base`, and out of the folder that it lies in, which may be
+    linked itself."""
+    if not os.path.islink(file):
+        return False
+    target = os.path.realpath(file)
+    folders = (os.path.join(os.path.realpath(folder), "") for folder in (base, os.path.dirname(file)))
+    return os.path.isfile(target) and not target.startswith(tuple(folders))
+
+
+def caption_file(base: str | Path, image: str) -> str | None:
     """The text file beside an image, if there is one."""
-    candidates = ((base / image).with_suffix(extension) for extension in (".txt", ".TXT"))
-    return next((path for path in candidates if path.exists()), None)
+    stem = os.path.splitext(os.path.join(base, image))[0]
+    return next((stem + ending for ending in (".txt", ".TXT") if os.path.exists(stem + ending)), None)

@@ -24,6 +24,7 @@ from workbench.errors import SettingError
 
 TABLE_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".parquet")
 SPLIT_COLUMN = "split"
+MOST_TEXT, MOST_RATIO = 64 << 20, 1000  # bytes that a parquet table may unpack into, beside those of its size
 Record = dict[str, Any]
 
 
@@ -181,7 +182,14 @@ def _parquet(path: Path, needed: tuple[str, str]) -> Iterator[Record]:
         check_text_column(path, "data.image_column", needed[0], file.schema_arrow)
         check_text_column(path, "data.caption_column", needed[1], file.schema_arrow)
         names = [name for name in file.schema_arrow.names if name in (*needed, SPLIT_COLUMN)]
-        for batch in file.iter_batches(columns=names):
+        allowed = MOST_TEXT + MOST_RATIO * path.stat().st_size
+        for batch in file.iter_batches(2048, columns=names):
+            allowed -= batch.nbytes
+            if allowed < 0:
+                problem = f"its {path.stat().st_size:,} bytes unpack into more than a thousand times as many"
+                raise SettingError(
+                    "data.source", str(path), problem, "No real captions pack so well: remove it."
+                )
             yield from batch.to_pylist()
 
 

@@ -38,7 +38,14 @@ from workbench.data.scenes.captions import Captions, write_captions
 from workbench.data.scenes.catalogue import Concept, concepts
 from workbench.data.scenes.layout import Aspect, Scene, draw_scene
 from workbench.errors import SettingError
-from workbench.files import cache_folder, read_json, sha256_of_file, sha256_of_json, write_json
+from workbench.files import (
+    cache_folder,
+    disk_errors_name,
+    read_json,
+    sha256_of_file,
+    sha256_of_json,
+    write_json,
+)
 
 __all__ = ["SPLITS", "Concept", "concepts", "scene_sprite", "scenes"]
 
@@ -181,7 +188,11 @@ def _rendered(split: str, count: int, image_size: int, seed: int) -> Path:
             partial = folder.with_name(f".{folder.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            _render(partial, split, count, image_size, seed)
+            try:
+                _render(partial, split, count, image_size, seed)
+            except OSError:
+                shutil.rmtree(partial, ignore_errors=True)  # a full disk needs the space
+                raise
             checksums = {name: sha256_of_file(partial / name) for name in _FILES}
             write_json(partial / "manifest.json", {"made_from": made_from, "sha256": checksums})
             shutil.rmtree(folder, ignore_errors=True)
@@ -202,13 +213,19 @@ def _is_whole(folder: Path, made_from: dict[str, Any]) -> bool:
 
 def _render(folder: Path, split: str, count: int, image_size: int, seed: int) -> None:
     painter = Painter(image_size)
-    shape = (count, 3, image_size, image_size)
-    images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, 3, image_size, image_size)}
     drawn = _compose(split, count, seed, painter.aspect)
     progress = tqdm(drawn, f"Rendering {split}", total=count, delay=2, leave=False, disable=None)
-    with open(folder / "scenes.jsonl", "w", encoding="utf-8") as lines:
+    # Written plainly: through a memory map a full disk is no exception but a SIGBUS.
+    with (
+        disk_errors_name(folder),
+        open(folder / "images.npy", "wb") as images,
+        open(folder / "scenes.jsonl", "w", encoding="utf-8") as lines,
+    ):
+        np.lib.format.write_array_header_1_0(images, header)
         for index, (scene, captions, rng) in enumerate(progress):
-            images[index], boxes = painter.paint(scene, rng)
+            pixels, boxes = painter.paint(scene, rng)
+            images.write(np.ascontiguousarray(pixels, dtype=np.uint8).tobytes())
             row = {
                 "id": f"scenes-{split}-{seed}-{index:06d}",
                 "captions": captions.texts,
@@ -221,4 +238,3 @@ def _render(folder: Path, split: str, count: int, image_size: int, seed: int) ->
                 "swapped_caption": captions.swapped,
             }
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-    images.flush()

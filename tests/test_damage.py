@@ -1,0 +1,243 @@
+"""Damaged and full: what was written is read back bit by bit or refused in words, and nothing is silently
+other."""
+
+import io
+import json
+import random
+import resource
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.fake_runs import write_run
+from tests.targets.little_store import BATCH, FINGERPRINT, columns, contents
+from workbench.cli import app
+from workbench.data.scenes.dataset import scenes
+from workbench.errors import SettingError
+from workbench.evaluation.results_io import read_evaluations
+from workbench.evaluation.suites import _write
+from workbench.files import atomic_folder, atomic_write
+from workbench.reports.compare import compare
+from workbench.runs.folder import read_status
+from workbench.runs.records import Records
+from workbench.runs.run import Run
+from workbench.targets import TargetStore, fill, store
+from workbench.targets.standardise import Standardiser
+
+CASES = 60
+
+
+def flipped(data: bytearray, draw: random.Random) -> bytearray:
+    data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    return data
+
+
+def zeroed(data: bytearray, draw: random.Random) -> bytearray:
+    start, size = draw.randrange(len(data)), max(1, len(data) // 8)
+    data[start : start + size] = bytes(len(data[start : start + size]))
+    return data
+
+
+def damages() -> list[Callable[[bytearray, random.Random], bytearray]]:
+    return [
+        *(flipped, flipped, zeroed),
+        lambda data, draw: data[: draw.randrange(len(data))],
+        lambda data, draw: bytearray(b'[1, "x", null]\n'),
+        lambda data, draw: data[::-1],
+    ]
+
+
+def outcomes(folder: Path, files: list[str], read: Callable[[], object], expected: str) -> Counter[str]:
+    """How reading goes, one damage at a time: the same as before, refused in words, or neither."""
+    counts: Counter[str] = Counter()
+    draw = random.Random(0)
+    for case in range(CASES):
+        path = folder / files[case % len(files)]
+        before = path.read_bytes()
+        path.write_bytes(damages()[case % 6](bytearray(before), draw))
+        try:
+            counts["same" if repr(read()) == expected else f"silent: {path.name}, case {case}"] += 1
+        except SettingError as error:
+            assert path.stem in str(error) or str(folder) in str(error)
+            counts["told"] += 1
+        path.write_bytes(before)
+    return counts
+
+
+# ---- targets
+
+
+@pytest.mark.parametrize("at_once", [store.AT_ONCE, 0])
+def test_damaged_targets_are_never_read(tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr(store, "AT_ONCE", at_once)
+    folder = fill(tmp_path / "store", FINGERPRINT, columns(), batch=BATCH).folder
+
+    def read() -> object:
+        opened = TargetStore.open(folder, FINGERPRINT)
+        rows = [opened.rows("image", range(17), view).tobytes() for view in (0, 1)]
+        return rows, opened.column("text").tobytes(), opened.bad_rows
+
+    files = ["image.npy", "text.npy", "manifest.json", "progress/image.crc32"]
+    counts = outcomes(folder, files, read, repr(read()))
+    assert set(counts) <= {"same", "told"} and counts["told"] > CASES // 2, counts
+
+
+def test_a_damaged_chunk_of_an_unfinished_store_is_computed_again(tmp_path):
+    folder = fill(tmp_path / "store", FINGERPRINT, columns(), batch=BATCH).folder
+    before = contents(folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "complete": False}))
+    data = bytearray((folder / "text.npy").read_bytes())
+    data[-1] ^= 1
+    (folder / "text.npy").write_bytes(data)
+    computed: list = []
+    fill(folder, FINGERPRINT, columns(computed=computed), batch=BATCH)
+    assert computed == [("text", 36, 40)] and contents(folder) == before
+
+
+def test_a_store_of_an_older_version_is_checked_once_as_a_whole(tmp_path):
+    folder = fill(tmp_path / "store", FINGERPRINT, columns(), batch=BATCH).folder
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for entry in manifest["columns"].values():
+        del entry["chunks"]
+    del manifest["signature"], manifest["digests"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for path in (folder / "progress").glob("*.crc32"):
+        path.unlink()
+    shutil.copytree(folder, tmp_path / "damaged")
+    data = bytearray((folder / "text.npy").read_bytes())
+    data[200] ^= 1
+    (tmp_path / "damaged" / "text.npy").write_bytes(data)
+    with pytest.raises(SettingError, match="damaged"):
+        TargetStore.open(tmp_path / "damaged")
+    TargetStore.open(folder, FINGERPRINT)
+    assert "chunks" in json.loads((folder / "manifest.json").read_text())["columns"]["text"]
+
+
+# ---- runs
+
+
+def test_damaged_evaluations_are_never_read(tmp_path):
+    ranks = np.arange(1, 41)
+    report = {"split": "test", "data": "d", "scores": {"median_rank": 20.5}, "images": 40, "captions": 40}
+    _write(tmp_path, "test", {**report, "failed": {}, "model": "m"}, {"t2i_ranks": ranks})
+
+    def read() -> object:
+        report, queries = read_evaluations(tmp_path)["test"]
+        return report["scores"], report["images"], {name: item.tobytes() for name, item in queries.items()}
+
+    counts = outcomes(tmp_path, ["test.json", "test.npz"], read, repr(read()))
+    assert set(counts) <= {"same", "told"} and counts["told"] > CASES // 2, counts
+
+
+def test_a_broken_status_is_a_state_and_keeps_nothing_from_being_read(tmp_path):
+    run = Run(write_run(tmp_path / "run", steps=4, splits={"test": 0.0}))
+    for text in ("", "{", "[1]", '{"step": "3"}', '{"rejected": {"x": []}}', "[" * 100_000):
+        (run.path / "status.json").write_text(text)
+        assert read_status(run.path)["state"] == run.status["state"] == "damaged"
+        assert "status.json" in run.status["message"]
+        compare([run])
+    for name in ("data", "versions"):
+        (run.path / f"{name}.json").write_text('[1, "x", null]')
+        with pytest.raises(SettingError, match=f"{name}.json"):
+            run.facts(name)
+
+
+def test_a_run_that_died_is_gone(tmp_path):
+    run = Run(write_run(tmp_path / "run", steps=4, state="running"))
+    assert run.status["state"] == "running"
+    status = json.loads((run.path / "status.json").read_text())
+    (run.path / "status.json").write_text(json.dumps({**status, "updated": status["updated"] - 60}))
+    assert run.status["state"] == "gone"
+
+
+def test_a_removed_file_of_queries_is_named_below_the_comparison(tmp_path):
+    runs = [write_run(tmp_path / str(seed), seed=seed, steps=4, splits={"test": 0.0}) for seed in (0, 1)]
+    assert "missing" not in compare(runs).note
+    (runs[1] / "evaluation/test.npz").unlink()
+    assert "missing: 1/evaluation/test.npz" in compare(runs).note
+
+
+def test_a_damaged_fit_is_told(tmp_path):
+    Standardiser.fit(np.random.default_rng(0).normal(size=(50, 4))).save(tmp_path / "s.npz")
+    (tmp_path / "s.npz").write_bytes((tmp_path / "s.npz").read_bytes()[:-40])
+    with pytest.raises(SettingError, match=r"s\.npz"):
+        Standardiser.load(tmp_path / "s.npz")
+
+
+def test_long_records_are_thinned_and_all_of_them_are_read_where_all_are_asked_for(tmp_path):
+    path = write_run(tmp_path / "run", steps=3000, skipped=[1501]) / "metrics.jsonl"
+    thin = Records(path, most=200).read()
+    assert thin.steps == 3000 and 200 <= len(thin.metrics) <= 800  # every tenth step measures shares
+    assert thin.metrics["loss"][thin.metrics["step"] == 1501].isna().all()
+    assert 1501 in set(thin.metrics["step"]) and len(thin.validations) == 10
+    assert len(Run(path.parent).metrics) == 3000
+    with open(path, "a") as stream:
+        stream.write("no record\n")
+    assert thin.read().steps == 3000
+    with pytest.raises(SettingError, match="line 3011 is no record"):
+        _ = Run(path.parent).metrics
+
+
+# ---- disks
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may have more than 20,000 bytes, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch, small_files):
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(OSError, match="File too large") as caught:
+        scenes("val", 30, 64)  # drawn through a memory map it would be a SIGBUS
+    assert str(tmp_path / "cache") in str(caught.value.filename)
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".npy", ".jsonl")]
+    for write in (
+        lambda: _written(atomic_write(tmp_path / "out" / "file"), lambda stream: stream.write(bytes(30_000))),
+        lambda: _written(
+            atomic_folder(tmp_path / "out" / "file"),
+            lambda folder: [(folder / "a").write_bytes(b"1"), (folder / "b").write_bytes(bytes(30_000))],
+        ),
+    ):
+        with pytest.raises(OSError, match="File too large") as caught:
+            write()
+        assert caught.value.filename == str(tmp_path / "out" / "file")
+        assert list((tmp_path / "out").iterdir()) == []
+
+
+def _written(context, fill_it) -> None:
+    with context as target:
+        fill_it(target)
+
+
+def test_commands_tell_disk_errors_in_words(tmp_path, monkeypatch, capsys):
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device", str(tmp_path / "x"))
+
+    monkeypatch.setattr(app, "app", full)
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    assert ended.value.code == 1
+    error = capsys.readouterr().err
+    assert error == (
+        f"error: {tmp_path / 'x'}: No space left on device. Free some space, or choose a folder on another "
+        "disk, and run the same again.\n"
+    )
+
+
+def test_pickles_are_not_read(tmp_path):
+    stream = io.BytesIO()
+    np.savez(stream, a=np.array([{}], dtype=object))
+    (tmp_path / "test.json").write_text('{"scores": {}, "data": "d", "images": 1, "captions": 1}')
+    (tmp_path / "test.npz").write_bytes(stream.getvalue())
+    with pytest.raises(SettingError, match=r"test\.npz"):
+        read_evaluations(tmp_path)
