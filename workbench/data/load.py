@@ -261,12 +261,3 @@ def _splits(
     shares = f"{val_share:.3g} val, {test_share:.3g} test" if val_share or test_share else "all train"
     splits = hashed_splits(table, val_share, test_share)
     return splits, f"a hash of the ids ({shares})"
-
-
-def _splits(opened: OpenedSource, val_share: float, test_share: float) -> tuple[npt.NDArray[np.object_], str]:
-    """The split of every row, and where it comes from: the source's own, else by a hash of the id."""
-    if opened.table["split"].null_count < len(opened.table):
-        return np.asarray(opened.table["split"].to_numpy(), dtype=object), opened.split_from
-    shares = f"{val_share:.3g} val, {test_share:.3g} test" if val_share or test_share else "all train"
-    splits = hashed_splits(opened.table, val_share, test_share)
-    return splits, f"a hash of the ids ({shares})"

@@ -56,7 +56,7 @@ class Pairs:
         self.facts = dict(facts or {})
         self._whole = table
         self._reopen = reopen
-        self._read = read
+        self._read: Any = read  # which may name the files and shards that it reads
         self._rows: npt.NDArray[np.int64] | None = None  # of a subset: the row of each in the whole table
         self._reader_rows = reader_rows  # and the reader's
 

@@ -42,6 +42,12 @@ class Records:
         self.strict = strict
         self._forget()
 
+    def _forget(self) -> None:
+        self._place, self._tail, self._lines = 0, b"", 0
+        self._file: tuple[int, int] | None = None
+        self._last, self._every, self._special = 0, 1, 0
+        self._tables = {"step": _Table(), "validation": _Table()}
+
     @property
     def metrics(self) -> "DataFrame":
         """One row a training step."""
@@ -113,12 +119,6 @@ class Records:
             self._every *= 2
             table.keep_every(self._every)
             self._special = max(0, len(table) - self.most)
-
-    def _forget(self) -> None:
-        self._place, self._tail, self._lines = 0, b"", 0
-        self._file: tuple[int, int] | None = None
-        self._last, self._every, self._special = 0, 1, 0
-        self._tables = {"step": _Table(), "validation": _Table()}
 
 
 class _Table:
