@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from workbench.objectives.registry import declared_objectives
-from workbench.recipe.section import (
+from workbench.recipe.setting_types import (
     IF_CHANGED,
     NOT_FINGERPRINTED,
     Count,

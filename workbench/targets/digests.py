@@ -28,7 +28,7 @@ def chunk_digest(parts: Sequence[np.ndarray]) -> int:
     """The digest of a chunk, given its rows in each view."""
     digest = 0
     for part in parts:
-        digest = zlib.crc32(memoryview(np.ascontiguousarray(part).reshape(-1).view(np.uint8)), digest)
+        digest = zlib.crc32(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data, digest)
     return digest
 
 
