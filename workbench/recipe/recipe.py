@@ -12,6 +12,7 @@ from workbench.files import atomic_write, sha256_of_json
 from workbench.objectives.registry import declared_objectives
 from workbench.recipe.overrides import set_by_path, suggestion, to_setting_error
 from workbench.recipe.schema import (
+    FINGERPRINTED_IF_CHANGED,
     NOT_FINGERPRINTED,
     Concepts,
     CrossModal,
@@ -29,6 +30,8 @@ from workbench.recipe.schema import (
 from workbench.recipe.yaml_io import read_yaml, write_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
+GROUNDED = ("matching", "hard_negatives")  # settings of the grounded cross-modal teacher alone
+UNGROUNDED = ("caption_pairing", "target", "pooling_temperature", "clusters", "rotary", "weigh_regions")
 
 
 class Recipe(Section):
@@ -122,6 +125,13 @@ class Recipe(Section):
         if settings.epoch is not None and settings.epoch > settings.epochs and settings.run is None:
             problem = f"the teacher is trained for {settings.epochs}"
             raise SettingError("cross_modal.epoch", settings.epoch, problem, f"At most {settings.epochs}.")
+        grounded = settings.interaction == "text_conditioned"
+        for setting in UNGROUNDED if grounded else GROUNDED:
+            value, usual = getattr(settings, setting), CrossModal.model_fields[setting].default
+            wanted = False if setting == "weigh_regions" else usual
+            if value != wanted:
+                problem = f"it has no meaning with cross_modal.interaction={settings.interaction}"
+                raise SettingError(f"cross_modal.{setting}", value, problem, f"Leave it at {wanted}.")
         if self.trains == "student":
             return
         if self.teacher is None:
@@ -194,7 +204,10 @@ def _flat(model: BaseModel, aside: bool, prefix: str = "") -> Iterator[tuple[str
         value = getattr(model, name)
         if isinstance(value, BaseModel):
             yield from _flat(value, aside, f"{prefix}{name}.")
-        elif aside or field.json_schema_extra != NOT_FINGERPRINTED:
+        elif aside or not (
+            field.json_schema_extra == NOT_FINGERPRINTED
+            or (field.json_schema_extra == FINGERPRINTED_IF_CHANGED and value == field.default)
+        ):
             yield prefix + name, plain[name]
 
 

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from workbench.data.pairs import Pairs
-from workbench.models.cross_modal import CrossModalTeacher
 from workbench.models.dual_encoder import DualEncoder
 from workbench.recipe import Recipe
-from workbench.targets.cross_modal import cross_modal_inputs, cross_modal_targets, whole_views
+from workbench.targets.cross_modal import AnyTeacher, cross_modal_inputs, cross_modal_targets, whole_views
 from workbench.targets.decoded_cache import decoded_pairs
 from workbench.targets.frozen_maps import mapped_pairs
 from workbench.targets.image_text import Teacher, compute_targets, load_teacher
@@ -42,7 +41,7 @@ def build_targets(
     pairs: Pairs,
     student: DualEncoder,
     folder: Path,
-    cross_modal_teacher: tuple[Recipe, CrossModalTeacher] | None = None,
+    cross_modal_teacher: tuple[Recipe, AnyTeacher] | None = None,
     *,
     wait: Callable[[], object] = lambda: None,
     device: Any = "cpu",
@@ -89,7 +88,7 @@ def _cross_modal(
     recipe: Recipe,
     pairs: Pairs,
     teacher: Teacher,
-    trained: tuple[Recipe, CrossModalTeacher] | None,
+    trained: tuple[Recipe, AnyTeacher] | None,
     share: dict[str, Any],
 ) -> np.ndarray:
     """The null teacher is the caption's own embedding."""

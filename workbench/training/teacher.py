@@ -12,10 +12,11 @@ import torch
 from workbench.data.loader import caption_choice, epoch_order
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
+from workbench.evaluation.probes.grounding import choices
 from workbench.evaluation.probes.leak_probe import leak_probe
 from workbench.evaluation.probes.pointing import pointing_accuracy
 from workbench.files import write_json
-from workbench.models.cross_modal import CrossModalTeacher
+from workbench.models.grounded import GroundedTeacher
 from workbench.models.loading import ASSETS
 from workbench.objectives import contrastive_loss
 from workbench.recipe import Recipe
@@ -23,19 +24,25 @@ from workbench.recipe.schema import Student, Targets, Training
 from workbench.runs.folder import default_folder
 from workbench.runs.run import Run
 from workbench.targets.cross_modal import (
+    AnyTeacher,
     CrossModalInputs,
     cross_modal_inputs,
     new_teacher,
 )
+from workbench.targets.false_captions import FalseTargets
 from workbench.targets.image_text import Teacher, load_teacher
 from workbench.training.batch_inputs import open_pairs
 from workbench.training.checks import check_failures
+from workbench.training.grounded import GroundedLoss
 from workbench.training.learner import clip_gradient
 from workbench.training.optimisation import Length
 from workbench.training.session import Session
 
-SHIPPED = ASSETS / "cross_modal_teacher"  # a run without its optimiser and most of its epochs
+# Runs without their optimiser and most of their epochs, by the name that `cross_modal.run` takes.
+SHIPPED = ASSETS / "cross_modal_teacher"
+SHIPPED_RUNS = {"demo": SHIPPED, "grounded_demo": ASSETS / "grounded_teacher"}
 PROBED = 1000  # captions, one a picture, that a validation looks at
+JUDGED = 200  # pictures whose false captions a validation reads
 POLL = 1.0  # seconds
 
 
@@ -43,7 +50,7 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
     """Train a recipe's cross-modal teacher, in this process; the same call again goes on where it stopped.
 
     The loss is InfoNCE between Z of a picture with one of its captions and the frozen embedding of the same
-    caption, or of another with `caption_pairing` "leak_free". Adam at a constant rate, so that epoch n of a
+    caption, or of another with `caption_pairing` "leak_free"; that of the grounded teacher is `GroundedLoss`. Adam at a constant rate, so that epoch n of a
     longer run is the end of a run of n. Each epoch ends with a checkpoint that is kept and a leak probe on
     the validation split. `device`: None for what the recipe says. Raises SettingError for settings that
     cannot work. DCLIP (arXiv 2505.21549).
@@ -66,6 +73,7 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
         held_out = cross_modal_inputs(recipe, validation, frozen, device=session.device)
         check_failures(inputs.regions.unreadable.values(), len(pairs), recipe)
         usable = _usable(recipe, pairs, inputs)
+        losses = _Losses(recipe, inputs, held_out, frozen, session.device)
 
         # ---- optimiser, length, resume
         batch = min(settings.batch, len(usable))
@@ -85,7 +93,7 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
 
         def validate() -> None:
             captions = validation.first_caption[: min(len(validation), PROBED)]
-            scores = _validation_scores(recipe, teacher, held_out, frozen, captions, batch)
+            scores = _validation_scores(teacher, held_out, frozen, captions, losses, batch)
             logger.record("validation", step, epoch=step / per_epoch, **scores)
 
         # ---- the loop
@@ -96,10 +104,9 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
             epoch, position = divmod(step, per_epoch)
             order = epoch_order(len(usable), recipe.seed, epoch)
             rows = usable[order[position * batch : (position + 1) * batch]]
-            read, matched = _captions(recipe, pairs, rows, epoch)
             teacher.train()
             optimiser.zero_grad()
-            loss = _loss(recipe, teacher, inputs, read, matched)
+            loss = losses(teacher, rows, epoch)
             loss.backward()
             norm = clip_gradient(teacher, None)
             if not math.isfinite(float(loss.detach()) + norm):
@@ -131,12 +138,47 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
     return session.run
 
 
+class _Losses:
+    """The loss of a batch of pictures, and that of held-out ones, for either kind of teacher."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        inputs: CrossModalInputs,
+        held_out: CrossModalInputs,
+        frozen: Teacher,
+        device: Any,
+    ) -> None:
+        self.recipe, self.inputs, self.held_out = recipe, inputs, held_out
+        self.false: FalseTargets | None = None  # of the held-out pairs
+        if recipe.cross_modal.interaction != "text_conditioned":
+            return
+        learned = None
+        if recipe.cross_modal.hard_negatives:
+            learned = FalseTargets(recipe, inputs.pairs, frozen, device=device)
+        some = held_out.pairs.select(range(min(len(held_out.pairs), JUDGED)))
+        self.false = FalseTargets(recipe, some, frozen, device=device)
+        self.grounded = GroundedLoss(recipe, inputs, learned)
+        self.grounded_held_out = GroundedLoss(recipe, held_out, None)
+
+    def __call__(self, teacher: AnyTeacher, rows: np.ndarray, epoch: int) -> torch.Tensor:
+        if isinstance(teacher, GroundedTeacher):
+            return self.grounded(teacher, rows, epoch)
+        read, matched = _captions(self.recipe, self.inputs.pairs, rows, epoch)
+        return _loss(self.recipe, teacher, self.inputs, read, matched)
+
+    def of_held_out(self, teacher: AnyTeacher, captions: np.ndarray) -> torch.Tensor:
+        if isinstance(teacher, GroundedTeacher):
+            return self.grounded_held_out(teacher, self.held_out.pairs.image_of_caption[captions], 0)
+        return _loss(self.recipe, teacher, self.held_out, captions, captions)
+
+
 def _validation_scores(
-    recipe: Recipe,
-    teacher: CrossModalTeacher,
+    teacher: AnyTeacher,
     held_out: CrossModalInputs,
     frozen: Teacher,
     captions: np.ndarray,
+    losses: _Losses,
     batch: int,
 ) -> dict[str, float]:
     recalls = leak_probe(teacher, held_out, captions)
@@ -149,8 +191,10 @@ def _validation_scores(
             "pointing_by_weight": pointing.by_weight,
             "pointing_covered": pointing.covered,
         }
+    if losses.false is not None:
+        scores |= {name: swap.accuracy for name, swap in choices(teacher, held_out, losses.false).items()}
     with torch.no_grad():
-        loss = _loss(recipe, teacher.eval(), held_out, captions[:batch], captions[:batch])
+        loss = losses.of_held_out(teacher.eval(), captions[:batch])
     return {"loss": float(loss), **scores}
 
 
@@ -178,14 +222,14 @@ def bare(recipe: Recipe) -> Recipe:
 
 
 def open_teacher_run(name: str) -> Run:
-    """The finished run of a cross-modal teacher: the shipped one (`demo`), or the one in a folder.
+    """The finished run of a cross-modal teacher: a shipped one (`demo`, `grounded_demo`), or the one in a folder.
 
     Raises SettingError for a student's run, and for one that is not finished.
     """
-    run = Run(SHIPPED if name == "demo" else Path(name).expanduser())
+    run = Run(SHIPPED_RUNS.get(name) or Path(name).expanduser())
     if run.recipe.trains != "cross_modal_teacher":
         problem = "this run trained a student, not a cross-modal teacher"
-        raise SettingError("cross_modal.run", name, problem, "demo, a run of e.g. dclip_teacher, or null.")
+        raise SettingError("cross_modal.run", name, problem, "demo, grounded_demo, a run of e.g. dclip_teacher, or null.")
     if run.status.get("state") != "finished":
         problem = f"it is not finished ({run.status.get('state')})"
         raise SettingError("cross_modal.run", name, problem, "Train it to its end first.")
@@ -245,7 +289,7 @@ def _captions(recipe: Recipe, pairs: Pairs, rows: np.ndarray, epoch: int) -> tup
 
 def _loss(
     recipe: Recipe,
-    teacher: CrossModalTeacher,
+    teacher: AnyTeacher,
     inputs: CrossModalInputs,
     read: np.ndarray,
     matched: np.ndarray,
