@@ -42,6 +42,7 @@ from workbench.training.session import Session
 SHIPPED = ASSETS / "cross_modal_teacher"
 SHIPPED_RUNS = {"demo": SHIPPED, "grounded_demo": ASSETS / "grounded_teacher"}
 PROBED = 1000  # captions, one a picture, that a validation looks at
+VALIDATIONS = 10  # at least, of a run of so many epochs or more
 JUDGED = 200  # pictures whose false captions a validation reads
 POLL = 1.0  # seconds
 
@@ -78,9 +79,8 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
         # ---- optimiser, length, resume
         batch = min(settings.batch, len(usable))
         per_epoch = len(usable) // batch
-        length = Length(
-            batch, per_epoch, settings.epochs * per_epoch, per_epoch, recipe.training.checkpoint_every
-        )
+        watched = per_epoch * max(1, settings.epochs // VALIDATIONS)
+        length = Length(batch, per_epoch, settings.epochs * per_epoch, watched, recipe.training.checkpoint_every)
         optimiser = torch.optim.Adam(teacher.parameters(), lr=settings.lr)
         saved = session.resume(teacher, optimiser)
         step = saved.step if saved else 0
