@@ -1,12 +1,13 @@
-"""Makes a shipped cross-modal teacher from a finished run of dclip_teacher_demo, or of the grounded demo's teacher.
+"""Makes a shipped cross-modal teacher from a finished run of dclip_teacher_demo, or of the grounded demo's
+teacher.
 
     workbench train dclip_teacher_demo --run-dir RUN
     python tools/make_cross_modal_teacher.py RUN
     workbench train dclip_grounded_demo --run-dir runs/student
     python tools/make_cross_modal_teacher.py runs/cross_modal_teacher-seed0-*
 
-The run's records and the weights after the epoch that dclip_demo or dclip_grounded_demo learns from, without the
-optimiser; those of the grounded teacher in float16.
+The run's records and the weights after the epoch that dclip_demo or dclip_grounded_demo learns from, without
+the optimiser; those of the grounded teacher in float16.
 """
 
 import shutil
@@ -26,8 +27,8 @@ STUDENTS = {"demo": "dclip_demo", "grounded_demo": "dclip_grounded_demo"}
 
 
 def ship(run: Run, target: Path, student: Recipe, *, half: bool = False) -> Path:
-    """Copy a run's records and the weights that `student` learns from to `target`; `half`: in float16. The run
-    must be of its teacher."""
+    """Copy a run's records and the weights that `student` learns from to `target`; `half`: in float16. The
+    run must be of its teacher."""
     recipe = bare(student)
     assert run.recipe.fingerprint == recipe.fingerprint, "this run is of another recipe"
     epoch = student.cross_modal.epoch or student.cross_modal.epochs

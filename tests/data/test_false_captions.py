@@ -1,4 +1,5 @@
-"""False captions: exchanges only where they make a caption false, by rules, on scenes and on real sentences."""
+"""False captions: exchanges only where they make a caption false, by rules, on scenes and on real
+sentences."""
 
 import pytest
 
@@ -13,7 +14,11 @@ from workbench.data.pairs import Pairs
         ("a cat left of a dog", "a dog left of a cat", "objects"),
         ("to the right of a cat is a dog", "to the right of a dog is a cat", "objects"),
         ("A man riding a wave on top of a surfboard", "A wave riding a man on top of a surfboard", "objects"),
-        ("two dogs on a red couch and a blue chair", "two dogs on a blue couch and a red chair", "attributes"),
+        (
+            "two dogs on a red couch and a blue chair",
+            "two dogs on a blue couch and a red chair",
+            "attributes",
+        ),
         ("a small owl and a large dog", "a large owl and a small dog", "attributes"),
         ("an old car and a new bus", "a new car and an old bus", "attributes"),
     ],
@@ -25,7 +30,15 @@ def test_exchanges(caption: str, expected: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "caption", ["a cat and a dog", "a cat next to a dog", "a dog with a ball", "two birds", "", "on a green background, a cat and a dog"]
+    "caption",
+    [
+        "a cat and a dog",
+        "a cat next to a dog",
+        "a dog with a ball",
+        "two birds",
+        "",
+        "on a green background, a cat and a dog",
+    ],
 )
 def test_what_stays_true_is_not_exchanged(caption: str) -> None:
     found = false_caption(caption)

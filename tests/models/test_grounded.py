@@ -74,15 +74,18 @@ def test_all_pairs_hold_the_single_ones(teacher) -> None:
     given, text = pairs(), torch.randn(len(SIZES), DIM, generator=torch.Generator().manual_seed(1))
     output = teacher(**given)
     single = F.cosine_similarity(output.embedding, text, dim=1) + output.agreement
-    torch.testing.assert_close(teacher.scores(**given, text=text).diagonal(), single)
+    cosines, agreement = teacher.scores(**given, text=text)
+    torch.testing.assert_close((cosines + agreement).diagonal(), single)
 
 
 def test_no_word_leaks_into_the_embedding(teacher) -> None:
-    """With one region there is nothing to choose: every caption pools the same, unlike in the published teacher."""
+    """With one region there is nothing to choose: every caption pools the same, unlike in the published
+    teacher."""
     given = pairs()
     given["region_mask"][:, 1:] = False
     same = {
-        name: array[:1].expand_as(array) if name.startswith("region") else array for name, array in given.items()
+        name: array[:1].expand_as(array) if name.startswith("region") else array
+        for name, array in given.items()
     }
     embedding = teacher(**same).embedding
     torch.testing.assert_close(embedding, embedding[:1].expand_as(embedding))

@@ -1,5 +1,5 @@
-"""Training the grounded teacher: it learns, needs its own regions, resumes to the same weights; boxes are exchanged
-where that makes the false caption true; a student learns from it, alone and on two processes."""
+"""Training the grounded teacher: it learns, needs its own regions, resumes to the same weights; boxes are
+exchanged where that makes the false caption true; a student learns from it, alone and on two processes."""
 
 from pathlib import Path
 
@@ -139,7 +139,9 @@ def test_a_share_of_the_batch_brings_false_captions(recipe, parts, monkeypatch) 
         chosen = recipe(cross_modal__hard_negatives=share)
         teacher = new_teacher(chosen, frozen.dim)
         real, seen = teacher.scores, []
-        monkeypatch.setattr(teacher, "scores", lambda *given, real=real, seen=seen: seen.append(len(given[0])) or real(*given))
+        monkeypatch.setattr(
+            teacher, "scores", lambda *given, real=real, seen=seen: seen.append(len(given[0])) or real(*given)
+        )
         GroundedLoss(chosen, inputs, false)(teacher, np.arange(SCENES), 0)
         widths[share] = seen[0] - SCENES
     assert widths[0.0] == 0 and 0 < widths[0.5] < widths[1.0] <= SCENES

@@ -1,9 +1,10 @@
 """Captions that are nearly true: two things exchanged, two attributes exchanged, or one word replaced.
 
-By rules on English text, without a tagger: relations and attributes are word lists, things are the names that the
-data know, else what follows an article up to the next word of structure.
+By rules on English text, without a tagger: relations and attributes are word lists, things are the names
+that the data know, else what follows an article up to the next word of structure.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,11 +14,12 @@ import numpy as np
 from workbench.data.pairs import Pairs
 from workbench.data.scenes.catalogue import article
 
+ARTICLES = ("a", "an", "the")
 OPPOSITES = {"left": "right", "above": "below", "over": "under", "top": "bottom", "small": "large"}
 OPPOSITES |= {second: first for first, second in OPPOSITES.items()}
 PLACES = {"left", "right", "above", "below", "over", "under"}  # true of exchanged things in exchanged places
 # Relations that do not hold the other way round; "near", "with" and "beside" do.
-RELATIONS = PLACES | {"on", "in", "inside", "behind", "atop", "into", "onto", "through", "beneath", "underneath"}
+RELATIONS = PLACES | {"on", "in", "into", "onto", "inside", "behind", "atop", "through", "beneath"}
 SIZES = ("small", "large", "big", "tiny", "huge", "little")
 ATTRIBUTES = (
     SIZES,
@@ -29,18 +31,46 @@ ATTRIBUTES = (
     ("open", "closed", "empty", "full"),
 )  # a word is replaced by another of its line, and exchanged with one
 _LINE_OF = {word: line for line in ATTRIBUTES for word in line}
-_STRUCTURE = RELATIONS | set(
-    "a an the and or of to with at by from for near beside next is are was were be it its that which who while "
-    "as up down off out there this these those his her their some".split()
-)
+_STRUCTURE = {
+    *RELATIONS,
+    *ARTICLES,
+    "and",
+    "or",
+    "of",
+    "to",
+    "with",
+    "at",
+    "by",
+    "from",
+    "for",
+    "near",
+    "beside",
+}
+_STRUCTURE |= {
+    "next",
+    "is",
+    "are",
+    "was",
+    "were",
+    "be",
+    "it",
+    "its",
+    "that",
+    "which",
+    "who",
+    "while",
+    "as",
+    "up",
+}
+_STRUCTURE |= {"down", "off", "out", "there", "this", "these", "those", "his", "her", "their", "some"}
 _WORD = re.compile(r"[^\W_][\w'’-]*|[^\w\s]")
 
 
 class FalseCaption(NamedTuple):
     """A caption that is nearly true, and how it was made from the true one.
 
-    `kind` is "objects" (exchanged), "attributes" (exchanged) or "word" (replaced). `exchanged`: the two things
-    that make it the true caption when they change places and boxes; None where nothing does.
+    `kind` is "objects" (exchanged), "attributes" (exchanged) or "word" (replaced). `exchanged`: the two
+    things that make it the true caption when they change places and boxes; None where nothing does.
     """
 
     text: str
@@ -60,9 +90,9 @@ def false_caption(
     """What is nearly true of the picture of `caption`: an exchange where there is one to make, else one word
     replaced; None where no rule applies.
 
-    `names` are the things that the picture is known to show, None: unknown. `others` are names of things that it
-    does not show, from which a replacement is drawn by `seed`. NegCLIP (Yuksekgonul et al. 2023) exchanges any
-    two words of a kind; here only what makes the caption false: "a cat and a dog" stays.
+    `names` are the things that the picture is known to show, None: unknown. `others` are names of things
+    that it does not show, from which a replacement is drawn by `seed`. NegCLIP (Yuksekgonul et al. 2023)
+    exchanges any two words of a kind; here only what makes the caption false: "a cat and a dog" stays.
     """
     things = _known(caption, names) if names is not None else _phrases(caption)
     for attempt in (_exchange_things, _exchange_attributes):
@@ -100,7 +130,7 @@ def false_captions(pairs: Pairs, seed: int = 0) -> list[FalseCaption | None]:
 
 
 def _exchange_things(caption: str, things: list[_Thing]) -> FalseCaption | None:
-    for first, second in zip(things, things[1:], strict=False):
+    for first, second in itertools.pairwise(things):
         before = _words(caption[: first.start])
         between = _words(caption[first.end : second.start])
         relates = RELATIONS & set(between) or any(word.endswith("ing") for word in between)
@@ -112,7 +142,9 @@ def _exchange_things(caption: str, things: list[_Thing]) -> FalseCaption | None:
         one, other = caption[first.start : first.end], caption[second.start : second.end]
         if first.start == 0 and one[0].isupper():
             one, other = one[0].lower() + one[1:], other[0].upper() + other[1:]
-        text = caption[: first.start] + other + caption[first.end : second.start] + one + caption[second.end :]
+        text = (
+            caption[: first.start] + other + caption[first.end : second.start] + one + caption[second.end :]
+        )
         relation = set(between if relates else before) & RELATIONS
         exchanged = (first.name, second.name) if relation and relation <= PLACES else None
         return FalseCaption(text, "objects", exchanged)
@@ -165,7 +197,8 @@ def _put(caption: str, start: int, end: int, word: str) -> str:
 
 
 def _known(caption: str, names: Sequence[str]) -> list[_Thing]:
-    """Where known things are said, in the caption's order; a thing that is said twice, or not, is left out."""
+    """Where known things are said, in the caption's order; a thing that is said twice, or not, is left
+    out."""
     things = []
     for name in names:
         said = list(re.finditer(rf"(?<![\w-])(?:(?:a|an|the)\s+)?{re.escape(name)}(?![\w-])", caption, re.I))
@@ -175,10 +208,11 @@ def _known(caption: str, names: Sequence[str]) -> list[_Thing]:
 
 
 def _phrases(caption: str) -> list[_Thing]:
-    """What follows an article, up to a word of structure, of movement, or a mark; its name has no attributes."""
+    """What follows an article, up to a word of structure, of movement, or a mark; its name has no
+    attributes."""
     things, words = [], list(re.finditer(_WORD, caption))
     for at, word in enumerate(words):
-        if word[0].lower() not in ("a", "an", "the"):
+        if word[0].lower() not in ARTICLES:
             continue
         part = []
         for following in words[at + 1 :]:

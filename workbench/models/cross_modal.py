@@ -21,18 +21,13 @@ GRID = 16.0  # positions that a picture's side counts for, so that boxes turn as
 
 
 class CrossModalOutput(NamedTuple):
-    """The embeddings of pairs, with the attention maps and pooling weights that notebooks show.
-
-    `agreement`, of teachers that compare word by word: what is added to the cosine of the embedding and the
-    caption when pictures and captions are matched.
-    """
+    """The embeddings of pairs, with the attention maps and pooling weights that notebooks show."""
 
     embedding: Float[Tensor, "batch dim"]
     token_to_region: Float[Tensor, "batch heads tokens regions"]
     region_to_token: Float[Tensor, "batch heads regions tokens"]
     token_pooling: Float[Tensor, "batch tokens"]
     region_pooling: Float[Tensor, "batch regions"]
-    agreement: Float[Tensor, " batch"] | None = None
 
 
 class CrossModalTeacher(nn.Module):

@@ -1,8 +1,8 @@
 """The grounded cross-modal teacher: words choose regions, and only regions are pooled.
 
 The published teacher (`cross_modal.py`) can match a caption with itself. Here no value of a word reaches the
-embedding of the pair: words set weights, regions are what is weighed, so with another picture's regions nothing is
-left to be matched.
+embedding of the pair: words set weights, regions are what is weighed, so with another picture's regions
+nothing is left to be matched.
 """
 
 import math
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from workbench.models.cross_modal import CrossModalOutput, attend, key_bias, masked_softmax
+from workbench.models.cross_modal import attend, key_bias, masked_softmax
 
 RANK = 32  # of what is learned on top of the frozen towers' cosines
 NARROW, WIDE = 16, 64  # of the words' reading; wider, it learns the training captions by heart
@@ -22,6 +22,18 @@ PLACE = 4 * (1 + 2 * FREQUENCIES)  # numbers that describe a box
 READERS = 4  # heads of the words' reading
 LONGEST_WAVE = 100.0  # words
 COMMON = 0.7  # of what a caption's words have in common, taken off each of them
+
+
+class GroundedOutput(NamedTuple):
+    """What a `CrossModalOutput` holds, of one head, and the `agreement`: what is added to the cosine of the
+    embedding and the caption's when pictures and captions are matched."""
+
+    embedding: Float[Tensor, "batch dim"]
+    token_to_region: Float[Tensor, "batch heads tokens regions"]
+    region_to_token: Float[Tensor, "batch heads regions tokens"]
+    token_pooling: Float[Tensor, "batch tokens"]
+    region_pooling: Float[Tensor, "batch regions"]
+    agreement: Float[Tensor, " batch"]
 
 
 class _Words(NamedTuple):
@@ -41,14 +53,15 @@ class GroundedTeacher(nn.Module):
     """Text-conditioned pooling of regions, with a score for each word at the region that it chooses.
 
     A word w, less 0.7 times the mean of its caption's words, attends to regions r by the cosine with their
-    embeddings and a learned temperature: a_wr. Z = sum_w s_w sum_r a_wr v_r, with a salience s_w read from the words
-    in order, and values v_r that have seen the other regions and their boxes in one layer of attention. The
-    `agreement` is sum_w s_w sum_r a_wr cos(w, r) + sum_w d_w . sum_r a_wr p_r: each word has a direction d_w, multiplied
-    with the attended place p_r. Pictures and captions are matched by cos(Z, text) + agreement.
+    embeddings and a learned temperature: a_wr. Z = sum_w s_w sum_r a_wr v_r, with a salience s_w read from
+    the words in order, and values v_r that have seen the other regions and their boxes in one layer of
+    attention. The `agreement` is sum_w s_w sum_r a_wr cos(w, r) + sum_w d_w . sum_r a_wr p_r: each word has
+    a direction d_w, multiplied with the attended place p_r. Pictures and captions are matched by cos(Z,
+    text) + agreement.
 
-    Of dim 512 it has 1,172,185 parameters. Text-conditioned pooling as in FLAIR (Xiao et al., CVPR 2025), a score by
-    word as in FILIP (Yao et al. 2022) and ColBERT; ours: words set weights only. Raises ValueError for a width that
-    the heads cannot share.
+    Of dim 512 it has 1,172,185 parameters. Text-conditioned pooling as in FLAIR (Xiao et al., CVPR 2025), a
+    score by word as in FILIP (Yao et al. 2022) and ColBERT; ours: words set weights only. Raises ValueError
+    for a width that the heads cannot share.
     """
 
     def __init__(self, dim: int, heads: int = 8) -> None:
@@ -81,12 +94,12 @@ class GroundedTeacher(nn.Module):
         region_mask: Bool[Tensor, "batch regions"],
         region_weights: Float[Tensor, "batch regions"] | None = None,
         region_boxes: Float[Tensor, "batch regions 4"] | None = None,
-    ) -> CrossModalOutput:
+    ) -> GroundedOutput:
         """Each picture with the caption beside it; masks, padding and boxes as for `CrossModalTeacher`.
 
-        One map, as of one head: `token_to_region` is what words choose, `region_to_token` which words chose a
-        region. All is 0 for a picture without regions. ValueError without boxes, and with region weights, which
-        have no place here.
+        One map, as of one head: `token_to_region` is what words choose, `region_to_token` which words chose
+        a region. All is 0 for a picture without regions. ValueError without boxes, and with region weights,
+        which have no place here.
         """
         if region_weights is not None:
             raise ValueError("the grounded teacher takes no region weights")
@@ -96,7 +109,7 @@ class GroundedTeacher(nn.Module):
         pooled = salience.unsqueeze(-1) * chosen
         chosen_by = pooled.transpose(1, 2)
         chosen_by = chosen_by / chosen_by.sum(-1, keepdim=True).clamp(min=torch.finfo(pooled.dtype).tiny)
-        return CrossModalOutput(
+        return GroundedOutput(
             embedding[:, 0],
             chosen.unsqueeze(1),
             chosen_by.unsqueeze(1),
@@ -113,11 +126,13 @@ class GroundedTeacher(nn.Module):
         region_mask: Bool[Tensor, "pictures regions"],
         region_boxes: Float[Tensor, "pictures regions 4"],
         text: Float[Tensor, "captions dim"],
-    ) -> Float[Tensor, "pictures captions"]:
-        """How well every caption agrees with every picture; `text` are the captions' embeddings."""
+    ) -> tuple[Float[Tensor, "pictures captions"], Float[Tensor, "pictures captions"]]:
+        """cos(Z, text) and agreement of every picture with every caption; `text` are the captions'
+        embeddings."""
         words = _Words(*(part.unsqueeze(0) for part in self._read(tokens, token_mask)))
         embedding, agreement, _ = self._choose(words, self._see(regions, region_mask, region_boxes))
-        return torch.einsum("pcd,cd->pc", F.normalize(embedding, dim=-1), F.normalize(text, dim=-1)) + agreement
+        cosines = torch.einsum("pcd,cd->pc", F.normalize(embedding, dim=-1), F.normalize(text, dim=-1))
+        return cosines, agreement
 
     def _read(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, salience and directions of the words, in context and order."""
@@ -142,7 +157,9 @@ class GroundedTeacher(nn.Module):
         wide = math.sqrt(unit.shape[-1])
         rows = self.region_norm(wide * unit + self.box(places))
         seen, _ = attend(self.region_attention, rows, rows, bias, None)
-        return _Regions(F.normalize(unit + self.region_change(unit), dim=-1), unit + seen / wide, places, bias)
+        return _Regions(
+            F.normalize(unit + self.region_change(unit), dim=-1), unit + seen / wide, places, bias
+        )
 
     def _choose(self, words: _Words, regions: _Regions) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings [P, C, D], agreement [P, C] and what words choose [P, C, S, R]."""
@@ -172,5 +189,7 @@ def _place(boxes: Tensor) -> Tensor:
     """Centre and size of boxes, from -1 to 1, with sines and cosines of two frequencies, [..., PLACE]."""
     low, high = boxes[..., :2], boxes[..., 2:]
     measures = torch.cat([(low + high) / 2, high - low], dim=-1)
-    angles = (measures.unsqueeze(-1) * math.pi * torch.arange(1, FREQUENCIES + 1, device=boxes.device)).flatten(-2)
+    angles = (
+        measures.unsqueeze(-1) * math.pi * torch.arange(1, FREQUENCIES + 1, device=boxes.device)
+    ).flatten(-2)
     return torch.cat([2 * measures - 1, angles.sin(), angles.cos()], dim=-1)

@@ -158,9 +158,10 @@ class CrossModal(Section):
     teach, null: the last. `control`: "null" puts the caption's own embedding in its place, "text_only" takes
     the regions away, "shuffled_regions" permutes them over the pictures. `caption_pairing` "leak_free"
     matches another caption of the picture than the one that was read. `weigh_regions`: by confidence, area
-    and likeness to the caption. `interaction` "text_conditioned" is the grounded teacher: words choose regions
-    and only regions are pooled; it learns from all pictures and captions of a batch, with the loss in `matching`,
-    and `hard_negatives` is the share of the batch's pictures that bring a caption which is nearly true.
+    and likeness to the caption. `interaction` "text_conditioned" is the grounded teacher: words choose
+    regions and only regions are pooled; it learns from all pictures and captions of a batch, with the loss
+    in `matching`, and `hard_negatives` is the share of the batch's pictures that bring a caption which is
+    nearly true.
     """
 
     run: str | None = None

@@ -11,7 +11,7 @@ from workbench.errors import SettingError
 from workbench.models.cross_modal import CrossModalOutput, CrossModalTeacher, region_weights
 from workbench.models.devices import device_of
 from workbench.models.dual_encoder import weights_digest
-from workbench.models.grounded import GroundedTeacher
+from workbench.models.grounded import GroundedOutput, GroundedTeacher
 from workbench.recipe import Recipe
 from workbench.targets.cached import Share, cached
 from workbench.targets.caption_tokens import TokenTargets, token_targets
@@ -139,14 +139,14 @@ def new_teacher(recipe: Recipe, dim: int) -> AnyTeacher:
 
 
 @torch.no_grad()
-def look(teacher: AnyTeacher, inputs: CrossModalInputs, captions: np.ndarray) -> CrossModalOutput:
+def look(
+    teacher: AnyTeacher, inputs: CrossModalInputs, captions: np.ndarray
+) -> CrossModalOutput | GroundedOutput:
     """What the teacher makes of these captions and their pictures, with all maps."""
     return teacher.eval()(**inputs(captions))
 
 
-def cross_modal_targets(
-    inputs: CrossModalInputs, teacher: AnyTeacher, **share: Unpack[Share]
-) -> np.ndarray:
+def cross_modal_targets(inputs: CrossModalInputs, teacher: AnyTeacher, **share: Unpack[Share]) -> np.ndarray:
     """Z of every caption with its picture, unit vectors [T, D], float16."""
     teacher = teacher.to(inputs.device).eval()
     recipe, settings = inputs.recipe, inputs.recipe.cross_modal

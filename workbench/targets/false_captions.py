@@ -34,7 +34,9 @@ class FalseTargets:
             return
         device = device or device_of(recipe)
         texts = [one.text for one in self.captions]
-        table = pa.table({"id": [str(number) for number in self.caption], "captions": [[text] for text in texts]})
+        table = pa.table(
+            {"id": [str(number) for number in self.caption], "captions": [[text] for text in texts]}
+        )
         stand_in = Pairs(table, pairs.image, name=f"{pairs.name}-false", split=pairs.split)
         self.tokens = token_targets(recipe, stand_in, teacher, device=device, **share)
         model = teacher.model.to(device)

@@ -1,5 +1,7 @@
-"""What the grounded cross-modal teacher learns from: all pictures and captions of a batch, and captions that are
-nearly true."""
+"""What the grounded cross-modal teacher learns from: all pictures and captions of a batch, and captions that
+are nearly true."""
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,19 +12,43 @@ from workbench.data.loader import caption_choice
 from workbench.evaluation.probes.pointing import overlaps
 from workbench.models.grounded import GroundedTeacher
 from workbench.recipe import Recipe
-from workbench.targets.cross_modal import CrossModalInputs
+from workbench.targets.cross_modal import AnyTeacher, CrossModalInputs
 from workbench.targets.false_captions import FalseTargets
+from workbench.targets.image_text import Teacher
 
 OVERLAP = 0.5  # intersection over union from which a region is a thing's
+JUDGED = 200  # pictures whose false captions a validation reads
 HARD = 4.0  # weight of a true caption against its own false one, beside all others
+
+
+class GroundedLosses(NamedTuple):
+    """What a run needs: the loss of training and of held-out pictures, and false captions of some of
+    these."""
+
+    learned: "GroundedLoss"
+    held_out: "GroundedLoss"
+    judged: FalseTargets
+
+
+def grounded_losses(
+    recipe: Recipe, inputs: CrossModalInputs, held_out: CrossModalInputs, frozen: Teacher
+) -> GroundedLosses:
+    """The losses of a recipe; false captions are read by the frozen text tower once, and kept."""
+    false = None
+    if recipe.cross_modal.hard_negatives:
+        false = FalseTargets(recipe, inputs.pairs, frozen, device=inputs.device)
+    some = held_out.pairs.select(range(min(len(held_out.pairs), JUDGED)))
+    judged = FalseTargets(recipe, some, frozen, device=inputs.device)
+    return GroundedLosses(GroundedLoss(recipe, inputs, false), GroundedLoss(recipe, held_out, None), judged)
 
 
 class GroundedLoss:
     """The loss of a batch of pictures, a function of their rows, the seed and the epoch.
 
-    A share of the batch, `cross_modal.hard_negatives`, brings a caption that is nearly true, preferably one that an
-    exchange of two things would make true: in every second of these, drawn at random, the two regions exchange their
-    boxes, and the false caption is the true one. So no pair of names is always on one side.
+    A share of the batch, `cross_modal.hard_negatives`, brings a caption that is nearly true, preferably one
+    that an exchange of two things would make true: in every second of these, drawn at random, the two
+    regions exchange their boxes, and the false caption is the true one. So no pair of names is always on one
+    side.
     """
 
     def __init__(self, recipe: Recipe, inputs: CrossModalInputs, false: FalseTargets | None) -> None:
@@ -31,8 +57,9 @@ class GroundedLoss:
         known = inputs.pairs.table.column_names
         self.placed = {"objects", "boxes"} <= set(known)
 
-    def __call__(self, teacher: GroundedTeacher, rows: np.ndarray, epoch: int) -> Tensor:
+    def __call__(self, teacher: AnyTeacher, rows: np.ndarray, epoch: int) -> Tensor:
         """Scalar, for the pictures in `rows`."""
+        assert isinstance(teacher, GroundedTeacher)
         settings = self.recipe.cross_modal
         rng = np.random.default_rng([self.recipe.seed, epoch, *map(int, rows[:2])])
         captions = [caption_choice(self.first, int(row), self.recipe.seed, epoch) for row in rows]
@@ -58,20 +85,31 @@ class GroundedLoss:
                     continue
             shown.append((False, position))
         tokens, mask, text = self._words(shown + wrong)
-        scores = teacher.scores(
-            tokens, mask, pictures["regions"], pictures["region_mask"], boxes, text
-        ) / settings.temperature  # type: ignore[arg-type]
-        count, own = len(rows), torch.arange(len(rows), device=scores.device)
-        if settings.matching == "sigmoid":
-            truth = 2 * torch.eye(count, scores.shape[1], device=scores.device) - 1
-            loss = -F.logsigmoid(truth * (scores + teacher.sigmoid_bias)).sum() / count
-        else:
-            loss = (F.cross_entropy(scores, own) + F.cross_entropy(scores[:, :count].T, own)) / 2
+        cosines, agreement = teacher.scores(
+            tokens,
+            mask,
+            pictures["regions"],  # type: ignore[arg-type]
+            pictures["region_mask"],  # type: ignore[arg-type]
+            boxes,
+            text,
+        )
+        scores = (cosines + agreement) / settings.temperature
+        # Z alone is matched too: it is what students learn from.
+        loss = self._match(teacher, scores) + self._match(teacher, cosines / settings.temperature)
         if owners:
             owner = torch.tensor(owners, device=scores.device)
-            against = scores[owner, count + torch.arange(len(owners), device=scores.device)]
+            against = scores[owner, len(rows) + torch.arange(len(owners), device=scores.device)]
             loss = loss + HARD * F.softplus(against - scores[owner, owner]).mean()
         return loss
+
+    def _match(self, teacher: GroundedTeacher, scores: Tensor) -> Tensor:
+        """Each picture against all captions, and each true caption against all pictures."""
+        count = len(scores)
+        if self.recipe.cross_modal.matching == "sigmoid":
+            truth = 2 * torch.eye(count, scores.shape[1], device=scores.device) - 1
+            return -F.logsigmoid(truth * (scores + teacher.sigmoid_bias)).sum() / count
+        own = torch.arange(count, device=scores.device)
+        return (F.cross_entropy(scores, own) + F.cross_entropy(scores[:, :count].T, own)) / 2
 
     def _telling(self, row: int, position: int, rng: np.random.Generator) -> int:
         """A caption of the picture that has a false form, one that an exchange makes true before others."""

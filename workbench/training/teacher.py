@@ -16,7 +16,6 @@ from workbench.evaluation.probes.grounding import choices
 from workbench.evaluation.probes.leak_probe import leak_probe
 from workbench.evaluation.probes.pointing import pointing_accuracy
 from workbench.files import write_json
-from workbench.models.grounded import GroundedTeacher
 from workbench.models.loading import ASSETS
 from workbench.objectives import contrastive_loss
 from workbench.recipe import Recipe
@@ -29,11 +28,10 @@ from workbench.targets.cross_modal import (
     cross_modal_inputs,
     new_teacher,
 )
-from workbench.targets.false_captions import FalseTargets
 from workbench.targets.image_text import Teacher, load_teacher
 from workbench.training.batch_inputs import open_pairs
 from workbench.training.checks import check_failures
-from workbench.training.grounded import GroundedLoss
+from workbench.training.grounded import GroundedLosses, grounded_losses
 from workbench.training.learner import clip_gradient
 from workbench.training.optimisation import Length
 from workbench.training.session import Session
@@ -43,7 +41,6 @@ SHIPPED = ASSETS / "cross_modal_teacher"
 SHIPPED_RUNS = {"demo": SHIPPED, "grounded_demo": ASSETS / "grounded_teacher"}
 PROBED = 1000  # captions, one a picture, that a validation looks at
 VALIDATIONS = 10  # at least, of a run of so many epochs or more
-JUDGED = 200  # pictures whose false captions a validation reads
 POLL = 1.0  # seconds
 
 
@@ -51,10 +48,10 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
     """Train a recipe's cross-modal teacher, in this process; the same call again goes on where it stopped.
 
     The loss is InfoNCE between Z of a picture with one of its captions and the frozen embedding of the same
-    caption, or of another with `caption_pairing` "leak_free"; that of the grounded teacher is `GroundedLoss`. Adam at a constant rate, so that epoch n of a
-    longer run is the end of a run of n. Each epoch ends with a checkpoint that is kept and a leak probe on
-    the validation split. `device`: None for what the recipe says. Raises SettingError for settings that
-    cannot work. DCLIP (arXiv 2505.21549).
+    caption, or of another with `caption_pairing` "leak_free"; that of the grounded teacher is
+    `GroundedLoss`. Adam at a constant rate, so that epoch n of a longer run is the end of a run of n. Each
+    epoch ends with a checkpoint that is kept and a leak probe on the validation split. `device`: None for
+    what the recipe says. Raises SettingError for settings that cannot work. DCLIP (arXiv 2505.21549).
     """
     recipe = bare(recipe)
     settings = recipe.cross_modal
@@ -74,13 +71,15 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
         held_out = cross_modal_inputs(recipe, validation, frozen, device=session.device)
         check_failures(inputs.regions.unreadable.values(), len(pairs), recipe)
         usable = _usable(recipe, pairs, inputs)
-        losses = _Losses(recipe, inputs, held_out, frozen, session.device)
+        losses = _Losses(recipe, inputs, held_out, frozen)
 
         # ---- optimiser, length, resume
         batch = min(settings.batch, len(usable))
         per_epoch = len(usable) // batch
         watched = per_epoch * max(1, settings.epochs // VALIDATIONS)
-        length = Length(batch, per_epoch, settings.epochs * per_epoch, watched, recipe.training.checkpoint_every)
+        length = Length(
+            batch, per_epoch, settings.epochs * per_epoch, watched, recipe.training.checkpoint_every
+        )
         optimiser = torch.optim.Adam(teacher.parameters(), lr=settings.lr)
         saved = session.resume(teacher, optimiser)
         step = saved.step if saved else 0
@@ -139,37 +138,26 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
 
 
 class _Losses:
-    """The loss of a batch of pictures, and that of held-out ones, for either kind of teacher."""
+    """The loss of a batch of pictures, and that of held-out captions, of either kind of teacher."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        inputs: CrossModalInputs,
-        held_out: CrossModalInputs,
-        frozen: Teacher,
-        device: Any,
+        self, recipe: Recipe, inputs: CrossModalInputs, held_out: CrossModalInputs, frozen: Teacher
     ) -> None:
         self.recipe, self.inputs, self.held_out = recipe, inputs, held_out
-        self.false: FalseTargets | None = None  # of the held-out pairs
-        if recipe.cross_modal.interaction != "text_conditioned":
-            return
-        learned = None
-        if recipe.cross_modal.hard_negatives:
-            learned = FalseTargets(recipe, inputs.pairs, frozen, device=device)
-        some = held_out.pairs.select(range(min(len(held_out.pairs), JUDGED)))
-        self.false = FalseTargets(recipe, some, frozen, device=device)
-        self.grounded = GroundedLoss(recipe, inputs, learned)
-        self.grounded_held_out = GroundedLoss(recipe, held_out, None)
+        self.grounded: GroundedLosses | None = None
+        if recipe.cross_modal.interaction == "text_conditioned":
+            self.grounded = grounded_losses(recipe, inputs, held_out, frozen)
 
     def __call__(self, teacher: AnyTeacher, rows: np.ndarray, epoch: int) -> torch.Tensor:
-        if isinstance(teacher, GroundedTeacher):
-            return self.grounded(teacher, rows, epoch)
-        read, matched = _captions(self.recipe, self.inputs.pairs, rows, epoch)
-        return _loss(self.recipe, teacher, self.inputs, read, matched)
+        if self.grounded is not None:
+            return self.grounded.learned(teacher, rows, epoch)
+        return _loss(
+            self.recipe, teacher, self.inputs, *_captions(self.recipe, self.inputs.pairs, rows, epoch)
+        )
 
     def of_held_out(self, teacher: AnyTeacher, captions: np.ndarray) -> torch.Tensor:
-        if isinstance(teacher, GroundedTeacher):
-            return self.grounded_held_out(teacher, self.held_out.pairs.image_of_caption[captions], 0)
+        if self.grounded is not None:
+            return self.grounded.held_out(teacher, self.held_out.pairs.image_of_caption[captions], 0)
         return _loss(self.recipe, teacher, self.held_out, captions, captions)
 
 
@@ -191,8 +179,9 @@ def _validation_scores(
             "pointing_by_weight": pointing.by_weight,
             "pointing_covered": pointing.covered,
         }
-    if losses.false is not None:
-        scores |= {name: swap.accuracy for name, swap in choices(teacher, held_out, losses.false).items()}
+    if losses.grounded is not None:
+        told_apart = choices(teacher, held_out, losses.grounded.judged)
+        scores |= {name: swap.accuracy for name, swap in told_apart.items()}
     with torch.no_grad():
         loss = losses.of_held_out(teacher.eval(), captions[:batch])
     return {"loss": float(loss), **scores}
@@ -222,14 +211,17 @@ def bare(recipe: Recipe) -> Recipe:
 
 
 def open_teacher_run(name: str) -> Run:
-    """The finished run of a cross-modal teacher: a shipped one (`demo`, `grounded_demo`), or the one in a folder.
+    """The finished run of a cross-modal teacher: a shipped one (`demo`, `grounded_demo`), or the one in a
+    folder.
 
     Raises SettingError for a student's run, and for one that is not finished.
     """
     run = Run(SHIPPED_RUNS.get(name) or Path(name).expanduser())
     if run.recipe.trains != "cross_modal_teacher":
         problem = "this run trained a student, not a cross-modal teacher"
-        raise SettingError("cross_modal.run", name, problem, "demo, grounded_demo, a run of e.g. dclip_teacher, or null.")
+        raise SettingError(
+            "cross_modal.run", name, problem, "demo, grounded_demo, a run of e.g. dclip_teacher, or null."
+        )
     if run.status.get("state") != "finished":
         problem = f"it is not finished ({run.status.get('state')})"
         raise SettingError("cross_modal.run", name, problem, "Train it to its end first.")
