@@ -55,6 +55,7 @@ def _halve(place: Path) -> None:
     """The checkpoint's weights in float16, and its manifest with their new digest."""
     file = place / checkpoint.MODEL
     save_file({name: value.to(torch.float16) for name, value in load_file(file).items()}, file)
+    file.chmod(0o644)
     manifest = read_json(place / checkpoint.MANIFEST)
     manifest["files"][file.name] = {"bytes": file.stat().st_size, "sha256": sha256_of_file(file)}
     write_json(place / checkpoint.MANIFEST, manifest)

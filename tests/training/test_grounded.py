@@ -10,12 +10,16 @@ import torch
 import workbench
 from workbench.data.load import load_pairs
 from workbench.errors import SettingError
+from workbench.evaluation.probes.grounding import choices
+from workbench.evaluation.probes.leak_probe import leak_probe
+from workbench.evaluation.probes.pointing import pointing_accuracy
 from workbench.models.loading import load_dual_encoder
 from workbench.recipe import Recipe
 from workbench.targets.cross_modal import cross_modal_inputs, new_teacher
 from workbench.targets.false_captions import FalseTargets
 from workbench.targets.image_text import load_teacher
 from workbench.training.grounded import GroundedLoss
+from workbench.training.teacher import bare, open_teacher_run
 
 TINY = Path(__file__).parents[1] / "tiny_vit.json"
 SCENES = 24
@@ -172,3 +176,18 @@ def test_settings_of_the_other_teacher_are_refused(recipe) -> None:
 
 def test_recipes_of_before_keep_their_fingerprint() -> None:
     assert Recipe.load("dclip_demo").fingerprint.startswith("19ef04103e3e75c5")
+
+
+def test_the_shipped_teacher_points_tells_relations_and_needs_its_regions() -> None:
+    run = open_teacher_run("grounded_demo")
+    assert run.recipe.fingerprint == bare(Recipe.load("dclip_grounded_demo")).fingerprint
+    teacher, frozen = run.cross_modal_teacher(), load_teacher(run.recipe)
+    pairs = load_pairs("scenes", "val", image_size=run.recipe.data.image_size).select(range(80))
+    inputs = cross_modal_inputs(run.recipe, pairs, frozen, say=None)
+    found = pointing_accuracy(teacher, inputs, frozen.model, pairs.first_caption[:-1] + 1)
+    assert found is not None and found.accuracy > 0.9 > 2 * found.chance
+    recalls = leak_probe(teacher, inputs, pairs.first_caption[:-1])
+    assert recalls["whole"] > 0.4 and recalls["shuffled"] < 0.05 and recalls["emptied"] == 0
+    told = choices(teacher, inputs, FalseTargets(run.recipe, pairs, frozen, say=None))
+    assert told["swapped_relation"].accuracy > 0.85
+    assert run.validations["recall_of_z_shuffled"].max() < 0.01  # the curve in notebook 04

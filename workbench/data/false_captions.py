@@ -214,7 +214,7 @@ def _phrases(caption: str) -> list[_Thing]:
     for at, word in enumerate(words):
         if word[0].lower() not in ARTICLES:
             continue
-        part = []
+        part: list[re.Match[str]] = []
         for following in words[at + 1 :]:
             plain = following[0].lower()
             moving = bool(part) and plain.endswith("ing")
