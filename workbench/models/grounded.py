@@ -173,9 +173,9 @@ class GroundedTeacher(nn.Module):
 
 def _low_rank(dim: int) -> nn.Sequential:
     """A change that begins as none."""
-    widen = nn.Linear(RANK, dim, bias=False)
+    narrow, widen = nn.Linear(dim, RANK, bias=False), nn.Linear(RANK, dim, bias=False)
     nn.init.zeros_(widen.weight)
-    return nn.Sequential(nn.Linear(dim, RANK, bias=False), widen)
+    return nn.Sequential(narrow, widen)
 
 
 def _order(rows: Tensor) -> Tensor:
