@@ -19,7 +19,8 @@ from workbench.recipe import Recipe
 from workbench.targets.build import build_targets
 from workbench.targets.cross_modal import cross_modal_inputs
 from workbench.targets.image_text import load_teacher
-from workbench.training.teacher import _captions, bare, teacher_run, validation_loss
+from workbench.training.teacher import bare, teacher_run
+from workbench.training.teacher_losses import epoch_captions, validation_loss
 from workbench.training.trainer import load_student
 
 TINY = Path(__file__).parents[1] / "tiny_vit.json"
@@ -106,12 +107,12 @@ def test_an_interrupted_run_ends_in_the_same_weights(recipe, tmp_path, monkeypat
 def test_captions_that_are_matched(recipe) -> None:
     pairs = load_pairs("scenes", "train", scenes=24)
     rows = np.arange(24)
-    read, matched = _captions(recipe(), pairs, rows, 0)
+    read, matched = epoch_captions(recipe(), pairs, rows, 0)
     assert np.array_equal(read, matched)
     leak_free = recipe(cross_modal__caption_pairing="leak_free")
     seen = set()
     for epoch in range(20):
-        read, matched = _captions(leak_free, pairs, rows, epoch)
+        read, matched = epoch_captions(leak_free, pairs, rows, epoch)
         assert (read != matched).all()
         assert (pairs.image_of_caption[read] == rows).all() and (
             pairs.image_of_caption[matched] == rows

@@ -98,8 +98,8 @@ class CrossModalTeacher(nn.Module):
         """
         tokens = tokens.masked_fill(~token_mask.unsqueeze(-1), 0.0)
         regions = regions.masked_fill(~region_mask.unsqueeze(-1), 0.0)
-        token_bias = _bias(token_mask, None, tokens)
-        region_bias = _bias(region_mask, region_weights, regions)
+        token_bias = key_bias(token_mask, None, tokens)
+        region_bias = key_bias(region_mask, region_weights, regions)
         turns = None
         if self.rotary:
             if region_boxes is None:
@@ -118,11 +118,11 @@ class CrossModalTeacher(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The context of the queries, [batch, queries, dim], and the map, [batch, heads, queries, keys]."""
         if self.interaction == "attention":
-            return _attend(getattr(self, name), queries, keys, bias, turns)
+            return attend(getattr(self, name), queries, keys, bias, turns)
         shape = (len(queries), self.heads, queries.shape[1], keys.shape[1])
         if self.interaction == "none":
             return torch.zeros_like(queries), queries.new_zeros(shape)
-        weights = _softmax(bias).unsqueeze(1)
+        weights = masked_softmax(bias).unsqueeze(1)
         return (weights @ keys).expand_as(queries), weights.unsqueeze(1).expand(shape)
 
     def _pool_sides(
@@ -171,7 +171,7 @@ def pool(
     """
     valid = (bias > -math.inf).to(rows.dtype).unsqueeze(-1)
     mean = (rows * valid).sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1)
-    weights = _softmax(F.cosine_similarity(rows, mean, dim=-1) / temperature + bias)
+    weights = masked_softmax(F.cosine_similarity(rows, mean, dim=-1) / temperature + bias)
     return (weights.unsqueeze(1) @ rows).squeeze(1), weights
 
 
@@ -199,7 +199,7 @@ def region_weights(
     return torch.where(total > 0, raw / total.clamp(min=torch.finfo(raw.dtype).tiny), even)
 
 
-def _bias(mask: Tensor, weights: Tensor | None, like: Tensor) -> Tensor:
+def key_bias(mask: Tensor, weights: Tensor | None, like: Tensor) -> Tensor:
     """What is added to the logits of these keys: minus infinity in the padding, else the log of the weight
     over the mean weight, which leaves regions as a whole as strong relative to words as they are without
     weights."""
@@ -211,13 +211,13 @@ def _bias(mask: Tensor, weights: Tensor | None, like: Tensor) -> Tensor:
     return bias.masked_fill(~mask, -math.inf)
 
 
-def _softmax(logits: Tensor) -> Tensor:
+def masked_softmax(logits: Tensor) -> Tensor:
     """Softmax over the last axis; all 0 where every logit is minus infinity."""
     nothing = (logits == -math.inf).all(-1, keepdim=True)
     return logits.masked_fill(nothing, 0.0).softmax(-1).masked_fill(nothing, 0.0)
 
 
-def _attend(
+def attend(
     attention: nn.MultiheadAttention,
     queries: Tensor,
     keys: Tensor,
@@ -237,7 +237,7 @@ def _attend(
     if turns is not None:
         query, key = _turned(query, turns[0]), _turned(key, turns[1])
     scores = query @ key.transpose(2, 3) / math.sqrt(attention.head_dim) + bias[:, None, None]
-    maps = _softmax(scores)
+    maps = masked_softmax(scores)
     context = attention.out_proj((maps @ value).transpose(1, 2).flatten(2))
     return context.masked_fill((bias == -math.inf).all(-1)[:, None, None], 0.0), maps
 

@@ -31,6 +31,8 @@ from workbench.recipe.yaml_io import read_yaml, write_yaml
 
 MOST_BASES = 32  # recipes that extend one another
 RECIPES = Path(__file__).parent / "recipes"
+GROUNDED = ("matching", "hard_negatives")  # settings of the grounded cross-modal teacher alone
+UNGROUNDED = ("caption_pairing", "target", "pooling_temperature", "clusters", "rotary", "weigh_regions")
 
 
 class Recipe(Section):
@@ -148,6 +150,13 @@ class Recipe(Section):
         if settings.epoch is not None and settings.epoch > settings.epochs and settings.run is None:
             problem = f"the teacher is trained for {settings.epochs}"
             raise SettingError("cross_modal.epoch", settings.epoch, problem, f"At most {settings.epochs}.")
+        grounded = settings.interaction == "text_conditioned"
+        for setting in UNGROUNDED if grounded else GROUNDED:
+            value, usual = getattr(settings, setting), CrossModal.model_fields[setting].default
+            wanted = False if setting == "weigh_regions" else usual
+            if value != wanted:
+                problem = f"it has no meaning with cross_modal.interaction={settings.interaction}"
+                raise SettingError(f"cross_modal.{setting}", value, problem, f"Leave it at {wanted}.")
         if self.trains == "student":
             return
         if self.teacher is None:
@@ -217,8 +226,7 @@ def differences(a: Recipe, b: Recipe, aside: bool = False) -> dict[str, tuple[An
 
 
 def lasting_settings(recipe: Recipe) -> dict[str, Any]:
-    """All settings, nested and plain, but without those that came later and are at their default: for names
-    that older versions gave too."""
+    """All settings, nested and plain, without later ones at their default: for names of older versions."""
     tree: dict[str, Any] = {}
     for name, value in _flat(recipe, aside=True, later=False):
         *sections, key = name.split(".")

@@ -164,14 +164,19 @@ class CrossModal(Section):
     teach, null: the last. `control`: "null" puts the caption's own embedding in its place, "text_only" takes
     the regions away, "shuffled_regions" permutes them over the pictures. `caption_pairing` "leak_free"
     matches another caption of the picture than the one that was read. `weigh_regions`: by confidence, area
-    and likeness to the caption.
+    and likeness to the caption. `interaction` "text_conditioned" is the grounded teacher: words choose
+    regions and only regions are pooled; it learns from all pictures and captions of a batch, with the loss
+    in `matching`, and `hard_negatives` is the share of the batch's pictures that bring a caption which is
+    nearly true.
     """
 
     run: str | None = None
     epoch: Count | None = None
     control: Literal["none", "null", "text_only", "shuffled_regions"] = "none"
     caption_pairing: Literal["same", "leak_free"] = "same"
-    interaction: Literal["attention", "mean", "none"] = "attention"
+    interaction: Literal["attention", "mean", "none", "text_conditioned"] = "attention"
+    matching: Literal["softmax", "sigmoid"] = Field(default="softmax", json_schema_extra=IF_CHANGED)
+    hard_negatives: Portion = Field(default=0.0, json_schema_extra=IF_CHANGED)
     target: Literal["mix", "image"] = "mix"
     heads: Count = 8
     pooling_temperature: Positive = 2.0

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import pandas
 
     from workbench.evaluation.results_io import SplitResults
-    from workbench.models.cross_modal import CrossModalTeacher
     from workbench.models.dual_encoder import DualEncoder
     from workbench.runs.checkpoint import Checkpoint
+    from workbench.targets.cross_modal import AnyTeacher
 
 
 DATA_FACTS = {"split", "pairs", "captions", "fingerprint"}
@@ -162,7 +162,7 @@ class Run:
             model.clip.load_state_dict(weights)
         return model.eval(), saved.step
 
-    def cross_modal_teacher(self, epoch: int | None = None) -> "CrossModalTeacher":
+    def cross_modal_teacher(self, epoch: int | None = None) -> "AnyTeacher":
         """The cross-modal teacher that this run trained, in evaluation mode: as last saved, or after `epoch`.
 
         Raises SettingError for a student's run, and where there is no such checkpoint.
@@ -174,7 +174,7 @@ class Run:
             problem = "it trained a student"
             raise SettingError("run", str(self.path), problem, "`.model()`, or a run of e.g. dclip_teacher")
         saved = self._checkpoint(epoch)
-        teacher = new_teacher(recipe, len(saved.tensors["token_norm.weight"]))
+        teacher = new_teacher(recipe, len(saved.tensors["region_norm.weight"]))
         teacher.load_state_dict(saved.tensors)
         return teacher.eval()
 

@@ -10,13 +10,12 @@ import torch
 from workbench.data.load import load_pairs
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
-from workbench.models.cross_modal import CrossModalTeacher
 from workbench.models.devices import device_of
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.tokens import CutCaptions, cut_captions
 from workbench.recipe import Recipe
 from workbench.targets.cached import Share
-from workbench.targets.cross_modal import cross_modal_inputs, cross_modal_targets, whole_views
+from workbench.targets.cross_modal import AnyTeacher, cross_modal_inputs, cross_modal_targets, whole_views
 from workbench.targets.decoded_cache import decoded_pairs
 from workbench.targets.frozen_maps import mapped_pairs
 from workbench.targets.image_text import Teacher, compute_targets, load_teacher
@@ -53,7 +52,7 @@ def build_targets(
     pairs: Pairs,
     student: DualEncoder,
     folder: Path,
-    cross_modal_teacher: tuple[Recipe, CrossModalTeacher] | None = None,
+    cross_modal_teacher: tuple[Recipe, AnyTeacher] | None = None,
     *,
     device: Any = "cpu",
     **share: Unpack[Share],
@@ -140,7 +139,7 @@ def _cross_modal(
     recipe: Recipe,
     pairs: Pairs,
     teacher: Teacher,
-    trained: tuple[Recipe, CrossModalTeacher] | None,
+    trained: tuple[Recipe, AnyTeacher] | None,
     *,
     device: Any,
     **share: Unpack[Share],

@@ -11,6 +11,7 @@ from workbench.errors import SettingError
 from workbench.models.cross_modal import CrossModalOutput, CrossModalTeacher, region_weights
 from workbench.models.devices import device_of
 from workbench.models.dual_encoder import weights_digest
+from workbench.models.grounded import GroundedOutput, GroundedTeacher
 from workbench.recipe import Recipe
 from workbench.targets.cached import Share, cached
 from workbench.targets.caption_tokens import TokenTargets, token_targets
@@ -19,6 +20,7 @@ from workbench.targets.regions import RegionTargets, region_targets
 from workbench.targets.store import TargetStore
 from workbench.targets.store_writer import Column
 
+AnyTeacher = CrossModalTeacher | GroundedTeacher
 SHAPE = ("target", "clusters", "rotary", "interaction")  # settings of the teacher's module
 SETTINGS = (
     *SHAPE,
@@ -61,19 +63,30 @@ class CrossModalInputs:
         `emptied` takes the regions away and `shuffled` gives each picture another's, as the recipe's control
         may do anyway.
         """
-        settings = self.recipe.cross_modal
         captions = np.asarray(captions, dtype=np.int64)
         rows = self.pairs.image_of_caption[captions]
+        return self.of(self.tokens.rows(captions), rows, emptied=emptied, shuffled=shuffled)
+
+    def of(
+        self,
+        words: tuple[np.ndarray, np.ndarray],
+        rows: np.ndarray,
+        *,
+        emptied: bool = False,
+        shuffled: bool = False,
+    ) -> dict[str, Tensor | None]:
+        """The same of any captions' `words` (tokens and mask) with the pictures in `rows`."""
+        settings = self.recipe.cross_modal
         if shuffled or settings.control == "shuffled_regions":
             rows = self.other[rows]
         regions = self.regions.rows(rows)
-        tokens, token_mask = (self._tensor(side) for side in self.tokens.rows(captions))
-        embeddings, region_mask = self._tensor(regions.embeddings), self._tensor(regions.mask)
+        tokens, token_mask = (self.tensor(side) for side in words)
+        embeddings, region_mask = self.tensor(regions.embeddings), self.tensor(regions.mask)
         if emptied or settings.control == "text_only":
             region_mask = torch.zeros_like(region_mask)
         weights = None
         if settings.weigh_regions:
-            sizes = self._tensor(regions.confidences), self._tensor(regions.areas)
+            sizes = self.tensor(regions.confidences), self.tensor(regions.areas)
             weights = region_weights(*sizes, embeddings, region_mask, tokens, token_mask)
         return {
             "tokens": tokens,
@@ -81,14 +94,15 @@ class CrossModalInputs:
             "regions": embeddings,
             "region_mask": region_mask,
             "region_weights": weights,
-            "region_boxes": self._tensor(regions.boxes),
+            "region_boxes": self.tensor(regions.boxes),
         }
 
     def embedding_of(self, captions: np.ndarray) -> Tensor:
         """The frozen text tower's unit embeddings of these captions."""
-        return self._tensor(np.asarray(self.text[captions]))
+        return self.tensor(np.asarray(self.text[captions]))
 
-    def _tensor(self, array: np.ndarray) -> Tensor:
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """The array on the device, floats in float32."""
         tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
         return tensor.float() if tensor.is_floating_point() else tensor
 
@@ -104,11 +118,13 @@ def cross_modal_inputs(
     return CrossModalInputs(recipe, pairs, regions, tokens, embeddings, device)
 
 
-def new_teacher(recipe: Recipe, dim: int) -> CrossModalTeacher:
+def new_teacher(recipe: Recipe, dim: int) -> AnyTeacher:
     """An untrained cross-modal teacher as the recipe describes it; SettingError where `dim` and heads do not
     go together."""
     settings = recipe.cross_modal
     try:
+        if settings.interaction == "text_conditioned":
+            return GroundedTeacher(dim, settings.heads)
         return CrossModalTeacher(
             dim,
             settings.heads,
@@ -123,14 +139,14 @@ def new_teacher(recipe: Recipe, dim: int) -> CrossModalTeacher:
 
 
 @torch.no_grad()
-def look(teacher: CrossModalTeacher, inputs: CrossModalInputs, captions: np.ndarray) -> CrossModalOutput:
+def look(
+    teacher: AnyTeacher, inputs: CrossModalInputs, captions: np.ndarray
+) -> CrossModalOutput | GroundedOutput:
     """What the teacher makes of these captions and their pictures, with all maps."""
     return teacher.eval()(**inputs(captions))
 
 
-def cross_modal_targets(
-    inputs: CrossModalInputs, teacher: CrossModalTeacher, **share: Unpack[Share]
-) -> np.ndarray:
+def cross_modal_targets(inputs: CrossModalInputs, teacher: AnyTeacher, **share: Unpack[Share]) -> np.ndarray:
     """Z of every caption with its picture, unit vectors [T, D], float16."""
     teacher = teacher.to(inputs.device).eval()
     recipe, settings = inputs.recipe, inputs.recipe.cross_modal

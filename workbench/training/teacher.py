@@ -9,32 +9,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench.data.loader import caption_choice, epoch_order
-from workbench.data.pairs import Pairs
+from workbench.data.loader import epoch_order
 from workbench.errors import SettingError
-from workbench.evaluation.probes.leak_probe import leak_probe
-from workbench.evaluation.probes.pointing import pointing_accuracy
 from workbench.files import write_json
-from workbench.models.cross_modal import CrossModalTeacher
 from workbench.models.loading import ASSETS
-from workbench.objectives import contrastive_loss
 from workbench.recipe import Recipe
 from workbench.recipe.schema import Student, Targets, Training
 from workbench.runs.folder import default_folder
 from workbench.runs.run import Run
 from workbench.targets.cross_modal import (
-    CrossModalInputs,
     cross_modal_inputs,
     new_teacher,
 )
-from workbench.targets.image_text import Teacher, load_teacher
+from workbench.targets.image_text import load_teacher
 from workbench.training.batch_inputs import open_pairs
 from workbench.training.checks import check_failures
 from workbench.training.optimisation import Length, clip_gradient
 from workbench.training.session import Session
+from workbench.training.teacher_losses import PROBED, TeacherLosses, usable_rows, validation_scores
 
-SHIPPED = ASSETS / "cross_modal_teacher"  # a run without its optimiser and most of its epochs
-PROBED = 1000  # captions, one a picture, that a validation looks at
+# Runs without their optimiser and most of their epochs, by the name that `cross_modal.run` takes.
+SHIPPED = ASSETS / "cross_modal_teacher"
+SHIPPED_RUNS = {"demo": SHIPPED, "grounded_demo": ASSETS / "grounded_teacher"}
+VALIDATIONS = 10  # at least, of a run of so many epochs or more
 POLL = 1.0  # seconds
 
 
@@ -42,10 +39,10 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
     """Train a recipe's cross-modal teacher, in this process; the same call again goes on where it stopped.
 
     The loss is InfoNCE between Z of a picture with one of its captions and the frozen embedding of the same
-    caption, or of another with `caption_pairing` "leak_free". Adam at a constant rate, so that epoch n of a
-    longer run is the end of a run of n. Each epoch ends with a checkpoint that is kept and a leak probe on
-    the validation split. `device`: None for what the recipe says. Raises SettingError for settings that
-    cannot work. DCLIP (arXiv 2505.21549).
+    caption, or of another with `caption_pairing` "leak_free"; that of the grounded teacher is
+    `GroundedLoss`. Adam at a constant rate, so that epoch n of a longer run is the end of a run of n. Each
+    epoch ends with a checkpoint that is kept and a leak probe on the validation split. `device`: None for
+    what the recipe says. Raises SettingError for settings that cannot work. DCLIP (arXiv 2505.21549).
     """
     recipe = bare(recipe)
     settings = recipe.cross_modal
@@ -66,13 +63,15 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
         held_out = cross_modal_inputs(recipe, looked_at, frozen, device=session.device, say=session.say)
         unreadable = {pairs.id(row): why for row, why in inputs.regions.unreadable.items()}
         check_failures(unreadable, len(pairs), recipe)
-        usable = _usable(recipe, pairs, inputs)
+        usable = usable_rows(recipe, pairs, inputs)
+        losses = TeacherLosses(recipe, inputs, held_out, frozen)
 
         # ---- optimiser, length, resume
         batch = min(settings.batch, len(usable))
         per_epoch = len(usable) // batch
+        watched = per_epoch * max(1, settings.epochs // VALIDATIONS)
         length = Length(
-            batch, per_epoch, settings.epochs * per_epoch, per_epoch, recipe.training.checkpoint_every
+            batch, per_epoch, settings.epochs * per_epoch, watched, recipe.training.checkpoint_every
         )
         optimiser = torch.optim.Adam(teacher.parameters(), lr=settings.lr)
         saved = session.resume(teacher, optimiser)
@@ -86,7 +85,7 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
 
         def validate() -> None:
             captions = looked_at.first_caption[:-1]
-            scores = _validation_scores(recipe, teacher, held_out, frozen, captions, batch)
+            scores = validation_scores(teacher, held_out, frozen, captions, losses, batch)
             logger.record("validation", step, epoch=step / per_epoch, **scores)
 
         # ---- the loop
@@ -97,10 +96,9 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
             epoch, position = divmod(step, per_epoch)
             order = epoch_order(len(usable), recipe.seed, epoch)
             rows = usable[order[position * batch : (position + 1) * batch]]
-            read, matched = _captions(recipe, pairs, rows, epoch)
             teacher.train()
             optimiser.zero_grad()
-            loss = _loss(recipe, teacher, inputs, read, matched)
+            loss = losses(teacher, rows, epoch)
             loss.backward()
             norm = float(clip_gradient(teacher, None))
             if not math.isfinite(float(loss.detach()) + norm):
@@ -130,48 +128,6 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
             if stopping:
                 break
     return session.run
-
-
-def _validation_scores(
-    recipe: Recipe,
-    teacher: CrossModalTeacher,
-    held_out: CrossModalInputs,
-    frozen: Teacher,
-    captions: np.ndarray,
-    batch: int,
-) -> dict[str, float]:
-    recalls = leak_probe(teacher, held_out, captions)
-    scores = {f"recall_of_z_{name}": value for name, value in recalls.items()}
-    pointing = pointing_accuracy(teacher, held_out, frozen.model, captions)
-    if pointing is not None:
-        scores |= {
-            "pointing_accuracy": pointing.accuracy,
-            "pointing_chance": pointing.chance,
-            "pointing_by_weight": pointing.by_weight,
-            "pointing_covered": pointing.covered,
-        }
-    loss = validation_loss(recipe, teacher, held_out, batch)
-    return ({} if loss is None else {"loss": loss}) | scores
-
-
-@torch.no_grad()
-def validation_loss(
-    recipe: Recipe, teacher: CrossModalTeacher, held_out: CrossModalInputs, batch: int
-) -> float | None:
-    """The mean loss over batches of held-out pictures: the first caption is read, and matched with itself or,
-    `leak_free`, with the second. None where no batch of two is left, as without second captions."""
-    pairs = held_out.pairs
-    rows = _paired(recipe, pairs, held_out)[:PROBED]
-    read = pairs.first_caption[rows]
-    matched = read if recipe.cross_modal.caption_pairing == "same" else read + 1
-    # The loss grows with the batch, so a smaller rest at the end stays out.
-    batch = min(batch, len(rows))
-    if batch < 2:
-        return None
-    starts = range(0, len(rows) - batch + 1, batch)
-    parts = [slice(start, start + batch) for start in starts]
-    teacher.eval()
-    return float(np.mean([float(_loss(recipe, teacher, held_out, read[p], matched[p])) for p in parts]))
 
 
 def bare(recipe: Recipe) -> Recipe:
@@ -205,14 +161,16 @@ def bare(recipe: Recipe) -> Recipe:
 
 
 def open_teacher_run(name: str) -> Run:
-    """The finished run of a cross-modal teacher: the shipped one (`demo`), or the one in a folder.
+    """The finished run of a cross-modal teacher: a shipped one (`demo`, `grounded_demo`), or the one in a
+    folder.
 
     Raises SettingError for a student's run, and for one that is not finished.
     """
-    run = Run(SHIPPED if name == "demo" else Path(name).expanduser())
+    run = Run(SHIPPED_RUNS.get(name) or Path(name).expanduser())
     if run.recipe.trains != "cross_modal_teacher":
         problem = "this run trained a student, not a cross-modal teacher"
-        raise SettingError("cross_modal.run", name, problem, "demo, a run of e.g. dclip_teacher, or null.")
+        remedy = "demo, grounded_demo, a run of e.g. dclip_teacher, or null."
+        raise SettingError("cross_modal.run", name, problem, remedy)
     if not run.finished:
         state = run.status.get("state")
         problem = "its last checkpoint is damaged" if state == "finished" else f"it is not finished ({state})"
@@ -246,42 +204,3 @@ def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True, device: Any 
     while not (place / "recipe.yaml").is_file() or not Run(place).finished:
         time.sleep(POLL)
     return Run(place)
-
-
-def _paired(recipe: Recipe, pairs: Pairs, inputs: CrossModalInputs) -> np.ndarray:
-    rows = np.setdiff1d(np.arange(len(pairs)), np.array(list(inputs.regions.unreadable), dtype=np.int64))
-    if recipe.cross_modal.caption_pairing == "leak_free":
-        rows = rows[np.diff(pairs.first_caption)[rows] > 1]
-    return rows
-
-
-def _usable(recipe: Recipe, pairs: Pairs, inputs: CrossModalInputs) -> np.ndarray:
-    """Rows of pictures that can be read and, where two captions are needed, have two."""
-    rows = _paired(recipe, pairs, inputs)
-    if len(rows) < 2:
-        problem = f"it leaves {len(rows)} of {len(pairs)} pictures to learn from"
-        remedy = "same, or pictures of several captions"
-        raise SettingError("cross_modal.caption_pairing", recipe.cross_modal.caption_pairing, problem, remedy)
-    return rows
-
-
-def _captions(recipe: Recipe, pairs: Pairs, rows: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """The caption that is read of each picture in this epoch, and the one that is matched."""
-    read = np.array([caption_choice(pairs.first_caption, int(row), recipe.seed, epoch) for row in rows])
-    if recipe.cross_modal.caption_pairing == "same":
-        return read, read
-    first = pairs.first_caption[rows]
-    count = pairs.first_caption[rows + 1] - first
-    step = 1 + (rows + epoch) % (count - 1)
-    return read, first + (read - first + step) % count
-
-
-def _loss(
-    recipe: Recipe,
-    teacher: CrossModalTeacher,
-    inputs: CrossModalInputs,
-    read: np.ndarray,
-    matched: np.ndarray,
-) -> torch.Tensor:
-    scale = 1 / recipe.cross_modal.temperature
-    return contrastive_loss(teacher(**inputs(read)).embedding, inputs.embedding_of(matched), scale)

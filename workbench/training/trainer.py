@@ -12,7 +12,6 @@ from workbench.data.loader import Batch
 from workbench.data.pairs import Pairs
 from workbench.evaluation.retrieval.metrics import retrieval_metrics
 from workbench.evaluation.retrieval.sets import retrieval_sets
-from workbench.models.cross_modal import CrossModalTeacher
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.execution import checkpoint_gradients, compile_towers, synchronise_batch_norm
 from workbench.models.loading import load_dual_encoder
@@ -21,6 +20,7 @@ from workbench.objectives import DistillationLoss
 from workbench.recipe import Recipe
 from workbench.runs.run import Run
 from workbench.targets.build import TrainingTargets, build_targets, cached_pairs
+from workbench.targets.cross_modal import AnyTeacher
 from workbench.training.batch_inputs import TargetLookup, open_pairs, step_seed, stream
 from workbench.training.checks import check_failures, check_student, check_world
 from workbench.training.failures import NonFiniteSteps, memory_shortage
@@ -216,7 +216,7 @@ def weights_line(recipe: Recipe, student: DualEncoder, targets: TrainingTargets)
     return f"{line}; teacher from {targets.weights_from}, scale {targets.scale:.4g}{bias}"
 
 
-def trained_cross_modal_teacher(session: Session) -> tuple[Recipe, CrossModalTeacher] | None:
+def trained_cross_modal_teacher(session: Session) -> tuple[Recipe, AnyTeacher] | None:
     """The cross-modal teacher that the student learns from, with its recipe; trained first where there is
     none yet. None where the recipe has no use for one."""
     settings = session.recipe.cross_modal

@@ -5,8 +5,7 @@ import numpy as np
 import torch
 
 from workbench.evaluation.retrieval.metrics import retrieval_metrics
-from workbench.models.cross_modal import CrossModalTeacher
-from workbench.targets.cross_modal import CrossModalInputs
+from workbench.targets.cross_modal import AnyTeacher, CrossModalInputs
 
 PROBES: dict[str, dict[str, bool]] = {
     "whole": {},
@@ -17,7 +16,7 @@ PROBES: dict[str, dict[str, bool]] = {
 
 @torch.no_grad()
 def leak_probe(
-    teacher: CrossModalTeacher, inputs: CrossModalInputs, captions: np.ndarray, batch: int = 256
+    teacher: AnyTeacher, inputs: CrossModalInputs, captions: np.ndarray, batch: int = 256
 ) -> dict[str, float]:
     """Recall@1 of Z among the embeddings of these captions, by what its regions are: "whole" as they are,
     "emptied" taken away, "shuffled" another picture's.

@@ -5,10 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from workbench.models.cross_modal import CrossModalTeacher
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.tokens import words
-from workbench.targets.cross_modal import CrossModalInputs
+from workbench.targets.cross_modal import AnyTeacher, CrossModalInputs
 
 OVERLAP = 0.5  # intersection over union from which a region is an object's
 
@@ -33,7 +32,7 @@ class Pointing(NamedTuple):
 
 @torch.no_grad()
 def pointing_accuracy(
-    teacher: CrossModalTeacher,
+    teacher: AnyTeacher,
     inputs: CrossModalInputs,
     model: DualEncoder,
     captions: np.ndarray,

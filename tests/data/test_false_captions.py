@@ -1,0 +1,84 @@
+"""False captions: exchanges only where they make a caption false, by rules, on scenes and on real
+sentences."""
+
+import pytest
+
+from workbench.data.false_captions import false_caption, false_captions
+from workbench.data.load import load_pairs
+from workbench.data.pairs import Pairs
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected", "kind"),
+    [
+        ("a cat left of a dog", "a dog left of a cat", "objects"),
+        ("to the right of a cat is a dog", "to the right of a dog is a cat", "objects"),
+        ("A man riding a wave on top of a surfboard", "A wave riding a man on top of a surfboard", "objects"),
+        (
+            "two dogs on a red couch and a blue chair",
+            "two dogs on a blue couch and a red chair",
+            "attributes",
+        ),
+        ("a small owl and a large dog", "a large owl and a small dog", "attributes"),
+        ("an old car and a new bus", "a new car and an old bus", "attributes"),
+    ],
+)
+def test_exchanges(caption: str, expected: str, kind: str) -> None:
+    found = false_caption(caption)
+    assert found is not None and (found.text, found.kind) == (expected, kind)
+    assert found.exchanged is None  # without boxes nobody knows what an exchange makes true
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "a cat and a dog",
+        "a cat next to a dog",
+        "a dog with a ball",
+        "two birds",
+        "",
+        "on a green background, a cat and a dog",
+    ],
+)
+def test_what_stays_true_is_not_exchanged(caption: str) -> None:
+    found = false_caption(caption)
+    assert found is None or found.kind == "word"
+
+
+def test_a_word_is_replaced_by_one_that_is_not_shown() -> None:
+    found = false_caption("a cat and a dog", others=["owl"])
+    assert found is not None and found.kind == "word" and "owl" in found.text
+    assert found.text in ("an owl and a dog", "a cat and an owl")  # with its article
+    assert false_caption("a cat and a dog") is None
+
+
+def test_known_things_say_what_an_exchange_makes_true() -> None:
+    relation = false_caption("a hot dog is above a bell", ["bell", "hot dog"])
+    assert relation is not None and relation.exchanged == ("hot dog", "bell")
+    size = false_caption("a small bell and a large hot dog", ["bell", "hot dog"])
+    assert size is not None and size.exchanged == ("bell", "hot dog")
+    colour = false_caption("a red bell and a blue hot dog", ["bell", "hot dog"])
+    assert colour is not None and colour.kind == "attributes" and colour.exchanged is None
+
+
+def test_scenes_are_exchanged_as_they_say() -> None:
+    pairs = load_pairs("scenes", "val")
+    made, swapped = false_captions(pairs), pairs.table["swapped_caption"].to_pylist()
+    agreeing = [made[5 * row + 2].text == text for row, text in enumerate(swapped) if text]
+    assert sum(agreeing) > 0.95 * len(agreeing)
+    truth = pairs.all_captions
+    for at, one in enumerate(made):
+        if one is not None:
+            assert one.text != truth[at]
+            shown = pairs.details(at // 5)["objects"]
+            assert one.exchanged is None or set(one.exchanged) <= set(shown)
+    assert made == false_captions(pairs)
+    of_words = [at // 5 for at, one in enumerate(made) if one is not None and one.kind == "word"]
+    assert len(of_words) == len(set(of_words))  # one a picture
+
+
+def test_pairs_without_names_are_exchanged_by_rules() -> None:
+    scenes = load_pairs("scenes", "val").select(range(40))
+    bare = Pairs(scenes.table.select(["id", "captions"]), scenes.image, name="bare", split="val")
+    kinds = {one.kind for one in false_captions(bare) if one is not None}
+    assert kinds == {"objects", "attributes", "word"}

@@ -1,0 +1,76 @@
+"""Does a cross-modal teacher know a caption from one that is nearly true, and does it need the picture?"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from workbench.evaluation.probes.composition import Swap
+from workbench.evaluation.retrieval.normalized import TIE
+from workbench.models.cross_modal import CrossModalOutput
+from workbench.models.grounded import GroundedOutput
+from workbench.targets.cross_modal import AnyTeacher, CrossModalInputs
+from workbench.targets.false_captions import FalseTargets
+
+NAMES = {"objects": "swapped_relation", "attributes": "swapped_attribute", "word": "replaced_word"}
+
+
+def match(output: CrossModalOutput | GroundedOutput, text: Tensor) -> Tensor:
+    """How well pictures and captions beside each other agree, [batch]: the cosine of Z and the caption's
+    embedding, and what the teacher adds of single words."""
+    cosines = F.cosine_similarity(output.embedding.float(), text.float(), dim=-1)
+    return cosines + output.agreement.float() if isinstance(output, GroundedOutput) else cosines
+
+
+@torch.no_grad()
+def choices(
+    teacher: AnyTeacher, inputs: CrossModalInputs, false: FalseTargets, batch: int = 256, **regions: bool
+) -> dict[str, Swap]:
+    """How often a picture prefers its caption to the false one, by kind: `swapped_relation` (two things
+    exchanged), `swapped_attribute` and `replaced_word`; kinds that the pairs have none of are left out.
+
+    Each caption is read with the picture. Chance is 0.5; a tie counts against the teacher. `regions`:
+    `shuffled` or `emptied`, as in `CrossModalInputs`.
+    """
+    teacher.eval()
+    correct = []
+    for start in range(0, len(false.captions), batch):
+        numbers = np.arange(start, min(start + batch, len(false.captions)))
+        captions = false.caption[numbers]
+        rows = inputs.pairs.image_of_caption[captions]
+        true = match(teacher(**inputs(captions, **regions)), inputs.embedding_of(captions))
+        wrong = teacher(**inputs.of(false.tokens.rows(numbers), rows, **regions))
+        margin = true - match(wrong, inputs.tensor(np.asarray(false.text[numbers])))
+        correct.append((margin > TIE).cpu().numpy())
+    won = np.concatenate(correct) if correct else np.zeros(0, dtype=bool)
+    results = {}
+    for kind, name in NAMES.items():
+        of_kind = won[false.kinds == kind]
+        if len(of_kind):
+            results[name] = Swap(float(of_kind.mean()), of_kind)
+    return results
+
+
+@torch.no_grad()
+def match_recall(
+    teacher: AnyTeacher, inputs: CrossModalInputs, captions: np.ndarray, batch: int = 256, **regions: bool
+) -> dict[str, float]:
+    """Recall@1 among these captions and their pictures, each picture read anew with each caption.
+
+    `image_to_text` and `text_to_image`; ties count against the teacher. Needs captions x captions readings:
+    some hundreds are enough.
+    """
+    teacher.eval()
+    rows, text = inputs.pairs.image_of_caption[captions], inputs.embedding_of(captions)
+    words = inputs.tokens.rows(captions)
+    scores = torch.empty(len(captions), len(captions), dtype=torch.float64)
+    for place, row in enumerate(rows):
+        for start in range(0, len(captions), batch):
+            part = slice(start, start + batch)
+            side = (words[0][part], words[1][part])
+            same = np.full(len(side[0]), row)
+            scores[place, part] = match(teacher(**inputs.of(side, same, **regions)), text[part]).double()
+    return {
+        name: float(((matrix >= matrix.diagonal()[:, None] - TIE).sum(1) == 1).float().mean())
+        for name, matrix in (("image_to_text", scores), ("text_to_image", scores.T))
+    }
