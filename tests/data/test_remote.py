@@ -108,7 +108,7 @@ def test_a_url_stands_for_what_a_path_does(tmp_path, memory, pattern: str) -> No
     memory.put(str(tmp_path / "local"), "/bucket/cc3m", recursive=True)
     pairs, local = everything(f"memory://bucket/cc3m{pattern}"), everything(str(tmp_path / "local"))
     assert is_right(pairs) and not pairs.rejected
-    assert pairs.ids == local.ids and pairs.fingerprint == local.fingerprint
+    assert pairs.ids == local.ids and pairs.all_captions == local.all_captions
 
 
 def test_one_shard_and_one_at_the_top(tmp_path, memory) -> None:
@@ -230,7 +230,7 @@ def test_data_loader_workers_read_it_too(server) -> None:
         lambda texts: fixed_tokens(len(texts)),
         batch=6,
         seed=0,
-        epoch=0,
+        steps=range(2),
         workers=1,
     )
     assert sorted(row for batch in loaded for row in batch.rows) == list(range(12))

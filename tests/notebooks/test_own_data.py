@@ -54,7 +54,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SHORT = {"steps": 3, "batch": 16, "seed": 1}
 TRAINING = {"training.steps": 3, "training.batch": 16, "training.warmup_steps": 1}
 SECOND: dict[str, dict[str, Any]] = {
-    "00_quickstart": SHORT | {"scenes": 64, "splits": ["test_style"], "out": "runs"},
+    "00_quickstart": {
+        "steps": 12,
+        "batch": 32,
+        "seed": 1,
+        "scenes": 128,
+        "splits": ["test_style"],
+        "out": "runs",
+    },
     "01_embedding_distillation": SHORT
     | {"source": "FOLDER", "teachers": ["minilm"], "teacher": "minilm", "scenes": 30, "scored_on": 8}
     | {"probe_captions": 40, "probe_steps": 2, "judged_on": 6, "held_out_pictures": 9, "out": "runs"}

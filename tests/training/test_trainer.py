@@ -21,6 +21,7 @@ from workbench.files import sha256_of_file
 from workbench.runs import checkpoint
 from workbench.runs.folder import locked
 from workbench.runs.logger import RunLogger
+from workbench.targets.build import TrainingTargets
 from workbench.training import trainer
 from workbench.training.failures import MemoryShortage
 
@@ -300,13 +301,15 @@ def test_two_processes_train_as_one(straight, recipe, tmp_path):
 def test_batch_statistics_of_each_process_are_told(recipe):
     student = trainer.load_student(recipe(student__model="demo_student_plain")).train()
     length = trainer.Length.of(recipe(), 27, 2)
-    (note,) = trainer.notes(recipe(), student, length, 2)
+    (note,) = trainer.notes(recipe(), student, length, 2, TrainingTargets())
     assert "each of 2 processes has BatchNorm statistics of its own 4 pairs" in note
     assert "training.sync_batch_norm=true" in note
-    assert not list(trainer.notes(recipe(), student, length, 1))
-    assert not list(trainer.notes(recipe(training__sync_batch_norm=True), student, length, 2))
+    assert not list(trainer.notes(recipe(), student, length, 1, TrainingTargets()))
+    assert not list(
+        trainer.notes(recipe(training__sync_batch_norm=True), student, length, 2, TrainingTargets())
+    )
     student.freeze_batch_norm = True
-    assert not list(trainer.notes(recipe(), student.train(), length, 2))
+    assert not list(trainer.notes(recipe(), student.train(), length, 2, TrainingTargets()))
 
 
 def test_a_job_outlives_its_handle_and_can_be_stopped_and_resumed(straight, recipe, tmp_path):
@@ -398,7 +401,7 @@ def test_a_damaged_record_is_named(straight, tmp_path):
     run = workbench.Run(shutil.copytree(straight.path, tmp_path / "run"))
     with open(run.path / "metrics.jsonl", "a") as stream:
         stream.write("[3]\n")
-    with pytest.raises(SettingError, match=r"metrics.jsonl'?: line \d+ of \d+ is no record"):
+    with pytest.raises(SettingError, match=r"metrics.jsonl'?: line \d+ is no record"):
         run.metrics  # noqa: B018
 
 
