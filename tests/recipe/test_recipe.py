@@ -266,7 +266,8 @@ def test_the_fingerprint_follows_what_changes_the_outcome() -> None:
         assert other.fingerprint != base.fingerprint
         assert differences(base, other) == {later: (0.05, 0.1)}
     plain = base.model_dump(mode="json")  # what names were made of before there were such settings
-    for section, later in (("data", "val_share"), ("data", "test_share"), ("evaluation", "retrieval")):
+    younger = ("data", "val_share"), ("data", "test_share"), ("evaluation", "retrieval")
+    for section, later in (*younger, ("evaluation", "composition")):
         del plain[section][later]
     assert lasting_settings(base) == plain
     named = lasting_settings(Recipe.from_settings(BASE, {"evaluation.retrieval": ["coco.json"]}))
