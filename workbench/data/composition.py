@@ -12,20 +12,27 @@ import torch
 
 from workbench.data.decode import BadSample, clean_caption
 from workbench.data.pairs import Pairs
-from workbench.data.source import IMAGE_EXTENSIONS, FileReader, PairRows, Rejected, check_file
-from workbench.data.source import folder_of_pictures as first_folder_with
+from workbench.data.source import (
+    IMAGE_EXTENSIONS,
+    FileReader,
+    PairRows,
+    Rejected,
+    check_file,
+    folder_of_pictures,
+)
 from workbench.errors import SettingError
 from workbench.files import sha256_of_json
 
 Box = tuple[int, int, int, int]  # x, y, width and height in pixels
 SETTING = "evaluation.composition"
 ORDER_CASES = (
-    "Save the test cases of ARO's COCO_Order or Flickr30k_Order, a list of {image, caption_options} whose first "
-    "option is the caption: json.dump(dataset.test_cases, file)."
+    "Save the test cases of ARO's COCO_Order or Flickr30k_Order, a list of {image, caption_options} whose "
+    "first option is the caption: json.dump(dataset.test_cases, file)."
 )
 PUBLISHED = (
     "Give SugarCrepe's folder or one of its JSON files, ARO's visual_genome_relation.json or "
-    "visual_genome_attribution.json, the test cases of its COCO or Flickr order, or Winoground's examples.jsonl."
+    "visual_genome_attribution.json, the test cases of its COCO or Flickr order, or Winoground's "
+    "examples.jsonl."
 )
 
 
@@ -141,7 +148,7 @@ def open_choices(
     """The questions of files of one layout, in their order; `entry` is what errors call them.
 
     Pictures lie in `image_folder`, else beside the files, or in a folder at most two levels below theirs or
-    the one above. Raises `SettingError` where no question can be used, or more than `max_failed` cannot.
+    the one above it. Raises `SettingError` where no question can be used, or more than `max_failed` cannot.
     """
     read = next(reader for name, reader in _LAYOUTS.values() if name == layout)
     lost = Rejected()
@@ -152,9 +159,7 @@ def open_choices(
                 questions.append((file.stem, _checked(read, record)))
             except BadSample as error:
                 lost.note(error.reason, f"{file.name} {number}")
-    names = [name for _, item in questions[:8] for name in item.pictures]
-    listed = [f"{name}{ending}" for name in names for ending in ("", ".png", ".jpg")]
-    folder = image_folder or first_folder_with(listed[:20], files[0].parent, files[0].parent.parent)
+    folder = image_folder or _image_folder(files[0].parent, [item for _, item in questions[:20]])
     captions_of: dict[tuple[str, Box | None], list[str]] = {}
     row_of: dict[tuple[str, Box | None], int] = {}
     usable: list[tuple[str, Item, list[int]]] = []
@@ -219,7 +224,9 @@ def _pairs(
 def _check_losses(entry: str, kept: int, lost: Rejected, max_failed: float) -> None:
     if kept and lost.total() <= max_failed * (kept + lost.total()):
         return
-    problem = f"{lost.total()} of {kept + lost.total()} questions cannot be used ({lost.described() or 'none'})"
+    problem = (
+        f"{lost.total()} of {kept + lost.total()} questions cannot be used ({lost.described() or 'none'})"
+    )
     remedy = f"Add what is missing, or raise data.max_failed (now {max_failed:g})."
     if not kept:
         remedy = "At least one question must be usable."
@@ -238,7 +245,9 @@ def _records(path: Path, source: str) -> list[Any]:
     except (OSError, ValueError, RecursionError) as error:
         problem = f"{path.name} cannot be read ({type(error).__name__}: {error})"
         raise SettingError(SETTING, source, problem, PUBLISHED) from error
-    return list(content.values()) if isinstance(content, dict) else content if isinstance(content, list) else []
+    return (
+        list(content.values()) if isinstance(content, dict) else content if isinstance(content, list) else []
+    )
 
 
 def _are_records(records: Sequence[Any]) -> bool:
@@ -262,6 +271,15 @@ def _checked(read: Callable[[Mapping[str, Any]], Item], record: Any) -> Item:
     if len(captions) < 2:
         raise BadSample("no caption")
     return item._replace(pictures=pictures, captions=captions)
+
+
+def _image_folder(folder: Path, items: Sequence[Item]) -> Path:
+    """Where the pictures lie of questions that are in `folder`."""
+    names = [os.path.normpath(name) for item in items for name in item.pictures]
+    names = [name for name in names if not name.startswith("..")]
+    with_endings = [name if Path(name).suffix else f"{name}.png" for name in names]
+    above = (folder.parent, folder.parent.parent) if folder.name == "data" else (folder.parent,)
+    return folder_of_pictures(with_endings, folder, *above)
 
 
 def _path(folder: Path, name: str) -> str:
