@@ -67,6 +67,8 @@ def _families() -> Iterator[_Family]:
     yield _Family("composition_macro", "composition, mean over categories")
     yield _Family(r"(composition(?:_\w+)?)_accuracy", results=r"\1_correct")
     yield _Family("(winoground_(?:text|image|group))_score", results=r"\1_correct")
+    yield _Family("(linear_probe)_accuracy", results=r"\1_correct")
+    yield _Family("(knn)_accuracy", "k-NN accuracy", r"\1_correct")
     yield _Family("(swap)_accuracy", "swapped captions told apart", r"\1_correct")
     yield _Family("(question_(?:objects|sizes|backgrounds|relations))_accuracy", results=r"\1_correct")
     yield _Family(r"search_precision_at_\d+")
