@@ -80,7 +80,12 @@ def evaluate(
             ("", *reports),
             *(
                 (label, *(f"{report[key]:,}" if report.get(key) else "" for report in reports.values()))
-                for label, key in (("pictures", "images"), ("captions", "captions"), ("classes", "classes"))
+                for label, key in (
+                    ("pictures", "images"),
+                    ("captions", "captions"),
+                    ("questions", "questions"),
+                    ("classes", "classes"),
+                )
                 if any(report.get(key) for report in reports.values())
             ),
             *(

@@ -11,6 +11,7 @@ from workbench.data.load import available_splits, load_pairs
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
 from workbench.evaluation.attributes.suite import scene_attribute_scores
+from workbench.evaluation.composition_sets import composition_sets, evaluate_composition
 from workbench.evaluation.encode import Embedded, encode_pairs, encode_texts
 from workbench.evaluation.probes.composition import swap_accuracy
 from workbench.evaluation.probes.forced_choice import scene_questions
@@ -56,8 +57,8 @@ def measure(
     whole: bool = False,
     step: int | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Reports by name: of the recipe's evaluation splits for its suites, of its retrieval and its zero-shot
-    sets. Numbers are under `scores`, and what they are of under `images` and `captions`.
+    """Reports by name: of the recipe's evaluation splits for its suites, of its retrieval, composition
+    and zero-shot sets. Numbers are under `scores`, and what they are of under `images` and `captions`.
 
     With a `folder`, `<name>.json` (the report, with fingerprints of model and data, and counts of pictures
     that could not be read) and `<name>.npz` (one result per query, for paired intervals) are written there
@@ -71,7 +72,8 @@ def measure(
     reports: dict[str, tuple[dict[str, Any], Queries]] = {}
     splits = evaluation_splits(recipe, whole=whole)
     retrieval = retrieval_sets(recipe, splits)
-    labelled = zero_shot_sets(recipe, [*splits, *retrieval])
+    composition = composition_sets(recipe, [*splits, *retrieval])
+    labelled = zero_shot_sets(recipe, [*splits, *retrieval, *composition])
     probes = fit_probes(model, recipe)
     for split in splits:
         pairs = load_pairs(recipe.data.source, split, **recipe.data.options(train=False))
@@ -91,6 +93,8 @@ def measure(
         pairs, embedded = last[key]
         scores, queries = retrieval_scores(embedded, entry.folds)
         reports[name] = _report(pairs, embedded, scores) | {"folds": entry.folds}, queries
+    for name, hard in composition.items():
+        reports[name] = evaluate_composition(model, recipe, hard)
     for name, source in labelled.items():
         reports[name] = evaluate_set(model, recipe, source)
     if folder is not None:
@@ -101,11 +105,11 @@ def measure(
 
 
 def size_of(report: Mapping[str, Any]) -> str:
-    """How many pictures, and captions or classes, the numbers of a report are of."""
+    """How many pictures, captions, questions or classes the numbers of a report are of."""
     folds = f" in {report['folds']} folds" if report.get("folds", 1) > 1 else ""
     other = f", {report['captions']:,} captions" if report["captions"] else ""
-    classes = f", {report['classes']:,} classes" if report.get("classes") else ""
-    return f"{report['images']:,} pictures{folds}{other}{classes}"
+    further = (f", {report[key]:,} {key}" for key in ("questions", "classes") if report.get(key))
+    return f"{report['images']:,} pictures{folds}{other}{''.join(further)}"
 
 
 def _report(pairs: Pairs, embedded: Embedded, scores: Scores) -> dict[str, Any]:

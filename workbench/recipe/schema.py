@@ -282,8 +282,9 @@ class Evaluation(Section):
 
     `splits`: null stands for every evaluation split that the source has. `retrieval`: further sets of
     pictures and captions, such as dataset_flickr30k.json; `SOURCE@FOLDER` says where the pictures lie, and
-    `coco-1k:SOURCE` is the mean over five folds. `labelled`: zero-shot sets, as `load_labelled` takes them.
-    `decoder`: what the suites exact_match and captioning write with.
+    `coco-1k:SOURCE` is the mean over five folds. `composition`: sets of hard captions (SugarCrepe, ARO,
+    Winoground) as folders or files. `labelled`: zero-shot sets, as `load_labelled` takes them. `decoder`:
+    what the suites exact_match and captioning write with.
     """
 
     splits: Names | None = Field(default=None, json_schema_extra=NOT_FINGERPRINTED)
@@ -291,6 +292,7 @@ class Evaluation(Section):
         default=("retrieval", "zero_shot", "composition", "search"), json_schema_extra=NOT_FINGERPRINTED
     )
     retrieval: Names = Field(default=(), json_schema_extra={"aside": True, "later": True})
+    composition: Names = Field(default=(), json_schema_extra={"aside": True, "later": True})
     labelled: Names = Field(default=(), json_schema_extra=NOT_FINGERPRINTED)
     decoder: str = Field(default="demo", json_schema_extra=NOT_FINGERPRINTED)
     batch: Count = Field(default=256, json_schema_extra=NOT_FINGERPRINTED)

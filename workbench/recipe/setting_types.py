@@ -21,6 +21,8 @@ Suite = Literal[
     "attributes",
     "exact_match",
     "captioning",
+    "linear_probe",
+    "knn",
 ]
 # Settings that change how a run is carried out and not what comes of it: they stay out of the fingerprint.
 NOT_FINGERPRINTED: dict[str, Any] = {"aside": True}

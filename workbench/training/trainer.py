@@ -10,6 +10,7 @@ from torch import nn
 
 from workbench.data.loader import Batch
 from workbench.data.pairs import Pairs
+from workbench.evaluation.composition_sets import composition_sets
 from workbench.evaluation.retrieval.metrics import retrieval_metrics
 from workbench.evaluation.retrieval.sets import retrieval_sets
 from workbench.models.dual_encoder import DualEncoder
@@ -48,7 +49,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
 
         # ---- every cheap refusal, then the targets
         check_world(recipe, session.world)
-        retrieval_sets(recipe)  # what will be measured at the end is here
+        composition_sets(recipe, retrieval_sets(recipe))  # what will be measured at the end is here
         pairs, validation = open_pairs(recipe)
         student = load_student(recipe)
         check_student(recipe, student, len(pairs), session.world)

@@ -1,4 +1,4 @@
-"""Evaluates the zero-shot sets that a recipe names beside its own data."""
+"""Evaluates the labelled sets that a recipe names beside its own data."""
 
 import re
 from pathlib import Path
@@ -18,6 +18,7 @@ from workbench.evaluation.attributes.suite import (
     class_weights,
 )
 from workbench.evaluation.encode import encode_images
+from workbench.evaluation.probes.classifiers import classifier_scores
 from workbench.evaluation.zero_shot.metrics import zero_shot_metrics
 from workbench.models.dual_encoder import DualEncoder
 from workbench.recipe import Recipe
@@ -54,13 +55,16 @@ def evaluate_set(model: DualEncoder, recipe: Recipe, source: str) -> tuple[dict[
             max_pixels=data.max_pixels,
             scenes=data.scenes,
             image_size=data.image_size,
-        ).for_testing()
+        )
     except SettingError as error:
         raise SettingError(
             "evaluation.labelled", source, f"{error.value}: {error.problem}", error.remedy
         ) from error
+    whole, labelled = labelled, labelled.for_testing()
     image, rows, failed = encode_images(model, labelled.pairs, recipe.evaluation.batch)
     scores, queries = labelled_scores(model, labelled.select(rows), image)
+    more, of_queries, learned_from = classifier_scores(model, recipe, whole, image, rows)
+    scores, queries = scores | more, queries | of_queries
     report = {
         "data": labelled.pairs.fingerprint,
         "scores": scores,
@@ -69,6 +73,8 @@ def evaluate_set(model: DualEncoder, recipe: Recipe, source: str) -> tuple[dict[
         "classes": len(labelled.class_names),
         "failed": dict(failed + labelled.pairs.rejected),
     }
+    if learned_from:
+        report["classifiers_learned_from"] = learned_from
     return report, queries
 
 

@@ -1,0 +1,85 @@
+"""What simple classifiers read out of a model's picture embeddings: a linear probe and nearest neighbours."""
+
+from collections.abc import Callable
+
+import numpy as np
+from torch import Tensor
+
+from workbench.data.labelled.labels import Labelled
+from workbench.evaluation.encode import encode_images
+from workbench.models.dual_encoder import DualEncoder
+from workbench.recipe import Recipe
+
+C = 31.6  # of the linear probe, for unit embeddings: CLIP's own 0.316 is for embeddings of norm ten
+STEPS = 1000
+NEIGHBOURS = 20
+FOLDS = 5
+
+Scores = dict[str, float]
+Queries = dict[str, np.ndarray]
+
+
+def _linear() -> object:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=C, max_iter=STEPS)
+
+
+def _nearest(images: int) -> object:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return KNeighborsClassifier(min(NEIGHBOURS, images), algorithm="brute")
+
+
+# Suite -> the classifier, of the number of images that it learns from.
+CLASSIFIERS: dict[str, Callable[[int], object]] = {"linear_probe": lambda images: _linear(), "knn": _nearest}
+
+
+def classifier_scores(
+    model: DualEncoder, recipe: Recipe, labelled: Labelled, image: Tensor, rows: np.ndarray
+) -> tuple[Scores, Queries, int]:
+    """Accuracy of the classifiers that `evaluation.suites` names, on one labelled set; last, how many images
+    they learned from.
+
+    `image` [N, D] are unit embeddings of the images `rows` of those that results are reported on. Classifiers
+    learn from the set's other images, and are judged on images of classes that these show. Where the set has
+    none they are cross-validated: five stratified folds, fewer where a class has fewer images, drawn by seed
+    0; of a class with one image nothing can be learned, which gives no result.
+    """
+    suites = [name for name in CLASSIFIERS if name in recipe.evaluation.suites]
+    if not suites:
+        return {}, {}, 0
+    embeddings, labels = image.numpy(), labelled.for_testing().labels[rows]
+    scores: Scores = {}
+    queries: Queries = {}
+    if labelled.test is not None and not labelled.test.all():
+        training = labelled.select(np.flatnonzero(~labelled.test))
+        seen, kept, _ = encode_images(model, training.pairs, recipe.evaluation.batch)
+        known = training.labels[kept]
+        parts = [(seen.numpy(), known, np.flatnonzero(np.isin(labels, known)))]
+    else:
+        parts = _folds(embeddings, labels)
+    judged = np.sort(np.concatenate([test for *_, test in parts])) if parts else np.empty(0, int)
+    if not len(judged) or any(len(np.unique(truth)) < 2 for _, truth, _ in parts):
+        return {}, {}, 0
+    for suite in suites:
+        predicted = np.full(len(labels), -1)
+        for features, truth, test in parts:
+            classifier = CLASSIFIERS[suite](len(truth))
+            predicted[test] = classifier.fit(features, truth).predict(embeddings[test])  # type: ignore[attr-defined]
+        correct = (predicted == labels)[judged]
+        scores[f"{suite}_accuracy"] = float(correct.mean())
+        queries |= {f"{suite}_correct": correct, f"{suite}_correct_image": judged}
+    return scores, queries, max(len(truth) for _, truth, _ in parts)
+
+
+def _folds(embeddings: np.ndarray, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Features and labels to learn from, and the positions to judge, of every fold; none where a class has
+    one image."""
+    from sklearn.model_selection import StratifiedKFold
+
+    folds = min(FOLDS, int(np.unique(labels, return_counts=True)[1].min()))
+    if folds < 2:
+        return []
+    splits = StratifiedKFold(folds, shuffle=True, random_state=0).split(embeddings, labels)
+    return [(embeddings[train], labels[train], test) for train, test in splits]
