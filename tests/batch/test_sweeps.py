@@ -16,7 +16,7 @@ import pytest
 from workbench.batch.sweep_plan import Sweep, load_sweep, plan
 from workbench.batch.sweeps import outcome_of, run_sweep, write_table
 from workbench.errors import SettingError
-from workbench.reports.effects import found_results
+from workbench.reports.effects import load_results
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = 'recipe: str = "task_only_demo"\noverrides: dict = {}\nseed: int = 0\nrun_dir: str = ""\n'
@@ -159,7 +159,7 @@ def test_the_table_is_in_the_order_of_the_sweep_and_says_what_is_missing(noteboo
     outcomes = run_sweep(path, out, at_once=3, say=lambda line: None)
     table = write_table(outcomes, out)
     assert table is not None and "0.3" in table.read_text().split("minus")[0]
-    assert found_results(str(out))["out"].table.columns[0][0].endswith("lr 0.3)")
+    assert load_results(str(out))["out"].table.columns[0][0].endswith("lr 0.3)")
 
     shutil.rmtree(outcomes[0].planned.run_dir)
     text = write_table(outcomes, out).read_text()
