@@ -37,6 +37,6 @@ def test_every_group_and_split_is_told_by_its_intervals() -> None:
 
 
 def test_few_seeds_are_named_and_nothing_is_nothing() -> None:
-    assert "*1 seed: other seeds may say otherwise.*" in in_words(table(seeds=1), ["swap_accuracy"])
+    assert "*1 seed: other seeds may differ.*" in in_words(table(seeds=1), ["swap_accuracy"])
     assert "*2 seeds" in in_words(table(seeds=2), ["swap_accuracy"])
     assert "nothing to compare" in in_words(table(), ["missing"])
