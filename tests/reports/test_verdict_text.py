@@ -31,7 +31,7 @@ def test_every_group_and_split_is_told_by_its_intervals() -> None:
     lines = str(in_words(table(), metrics)).split("\n")
     assert lines == [
         "- test, **taught** against alone: higher: text-to-image R@1 +10.0 [+5.0, +15.0]; within noise: "
-        "swapped captions told apart -1.0 [-3.0, +1.0]; without an interval: text-to-image median rank -5.",
+        "swapped captions, accuracy -1.0 [-3.0, +1.0]; without an interval: text-to-image median rank -5.",
         "- test_style, **taught** against alone: lower: text-to-image R@1 -20.0 [-25.0, -15.0].",
     ]
 
