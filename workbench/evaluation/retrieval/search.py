@@ -34,7 +34,7 @@ class PictureIndex:
 
     @torch.no_grad()
     def picture(self, data: bytes, best: int = 12) -> list[Hit]:
-        """The pictures most similar to the bytes of an image file. Raises BadSample for an unreadable file."""
+        """The pictures most similar to an image file, given as bytes. BadSample if it is unreadable."""
         ready = self.model.transform(decode_image(data))[None].to(self.model.mean.device)
         query = torch.nn.functional.normalize(self.model.encode_image(ready).float().cpu(), dim=-1)[0]
         return self._nearest(query, best, torch.zeros(len(self.image)))
