@@ -179,7 +179,7 @@ def test_long_records_are_thinned_and_all_of_them_are_read_where_all_are_asked_f
     with open(path, "a") as stream:
         stream.write("no record\n")
     assert thin.read().steps == 3000
-    with pytest.raises(SettingError, match="line 3011 is no record"):
+    with pytest.raises(SettingError, match="line 3011 is not a record"):
         _ = Run(path.parent).metrics
 
 

@@ -274,7 +274,7 @@ def test_signals_let_the_cell_save_and_run_no_further_cell(
     assert (manifest["state"], manifest["exit_code"]) == ("interrupted", code)
     assert manifest["error"]["message"] == f"stopped by {signals[0].name}"
     executed = nbformat.read(tmp_path / "out" / "some.ipynb", as_version=4)
-    assert "did not run to its end" in executed.cells[0].source
+    assert "was not completed" in executed.cells[0].source
     assert executed.cells[-1].execution_count is None
 
 

@@ -16,7 +16,7 @@ import pytest
 from workbench.batch.sweep_plan import Sweep, load_sweep, plan
 from workbench.batch.sweeps import outcome_of, run_sweep, write_table
 from workbench.errors import SettingError
-from workbench.reports.effects import found_results
+from workbench.reports.effects import load_results
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = 'recipe: str = "task_only_demo"\noverrides: dict = {}\nseed: int = 0\nrun_dir: str = ""\n'
@@ -86,7 +86,7 @@ def test_a_grid_times_seeds(tmp_path):
         ({"recipe": "task_only_demo", "grid": {"training.lr": []}}, "grid"),
         ({"recipe": "task_only_demo", "runs": [{}, {}]}, "same run"),
         ({"recipe": "task_only_demo", "seeds": [-1]}, "seeds"),
-        ({"recipe": "task_only_demo", "grid": {"seed": [1, 2]}}, "seed = 1: the sweep sets it"),
+        ({"recipe": "task_only_demo", "grid": {"seed": [1, 2]}}, "seed = 1: this setting does not belong"),
         ({"recipe": "task_only_demo", "overrides": {"seed": 5}}, "List seeds in `seeds`"),
         # The recipe's own value, and one value in two spellings.
         ({"recipe": "task_only_demo", "grid": {"training.lr": [0.002, 0.01]}, "runs": [{}]}, "same run"),
@@ -149,7 +149,7 @@ def test_how_a_run_ended_is_one_line(tmp_path):
     assert outcome_of(planned).reason == "killed"
     with open(planned.folder / "lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert outcome_of(planned).reason == "another process is at it"
+        assert outcome_of(planned).reason == "another process is running it"
 
 
 def test_the_table_is_in_the_order_of_the_sweep_and_says_what_is_missing(notebook, tmp_path):
@@ -159,11 +159,11 @@ def test_the_table_is_in_the_order_of_the_sweep_and_says_what_is_missing(noteboo
     outcomes = run_sweep(path, out, at_once=3, say=lambda line: None)
     table = write_table(outcomes, out)
     assert table is not None and "0.3" in table.read_text().split("minus")[0]
-    assert found_results(str(out))["out"].table.columns[0][0].endswith("lr 0.3)")
+    assert load_results(str(out))["out"].table.columns[0][0].endswith("lr 0.3)")
 
     shutil.rmtree(outcomes[0].planned.run_dir)
     text = write_table(outcomes, out).read_text()
-    assert f"{outcomes[0].planned.name}: its run folder is gone" in text
+    assert f"{outcomes[0].planned.name}: its run folder does not exist" in text
     assert f"the baseline is {outcomes[1].planned.name}" in text
 
 

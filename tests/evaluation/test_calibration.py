@@ -86,7 +86,7 @@ def test_bad_shapes() -> None:
         (query, candidate[:0], right),
         (query[:0], candidate, right[:0]),
     ):
-        with pytest.raises(ValueError, match="wants queries"):
+        with pytest.raises(ValueError, match="needs queries"):
             retrieval_confidence(*inputs, 1.0)
     with pytest.raises(ValueError, match="right"):
         calibrated_scale(query, candidate, right + 20)

@@ -74,7 +74,7 @@ def test_rows_of_one_group_belong_together() -> None:
     assert same.area == pytest.approx(0) and same.overlap == pytest.approx(0.5)
     with pytest.raises(ValueError, match="two groups"):
         similarity_distributions(left, left, groups=np.zeros(4))
-    with pytest.raises(ValueError, match="as many rows"):
+    with pytest.raises(ValueError, match="same number of rows"):
         similarity_distributions(left, left[:3])
 
 

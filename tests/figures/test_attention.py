@@ -68,15 +68,15 @@ def test_bars_of_both_sides_and_where_all_are_alike() -> None:
     np.testing.assert_allclose(of_regions.y, regions, rtol=1e-6)
     assert (of_words.orientation, of_regions.orientation) == ("h", "v")
     assert (of_words.marker.color, of_regions.marker.color) == (TEXT, IMAGE)
-    alike = [trace for trace in figure.data if trace.name == "all alike"]
-    assert set(alike[0].x) == {0.2} and set(alike[1].y) == {0.5}
+    uniform = [trace for trace in figure.data if trace.name == "uniform"]
+    assert set(uniform[0].x) == {0.2} and set(uniform[1].y) == {0.5}
     written = next(trace for trace in figure.data if trace.name == "values")
     assert written.text == ("10%", "40%", "10%", "20%", "20%")
     assert min(written.x) > max(tokens)  # in a column of their own, which no bar or line crosses
 
 
 def test_lengths_must_agree() -> None:
-    with pytest.raises(ValueError, match="5 queries and 3 keys"):
+    with pytest.raises(ValueError, match=r"\[5 queries, 3 keys\]"):
         attention_heatmap(attention(5, 2), WORDS, ["1", "2", "3"])
     with pytest.raises(ValueError, match="2 pooling weights"):
         pooling_bars(np.ones(2), np.ones(2), WORDS, REGIONS)

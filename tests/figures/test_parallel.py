@@ -64,5 +64,5 @@ def test_headings_have_two_lines_at_most_as_wide_as_there_is_room():
 
 def test_nothing_to_show():
     for table, colour in ((TABLE.iloc[3:], "recipe"), (TABLE, "other")):
-        with pytest.raises(ValueError, match="whole rows"):
+        with pytest.raises(ValueError, match="rows without missing"):
             parallel_figure(table, colour, title="")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from workbench.figures.pareto import FrontPoint, best_in_both, front
+from workbench.figures.pareto import ParetoPoint, best_in_both, pareto_figure
 
 
 def around(value: float, width: float = 0.01) -> tuple[float, float, float]:
@@ -13,13 +13,13 @@ def around(value: float, width: float = 0.01) -> tuple[float, float, float]:
 
 
 POINTS = [
-    FrontPoint("start", (1.0, 1.0, 1.0), around(0.33)),
-    FrontPoint("WiSE-FT", around(0.89), around(0.515), 0.75),
-    FrontPoint("WiSE-FT", around(0.98), around(0.42), 0.25),
-    FrontPoint("WiSE-FT", around(0.95), around(0.48), 0.5),
-    FrontPoint("fine-tuning", around(0.82), around(0.52)),
-    FrontPoint("DCLIP", around(0.94), around(0.455)),
-    FrontPoint("null teacher", around(0.942), around(0.456)),
+    ParetoPoint("start", (1.0, 1.0, 1.0), around(0.33)),
+    ParetoPoint("WiSE-FT", around(0.89), around(0.515), 0.75),
+    ParetoPoint("WiSE-FT", around(0.98), around(0.42), 0.25),
+    ParetoPoint("WiSE-FT", around(0.95), around(0.48), 0.5),
+    ParetoPoint("fine-tuning", around(0.82), around(0.52)),
+    ParetoPoint("DCLIP", around(0.94), around(0.455)),
+    ParetoPoint("null teacher", around(0.942), around(0.456)),
 ]
 
 
@@ -28,7 +28,7 @@ def trace(figure, name: str):
 
 
 def test_points_stand_where_they_were_measured_with_intervals_on_both_axes() -> None:
-    figure = front(POINTS, title="Front")
+    figure = pareto_figure(POINTS, title="Front")
     dot = trace(figure, "DCLIP")
     assert dot.mode == "markers"
     assert (dot.x[0], dot.y[0]) == pytest.approx((94, 45.5))
@@ -38,14 +38,14 @@ def test_points_stand_where_they_were_measured_with_intervals_on_both_axes() -> 
 
 
 def test_an_interpolation_is_a_path_in_the_order_of_alpha() -> None:
-    path = trace(front(POINTS, title="Front"), "WiSE-FT")
+    path = trace(pareto_figure(POINTS, title="Front"), "WiSE-FT")
     assert path.mode == "lines+markers"
     np.testing.assert_allclose(path.x, [98, 95, 89])
     assert path.text == tuple(f"WiSE-FT, alpha {alpha}" for alpha in (0.25, 0.5, 0.75))
 
 
 def test_the_front_is_what_nothing_beats_in_both() -> None:
-    line = trace(front(POINTS, title="Front"), "beaten by none")
+    line = trace(pareto_figure(POINTS, title="Front"), "Pareto front")
     np.testing.assert_allclose(line.x, [82, 89, 95, 98, 100])
     rng = np.random.default_rng(0)
     values = rng.integers(0, 12, size=(60, 2)).astype(float)
@@ -59,7 +59,7 @@ def test_the_front_is_what_nothing_beats_in_both() -> None:
 
 
 def test_every_method_is_named_once_in_its_own_colour_and_no_name_lies_on_another() -> None:
-    figure = front(POINTS, title="Front")
+    figure = pareto_figure(POINTS, title="Front")
     labels = {label.text: label for label in figure.layout.annotations}
     assert set(labels) == {
         "start", "fine-tuning", "DCLIP", "null teacher", "0.25", "WiSE-FT 0.5", "0.75"
@@ -79,8 +79,8 @@ def test_every_method_is_named_once_in_its_own_colour_and_no_name_lies_on_anothe
 
 
 def test_one_point_and_none() -> None:
-    figure = front(POINTS[:1], title="Front", recall="R@5")
+    figure = pareto_figure(POINTS[:1], title="Front", recall="R@5")
     low, high = figure.layout.xaxis.range
     assert low < 100 < high and "R@5" in figure.layout.yaxis.title.text
     with pytest.raises(ValueError, match="no points"):
-        front([], title="Front")
+        pareto_figure([], title="Front")

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from workbench.figures.sensitivity import dose_figure
+from workbench.figures.sensitivity import sensitivity_figure
 
 LINES = {
     "text to image": [(32, 0.5, 0.25, 1.0), (256, -0.5, -1.5, 0.5), (1024, -2.0, -3.0, -1.0)],
@@ -12,7 +12,7 @@ LINES = {
 
 
 def test_dots_carry_their_intervals_and_say_whether_these_exclude_zero():
-    figure = dose_figure(LINES, title="K", x_title="clusters")
+    figure = sensitivity_figure(LINES, title="K", x_title="clusters")
     first, second = figure.data
     np.testing.assert_allclose(first.y, [0.5, -0.5, -2])
     np.testing.assert_allclose(first.error_y.array, [0.5, 1, 1])
@@ -27,7 +27,7 @@ def test_dots_carry_their_intervals_and_say_whether_these_exclude_zero():
 
 
 def test_one_line_needs_no_legend_and_all_want_the_same_values():
-    assert not dose_figure({"one": LINES["text to image"]}, title="K").layout.showlegend
+    assert not sensitivity_figure({"one": LINES["text to image"]}, title="K").layout.showlegend
     for lines in ({}, {**LINES, "short": LINES["text to image"][:2]}):
         with pytest.raises(ValueError, match="same values"):
-            dose_figure(lines, title="K")
+            sensitivity_figure(lines, title="K")

@@ -54,7 +54,7 @@ def test_weighted_and_unweighted_terms(run: Run) -> None:
 
 def test_shares_of_the_gradient_are_drawn_where_they_were_measured(run: Run) -> None:
     panels = {panel.title: panel for panel in training_panels(run)}
-    shares = {curve.name: curve for curve in panels["Where the gradient comes from"].curves}
+    shares = {curve.name: curve for curve in panels["Gradient share of each term"].curves}
     assert set(shares) == {"task", "crd", "fd", "icl"}
     assert shares["fd"].x[:3].tolist() == [1, 11, 21] and set(shares["fd"].y) == {0.25}
 

@@ -124,7 +124,7 @@ def test_release_and_read_again(page: Page, tmp_path: Path) -> None:
     tab = page.tab
     tab.locator(f"{VIEW} tbody tr", has_text="kd2").click()
     page.wait_for(lambda page: len(curves(page)) > 1, PATIENCE, "the loss terms of one run")
-    tab.get_by_role("button", name="release all").click()
+    tab.get_by_role("button", name="clear selection").click()
     page.wait_for(
         lambda page: page.tab.locator(".js-plotly-plot:visible").count() == 0, PATIENCE, "no figure"
     )

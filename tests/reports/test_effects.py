@@ -13,13 +13,13 @@ from workbench.reports.benchmark_tables import RESULTS
 from workbench.reports.compare import compare
 from workbench.reports.effects import (
     TINTS,
-    doses,
     effects,
     excluding_zero,
-    found_results,
     known_keys,
+    load_results,
     read_results,
     runs_of_sweep,
+    sensitivity_line,
 )
 
 KEYS = [("test", "text_to_image_r1"), ("test", "swap_accuracy"), ("test", "missing")]
@@ -105,7 +105,7 @@ def test_what_a_notebook_can_be_given(tmp_path, comparison, monkeypatch):
     for number, (name, shift) in enumerate({"a": 0.0, "b": 1.0}.items()):
         write_run(tmp_path / "sweep" / name / "run", seed=number, splits={"test": shift})
     write_run(tmp_path / "sweep" / "c" / "run")  # not evaluated
-    (found,) = found_results(str(tmp_path / "sweep")).items()
+    (found,) = load_results(str(tmp_path / "sweep")).items()
     assert found[0] == "sweep" and len(runs_of_sweep(tmp_path / "sweep")) == 2
     assert found[1].table.loc[("test", "text_to_image_r1"), ("clip_kd_demo", "seeds")] == 2
     shipped = tmp_path / "shipped"
@@ -113,18 +113,18 @@ def test_what_a_notebook_can_be_given(tmp_path, comparison, monkeypatch):
     for name in ("ablation_clip_kd.json", "dclip.json", "losses.json"):
         (shipped / name).write_text(comparison.to_json())
     monkeypatch.setattr("workbench.reports.effects.RESULTS", shipped)
-    assert list(found_results("")) == ["clip_kd", "dclip"]
-    assert list(found_results(str(shipped / "losses.json"))) == ["losses"]
+    assert list(load_results("")) == ["clip_kd", "dclip"]
+    assert list(load_results(str(shipped / "losses.json"))) == ["losses"]
     with pytest.raises(SettingError, match="no evaluated run"):
-        found_results(str(shipped))
+        load_results(str(shipped))
     monkeypatch.setattr("workbench.reports.effects.RESULTS", tmp_path)
     with pytest.raises(SettingError, match="no results"):
-        found_results("")
+        load_results("")
 
 
-def test_doses_are_in_points_and_the_baseline_is_zero(comparison):
+def test_a_sensitivity_line_is_in_points_and_the_baseline_is_zero(comparison):
     key = ("test", "text_to_image_r1")
-    found = doses(comparison.table, key, {0: "task_only_demo", 4: "fd_demo"})
+    found = sensitivity_line(comparison.table, key, {0: "task_only_demo", 4: "fd_demo"})
     row = comparison.table.loc[key]["fd_demo"]
     assert found[0] == (0, 0, 0, 0)
     assert found[1] == (4, *(pytest.approx(100 * row[field]) for field in ("difference", "low", "high")))

@@ -41,7 +41,7 @@ def test_runs_that_cannot_be_compared_are_named(tmp_path):
     assert "Not evaluated: bare." in page and page.count("plotly-graph-div") == 4
     other = write_run(tmp_path / "other", seed=2, splits={"test": 0.0}, data="e" * 64)
     page = write_report([evaluated[0], other], tmp_path / "report.html").read_text()
-    assert "There is no comparison: their numbers on test are from different data." in page
+    assert "These runs cannot be compared: their results on test are from different data." in page
 
 
 @pytest.mark.parametrize("name", ["data.json", "versions.json"])

@@ -31,7 +31,7 @@ def test_a_row_for_every_run_with_what_differs_and_what_came_of_it(tmp_path):
     np.testing.assert_allclose(
         table["test: text-to-image median rank"], [each.loc[RANK].iloc[0] for each in scores]
     )
-    assert table["test_style: swapped captions told apart"].isna().all()
+    assert table["test_style: swapped captions, accuracy"].isna().all()
 
 
 def test_recipes_of_other_names_are_named(tmp_path):

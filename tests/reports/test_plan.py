@@ -29,9 +29,9 @@ def test_smaller_effects_need_more(runs):
 
 
 def test_one_seed_or_one_recipe_tells_nothing(runs):
-    with pytest.raises(SettingError, match="two recipes of two seeds"):
+    with pytest.raises(SettingError, match="at least two seeds of each"):
         plan(runs[:3], 1.0)
-    with pytest.raises(SettingError, match="two recipes of two seeds"):
+    with pytest.raises(SettingError, match="at least two seeds of each"):
         plan([runs[0], runs[3]], 1.0)
 
 

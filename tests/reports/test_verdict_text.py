@@ -31,12 +31,12 @@ def test_every_group_and_split_is_told_by_its_intervals() -> None:
     lines = str(in_words(table(), metrics)).split("\n")
     assert lines == [
         "- test, **taught** against alone: higher: text-to-image R@1 +10.0 [+5.0, +15.0]; within noise: "
-        "swapped captions told apart -1.0 [-3.0, +1.0]; without an interval: text-to-image median rank -5.",
+        "swapped captions, accuracy -1.0 [-3.0, +1.0]; without an interval: text-to-image median rank -5.",
         "- test_style, **taught** against alone: lower: text-to-image R@1 -20.0 [-25.0, -15.0].",
     ]
 
 
 def test_few_seeds_are_named_and_nothing_is_nothing() -> None:
-    assert "*1 seed: other seeds may say otherwise.*" in in_words(table(seeds=1), ["swap_accuracy"])
+    assert "*1 seed: other seeds may differ.*" in in_words(table(seeds=1), ["swap_accuracy"])
     assert "*2 seeds" in in_words(table(seeds=2), ["swap_accuracy"])
     assert "nothing to compare" in in_words(table(), ["missing"])

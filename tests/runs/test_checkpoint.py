@@ -314,7 +314,7 @@ def test_damaged_pointer(tmp_path, pointer):
 def test_all_damaged_is_an_error_and_no_fresh_start(tmp_path):
     for step in (1, 2):
         flip(save_value(tmp_path, step) / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"step-00000002/model.*step-00000001/model.*start afresh"):
+    with pytest.raises(CheckpointError, match=r"step-00000002/model.*step-00000001/model.*start again"):
         load_latest(tmp_path)
     shutil.rmtree(tmp_path / "step-00000001")
     shutil.rmtree(tmp_path / "step-00000002")

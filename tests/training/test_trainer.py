@@ -401,7 +401,7 @@ def test_a_damaged_record_is_named(straight, tmp_path):
     run = workbench.Run(shutil.copytree(straight.path, tmp_path / "run"))
     with open(run.path / "metrics.jsonl", "a") as stream:
         stream.write("[3]\n")
-    with pytest.raises(SettingError, match=r"metrics.jsonl'?: line \d+ is no record"):
+    with pytest.raises(SettingError, match=r"metrics.jsonl'?: line \d+ is not a record"):
         run.metrics  # noqa: B018
 
 
@@ -424,7 +424,7 @@ def test_another_recipe_does_not_take_a_folder_that_is_in_use(recipe, tmp_path):
 
 def test_a_folder_where_nothing_can_be_written_is_named(recipe, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(SettingError, match=r"run_dir = .*nothing can be written there"):
+    with pytest.raises(SettingError, match=r"run_dir = .*this folder is not writable"):
         workbench.train(recipe(), tmp_path / "file")
 
 

@@ -187,11 +187,11 @@ def test_what_does_not_fit_is_refused() -> None:
         {"words": ["one"]},
     ]
     for change in wrong:
-        with pytest.raises(ValueError, match="words and 3 regions want"):
+        with pytest.raises(ValueError, match="words and 3 regions need"):
             AttentionExplorer([good._replace(**change)])
     fewer = {stage: each[:2] for stage, each in good.token_to_region.items()}
     back = {stage: each[:2] for stage, each in good.region_to_token.items()}
     with pytest.raises(ValueError, match="same stages and number of heads"):
         AttentionExplorer([good, good._replace(token_to_region=fewer, region_to_token=back)])
-    with pytest.raises(ValueError, match="one example or more"):
+    with pytest.raises(ValueError, match="at least one example"):
         AttentionExplorer([])

@@ -117,7 +117,7 @@ while not __import__("os").path.exists({str(run / "status.json")!r}): pass""",
         )
         figure, words, error = page.outputs()[1]
         assert PLOTLY in figure["data"]
-        assert "goes on" in "".join(words["text"])
+        assert "continues" in "".join(words["text"])
         assert error["ename"] == "KeyboardInterrupt"
         steps = len((run / "metrics.jsonl").read_bytes().splitlines())
         page.wait_for(

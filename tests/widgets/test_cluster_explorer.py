@@ -48,7 +48,7 @@ def test_hover_and_selection_show_pictures_and_captions() -> None:
     listing = str(made.listing([3, 9, -1]))
     assert "2 captions selected" in listing and "caption &lt;9&gt;" in listing
     many = str(made.listing(list(range(COUNT))))
-    assert f"60 captions selected, of which these are {MOST_LISTED}" in many
+    assert f"60 captions selected, of which the first {MOST_LISTED} are shown" in many
     assert many.count("<img") == MOST_LISTED
 
 
@@ -80,7 +80,7 @@ def test_pairs_are_joined_on_demand() -> None:
     widget = made._widget()
     view = widget.children[2].children[0]
     assert not any(trace.get("mode") == "lines" for trace in json.loads(view.figure)["data"])
-    controls(widget)["join captions with their pictures"].value = True
+    controls(widget)["connect captions with their pictures"].value = True
     assert any(trace.get("mode") == "lines" for trace in json.loads(view.figure)["data"])
     assert "picture 3" in str(made.describe(-4))
 
@@ -93,5 +93,5 @@ def test_headless_it_is_a_plain_figure(shown) -> None:
 def test_what_is_missing_is_said() -> None:
     with pytest.raises(ValueError, match="picture_rows with pictures"):
         explorer(pictures=np.ones((2, 2)))
-    with pytest.raises(ValueError, match="without `regroup`"):
+    with pytest.raises(ValueError, match="no `regroup`"):
         explorer().group(3)

@@ -58,11 +58,11 @@ def test_headless_shows_the_first_answer(shown: list[dict[str, Any]]) -> None:
 def test_a_file_that_is_no_picture_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     search = PictureSearch(Colours(), words, picture)
     answer = search._answer(b"<html>no picture</html>")
-    assert "cannot be read" in answer and "HTML" in answer
+    assert "not a readable picture" in answer and "HTML" in answer
 
 
 def test_a_search_without_pictures() -> None:
-    with pytest.raises(ValueError, match="words only"):
+    with pytest.raises(ValueError, match="only text"):
         PictureSearch(Colours(), words).show(png("red"))
 
 

@@ -122,7 +122,7 @@ def test_the_widget_answers_what_a_browser_sends(runs: Path) -> None:
     assert json.loads(view.figure)["layout"]["title"]["text"] == "clip_kd_demo, seed 0"
     assert state()["table"].count(" checked") == 1
     send(pick=str(runs / "c"))
-    assert "training.lr<" in state()["differences"] and state()["words"] == "4 of 4 runs, 2 picked"
+    assert "training.lr<" in state()["differences"] and state()["words"] == "4 of 4 runs, 2 selected"
     # The copy that stays is what is shown.
     assert json.loads(changed[-1].to_json()) == json.loads(view.figure)
     send(pick=str(runs / "a"))

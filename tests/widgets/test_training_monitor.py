@@ -65,7 +65,7 @@ def test_watching_ends_after_the_timeout(tmp_path: Path, shown: list[dict[str, A
 
 
 def test_no_run_there(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="there is no run in this folder"):
+    with pytest.raises(SettingError, match="this folder holds no run"):
         TrainingMonitor(tmp_path / "nowhere").watch()
 
 
@@ -113,7 +113,7 @@ def test_an_interrupt_stops_the_job_only_where_nobody_watches(
         TrainingMonitor(job, live=live).watch()
     assert len(shown) == 1
     assert stopped == ([] if live else [True])
-    assert ("goes on" in capsys.readouterr().out) == live
+    assert ("continues" in capsys.readouterr().out) == live
 
 
 def test_the_status_line() -> None:
@@ -125,7 +125,7 @@ def test_the_status_line() -> None:
         "rejected": {"empty caption": 1500},
     }
     line = status_line("running", status)
-    for words in ("running", "step 1,200 of 3,000", "2 min left", "2 steps skipped", "1,500 pairs left out"):
+    for words in ("running", "step 1,200 of 3,000", "2 min left", "2 steps skipped", "1,500 pairs skipped"):
         assert words in line
     assert "&lt;b&gt;" in status_line("failed", {"message": "<b>"})
     assert status_line("starting", {}).count("·") == 0

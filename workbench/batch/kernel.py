@@ -1,4 +1,4 @@
-"""The papermill engine behind `notebook_runner`: a kernel of this interpreter that can be stopped."""
+"""The papermill engine of `notebook_runner`: runs a kernel of this interpreter that can be stopped."""
 
 import sys
 import time
@@ -12,15 +12,15 @@ from papermill.engines import Engine
 
 
 class Stopped(Exception):
-    """A signal asked to stop, so the next cell was not begun."""
+    """A signal asked to stop, so the next cell was not started."""
 
 
 class KernelDied(Exception):
-    """The kernel's process ended while it ran a code cell, the `exec_count`-th."""
+    """The kernel's process ended while it ran the code cell number `exec_count`."""
 
     def __init__(self, exec_count: int, exit_code: int | None) -> None:
         meaning = {
-            -9: ": killed, most often for want of memory",
+            -9: ": killed, most often because memory ran out",
             -11: ": a crash in native code",
             -6: ": aborted in native code",
         }
@@ -29,11 +29,11 @@ class KernelDied(Exception):
 
 
 class _ThisInterpreter(AsyncKernelManager):
-    """Starts kernels of the running interpreter, whatever kernels this machine has under whatever name."""
+    """Starts kernels of the running interpreter, independent of the kernel specs on this machine."""
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        # Else every start warns of unencrypted messages (on the loopback), every end of an interrupt.
+        # Hides warnings about unencrypted messages on the loopback at every start, and about interrupts.
         command = [
             sys.executable,
             "-m",
@@ -46,7 +46,7 @@ class _ThisInterpreter(AsyncKernelManager):
 
 
 class _Client(PapermillNotebookClient):
-    """Says which cell runs, heeds the request to stop, and tells a dead kernel from a failed cell."""
+    """Reports the running cell, honours requests to stop, and recognises a dead kernel."""
 
     def __init__(self, *arguments: Any, stop: Any, say: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -64,8 +64,8 @@ class _Client(PapermillNotebookClient):
             raise Stopped
         self._stop.kernel = self.km.provisioner.process.pid
         number = self._cells.index(cell_index) + 1
-        place = f"[{number}/{len(self._cells)}]"
-        self._say(f"{place} {_title(cell.source)}")
+        counter = f"[{number}/{len(self._cells)}]"
+        self._say(f"{counter} {_title(cell.source)}")
         began = time.monotonic()
         try:
             return super().execute_cell(cell, cell_index, **settings)
@@ -74,10 +74,10 @@ class _Client(PapermillNotebookClient):
         finally:
             self._stop.cell_runs = False
             if (seconds := time.monotonic() - began) >= 1:
-                self._say(f"{' ' * len(place)} {seconds:.0f} s")
+                self._say(f"{' ' * len(counter)} {seconds:.0f} s")
 
     def process_message(self, message: dict[str, Any], *arguments: Any, **settings: Any) -> Any:
-        # A kernel that has not announced its cell yet would not hear an interrupt.
+        # A kernel ignores interrupts until it has announced its cell.
         if message["msg_type"] == "execute_input":
             self._stop.cell_begins()
         return super().process_message(message, *arguments, **settings)
@@ -90,7 +90,7 @@ def _title(source: str) -> str:
 
 
 class WorkbenchEngine(Engine):
-    """What `papermill.execute_notebook(engine_name="workbench")` runs."""
+    """The engine of `papermill.execute_notebook(engine_name="workbench")`."""
 
     @classmethod
     def execute_managed_notebook(
@@ -110,7 +110,7 @@ class WorkbenchEngine(Engine):
             kernel_name=kernel_name,
             kernel_manager_class=_ThisInterpreter,
             timeout=None,
-            startup_timeout=120,  # an interpreter on a loaded machine takes its time
+            startup_timeout=120,  # starting an interpreter takes long on a loaded machine
             stdout_file=settings.get("stdout_file"),
             stderr_file=settings.get("stderr_file"),
         )

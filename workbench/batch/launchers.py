@@ -1,4 +1,4 @@
-"""Starts the runs of a sweep: each a process of this machine, or a task of a Ray cluster."""
+"""Starts the runs of a sweep as processes of this machine or as tasks of a Ray cluster."""
 
 import fcntl
 import os
@@ -15,7 +15,7 @@ POLL = 0.5  # seconds
 
 @runtime_checkable
 class Handle(Protocol):
-    """A process that was started somewhere."""
+    """A started process, here or on a cluster."""
 
     def poll(self) -> int | None: ...
     def terminate(self) -> None: ...
@@ -27,15 +27,18 @@ def start_here(
     environment: Mapping[str, str] | None = None,
     folder: str | None = None,
 ) -> "_Process | None":
-    """Start a process on this machine; None while another one, perhaps of a killed sweep, is at this run."""
+    """Start a process on this machine.
+
+    Returns None if another process, perhaps of a killed sweep, is still working on this run.
+    """
     planned.folder.mkdir(parents=True, exist_ok=True)
     with open(planned.folder / "lock", "a") as lock, open(planned.folder / "notebook.log", "ab") as log:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return None
-        # The process inherits the lock and keeps it until it ends, whatever becomes of this one. A session of
-        # its own: Ctrl-C reaches it through us.
+        # The process inherits the lock and holds it until it ends, even if this one dies before. It has a
+        # session of its own, so that Ctrl-C reaches it only through this process.
         return _Process(
             subprocess.Popen(
                 command,
@@ -62,9 +65,11 @@ class _Process:
 
 
 def on_ray() -> Callable[[list[str], Planned], Handle | None]:
-    """Connect to Ray; returns what starts a run as a task of it, with a GPU of its own where there are
-    any."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
+    """Connect to Ray and return a function that starts a run as a Ray task, with a GPU if there are any.
+
+    Raises SettingError if Ray is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends usage statistics by default
     try:
         import ray
     except ImportError:
@@ -72,22 +77,22 @@ def on_ray() -> Callable[[list[str], Planned], Handle | None]:
             "ray", True, "the package ray is not installed", "pip install 'workbench[cluster]'"
         ) from None
     if not ray.is_initialized():
-        ray.init(log_to_driver=False)  # RAY_ADDRESS says where; without it, a local one
+        ray.init(log_to_driver=False)  # connects to RAY_ADDRESS, or starts a local cluster without it
 
     @ray.remote(max_retries=0, num_gpus=1 if ray.cluster_resources().get("GPU") else 0)
     def task(command: list[str], planned: Planned, environment: dict[str, str], folder: str) -> None:
-        # Environment and folder are those of the sweep, but the GPUs are those that Ray gave this task.
-        given = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
-        started = start_here(command, planned, {**environment, **given}, folder)
-        if started is None:
+        # Environment and folder are those of the sweep, but the GPUs are those that Ray assigned.
+        devices = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
+        process = start_here(command, planned, {**environment, **devices}, folder)
+        if process is None:
             return
         try:
-            # A wait in the operating system would not hear that it is cancelled.
-            while started.poll() is None:
+            # A blocking wait could not be cancelled.
+            while process.poll() is None:
                 time.sleep(POLL)
-        except BaseException:  # cancelled: the notebook is to save
-            started.terminate()
-            started.process.wait()
+        except BaseException:  # the task was cancelled; the notebook saves before it ends
+            process.terminate()
+            process.process.wait()
             raise
 
     return lambda command, planned: _RayTask(task.remote(command, planned, dict(os.environ), os.getcwd()))
@@ -107,7 +112,7 @@ class _RayTask:
             ray.get(self.reference)
         except ray.exceptions.RayError:
             return 1
-        return 0  # how it went, its manifest says
+        return 0  # the outcome is in the manifest
 
     def terminate(self) -> None:
         import ray

@@ -1,4 +1,4 @@
-"""What the first cells of the notebooks check, so that they refuse before anything slow."""
+"""Checks for the first cells of notebooks, so that bad input is refused before anything slow starts."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from workbench.errors import SettingError
 
 
 def check_parameters(cells: Sequence[str] | None = None) -> None:
-    """Raise SettingError for parameters that this notebook does not have, or values of another type.
+    """Raise SettingError for unknown parameters of this notebook and for values of the wrong type.
 
-    Papermill only warns of them, and goes on with the defaults. `cells`: the sources that were executed so
-    far; None: those of the running kernel.
+    Papermill only warns about them and continues with the defaults. `cells` are the sources of the cells
+    executed so far, by default those of the running kernel.
     """
     if cells is None:
         from IPython import get_ipython
@@ -27,18 +27,21 @@ def check_parameters(cells: Sequence[str] | None = None) -> None:
 def first_pictures(
     source: str, split: str, pictures: int, *, captions: int = 1, batch: int = 1, setting: str = "source"
 ) -> Pairs:
-    """The first `pictures` of a split, with all their captions.
+    """Load the first `pictures` of a split, with all their captions.
 
-    Raises SettingError, naming `setting`, where no picture has `captions` captions, and `batch` where there
-    are fewer pictures than that.
+    Raises SettingError, naming `setting`, if no picture has `captions` captions, and, naming `batch`, if
+    there are fewer than `batch` pictures.
     """
-    pairs = load_pairs(source, split, scenes=pictures)  # of the embedded data set no more are drawn
+    pairs = load_pairs(source, split, scenes=pictures)  # the embedded dataset draws no more than these
     pairs = pairs.select(np.arange(min(pictures, len(pairs))))
     most = int(np.diff(pairs.first_caption).max())
     if most < captions:
-        problem = f"its pictures have one caption each, and this notebook compares {captions} of one picture"
-        raise SettingError(setting, source, problem, "Pictures with several captions, or notebook 05")
+        problem = (
+            f"this notebook compares {captions} captions of a picture, but no picture has more than {most}"
+        )
+        remedy = "Give pictures with several captions, or use notebook 05."
+        raise SettingError(setting, source, problem, remedy)
     if len(pairs) < batch:
         problem = f"{source} has only {len(pairs)} pictures in {split}"
-        raise SettingError("batch", batch, problem, f"At most {len(pairs)}")
+        raise SettingError("batch", batch, problem, f"Use at most {len(pairs)}.")
     return pairs

@@ -1,7 +1,8 @@
-"""Executes notebooks through papermill: parameters checked, signals passed on, a manifest of the outcome.
+"""Executes notebooks through papermill, with checked parameters, forwarded signals and a manifest.
 
-Papermill alone only logs an unknown parameter, checks no types, dies of SIGTERM without a word to the kernel,
-and calls the cells of a killed kernel completed. The manifest lies as `manifest.json` beside the notebook.
+Papermill alone only logs unknown parameters, does not check types, dies on SIGTERM without telling the
+kernel, and marks the cells of a killed kernel as completed. The outcome is in `manifest.json` next to the
+notebook.
 """
 
 import ast
@@ -27,29 +28,30 @@ from workbench.errors import SettingError, damaged_file
 from workbench.files import carried, read_json, write_json
 from workbench.recipe.overrides import suggestion, typed
 
-TAG = "parameters"  # of the cell that declares them
+TAG = "parameters"  # the tag of the cell that declares the parameters
 NOTEBOOKS = carried("notebooks")
 _TYPES = {name: getattr(typing, name) for name in ("Any", "Literal", "Optional", "Union")}
 _TYPES |= {kind.__name__: kind for kind in (int, float, str, bool, list, dict)}
 
 
 class Parameter(NamedTuple):
-    """One line of a notebook's parameters cell; `type` is what its `annotation` stands for."""
+    """A parameter of a notebook, declared in one line of its parameters cell. `type` is its evaluated
+    annotation."""
 
     name: str
     annotation: str
-    default: Any  # `...` for anything but a plain value
+    default: Any  # `...` for anything but a literal
     comment: str
     type: Any
 
 
 def notebooks() -> list[str]:
-    """Names of the notebooks that come with the workbench."""
+    """The names of the shipped notebooks."""
     return sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
 
 def locate(name_or_path: str | Path) -> Path:
-    """The absolute path of a notebook, by the name of a shipped one or by path."""
+    """The absolute path of a notebook, given by path or, for a shipped one, by name."""
     path = Path(name_or_path).expanduser()
     if path.suffix == ".ipynb" and path.is_file():
         return path.resolve()
@@ -61,7 +63,7 @@ def locate(name_or_path: str | Path) -> Path:
 
 
 def parameters_of(path: Path) -> dict[str, Parameter]:
-    """The parameters that a notebook's cell tagged `parameters` declares, in order; {} without one."""
+    """The parameters declared in a notebook's cell tagged `parameters`, in order; {} without such a cell."""
     try:
         cells = [
             cell for cell in read_json(path)["cells"] if "parameters" in cell["metadata"].get("tags", [])
@@ -103,22 +105,22 @@ def _plain_value(expression: ast.expr) -> Any:
 
 
 def _type_of(annotation: str, default: Any) -> Any:
-    """What a parameter may hold: its annotation, else its default's type, else anything."""
+    """The type of a parameter: its annotation, otherwise the type of its default, otherwise Any."""
     if annotation:
         try:
             return eval(annotation, {"__builtins__": {}}, _TYPES)
         except (NameError, SyntaxError, TypeError):
-            return Any  # a type of the notebook's own
+            return Any  # a type that the notebook defines itself
     return Any if default is None or default is ... else type(default)
 
 
 def checked(path: Path, parameters: Mapping[str, object]) -> dict[str, Any]:
-    """`parameters` as the notebook's parameters cell wants them; text is read as the type asks for."""
+    """Check `parameters` against the notebook's declarations, and convert text to the declared types."""
     return _checked(parameters_of(path), parameters, path.name)
 
 
 def check_injected(cells: Sequence[str]) -> None:
-    """Check what papermill put among executed cells, the first of which declares the parameters."""
+    """Check the parameters that papermill injected. The first of the executed `cells` declares them."""
     injected = next((cell for cell in reversed(cells) if cell.startswith("# Parameters\n")), "")
     if injected:
         values = {name: parameter.default for name, parameter in _parameters_in(injected).items()}
@@ -145,31 +147,31 @@ def run_notebook(
     show_output: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Execute a notebook in a kernel of this very interpreter and return its manifest.
+    """Execute a notebook in a kernel of this interpreter and return its manifest.
 
-    `out` (default `executed/NAME`) gets the executed notebook, `manifest.json` and, unless WORKBENCH_RUNS
-    says otherwise, the training runs in `runs/`. The kernel works in the caller's folder, where relative
-    paths in parameters start, with WORKBENCH_HEADLESS=1. The manifest's `state` is "finished", "failed" or
-    "interrupted"; its `error` says in which code cell and why; its `exit_code` is for a command to exit with.
-    SIGINT, SIGTERM and SIGHUP interrupt the running cell, so that training saves, and no further cell is run;
-    a second one kills the kernel. With `show_output` what cells print is printed here too. Raises
-    SettingError before anything runs.
+    The folder `out` (default `executed/NAME`) receives the executed notebook, `manifest.json` and, unless
+    WORKBENCH_RUNS is set, the training runs in `runs/`. The kernel runs with WORKBENCH_HEADLESS=1 in the
+    current folder, to which relative paths in parameters refer. The manifest's `state` is "finished",
+    "failed" or "interrupted", its `error` names the code cell and the reason, and its `exit_code` is meant
+    for commands. SIGINT, SIGTERM and SIGHUP interrupt the running cell, so that a training saves, and stop
+    the execution; a second signal kills the kernel. `show_output` prints the output of cells here too. Raises
+    SettingError for bad parameters before anything runs.
     """
     path = locate(name_or_path)
-    chosen = checked(path, parameters or {})
+    values = checked(path, parameters or {})
     folder = Path(out if out is not None else Path("executed") / path.stem).expanduser().resolve()
     output = folder / path.name
     if output == path:
         raise SettingError(
             "out",
             str(folder),
-            "the notebook itself lies there and would be overwritten",
+            "it contains the notebook itself, which would be overwritten",
             "Choose another folder.",
         )
     folder.mkdir(parents=True, exist_ok=True)
     manifest: dict[str, Any] = {
         "notebook": str(path),
-        "parameters": chosen,
+        "parameters": values,
         "output": str(output),
         "state": "running",
         "started": _now(),
@@ -182,7 +184,7 @@ def run_notebook(
     say(f"{path.stem} -> {output}")
     stop = Stop(say)
     with stop.on_signals():
-        error = _execute(path, output, chosen, folder, stop, show_output, say)
+        error = _execute(path, output, values, folder, stop, show_output, say)
     manifest |= _outcome(error, stop)
     manifest["ended"] = _now()
     if manifest["error"] is not None:
@@ -200,7 +202,7 @@ def _execute(
     show_output: bool,
     say: Callable[[str], None],
 ) -> Exception | None:
-    """Let papermill do it; returns what went wrong, if anything."""
+    """Execute the notebook with papermill and return the error, if there was one."""
     import papermill
     from papermill.engines import papermill_engines
 
@@ -208,7 +210,7 @@ def _execute(
 
     papermill_engines.register("workbench", WorkbenchEngine)
     runs = Path(os.environ.get("WORKBENCH_RUNS") or folder / "runs").expanduser().resolve()
-    # Its remarks on parameters are ours to make, and made already.
+    # Parameters are checked already, so papermill's warnings about them are not needed.
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         papermill.execute_notebook(
@@ -226,13 +228,13 @@ def _execute(
             stdout_file=sys.stdout if show_output else None,
             stderr_file=sys.stderr if show_output else None,
         )
-    except Exception as error:  # whatever it was, the manifest is to say so
+    except Exception as error:  # any error is recorded in the manifest
         return error
     return None
 
 
 def _outcome(error: Exception | None, stop: Stop) -> dict[str, Any]:
-    """State, error and exit code of a run that ended so."""
+    """The state, error and exit code of the manifest."""
     if error is None and not stop:
         return {"state": "finished", "error": None, "exit_code": 0}
     cell, kind = getattr(error, "exec_count", None), getattr(error, "ename", type(error).__name__)
@@ -251,14 +253,14 @@ def _outcome(error: Exception | None, stop: Stop) -> dict[str, Any]:
 
 
 def _mark(output: Path, text: str) -> None:
-    """Say at the top of the executed notebook that it did not run to its end."""
+    """Add a note at the top of the executed notebook that it was not completed."""
     import nbformat
 
     if not output.is_file():
         return
     notebook = nbformat.read(output, as_version=4)
     notebook.metadata.papermill["exception"] = True
-    note = nbformat.v4.new_markdown_cell(f"**This notebook did not run to its end: {text}.**")
+    note = nbformat.v4.new_markdown_cell(f"**This notebook was not completed: {text}.**")
     note.metadata["tags"] = [
         "papermill-error-cell-tag"
     ]  # papermill drops such cells when the notebook is executed again
@@ -267,7 +269,7 @@ def _mark(output: Path, text: str) -> None:
 
 
 def _literal(path: Path) -> str:
-    """A path that papermill's `str.format` leaves as it is."""
+    """A path with its braces escaped, because papermill formats paths with `str.format`."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
 

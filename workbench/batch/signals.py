@@ -1,4 +1,4 @@
-"""Passes signals on to a notebook's kernel: the first interrupts the running cell, the second kills."""
+"""Forwards signals to a notebook's kernel: the first interrupts the running cell, the second kills it."""
 
 import contextlib
 import os
@@ -9,11 +9,11 @@ from types import FrameType
 
 
 class Stop:
-    """Notes the first signal to stop and interrupts the kernel once it is at work; kills it on the second."""
+    """Interrupts the kernel on the first signal, as soon as it runs a cell, and kills it on the second."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.signal: int | None = None
-        self.kernel: int | None = None  # process id, which is that of its group too
+        self.kernel: int | None = None  # the id of its process and process group
         self.cell_runs = False
         self._say = say
         self._interrupted = False
@@ -28,11 +28,11 @@ class Stop:
             return
         numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
         before = {number: signal.getsignal(number) for number in numbers}
-        # Whoever started us may have blocked them (Ray does), and the kernel would inherit that.
+        # The parent process may have blocked them, as Ray does, and the kernel would inherit that.
         mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
         try:
             for number, handler in before.items():
-                if handler is not signal.SIG_IGN:  # nohup and `&` mean it
+                if handler is not signal.SIG_IGN:  # nohup and `&` ignore signals on purpose
                     signal.signal(number, self._on_signal)
             yield
         finally:
@@ -46,19 +46,19 @@ class Stop:
             text = f"{name} again: killing the kernel"
             self._send(signal.SIGKILL)
         else:
-            text = f"{name}: interrupting the running cell; once more kills it"
+            text = f"{name}: interrupting the running cell; a second signal kills the kernel"
             self.signal = number
             self._interrupt()
-        with contextlib.suppress(RuntimeError):  # the signal came in the middle of a print
+        with contextlib.suppress(RuntimeError):  # the signal arrived during a print
             self._say(text)
 
     def cell_begins(self) -> None:
-        """From here on the kernel hears an interrupt; one that was asked for a moment earlier is due now."""
+        """Note that the kernel now reacts to interrupts, and send one that is pending."""
         self.cell_runs = True
         self._interrupt()
 
     def _interrupt(self) -> None:
-        # Once only: to training a second interrupt means not to wait for the step's end.
+        # Only once, because a second interrupt makes a training stop without finishing its step.
         if self and self.cell_runs and not self._interrupted:
             self._interrupted = True
             self._send(signal.SIGINT)

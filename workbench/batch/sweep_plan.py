@@ -1,4 +1,4 @@
-"""What a sweep runs: a grid or a list of recipe overrides, times seeds, each with a folder of its own."""
+"""Plans a sweep: a grid or list of recipe overrides, times seeds, with a folder for every run."""
 
 import itertools
 import re
@@ -20,14 +20,15 @@ from workbench.recipe.yaml_io import read_yaml
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
 Lists = dict[str, Annotated[tuple[Any, ...], Field(strict=False, min_length=1)]]
 Entries = Annotated[tuple[dict[str, Any], ...], Field(strict=False)]
-LONGEST = 180  # bytes of a run's folder name that say what is special about it
+LONGEST = 180  # bytes, the longest folder name made of a run's settings
 
 
 class Sweep(Section):
-    """Every combination of `grid`, then every entry of `runs`, once for each of `seeds`.
+    """The settings of a sweep: every combination of `grid`, then every entry of `runs`, for each of `seeds`.
 
-    `grid` maps dotted settings to lists of values; `runs` lists mappings of dotted settings. The key `recipe`
-    names another recipe. `overrides` hold for all. `notebook` is executed for each.
+    `grid` maps dotted settings to lists of values. `runs` is a list of mappings from dotted settings to
+    values. The key `recipe` in either selects another recipe. `overrides` apply to all runs. `notebook` is
+    executed for every run.
     """
 
     recipe: str | None = None
@@ -40,7 +41,7 @@ class Sweep(Section):
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of a sweep: the notebook's parameters, and the folder for all that comes of it."""
+    """A run of a sweep: the parameters of its notebook, and the folder for its outputs."""
 
     folder: Path
     recipe: str
@@ -53,11 +54,11 @@ class Planned:
 
     @property
     def run_dir(self) -> Path:
-        """Its run folder, beside the executed notebook."""
+        """Its run folder, next to the executed notebook."""
         return self.folder / "run"
 
     def parameters(self) -> dict[str, Any]:
-        """What the notebook is given."""
+        """The parameters of the notebook."""
         return {
             "recipe": self.recipe,
             "overrides": dict(self.overrides),
@@ -67,21 +68,22 @@ class Planned:
 
 
 def load_sweep(path: str | Path) -> Sweep:
-    """The sweep in a YAML file; SettingError, naming the nearest valid name, for what cannot be used."""
+    """Load a sweep from a YAML file. Raises SettingError, suggesting a valid name, for unusable settings."""
     path = Path(path).expanduser()
     if not path.is_file():
-        raise SettingError("sweep", str(path), "there is no such file", "The path of a sweep's YAML file.")
+        remedy = "Give the path of a sweep's YAML file."
+        raise SettingError("sweep", str(path), "there is no such file", remedy)
     try:
         settings = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         problem = f"it cannot be read ({error.strerror})"
-        raise SettingError("sweep", str(path), problem, "A file of yours.") from None
+        raise SettingError("sweep", str(path), problem, "Give a file that you may read.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = f"this is no YAML text ({' '.join(str(error).split())})"
+        problem = f"this is not a YAML file ({' '.join(str(error).split())})"
         raise SettingError("sweep", str(path), problem, "Fix the file.") from None
     if not isinstance(settings, dict):
         raise SettingError(
-            "sweep", str(path), "it holds no settings", "Lines such as `recipe: clip_kd_demo`."
+            "sweep", str(path), "it holds no settings", "Add lines such as `recipe: clip_kd_demo`."
         )
     tree: dict[str, Any] = {}
     for key, value in settings.items():
@@ -93,10 +95,10 @@ def load_sweep(path: str | Path) -> Sweep:
 
 
 def plan(sweep: Sweep, out: Path) -> list[Planned]:
-    """The runs of a sweep, in the order they are started: seed by seed, so that a stop leaves whole tables.
+    """The runs of a sweep in their order, seed by seed, so that an interrupted sweep has complete tables.
 
-    Every recipe is loaded once, so that a wrong setting is refused before anything runs, and so is a run that
-    would train what another one trains: two spellings of a value, or a list's entry that is in the grid.
+    Every recipe is loaded, so that a wrong setting is refused before anything runs. Two runs that would train
+    the same are refused too, such as two spellings of a value, or an entry of `runs` that is in the grid.
     """
     combinations = itertools.product(*sweep.grid.values()) if sweep.grid else ()
     points = [dict(zip(sweep.grid, values, strict=True)) for values in combinations]
@@ -105,32 +107,34 @@ def plan(sweep: Sweep, out: Path) -> list[Planned]:
     trained: dict[tuple[str, str], str] = {}
     for seed in sweep.seeds:
         for point in points or [{}]:
-            chosen = dict(point)
-            recipe = chosen.pop("recipe", sweep.recipe)
+            settings = dict(point)
+            recipe = settings.pop("recipe", sweep.recipe)
             if recipe is None:
-                raise SettingError("recipe", None, "the sweep names no recipe", "See `workbench recipes`.")
-            overrides = {**sweep.overrides, **chosen}
+                raise SettingError(
+                    "recipe", None, "the sweep names no recipe", "Name one of `workbench recipes`."
+                )
+            overrides = {**sweep.overrides, **settings}
             if "seed" in overrides:
-                raise SettingError("seed", overrides["seed"], "the sweep sets it", "List seeds in `seeds`.")
+                problem = "this setting does not belong in overrides, grid or runs"
+                raise SettingError("seed", overrides["seed"], problem, "List seeds in `seeds`.")
             loaded = Recipe.load(recipe, {**overrides, "seed": seed})
-            name = _name(recipe, chosen, seed)
-            if (
-                name in planned
-            ):  # the hash tells names apart that differ in characters which a folder cannot have
+            name = _name(recipe, settings, seed)
+            # Names may differ only in characters that folder names cannot have; a hash makes them distinct.
+            if name in planned:
                 name = f"{name[:LONGEST]}-{sha256_of_json([recipe, overrides, seed])[:8]}"
             twin = trained.setdefault((loaded.name, loaded.fingerprint), name)
             if twin != name:
                 problem = f"it trains the same run as {twin}"
-                raise SettingError("runs", point, problem, "Leave one of them out.")
+                raise SettingError("runs", point, problem, "Remove one of them.")
             planned[name] = Planned(Path(out).absolute() / name, recipe, overrides, seed)
     return list(planned.values())
 
 
-def _name(recipe: str, chosen: Mapping[str, Any], seed: int) -> str:
-    """A folder name that says what is special about a run, as far as a file system has room for it."""
-    parts = [Path(recipe).stem, *(f"{key}={value}" for key, value in chosen.items()), f"seed{seed}"]
+def _name(recipe: str, settings: Mapping[str, Any], seed: int) -> str:
+    """A folder name made of a run's settings, shortened if it is too long for a file system."""
+    parts = [Path(recipe).stem, *(f"{key}={value}" for key, value in settings.items()), f"seed{seed}"]
     name = re.sub(r"[^\w.=+-]+", "_", "-".join(parts))
     if len(name.encode()) <= LONGEST:
         return name
-    digest = sha256_of_json([recipe, chosen, seed])[:8]
+    digest = sha256_of_json([recipe, settings, seed])[:8]
     return f"{name.encode()[:LONGEST].decode(errors='ignore')}-{digest}-seed{seed}"

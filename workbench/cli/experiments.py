@@ -1,5 +1,4 @@
-"""Commands that measure runs and set them side by side: sweep, evaluate, compare, plan, report,
-results."""
+"""Commands that run, measure and compare experiments: sweep, evaluate, compare, plan, report, results."""
 
 import subprocess
 import sys
@@ -17,12 +16,12 @@ Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.
 
 def sweep(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A sweep's YAML file.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for all its runs [sweeps/NAME].")] = None,
-    at_once: Annotated[int, typer.Option(min=1, help="Runs that go on at the same time.")] = 1,
-    again: Annotated[bool, typer.Option("--again", help="Repeat what failed.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the runs [sweeps/NAME].")] = None,
+    at_once: Annotated[int, typer.Option(min=1, help="Number of runs at the same time.")] = 1,
+    again: Annotated[bool, typer.Option("--again", help="Repeat failed runs.")] = False,
     ray: Annotated[bool, typer.Option("--ray", help="Run on the Ray cluster of RAY_ADDRESS.")] = False,
 ) -> None:
-    """Train a grid or list of recipe overrides, several seeds each; the same call again goes on."""
+    """Train a grid or list of recipe overrides, with several seeds each. Repeat the command to resume."""
     from workbench.batch.sweeps import run_sweep, write_table
 
     folder = out or Path("sweeps") / file.stem
@@ -42,10 +41,10 @@ def evaluate(
     settings: Settings = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the numbers as JSON [RUN/evaluation, if on the run's own data]."),
+        typer.Option(help="Folder for the results as JSON [RUN/evaluation, for the run's own data]."),
     ] = None,
 ) -> None:
-    """Print the numbers of a run's student, or of any model, on every evaluation split."""
+    """Evaluate a run's student, or any model, on every evaluation split."""
     from workbench.evaluation.suites import measure
     from workbench.models.loading import load_dual_encoder
     from workbench.recipe import Recipe
@@ -55,7 +54,7 @@ def evaluate(
     if (Path(run_or_model) / "recipe.yaml").is_file():
         run = Run(run_or_model)
         recipe = Recipe.load(run.path / "recipe.yaml", changes)
-        # Numbers on other data must not replace the run's own.
+        # Results on other data must not replace the run's own.
         folder = out or (run.path / "evaluation" if recipe.data == run.recipe.data else None)
         (model, step), whole = run.restored(), not run.trained_on(recipe.data.source)
         print(f"weights of step {step} of {run.status.get('total_steps', 'unknown')}")
@@ -69,8 +68,8 @@ def evaluate(
             setting="student",
         ).eval()
         if model.weights_from is None:
-            problem = "it has no weights: a folder without a file of them, or a name alone"
-            remedy = "--set student.pretrained=TAG_OR_FILE, or a folder with weights."
+            problem = "it has no weights"
+            remedy = "Use --set student.pretrained=TAG_OR_FILE, or give a folder with weights."
             raise SettingError("RUN_OR_MODEL", run_or_model, problem, remedy)
         print(f"weights: {model.weights_from}")
     reports = measure(model, recipe, folder, whole=whole, step=step)
@@ -99,7 +98,7 @@ def evaluate(
 
 
 def compare(runs: Runs) -> None:
-    """Print the results of several runs side by side, with intervals of their differences."""
+    """Compare the results of several runs, with intervals of their differences."""
     import workbench
 
     print(workbench.compare([workbench.Run(path) for path in runs]))
@@ -107,11 +106,11 @@ def compare(runs: Runs) -> None:
 
 def plan(
     runs: Runs,
-    detect: Annotated[float, typer.Option(help="The difference to see, in points or the metric's unit.")],
+    detect: Annotated[float, typer.Option(help="The difference to detect, in points or the metric's unit.")],
     metric: Annotated[str, typer.Option(help="A metric of the runs' evaluation.")] = "text_to_image_r1",
-    split: Annotated[str, typer.Option(help="The split it is measured on [the first].")] = "",
+    split: Annotated[str, typer.Option(help="The split of the metric [the first].")] = "",
 ) -> None:
-    """Print how many seeds and pictures a difference needs, from seeds of two recipes that are there."""
+    """Estimate how many seeds and pictures a difference needs, from existing runs of two recipes."""
     from workbench.reports.plan import plan as planned
 
     print(planned(runs, detect, metric=metric, split=split or None))
@@ -119,11 +118,9 @@ def plan(
 
 def report(
     runs: Runs,
-    out: Annotated[Path, typer.Option(help="The HTML file to write; it opens without a network.")] = Path(
-        "report.html"
-    ),
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
 ) -> None:
-    """Write one self-contained HTML page about one or more runs."""
+    """Write a self-contained HTML report of one or several runs. It opens offline."""
     from workbench.reports.html import write_report
     from workbench.runs.run import Run
 
@@ -134,18 +131,18 @@ def report(
 def results(
     name: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Tables; every table that a page shows if none is named."),
+        typer.Argument(metavar="NAME", help="Tables to make [every table that a page shows]."),
     ] = None,
     runs: Annotated[Path | None, typer.Option(help="Folder of trained runs [runs, in the checkout].")] = None,
     tables_only: Annotated[
         bool,
-        typer.Option("--tables-only", help="Run nothing; only insert what benchmarks/results holds."),
+        typer.Option("--tables-only", help="Run nothing. Only insert the existing benchmarks/results."),
     ] = False,
     show_list: Annotated[
         bool, typer.Option("--list", help="List the tables, their commands and their state.")
     ] = False,
 ) -> None:
-    """Make the tables of README.md and docs/ again, in a checkout; takes hours, and resumes."""
+    """Regenerate the tables of README.md and docs/ in a checkout. Takes hours and can be resumed."""
     checkout = Path(__file__).parents[2]
     script = checkout / "benchmarks" / "make_results.py"
     if not script.is_file():

@@ -1,4 +1,4 @@
-"""What commands share: an option, printing tables, logs and outcomes, and signals to stop."""
+"""Helpers of all commands: the option --set, printing of tables, logs and outcomes, and signals."""
 
 import contextlib
 import signal
@@ -24,40 +24,40 @@ Settings = Annotated[
 
 @contextlib.contextmanager
 def termination_as_interrupt() -> Iterator[list[int]]:
-    """Make SIGTERM an interrupt, so that what has to be tidied up is; the list holds it once it came."""
-    came: list[int] = []
+    """Convert SIGTERM to an interrupt, so that clean-up code runs. The list holds the received signal."""
+    received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, note)
     try:
-        yield came
+        yield received
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def follow(job: "Job") -> "Run":
-    """Print what a job's processes print until it ends; an interrupt makes it save and stop."""
-    shown = 0
+    """Print the log of a job until it ends. An interrupt makes the job save and stop."""
+    printed = 0
     try:
         while True:
             running, log = job.running, job.log
-            print(log[shown:], end="", flush=True)
-            shown = len(log)
+            print(log[printed:], end="", flush=True)
+            printed = len(log)
             if not running:
                 return job.run
             time.sleep(0.5)
     except KeyboardInterrupt:
         job.stop()
-        print(job.log[shown:], end="", flush=True)
+        print(job.log[printed:], end="", flush=True)
         print(job.run)
         raise
 
 
 def exit_code(run: "Run") -> int:
-    """What a command that trained exits with: 0, 1 after a failure, or 128 and the signal that stopped it."""
+    """The exit code after a training: 0, 1 for a failure, or 128 plus the number of the stop signal."""
     state, message = run.status.get("state"), str(run.status.get("message"))
     if state == "interrupted":
         return 128 + (signal.SIGTERM if "SIGTERM" in message else signal.SIGINT)
@@ -65,22 +65,22 @@ def exit_code(run: "Run") -> int:
 
 
 def say_outcome(manifest: dict[str, Any]) -> None:
-    """Tell how a notebook ended and where it lies, an error on standard error."""
+    """Print the outcome and path of an executed notebook, and its error to standard error."""
     error = manifest["error"]
     if manifest["state"] == "failed":
-        where = f"cell {error['cell']}: " if error["cell"] else ""
+        cell = f"cell {error['cell']}: " if error["cell"] else ""
         print(error["traceback"], file=sys.stderr)
-        print(f"error: {where}{error['kind']}: {error['message']}", file=sys.stderr)
+        print(f"error: {cell}{error['kind']}: {error['message']}", file=sys.stderr)
     print(f"{manifest['state']}: {manifest['output']}")
 
 
 def number(value: float | None) -> str:
-    """Four significant digits, or nothing."""
+    """A number with four significant digits, or an empty text for None."""
     return "" if value is None else f"{value:.4g}"
 
 
 def megabytes(path: Path | None) -> str:
-    """A file's size, or that it is not here."""
+    """The size of a file as text, or "not here" for None."""
     return f"{path.stat().st_size / 1e6:.1f} MB" if path else "not here"
 
 

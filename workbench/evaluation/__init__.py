@@ -1,4 +1,4 @@
-"""A model and data in, numbers out."""
+"""Evaluates models: retrieval, zero-shot classification, probes, and intervals for their results."""
 
 from workbench.evaluation.agreement import teacher_agreement
 from workbench.evaluation.attributes.protocols import (

@@ -1,4 +1,4 @@
-"""Does a student see the same pairs as its teacher does: the same places, the same order?"""
+"""Measures how far a student agrees with its teacher on embeddings and on rankings."""
 
 from typing import NamedTuple
 
@@ -9,30 +9,32 @@ from workbench.evaluation.retrieval.normalized import Matrix, NormalizedEmbeddin
 
 
 class Agreement(NamedTuple):
-    """Of a student with its teacher on N pairs; cosines are NaN where the two are not of one width."""
+    """The agreement of a student and its teacher on N pairs. Cosines are NaN if their widths differ."""
 
-    image_cosine: float  # mean cosine of the two embeddings of a picture
-    text_cosine: float  # of a caption
-    rank: float  # Spearman's correlation of the cosines of a query to all candidates, mean of both directions
+    image_cosine: float  # mean cosine of the student's and the teacher's embedding of a picture
+    text_cosine: float  # the same for captions
+    rank: float  # Spearman correlation of a query's cosines to all candidates, mean of both directions
     same_first: float  # share of queries for which both rank the same candidate first
 
 
 def teacher_agreement(
     student_image: Matrix, student_text: Matrix, teacher_image: Matrix, teacher_text: Matrix
 ) -> Agreement:
-    """Agreement on N pairs: row n of each argument [N, D], of any norm, is of pair n.
+    """Measure the agreement on N pairs. Row n of each argument [N, D], of any norm, belongs to pair n.
 
-    The teacher may be wider: ranks need no common space, cosines do. A query whose cosines are all equal has
-    a correlation of 0. Holds N x N cosines in float64 for each of the two. Raises ValueError where shapes do
-    not fit or N < 2.
+    The teacher may have another width, because ranks need no common space; cosines do. A query whose cosines
+    are all equal has a correlation of 0. Holds two N x N matrices in float64. Raises ValueError if the shapes
+    do not fit or N < 2.
     """
     sides = (student_image, student_text, teacher_image, teacher_text)
     shapes = [tuple(side.shape) for side in sides]
     rows = {shape[0] for shape in shapes}
     if any(len(shape) != 2 for shape in shapes) or len(rows) != 1 or rows <= {0, 1}:
-        raise ValueError(f"teacher_agreement: wants four arrays [N, D] of one N of 2 or more, got {shapes}")
+        raise ValueError(
+            f"teacher_agreement: needs four arrays [N, D] with one N of at least 2, got {shapes}"
+        )
     if shapes[0] != shapes[1] or shapes[2] != shapes[3]:
-        raise ValueError(f"teacher_agreement: two towers of one model are of two widths: {shapes}")
+        raise ValueError(f"teacher_agreement: the towers of one model differ in width: {shapes}")
     every = torch.arange(len(student_image))
     unit = [NormalizedEmbeddings(side) for side in sides]
     student_images, student_texts, teacher_images, teacher_texts = unit
@@ -54,7 +56,7 @@ def teacher_agreement(
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> float:
-    """Mean over rows of the correlation of their ranks."""
+    """The rank correlation of corresponding rows, averaged over rows."""
     from scipy.stats import rankdata
 
     ranks = [rankdata(side, axis=1) for side in (one, other)]

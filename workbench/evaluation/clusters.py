@@ -1,4 +1,4 @@
-"""Are concepts healthy? Their shape, sizes and stability, and what they have to do with known categories."""
+"""The quality of concept clusters: shape, sizes, stability, and agreement with known categories."""
 
 from typing import NamedTuple
 
@@ -10,21 +10,20 @@ Labels = Int[np.ndarray, " n"]
 
 
 class ConceptHealth(NamedTuple):
-    """Numbers about a clustering that need no truth."""
+    """The quality of a clustering without known classes."""
 
-    silhouette: float  # -1 to 1, 1: every point much nearer to its own cluster than to the next
+    silhouette: float  # -1 to 1; 1 if all points are much closer to their own cluster than to the next
     davies_bouldin: float  # 0 or more, lower is better
-    non_empty: int  # clusters with at least one point
-    size_gini: float  # 0: all of one size, near 1: one has all
-    perplexity: float  # mean over points of the number of concepts that a soft label spreads over
+    non_empty: int  # number of clusters with at least one point
+    size_gini: float  # 0 for equal sizes, near 1 if one cluster has all points
+    perplexity: float  # effective number of concepts in a soft label, mean over points
 
 
 class Agreement(NamedTuple):
-    """What clusters have to do with known classes; none of these knows which cluster stands for which
-    class."""
+    """The agreement of clusters with known classes, without assigning clusters to classes."""
 
     nmi: float  # normalised mutual information, 0 to 1
-    purity: float  # share of points whose class is the commonest of their cluster; rises with the clusters
+    purity: float  # share of points in the majority class of their cluster; grows with the number of clusters
     ari: float  # adjusted Rand index, 0 for chance
 
 
@@ -37,23 +36,28 @@ def concept_health(
     sample: int = 5000,
     seed: int = 0,
 ) -> ConceptHealth:
-    """Health of `labels` (0 to `clusters` - 1) of `points`; `soft_values` are their soft labels' entries.
+    """Measure the quality of cluster `labels` (0 to `clusters` - 1) of `points`, with their `soft_values`.
 
-    Silhouette (Euclidean) and Davies-Bouldin are taken from `sample` points drawn by `seed`, NaN where these
-    lie in fewer than two clusters; perplexity is 1 without soft labels. Raises ValueError for labels out of
-    range.
+    The silhouette (Euclidean) and Davies-Bouldin index use `sample` points drawn with `seed`, and are NaN if
+    these lie in fewer than two clusters. The perplexity is 1 without soft labels. Raises ValueError for
+    labels out of range.
     """
     from sklearn.metrics import davies_bouldin_score, silhouette_score
 
     if len(points) != len(labels) or not len(labels) or labels.min() < 0 or labels.max() >= clusters:
-        raise ValueError(f"{len(points)} points, {len(labels)} labels: give one of 0 to {clusters - 1} each")
-    chosen = np.random.default_rng(seed).permutation(len(points))[:sample]
-    some, their_labels = points[chosen], labels[chosen]
-    shaped = 1 < len(np.unique(their_labels)) < len(their_labels)
+        raise ValueError(
+            f"concept_health: {len(points)} points, {len(labels)} labels; each point needs a label from 0 to "
+            f"{clusters - 1}"
+        )
+    rows = np.random.default_rng(seed).permutation(len(points))[:sample]
+    sampled_points, sampled_labels = points[rows], labels[rows]
+    defined = 1 < len(np.unique(sampled_labels)) < len(sampled_labels)
     sizes = np.bincount(labels, minlength=clusters)
     return ConceptHealth(
-        silhouette=float(silhouette_score(some, their_labels)) if shaped else float("nan"),
-        davies_bouldin=float(davies_bouldin_score(some, their_labels)) if shaped else float("nan"),
+        silhouette=float(silhouette_score(sampled_points, sampled_labels)) if defined else float("nan"),
+        davies_bouldin=(
+            float(davies_bouldin_score(sampled_points, sampled_labels)) if defined else float("nan")
+        ),
         non_empty=int((sizes > 0).sum()),
         size_gini=gini(sizes),
         perplexity=1.0 if soft_values is None else float(perplexities(soft_values).mean()),
@@ -61,7 +65,7 @@ def concept_health(
 
 
 def gini(sizes: np.ndarray) -> float:
-    """Gini coefficient of sizes, 0 where all are equal; 0 where there is nothing."""
+    """The Gini coefficient of sizes: 0 if all are equal, and for empty input."""
     ordered = np.sort(np.asarray(sizes, dtype=np.float64))
     total, count = ordered.sum(), len(ordered)
     if total <= 0:
@@ -70,13 +74,12 @@ def gini(sizes: np.ndarray) -> float:
 
 
 def perplexities(probabilities: Float[np.ndarray, "n top"]) -> Float[np.ndarray, " n"]:
-    """exp of the entropy of each row, whose entries sum to 1."""
+    """The exponential of the entropy of each row, whose entries sum to 1."""
     return np.exp(entr(probabilities.astype(np.float64)).sum(1))
 
 
 def agreement(labels: Labels, classes: np.ndarray) -> Agreement:
-    """How far clusters `labels` [n] agree with `classes` [n] of any kind; ValueError for lengths that
-    differ."""
+    """The agreement of cluster `labels` [n] with `classes` [n]. Raises ValueError if the lengths differ."""
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
     from sklearn.metrics.cluster import contingency_matrix
 
@@ -90,5 +93,5 @@ def agreement(labels: Labels, classes: np.ndarray) -> Agreement:
 
 
 def stability(labels: Labels, others: Labels) -> float:
-    """Adjusted Rand index of two clusterings of the same points, from two seeds say: 1 equal, 0 chance."""
+    """The adjusted Rand index of two clusterings of the same points: 1 if they are equal, 0 for chance."""
     return agreement(labels, others).ari

@@ -1,4 +1,4 @@
-"""What a model costs whoever runs it: parameters, and operations for one picture and one caption."""
+"""The inference cost of a model: parameters, and operations for one picture and one caption."""
 
 from typing import NamedTuple
 
@@ -12,43 +12,44 @@ CAPTION = "a small red apple left of a large green tree on a blue background"
 
 
 class Efficiency(NamedTuple):
-    """Counts of a two-tower model; `operations` are additions and multiplications, each counted."""
+    """The costs of a two-tower model. A multiply-add counts as two `operations`."""
 
     image_parameters: int
-    text_parameters: int  # with what belongs to neither tower, the scale
+    text_parameters: int  # including the scale, which belongs to neither tower
     image_operations: int
     text_operations: int
 
     @property
     def parameters(self) -> int:
-        """Of the whole model."""
+        """The parameters of the whole model."""
         return self.image_parameters + self.text_parameters
 
     @property
     def operations(self) -> int:
-        """Of one picture and one caption."""
+        """The operations for one picture and one caption."""
         return self.image_operations + self.text_operations
 
 
 def model_efficiency(model: DualEncoder, caption: str = CAPTION) -> Efficiency:
-    """Parameters, and the operations of matrix products and convolutions for one picture and `caption`.
+    """Count parameters, and the operations of matrix products and convolutions for a picture and `caption`.
 
-    A multiplication and an addition are two operations: half of it is the field's multiply-adds. The caption
-    is padded as the model pads it, which for most is to the full context. The model is left as it was.
+    Multiplications and additions are counted separately; half the number is the common count of
+    multiply-adds. The caption is padded like the model pads it, usually to the full context. The model is not
+    changed.
     """
     image = sum(parameter.numel() for parameter in model.clip.visual.parameters())
-    every = sum(parameter.numel() for parameter in model.parameters())
+    total = sum(parameter.numel() for parameter in model.parameters())
     device = model.mean.device
     picture = torch.zeros(1, 3, *model.transform.size, dtype=torch.uint8, device=device)
     tokens = model.tokenize([caption]).to(device)
     training, counts = model.training, []
-    model.eval()  # else the picture would go into batch statistics
+    model.eval()  # otherwise the picture would change batch statistics
     try:
         for encode, example in ((model.encode_image, picture), (model.encode_text, tokens)):
-            # With gradients and by plain products, for the fused kernels of attention are not counted.
+            # With gradients and without fused attention kernels, whose operations are not counted.
             with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
                 encode(example)
             counts.append(int(counter.get_total_flops()))
     finally:
         model.train(training)
-    return Efficiency(image, every - image, *counts)
+    return Efficiency(image, total - image, *counts)

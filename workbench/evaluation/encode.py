@@ -1,4 +1,4 @@
-"""Embeds a split once; every metric is taken from the same embeddings."""
+"""Embeds the pictures and captions of a split. All metrics use the same embeddings."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,10 +21,11 @@ _remembered: dict[str, dict[str, Tensor]] = {}  # digest of a text tower -> dige
 
 @dataclass
 class Embedded:
-    """Unit embeddings of a split, without the pictures that could not be read.
+    """The unit embeddings of a split, without unreadable pictures.
 
-    `image` [I, D], `text` [T, D] in the pairs' caption order, `image_of_text` [T] position in `image`, `rows`
-    [I] row of each picture in the pairs, `failed` reason -> count.
+    `image` is [I, D], and `text` [T, D] is in the caption order of the pairs. `image_of_text` [T] are
+    positions in `image`, `rows` [I] the rows of the pictures in the pairs. `failed` counts unreadable
+    pictures by reason.
     """
 
     image: Tensor
@@ -36,10 +37,10 @@ class Embedded:
 
 @torch.no_grad()
 def encode_texts(model: DualEncoder, captions: Sequence[str], batch: int = 256) -> Tensor:
-    """Unit embeddings [N, D] of captions, on the CPU in float32.
+    """Compute the unit embeddings [N, D] of captions, on the CPU in float32.
 
-    The same captions again, to a text tower of the same weights, are remembered: students whose text tower
-    stays frozen are validated and compared by their pictures alone.
+    Results are cached for the same captions and a text tower with the same weights, so that validating a
+    student with a frozen text tower only has to embed pictures.
     """
     if not captions:
         return torch.empty(0, model.dim)
@@ -49,7 +50,7 @@ def encode_texts(model: DualEncoder, captions: Sequence[str], batch: int = 256) 
     if key not in embeddings:
         model.eval()
         device = model.mean.device
-        # Captions of one length together: where padding can be cut off there is little of it.
+        # Captions of similar length share a batch, which keeps padding short.
         order = np.argsort([len(caption) for caption in captions], kind="stable")
         embedded = torch.empty(len(captions), model.dim)
         for start in range(0, len(captions), batch):
@@ -62,7 +63,7 @@ def encode_texts(model: DualEncoder, captions: Sequence[str], batch: int = 256) 
 
 
 def _remembered_of(model: DualEncoder) -> dict[str, Tensor]:
-    """The embeddings so far of the text tower with these very weights; other towers' are forgotten."""
+    """The cached embeddings of the text tower with these weights. Those of other towers are dropped."""
     digest = model.text_digest()
     if digest not in _remembered:
         _remembered.clear()
@@ -73,9 +74,10 @@ def _remembered_of(model: DualEncoder) -> dict[str, Tensor]:
 def encode_images(
     model: DualEncoder, pairs: Pairs, batch: int = 256, workers: int = 0
 ) -> tuple[Tensor, np.ndarray, Counter[str]]:
-    """Unit embeddings [I, D] of a split's pictures, their rows [I], and what could not be read by reason.
+    """Compute the unit embeddings [I, D] of a split's pictures, their rows [I], and failures by reason.
 
-    `workers` processes read pictures ahead of the model; 0: this one reads them in between.
+    `workers` processes read pictures in parallel; with 0 this process reads them. Raises SettingError if no
+    picture is readable.
     """
     model.eval()
     rows: list[int] = []
@@ -86,7 +88,7 @@ def encode_images(
         sampler=[range(start, min(start + batch, len(pairs))) for start in range(0, len(pairs), batch)],
         batch_size=None,  # the samples are batches already
         num_workers=workers,
-        generator=torch.Generator(),  # reading draws nothing, and the global generator is left alone
+        generator=torch.Generator(),  # keeps the global generator unchanged
     )
     for readable, pictures, reasons in loader:
         failed.update(reasons)
@@ -95,13 +97,13 @@ def encode_images(
             parts.append(model.embed_images(pictures))
     if not parts:
         problem = f"no picture could be read: {dict(failed)}"
-        raise SettingError("data", f"{pairs.name}:{pairs.split}", problem, "fix the files")
+        raise SettingError("data", f"{pairs.name}:{pairs.split}", problem, "Fix the files.")
     return torch.nn.functional.normalize(torch.cat(parts), dim=-1), np.array(rows, dtype=np.int64), failed
 
 
 @dataclass
 class _Pictures(Dataset):
-    """The pictures of some rows, ready for the model; what data loader workers run."""
+    """A dataset of transformed pictures by row, for data loader workers."""
 
     pairs: Pairs
     transform: ImageTransform
@@ -118,8 +120,7 @@ class _Pictures(Dataset):
 
 
 def encode_pairs(model: DualEncoder, pairs: Pairs, batch: int = 256, workers: int = 0) -> Embedded:
-    """Embed every picture and every caption of a split; captions of unreadable pictures are skipped with
-    them."""
+    """Embed all pictures and captions of a split. Unreadable pictures are skipped with their captions."""
     image, rows, failed = encode_images(model, pairs, batch, workers)
     position = np.full(len(pairs), -1, dtype=np.int64)
     position[rows] = np.arange(len(rows))

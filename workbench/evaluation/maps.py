@@ -1,4 +1,4 @@
-"""UMAP: embeddings laid out in the plane, computed once, kept, and never computed again."""
+"""UMAP layouts of embeddings in two dimensions, computed once and cached."""
 
 import hashlib
 import warnings
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from workbench.errors import SettingError
 from workbench.files import atomic_write, cache_folder, sha256_of_json
 
-FEWEST = 4  # embeddings: UMAP's start takes more eigenvectors than fewer have
+FEWEST = 4  # the fewest embeddings for which UMAP's spectral initialisation works
 SHIPPED = Path(__file__).parents[1] / "assets" / "maps"
 
 
@@ -25,23 +25,23 @@ def umap_map(
     seed: int = 0,
     say: Callable[[str], object] | None = print,
 ) -> Float[np.ndarray, "n 2"]:
-    """Positions of `embeddings` (cosine distances), by UMAP.
+    """Lay out `embeddings` in two dimensions with UMAP and the cosine distance.
 
-    `identity` is JSON that names what the embeddings are (data, model, how many). Maps are kept under it and
-    these settings: some come with the workbench, the others are in the cache, under the embeddings as well.
-    So a plot is of the same map every day, which UMAP itself does not guarantee from one machine to another.
-    A first call compiles for a minute or more. Raises SettingError for fewer than four embeddings, and for
-    some that hold NaN, infinity, or nothing but zeros, which have no cosine distance.
+    `identity` is JSON that identifies the embeddings (data, model, number). Layouts are stored under it and
+    the settings: some are shipped, the others are in the cache, where the key also covers the embeddings.
+    Plots therefore always show the same layout, which UMAP itself does not guarantee across machines. The
+    first call compiles code for a minute or more. Raises SettingError for fewer than four embeddings, and for
+    embeddings that contain NaN or infinity, or only zeros, which have no cosine distance.
     """
     embeddings = np.asarray(embeddings)
     if embeddings.ndim != 2 or len(embeddings) < FEWEST:
-        problem = f"UMAP lays out [N, D] with N at least {FEWEST}"
-        raise SettingError("embeddings", f"shape {embeddings.shape}", problem, "Take more of them.")
+        problem = f"UMAP needs [N, D] with N at least {FEWEST}"
+        raise SettingError("embeddings", f"shape {embeddings.shape}", problem, "Give more embeddings.")
     broken = np.flatnonzero(~np.isfinite(embeddings).all(1) | ~embeddings.any(1))
     if len(broken):
         rows = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
-        problem = f"{len(broken)} of {len(embeddings)} hold NaN, infinity, or zeros alone (rows {rows})"
-        raise SettingError("embeddings", f"shape {embeddings.shape}", problem, "Leave these rows out.")
+        problem = f"{len(broken)} of {len(embeddings)} hold NaN, infinity, or only zeros (rows {rows})"
+        raise SettingError("embeddings", f"shape {embeddings.shape}", problem, "Remove these rows.")
     key = {
         "identity": dict(identity),
         "count": len(embeddings),
@@ -57,7 +57,7 @@ def umap_map(
     if say:
         say(f"laying out {len(embeddings):,} embeddings with UMAP; the first time takes a minute or more")
     with warnings.catch_warnings():
-        # A seed forces one thread, as it says; and its own libraries' notes are not the reader's concern.
+        # UMAP warns that a seed forces a single thread, and its libraries warn about their own internals.
         warnings.simplefilter("ignore")
         import umap
 

@@ -1,4 +1,4 @@
-"""How many seeds and pictures it takes to see an effect, from how much existing runs vary."""
+"""Power analysis: the seeds and pictures that an effect needs, given the variation of existing runs."""
 
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from scipy import stats
 
 from workbench.evaluation.significance import TAIL, Components
 
-POWER = 0.8  # share of experiments that should see the effect
-MOST = 1000  # seeds; beyond them an effect counts as out of reach
+POWER = 0.8  # share of experiments that should detect the effect
+MOST = 1000  # seeds; an effect that needs more counts as undetectable
 MOST_PICTURES = 10**9
 
 
 @dataclass(frozen=True)
 class Variation:
-    """Variances of a difference, of one seed on one picture: between seeds, between pictures, the rest."""
+    """The variances of a difference for one seed and one picture: of seeds, of pictures, and the rest."""
 
     seeds: float
     pictures: float
@@ -22,7 +22,7 @@ class Variation:
 
     @classmethod
     def of(cls, components: Components, seeds: int, pictures: int) -> "Variation":
-        """What `components` of a mean over so many seeds and pictures say of a single one."""
+        """The variances for one seed and one picture, from those of a mean over several."""
         return cls(
             seeds * max(components.seeds - components.interaction, 0.0),
             pictures * max(components.pictures - components.interaction, 0.0),
@@ -39,14 +39,14 @@ class Variation:
 
 
 def seeds_needed(effect: float, pictures: int, variation: Variation) -> int | None:
-    """The least number of seeds, from two, at which `effect` is detectable; None where none is enough."""
+    """The smallest number of seeds, at least two, that detects `effect`; None if no number does."""
     if variation.detectable(MOST, pictures) > effect:
         return None
     return next(seeds for seeds in range(2, MOST + 1) if variation.detectable(seeds, pictures) <= effect)
 
 
 def pictures_needed(effect: float, seeds: int, variation: Variation) -> int | None:
-    """The least number of pictures at which so many seeds detect `effect`; None where none is enough."""
-    counts = range(1, MOST_PICTURES + 1)  # what is detectable falls with every picture
-    place = bisect_left(counts, True, key=lambda count: variation.detectable(seeds, count) <= effect)
-    return counts[place] if place < len(counts) else None
+    """The smallest number of pictures with which `seeds` detect `effect`; None if no number does."""
+    counts = range(1, MOST_PICTURES + 1)  # the detectable effect decreases with every picture
+    index = bisect_left(counts, True, key=lambda count: variation.detectable(seeds, count) <= effect)
+    return counts[index] if index < len(counts) else None

@@ -1,5 +1,4 @@
-"""Intervals for means and for differences of means: the bootstrap over pictures, and seeds crossed with
-pictures."""
+"""Intervals for means and differences of means: bootstrap over pictures, and seeds crossed with pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ Groups = np.ndarray | Tensor | Sequence[int | str]
 
 LEVEL = 95.0  # per cent
 TAIL = 0.5 + LEVEL / 200
-DRAWS = 1 << 20  # drawn at once, which bounds the memory
+DRAWS = 1 << 20  # random numbers drawn at once, which bounds the memory
 
 
 @dataclass(frozen=True)
@@ -23,32 +22,32 @@ class Interval:
     mean: float
     low: float
     high: float
-    n: int  # units that were resampled: groups where there are groups, else values
+    n: int  # number of resampled units: groups if there are any, otherwise values
     resamples: int
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """mean(a) - mean(b) with its 95 % interval: above 0 where `a` is the larger."""
+    """mean(a) - mean(b) with its 95 % interval. It is positive if `a` is larger."""
 
     difference: float
     low: float
     high: float
-    n: int  # units that were resampled: groups where there are groups, else values
+    n: int  # number of resampled units: groups if there are any, otherwise values
     resamples: int
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the whole interval lies on one side of zero."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
 class Components:
-    """Where the variance of a mean over seeds and pictures comes from: each part as a variance of that mean.
+    """The variance components of a mean over seeds and pictures, each as a variance of that mean.
 
-    `seeds` and `pictures` hold their `interaction` too, as estimates of this kind do; `freedom` is the number
-    of degrees of freedom of `seeds`, 0 where there is one seed.
+    `seeds` and `pictures` include their `interaction`, as is usual for such estimates. `freedom` is the
+    number of degrees of freedom of `seeds`, 0 for a single seed.
     """
 
     seeds: float
@@ -58,7 +57,7 @@ class Components:
 
     @property
     def half_width(self) -> float:
-        """Half the 95 % interval of the mean."""
+        """Half the width of the mean's 95 % interval."""
         normal = stats.norm.ppf(TAIL)
         rest = normal**2 * max(self.pictures - self.interaction, 0.0)
         if not self.freedom:
@@ -68,7 +67,7 @@ class Components:
 
 @dataclass(frozen=True)
 class CrossedDifference:
-    """mean(a) - mean(b) over seeds and pictures, with its 95 % interval and what makes it wide."""
+    """mean(a) - mean(b) over seeds and pictures, with its 95 % interval and variance components."""
 
     difference: float
     low: float
@@ -80,19 +79,21 @@ class CrossedDifference:
 def crossed_interval(
     a: np.ndarray, b: np.ndarray, groups: Groups | None = None, *, paired: bool = True
 ) -> CrossedDifference:
-    """mean(a) - mean(b) with a 95 % interval for other seeds and other pictures.
+    """mean(a) - mean(b) with a 95 % interval that generalises over seeds and pictures.
 
-    `a` [S, N] and `b` [R, N] hold two systems' results by seed and query; `groups` [N] names the picture of
-    each query, and queries of one picture move together. `paired`: a[s] and b[s] share their seed (order and
-    first weights), and S = R; otherwise seeds are independent, and a side of one row is a model that no seed
-    made. Seeds, pictures and their interaction are crossed random effects. The interval is the modified
-    large-sample one: t^2 x seeds + z^2 x (pictures - interaction), with few seeds the t of few degrees of
-    freedom (Graybill & Wang 1980, J. Am. Stat. Assoc. 75). `benchmarks/coverage.py` measures what it covers.
-    Raises ValueError for shapes that do not agree.
+    `a` [S, N] and `b` [R, N] are the results of two systems by seed and query. `groups` [N] are the pictures
+    of the queries; queries of one picture stay together. With `paired`, a[s] and b[s] share their seed (data
+    order and initial weights), and S = R. Otherwise seeds are independent, and a side with one row is a model
+    that does not depend on a seed. Seeds, pictures and their interaction are crossed random effects. The
+    squared half-width is t^2 x seeds + z^2 x (pictures - interaction), the modified large-sample interval of
+    Graybill & Wang 1980 (J. Am. Stat. Assoc. 75). `benchmarks/coverage.py` measures its coverage. Raises
+    ValueError if the shapes do not fit.
     """
     first, second = np.atleast_2d(np.asarray(a, float)), np.atleast_2d(np.asarray(b, float))
     if first.shape[1] != second.shape[1] or (paired and len(first) != len(second)):
-        raise ValueError(f"crossed_interval: a and b do not agree, got {first.shape} and {second.shape}")
+        raise ValueError(
+            f"crossed_interval: shapes of a and b do not agree, got {first.shape} and {second.shape}"
+        )
     sides = [_by_picture(side, groups) for side in (first, second)]
     between = sides[0].mean(0) - sides[1].mean(0)
     pictures = float(between.var(ddof=1) / len(between)) if len(between) > 1 else 0.0
@@ -107,16 +108,14 @@ def crossed_interval(
 
 
 def _by_picture(results: np.ndarray, groups: Groups | None) -> np.ndarray:
-    """Each seed's results by picture [S, G], whose mean over pictures is that over queries: a picture of six
-    queries counts for six."""
+    """The results by seed and picture [S, G], weighted so that their mean equals the mean over queries."""
     totals, sizes = zip(*(_units(_vector("results", row), groups) for row in results), strict=True)
     means = results.mean(1, keepdims=True)
     return means + (np.stack(totals) - means * sizes[0]) * len(sizes[0]) / results.shape[1]
 
 
 def _seed_components(results: np.ndarray) -> tuple[float, float, int]:
-    """Variance of the mean that comes from seeds, from seeds and pictures together, and degrees of freedom;
-    of [S, G]."""
+    """Variance of the mean of [S, G] due to seeds and due to the interaction, and degrees of freedom."""
     seeds, pictures = results.shape
     if seeds < 2:
         return 0.0, 0.0, 0
@@ -132,12 +131,12 @@ def bootstrap_interval(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Interval:
-    """The mean of `values` [N] with a 95 % percentile bootstrap interval.
+    """The mean of `values` [N] with a 95 % percentile bootstrap interval (Efron & Tibshirani 1993, ch. 13).
 
-    `groups` [N] names the unit each value belongs to (the image of a caption): units are resampled whole, and
-    the mean is over the values drawn, so that a unit of six counts for six. Booleans count as 0 and 1. Work
-    grows with units x resamples, memory does not. Raises ValueError for lengths that differ, nothing to
-    resample, or values that are not finite. Efron & Tibshirani 1993, chapter 13.
+    `groups` [N] are the units of the values, such as the image of a caption. Whole units are resampled, and
+    the mean is over the resampled values, so larger units weigh more. Booleans count as 0 and 1. Time grows
+    with units x resamples, memory does not. Raises ValueError if the lengths differ, if there are no values,
+    or if values are not finite.
     """
     return Interval(*_bootstrap(_vector("values", values), groups, resamples, seed), resamples)
 
@@ -149,22 +148,22 @@ def paired_bootstrap(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> PairedDifference:
-    """mean(a) - mean(b) with a 95 % percentile interval, a[n] and b[n] being two systems on one query.
+    """mean(a) - mean(b) with a 95 % percentile interval, where a[n] and b[n] are two systems on one query.
 
-    The pairs are resampled, or with `groups` whole units of them; everything else as in `bootstrap_interval`.
+    Pairs are resampled, or with `groups` whole units of pairs, as in `bootstrap_interval`.
     """
     first, second = _vector("a", a), _vector("b", b)
     if len(first) != len(second):
-        raise ValueError(f"paired_bootstrap: a and b want one length, got {len(first)} and {len(second)}")
+        raise ValueError(f"paired_bootstrap: a and b differ in length, got {len(first)} and {len(second)}")
     return PairedDifference(*_bootstrap(first - second, groups, resamples, seed), resamples)
 
 
 def _bootstrap(
     values: np.ndarray, groups: Groups | None, resamples: int, seed: int
 ) -> tuple[float, float, float, int]:
-    """Mean, lower and upper end, and how many units there are."""
+    """The mean, the ends of its interval, and the number of units."""
     if resamples < 1:
-        raise ValueError(f"bootstrap: resamples = {resamples}, wants at least 1")
+        raise ValueError(f"bootstrap: resamples = {resamples}, needs at least 1")
     totals, sizes = _units(values, groups)
     units = len(totals)
     even = bool((sizes == sizes[0]).all())
@@ -180,13 +179,13 @@ def _bootstrap(
 
 
 def _units(values: np.ndarray, groups: Groups | None) -> tuple[np.ndarray, np.ndarray]:
-    """Each unit's sum of values and how many they are."""
+    """The sum and the number of the values of each unit."""
     if groups is None:
         return values, np.ones(len(values))
     names = np.asarray(groups)
     if names.shape != values.shape:
         raise ValueError(
-            f"bootstrap: wants one group for each of {len(values)} values, got shape {names.shape}"
+            f"bootstrap: needs one group for each of {len(values)} values, got shape {names.shape}"
         )
     member = np.unique(names, return_inverse=True)[1]
     return np.bincount(member, weights=values), np.bincount(member).astype(float)
@@ -195,7 +194,7 @@ def _units(values: np.ndarray, groups: Groups | None) -> tuple[np.ndarray, np.nd
 def _vector(name: str, values: Numbers) -> np.ndarray:
     vector = np.asarray(values, dtype=np.float64)
     if vector.ndim != 1 or not len(vector):
-        raise ValueError(f"bootstrap: {name} wants a list of at least one number, got shape {vector.shape}")
+        raise ValueError(f"bootstrap: {name} must be a list of at least one number, got shape {vector.shape}")
     if not np.isfinite(vector).all():
         raise ValueError(
             f"bootstrap: {name} holds {int((~np.isfinite(vector)).sum())} values that are not finite"

@@ -1,4 +1,4 @@
-"""How alike embeddings are: how well one space can be read off another, and how cosines are distributed."""
+"""Similarity of embeddings: linear predictability of one space from another, and distributions of cosines."""
 
 from typing import NamedTuple
 
@@ -12,17 +12,19 @@ Array = np.ndarray | Tensor
 
 
 def pca_floor(target: Array, dim: int) -> float:
-    """Best R^2 that any linear map (with bias) from `dim` dimensions to `target` [n, target dim] can reach.
+    """The best R^2 that a linear map (with bias) from `dim` dimensions to `target` [n, target dim] can reach.
 
-    It is the share of the target's variance in its first `dim` principal components: 1 minus it is a floor
-    under the error of a regression head on `dim`-dimensional embeddings. 1 for a target that does not vary,
-    which a bias predicts. Raises ValueError for an empty target, values that are not finite, or dim < 0.
+    It is the share of the target's variance in its first `dim` principal components. One minus it is a lower
+    bound on the relative error of a regression head on `dim`-dimensional embeddings. It is 1 for a constant
+    target. Raises ValueError for an empty target, values that are not finite, or dim < 0.
     """
     values = _float64(target)
     if values.ndim != 2 or values.numel() == 0 or dim < 0:
-        raise ValueError(f"target {tuple(values.shape)} and dim {dim}: give [n, target dim] and 0 or more")
+        raise ValueError(
+            f"pca_floor: target {tuple(values.shape)} and dim {dim}; give [n, target dim] and a dim >= 0"
+        )
     if not values.isfinite().all():
-        raise ValueError("the target holds values that are not finite")
+        raise ValueError("pca_floor: the target holds values that are not finite")
     centred = values - values.mean(0)
     narrow = centred if centred.shape[0] >= centred.shape[1] else centred.T
     variances = torch.linalg.eigvalsh(narrow.T @ narrow).flip(0).clamp(min=0)
@@ -31,16 +33,16 @@ def pca_floor(target: Array, dim: int) -> float:
 
 
 def readout_r2(source: Array, target: Array, held_out_source: Array, held_out_target: Array) -> float:
-    """R^2 on held-out rows of the best linear map (with bias) from `source` [n, dim] to `target` [n, dim'].
+    """The R^2 on held-out rows of a linear map (with bias) from `source` [n, dim] to `target` [n, dim'].
 
-    Least squares, with just enough ridge (1e-6 of the mean variance) to be solvable; it is measured against
-    predicting the held-out target's mean, so it may be negative. Raises ValueError where rows do not match.
+    The map is fitted by least squares with a small ridge (1e-6 of the mean variance). The baseline predicts
+    the mean of the held-out target, so R^2 may be negative. Raises ValueError if the numbers of rows differ.
     """
     x, y, held_x, held_y = (_float64(side) for side in (source, target, held_out_source, held_out_target))
     if len(x) != len(y) or len(held_x) != len(held_y) or not len(x):
         raise ValueError(
-            f"{len(x)} and {len(y)} rows, held out {len(held_x)} and {len(held_y)}: give one target for each "
-            "source"
+            f"readout_r2: {len(x)} sources and {len(y)} targets, held out {len(held_x)} and {len(held_y)}; "
+            "give one target for each source"
         )
     mean, target_mean = x.mean(0), y.mean(0)
     centred = x - mean
@@ -53,30 +55,30 @@ def readout_r2(source: Array, target: Array, held_out_source: Array, held_out_ta
 
 
 class Distributions(NamedTuple):
-    """Cosine similarities of matching pairs and of pairs that do not match, and how far these lie apart."""
+    """The cosine similarities of matching and non-matching pairs, and the distance of both distributions."""
 
     matching: Float[np.ndarray, " n"]
     others: Float[np.ndarray, " m"]
-    area: float  # between the two cumulative distributions: the difference of means where one lies above
-    overlap: (
-        float  # P(other >= matching) for one of each drawn at random, ties half: 0 is perfect, 1/2 chance
-    )
+    area: float  # between the cumulative distributions, i.e. their Wasserstein distance
+    overlap: float  # P(other >= matching) for a random pair of each kind, ties half: 0 is perfect, 0.5 chance
 
 
 def similarity_distributions(
     left: Array, right: Array, *, pairs: int = 100_000, seed: int = 0, groups: Array | None = None
 ) -> Distributions:
-    """Cosines of row n of `left` with row n of `right`, and of random rows that do not belong together.
+    """The cosines of row n of `left` with row n of `right`, and of random rows that do not match.
 
-    `left` and `right` are [n, dim] of any norm. Rows of one of the `groups` [n] (captions of one picture,
-    say) count as belonging together; None: every row is a group. `pairs` of those that do not match are
-    drawn. Raises ValueError where there are none.
+    `left` and `right` are [n, dim] of any norm. Rows of the same group in `groups` [n], such as captions of
+    one picture, match each other; by default every row is a group. Non-matching pairs are sampled `pairs`
+    times. Raises ValueError if there are no such pairs.
     """
     one, other = (torch.nn.functional.normalize(_float64(side), dim=1) for side in (left, right))
     count = len(one)
     group = np.arange(count) if groups is None else np.asarray(groups)
     if len(other) != count or len(group) != count or len(np.unique(group)) < 2:
-        raise ValueError("give as many rows on both sides, of two groups or more")
+        raise ValueError(
+            "similarity_distributions: both sides need the same number of rows, from at least two groups"
+        )
     generator = np.random.default_rng(seed)
     first, second = generator.integers(count, size=(2, pairs))
     apart = group[first] != group[second]
@@ -91,9 +93,9 @@ def similarity_distributions(
 
 
 def effective_rank(embeddings: Array) -> float:
-    """exp of the entropy of the centred embeddings' normalised singular values: 1 to dim.
+    """The exponential of the entropy of the normalised singular values of centred embeddings, 1 to dim.
 
-    `embeddings` [n, dim]. Roy and Vetterli 2007, definition 1. 0 where nothing varies.
+    `embeddings` is [n, dim]. Roy and Vetterli 2007, definition 1. It is 0 for constant embeddings.
     """
     values = _float64(embeddings)
     singular = torch.linalg.svdvals(values - values.mean(0))
@@ -105,9 +107,10 @@ def effective_rank(embeddings: Array) -> float:
 
 
 def mean_cosine(embeddings: Array, centred: bool = False) -> float:
-    """Mean cosine of two different rows of `embeddings` [n, dim], as they are or minus their mean.
+    """The mean cosine of two different rows of `embeddings` [n, dim], optionally `centred`.
 
-    Near 1 means that all point one way, which language models' states tend to; NaN for fewer than two rows.
+    A value near 1 means that all embeddings point in one direction, as hidden states of language models tend
+    to. It is NaN for fewer than two rows.
     """
     values = _float64(embeddings)
     units = torch.nn.functional.normalize(values - values.mean(0) if centred else values, dim=1)
@@ -121,4 +124,4 @@ def mean_cosine(embeddings: Array, centred: bool = False) -> float:
 def _float64(values: Array) -> Tensor:
     if isinstance(values, Tensor):
         return values.detach().double().cpu()
-    return torch.from_numpy(np.array(values, dtype=np.float64))  # a copy: memory maps cannot be written to
+    return torch.from_numpy(np.array(values, dtype=np.float64))  # a copy, because memory maps are read-only

@@ -1,4 +1,4 @@
-"""Which evaluations a recipe asks for; every split is embedded once for all of them."""
+"""Runs the evaluations of a recipe. Every split is embedded once for all suites."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -28,10 +28,10 @@ from workbench.models.dual_encoder import DualEncoder
 from workbench.recipe import Recipe
 
 Scores = dict[str, float]
-Queries = dict[str, np.ndarray]  # for paired comparisons: a result per query, and the picture it belongs to
+Queries = dict[str, np.ndarray]  # results of single queries and their pictures, for paired comparisons
 Results = tuple[Scores, Queries]
 
-SAME = ("model", "data", "images", "captions", "failed")  # where reports agree in these, their numbers add up
+SAME = ("model", "data", "images", "captions", "failed")  # reports that agree in these can be merged
 # For the embedded dataset; `{}` is the name with its article.
 TEMPLATES = ("a picture of {}", "a drawing of {}", "{}")
 
@@ -44,7 +44,7 @@ def evaluate(
     whole: bool = False,
     step: int | None = None,
 ) -> dict[str, Scores]:
-    """The numbers of `measure`, by name of split or set."""
+    """The scores of `measure`, by split or set."""
     reports = measure(model, recipe, folder, whole=whole, step=step)
     return {name: report["scores"] for name, report in reports.items()}
 
@@ -57,15 +57,16 @@ def measure(
     whole: bool = False,
     step: int | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Reports by name: of the recipe's evaluation splits for its suites, of its retrieval, composition
-    and zero-shot sets. Numbers are under `scores`, and what they are of under `images` and `captions`.
+    """Evaluate a model on the recipe's evaluation splits, retrieval, composition and zero-shot sets; reports
+    by name.
 
-    With a `folder`, `<name>.json` (the report, with fingerprints of model and data, and counts of pictures
-    that could not be read) and `<name>.npz` (one result per query, for paired intervals) are written there
-    once all of them are known: an evaluation that was interrupted does not look like one of fewer splits.
-    What is there already of the same model on the same data, from other suites, stays. `whole`: see
-    `evaluation_splits`. `step`: the training step that the model is of, for the report. The model is moved to
-    the recipe's device, and computes in the training's precision.
+    A report has its numbers under `scores`, and the size of the data under `images` and `captions`. With a
+    `folder`, `<name>.json` (the report, with fingerprints of model and data and counts of unreadable
+    pictures) and `<name>.npz` (results of single queries, for paired intervals) are written once everything
+    is evaluated, so that an interrupted evaluation leaves no partial results. Existing results of other
+    suites for the same model and data are kept. For `whole` see `evaluation_splits`. `step` is the model's
+    training step, for the report. The model is moved to the recipe's device and uses the precision of
+    training.
     """
     model = model.to(device_of(recipe))
     model.precision = recipe.training.precision
@@ -84,7 +85,7 @@ def measure(
         if probes is not None:
             _add(probe_scores(probes, pairs, embedded), scores, queries)
         reports[split] = _report(pairs, embedded, scores), queries
-    last: dict[str, tuple[Pairs, Embedded]] = {}  # COCO and its folds are embedded once
+    last: dict[str, tuple[Pairs, Embedded]] = {}  # one set with several folds is embedded once
     for name, entry in retrieval.items():
         key = f"{entry.source}@{entry.image_folder}"
         if key not in last:
@@ -105,11 +106,11 @@ def measure(
 
 
 def size_of(report: Mapping[str, Any]) -> str:
-    """How many pictures, captions, questions or classes the numbers of a report are of."""
+    """The size of a report's data as text: pictures, captions, questions and classes."""
     folds = f" in {report['folds']} folds" if report.get("folds", 1) > 1 else ""
-    other = f", {report['captions']:,} captions" if report["captions"] else ""
+    captions = f", {report['captions']:,} captions" if report["captions"] else ""
     further = (f", {report[key]:,} {key}" for key in ("questions", "classes") if report.get(key))
-    return f"{report['images']:,} pictures{folds}{other}{''.join(further)}"
+    return f"{report['images']:,} pictures{folds}{captions}{''.join(further)}"
 
 
 def _report(pairs: Pairs, embedded: Embedded, scores: Scores) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def _add(results: Results, scores: Scores, queries: Queries) -> None:
 
 
 def _write(folder: Path, name: str, report: dict[str, Any], queries: Queries) -> None:
-    with contextlib.suppress(OSError, ValueError):  # no files, or damaged ones: there is nothing to keep
+    with contextlib.suppress(OSError, ValueError):  # missing or damaged files are replaced
         before = read_report(folder / f"{name}.json")
         before_queries = read_queries(folder / f"{name}.npz", before.get(QUERIES))
         if before_queries and all(before.get(key) == report[key] for key in SAME):
@@ -137,49 +138,48 @@ def _write(folder: Path, name: str, report: dict[str, Any], queries: Queries) ->
     with atomic_write(folder / f"{name}.npz") as stream:
         np.savez_compressed(stream, **queries)  # type: ignore[arg-type]
     digest = sha256_of_file(folder / f"{name}.npz")
-    # Last, because it names the other: a kill between the two is seen.
+    # Written last with the digest of the other file, so that a kill between both is detected.
     write_json(folder / f"{name}.json", signed({**report, QUERIES: digest}, SIGNED))
 
 
 def evaluation_splits(recipe: Recipe, *, whole: bool = False) -> list[str]:
-    """The splits a recipe is judged on: those it names, else all of its source but those for training and
-    validation.
+    """The evaluation splits of a recipe: those it names, otherwise all except for training and validation.
 
-    `whole`: nothing was trained on this source, so that without splits of its own all of it is measured,
-    unless a suite trains a probe on a part of it.
+    `whole` means that the model was not trained on this source. A source without splits is then evaluated
+    completely, unless a suite trains a probe on a part of it. Raises SettingError for an unknown split.
     """
     data, named = recipe.data, recipe.evaluation.splits
     whole = whole and not PROBED & set(recipe.evaluation.suites)
     options = data.options(train=False)
     available = available_splits(data.source, by_hash=bool(named) or not whole, **options)
-    # A split that choices may be made by (val, val_concepts) gives no result.
+    # Splits for model selection (val, val_concepts) are not evaluated.
     used = (data.train_split, data.validation_split)
-    judged = [split for split in available if split not in used and not split.startswith("val_")]
-    if not judged:
-        judged = available if whole and used[1] not in available else [used[1]]
-    splits = named or judged
+    held_out = [split for split in available if split not in used and not split.startswith("val_")]
+    if not held_out:
+        held_out = available if whole and used[1] not in available else [used[1]]
+    splits = named or held_out
     for split in splits:
         if not is_file_name(split):
-            problem = f"its numbers are written to a file called {split!r}, which is no file name"
+            problem = "results are written to a file of this name, which is not a valid file name"
             raise SettingError("evaluation.splits", split, problem, "Rename it in the source.")
         if split not in available:
-            problem, remedy = f"{data.source} has no such split", f"one of {', '.join(available)}"
+            problem, remedy = f"{data.source} has no such split", f"Use one of {', '.join(available)}."
             raise SettingError("evaluation.splits", split, problem, remedy)
     return list(splits)
 
 
 def evaluated_pairs(recipe: Recipe, name: str) -> Pairs:
-    """The pairs that the results called `name` are of: a split's, or those of a retrieval set."""
+    """The pairs of the split or retrieval set called `name`."""
     if (entry := retrieval_sets(recipe).get(name)) is not None:
         return entry.open(recipe)
     return load_pairs(recipe.data.source, name, **recipe.data.options(train=False))
 
 
 def evaluate_embedded(model: DualEncoder, pairs: Pairs, embedded: Embedded, suites: Sequence[str]) -> Results:
-    """One split's numbers, and the results of its single queries, from its embeddings.
+    """The scores of a split and the results of its single queries, computed from its embeddings.
 
-    Suites that need what the data does not have (names and swapped captions of the embedded dataset) give
-    nothing. Those that take more than one split, attributes and the probes, are `evaluate`'s.
+    Suites are skipped if the data lacks their columns, such as the names and swapped captions of the embedded
+    dataset. Suites that need several splits (attributes and probes) are run by `measure`.
     """
     scores: Scores = {}
     queries: Queries = {"image_of_text": embedded.image_of_text}
@@ -205,35 +205,36 @@ def evaluate_embedded(model: DualEncoder, pairs: Pairs, embedded: Embedded, suit
 
 
 def results_of_queries(name: str, queries: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-    """The result of every single query whose mean is the metric `name`, and the image each query belongs to;
-    None if not kept."""
+    """The results of single queries, whose mean is the metric `name`, and the image of each query.
+
+    Returns None if they were not stored.
+    """
     record = metric(name)
     if record.results is None or record.results not in queries:
         return None
     results = record.of_queries(queries[record.results]).astype(float)
-    results *= queries.get(f"{record.results}_weight", 1.0)  # of folds that differ in size
+    results *= queries.get(f"{record.results}_weight", 1.0)  # for folds that differ in size
     return results, np.arange(len(results)) if record.images is None else queries[record.images]
 
 
 def _zero_shot(model: DualEncoder, pairs: Pairs, embedded: Embedded, column: str) -> Results:
-    """Name the one object of one-object scenes, among the names (or categories) that the split's scenes
-    show."""
+    """Zero-shot classification of scenes with one object, among the names (or categories) in the split."""
     labels = pairs.table[column].to_pylist()
     classes = sorted({name for names in labels for name in names})
-    chosen = np.flatnonzero([len(labels[row]) == 1 for row in embedded.rows])
-    if not len(chosen):
+    single = np.flatnonzero([len(labels[row]) == 1 for row in embedded.rows])
+    if not len(single):
         return {}, {}
-    truth = np.array([classes.index(labels[row][0]) for row in embedded.rows[chosen]])
+    truth = np.array([classes.index(labels[row][0]) for row in embedded.rows[single]])
     prompts = [template.format(name) for name in classes for template in TEMPLATES]
     weights = zero_shot_weights(encode_texts(model, prompts).view(len(classes), len(TEMPLATES), -1))
-    metrics = zero_shot_metrics(embedded.image[chosen], weights, truth)
+    metrics = zero_shot_metrics(embedded.image[single], weights, truth)
     key = "zero_shot_names" if column == "objects" else "zero_shot_categories"
     scores = {f"{key}_{name}": getattr(metrics, name) for name in ("top1", "top5", "mean_per_class")}
-    return scores, {f"{key}_correct": metrics.ranks == 1, f"{key}_correct_image": chosen}
+    return scores, {f"{key}_correct": metrics.ranks == 1, f"{key}_correct_image": single}
 
 
 def _composition(model: DualEncoder, pairs: Pairs, embedded: Embedded) -> Results:
-    """Which of two captions is true: the relation as it is, or with its objects exchanged."""
+    """The choice between the true caption and one with the objects of its relation swapped."""
     swapped = pairs.table["swapped_caption"].to_pylist()
     rows = np.array([row for row in embedded.rows if swapped[row]], dtype=np.int64)
     true, false = [pairs.captions(int(row))[2] for row in rows], [swapped[row] for row in rows]
@@ -243,7 +244,7 @@ def _composition(model: DualEncoder, pairs: Pairs, embedded: Embedded) -> Result
 def _choices(
     name: str, model: DualEncoder, embedded: Embedded, rows: np.ndarray, true: list[str], false: list[str]
 ) -> Results:
-    """How often the pictures in `rows`, as far as they could be read, prefer the true caption."""
+    """The share of readable pictures in `rows` that prefer the true caption."""
     readable = np.flatnonzero(np.isin(rows, embedded.rows))
     if not len(readable):
         return {}, {}

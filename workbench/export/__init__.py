@@ -1,1 +1,1 @@
-"""Trained students as folders that open_clip loads, with their model cards."""
+"""Exports trained students as folders that open_clip loads, with model cards."""

@@ -1,4 +1,4 @@
-"""Writes a run's student for those without a workbench: a folder that open_clip loads, a hub's repository."""
+"""Exports a student for use without the workbench: as a folder for open_clip, or to a model hub."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from workbench.models.loading import TOWER_CONFIG_NAME
 
 CARD = "README.md"
 CARD_OF_WORKBENCH = "<!-- written by `workbench export` -->"
-# What an export consists of; nothing else that lies in its folder is anybody's business.
+# The files of an export. Other files in its folder are not uploaded.
 FILES = (
     *(CARD, CONFIG_NAME, WEIGHTS_NAME, TOWER_CONFIG_NAME),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
@@ -22,26 +22,26 @@ FILES = (
 
 
 def check_folder(folder: str | Path) -> Path:
-    """Where an export goes, absolute; SettingError for a folder with a model or README.md of other origin."""
+    """The absolute path of an export. Raises SettingError if it holds another model or README.md."""
     folder = Path(folder).expanduser().absolute()
     if folder.exists() and not folder.is_dir():
-        raise SettingError("folder", str(folder), "it is a file", "A new folder.")
+        raise SettingError("folder", str(folder), "it is a file", "Give a new folder.")
     card = folder / CARD
     taken = [name for name in (CARD, CONFIG_NAME, WEIGHTS_NAME) if (folder / name).exists()]
     ours = card.is_file() and CARD_OF_WORKBENCH in card.read_text(encoding="utf-8", errors="replace")
     if taken and not ours:
-        problem = f"its {' and '.join(taken)} are not from an export, and would be written over"
-        raise SettingError("folder", str(folder), problem, "A new folder.")
+        problem = f"its {' and '.join(taken)} are not from an export and would be overwritten"
+        raise SettingError("folder", str(folder), problem, "Give a new folder.")
     return folder
 
 
 def export(model: DualEncoder, facts: TrainingFacts, folder: str | Path) -> Path:
-    """Write a student, without heads of losses, and its model card; returns the folder.
+    """Write a student without loss heads, and its model card, and return the folder.
 
     `open_clip.create_model_and_transforms("local-dir:FOLDER")` and `open_clip.get_tokenizer` load it. A model
-    that open_clip cannot build alone comes as two programs of torch.export as well. The folder is written
-    whole or not at all. Raises SettingError as `check_folder` does, OSError naming the folder where the disk
-    is full or read-only.
+    that open_clip cannot build alone is also written as two torch.export programs. The folder is written
+    completely or not at all. Raises SettingError like `check_folder`, and OSError, naming the folder, if the
+    disk is full or read-only.
     """
     folder = check_folder(folder)
     card = model_card(model, facts, f"local-dir:{folder.name}")
@@ -54,11 +54,11 @@ def export(model: DualEncoder, facts: TrainingFacts, folder: str | Path) -> Path
 
 
 def push(folder: str | Path, repository: str, *, private: bool = False) -> str:
-    """Upload an exported folder to a model hub as `repository` (ORG/NAME), in one commit; returns its page.
+    """Upload an exported folder to a model hub as `repository` (ORG/NAME), in one commit. Returns its page.
 
-    The hub is that of huggingface_hub, with its own settings and login (HF_ENDPOINT, HF_TOKEN, `hf auth
-    login`). open_clip then loads `hf-hub:ORG/NAME`. Other files that lie in the folder stay here. Raises
-    SettingError where the hub does not take it.
+    The hub and login are those of huggingface_hub (HF_ENDPOINT, HF_TOKEN, `hf auth login`). open_clip then
+    loads `hf-hub:ORG/NAME`. Other files in the folder are not uploaded. Raises SettingError if the upload
+    fails.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -78,15 +78,17 @@ def push(folder: str | Path, repository: str, *, private: bool = False) -> str:
     try:
         page = api.create_repo(repository, private=private, exist_ok=True)
         api.create_commit(repository, operations, commit_message="Add the student and its model card")
-    except Exception as error:  # names, logins, networks: whatever it is, the export itself is done
-        remedy = "ORG/NAME of yours, after `hf auth login`; the folder is written, the same call tries again."
-        problem = f"the hub did not take it ({' '.join(str(error).split())})"
+    except Exception as error:  # names, logins, networks; the export itself is complete
+        remedy = (
+            "Give an ORG/NAME that you may write to, after `hf auth login`. The exported folder is complete."
+        )
+        problem = f"the upload failed ({' '.join(str(error).split())})"
         raise SettingError("push", repository, problem, remedy) from error
     return str(page)
 
 
 def _config_of(repository: str, text: str) -> str:
-    """open_clip's configuration with a transformers tower's files looked for in the repository itself."""
+    """open_clip's configuration, changed to load the files of a transformers tower from the repository."""
     config = json.loads(text)
     tower = config["model_cfg"]["text_cfg"]
     for key in ("hf_model_name", "hf_tokenizer_name"):

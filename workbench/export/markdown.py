@@ -1,4 +1,4 @@
-"""Text of users in Markdown that is passed on: nothing in it is markup, and no path of theirs gets in."""
+"""Puts text of users into Markdown that is shared: escapes markup and removes the folders of paths."""
 
 import os
 import re
@@ -7,25 +7,25 @@ from urllib.parse import urlsplit
 
 from workbench.data.labelled.load import KINDS
 
-_MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")  # an underscore inside a word is none
-_BLOCK = re.compile(r"^(#|[-+=>]|\d+[.)])")  # what begins a heading, a list or a rule
+_MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")  # underscores inside words are not markup
+_BLOCK = re.compile(r"^(#|[-+=>]|\d+[.)])")  # the start of a heading, a list or a rule
 _PREFIX = re.compile(rf"^({'|'.join(('local-dir', 'hf-hub', *KINDS))}):(?!//)")
 _HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # ORG/NAME on a model hub
-_PATHS = re.compile(  # absolute ones, with or without a scheme, and those from the home folder or upwards
+_PATHS = re.compile(  # absolute paths, with or without a scheme, and those that start with ~, . or ..
     r"(?:[\w+.-]+:)?(?:(?<![\w.])~[\w.-]*|\.{1,2}|[A-Za-z]:|(?<![\w<]))[/\\]"
     r"[^\s'\"`<>|]*[\w})*/\\]"
 )
 
 
 def escaped(text: str) -> str:
-    """Text in one line that Markdown and HTML show as it is, without the folders of paths in it."""
+    """Escape text for Markdown and HTML, in one line and without the folders of paths."""
     line = prose_without_folders(" ".join("".join(c if c.isprintable() else " " for c in text).split()))
     marked = escape(_MARKUP.sub(r"\\\g<0>", line), quote=False)
     return _BLOCK.sub(r"\\\1", marked)
 
 
 def code(name: str) -> str:
-    """A name, or the last part of a path, as code."""
+    """A name, or the last part of a path, as inline code."""
     text = " ".join("".join(c if c.isprintable() else " " for c in without_folders(name)).split())
     ticks = "`" * (_longest_ticks(text) + 1)
     space = " " if text.startswith("`") or text.endswith("`") else ""
@@ -33,15 +33,15 @@ def code(name: str) -> str:
 
 
 def fenced(text: str, language: str) -> str:
-    """Text as a block of code, in a fence that it cannot close."""
+    """Text as a code block, with a fence that the text cannot close."""
     ticks = "`" * max(3, _longest_ticks(text) + 1)
     return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"
 
 
 def without_folders(value: str) -> str:
-    """A name as it is; of a path, glob or brace pattern the last part; a web address without user and query.
+    """Remove folders from a path, glob or brace pattern, and the user and query from a web address.
 
-    ORG/NAME stays, as long as no such folder is there.
+    Names are not changed, and neither is ORG/NAME unless such a folder exists.
     """
     plain = _PREFIX.sub("", value)
     parts = urlsplit(plain) if re.match(r"[A-Za-z][\w+.-]+://", plain) else None
@@ -51,13 +51,13 @@ def without_folders(value: str) -> str:
     hub = _HUB.fullmatch(plain) is not None and not os.path.exists(plain)
     if not path or hub:
         return value
-    # The last one of {/home/a.tar,/home/b.tar} stands for all.
+    # Of a brace pattern such as {/home/a.tar,/home/b.tar} the last entry is kept.
     last = re.split(r"[/\\]", plain.rstrip("/\\ "))[-1].strip("~ ")
     return f".../{last if last.count('{') == last.count('}') else last.strip('{},')}"
 
 
 def prose_without_folders(text: str) -> str:
-    """Prose with the last parts of the paths in it in their place."""
+    """Replace every path in a text by its last part."""
     return _PATHS.sub(lambda match: without_folders(match[0]), text)
 
 

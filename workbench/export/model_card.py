@@ -1,4 +1,4 @@
-"""The model card of a student: how to load it, what it learned from, its numbers, its limits."""
+"""The model card of a student: how to load it, its training data, results, limits and licences."""
 
 import json
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ image_tower = torch.export.load("image_tower.pt2").module()  # uint8 pictures [B
 text_tower = torch.export.load("text_tower.pt2").module()  # token ids [B, {length}] of tokenizer.json
 ```
 """
-# Setting's value -> what its licence asks for, of what comes with the workbench.
+# The licences of the data and weights that come with the workbench, by the value of the setting.
 LICENCES = {
     "scenes": "the pictures are composed of Twemoji (© Twitter, Inc and other contributors, CC BY 4.0) and "
     "OpenMoji (CC BY-SA 4.0)",
@@ -58,7 +58,7 @@ DETECTOR = "regions were found by a detector of ultralytics, which is under AGPL
 
 
 class TrainingFacts(NamedTuple):
-    """What is known of a student's training: the contents of its run folder, as plain values."""
+    """The facts about a student's training, taken from its run folder as plain values."""
 
     recipe: Recipe
     step: int
@@ -66,14 +66,13 @@ class TrainingFacts(NamedTuple):
     data: Mapping[str, Any]
     versions: Mapping[str, str]
     evaluations: Mapping[str, SplitResults]
-    start: str | None = None  # the weights that the student started from, None: random ones
+    start: str | None = None  # the weights from which the student started, None for random ones
 
 
 def model_card(model: "DualEncoder", facts: TrainingFacts, place: str) -> str:
-    """Markdown with the metadata that model hubs read, for a student which open_clip loads from `place`.
+    """Write a model card in Markdown, with metadata for model hubs. open_clip loads the student from `place`.
 
-    Numbers are those of the evaluations that are of these weights, with 95 % bootstrap intervals over
-    pictures.
+    Results are those of evaluations of these weights, with 95 % bootstrap intervals over pictures.
     """
     recipe, fingerprint = facts.recipe, model.fingerprint()
     evaluations = {
@@ -164,17 +163,17 @@ def _results(evaluations: Mapping[str, SplitResults]) -> str:
         return "These weights have not been evaluated."
     lines = ["| data | measure | value | 95 % interval |", "|---|---|---|---|"]
     for report, queries in evaluations.values():
-        pictures = f"{escaped(report['split'])} ({size_of(report)})"
+        data = f"{escaped(report['split'])} ({size_of(report)})"
         for metric, value in report["scores"].items():
             share = is_share(metric)
-            shown = f"{100 * value:.1f} %" if share else f"{value:.3g}"
+            text = f"{100 * value:.1f} %" if share else f"{value:.3g}"
             results = results_of_queries(metric, queries) if share else None
             interval = ""
             if results is not None:
                 interval_of = bootstrap_interval(*results)
                 interval = f"{100 * interval_of.low:.1f} to {100 * interval_of.high:.1f}"
-            lines.append(f"| {pictures} | {escaped(metric_label(metric))} | {shown} | {interval} |")
-    note = "Intervals: bootstrap over pictures; they do not cover the luck of the seed, of which this is one."
+            lines.append(f"| {data} | {escaped(metric_label(metric))} | {text} | {interval} |")
+    note = "Intervals are bootstrapped over pictures. They do not cover the variation between seeds."
     return "\n".join([*lines, "", note])
 
 
@@ -182,39 +181,39 @@ def _limits(facts: TrainingFacts, evaluations: Mapping[str, SplitResults]) -> li
     lines = []
     if (state := facts.status.get("state")) != "finished":
         ended = escaped(str(state))
-        lines.append(f"Its training is not finished ({ended}): these are the weights of the last checkpoint.")
+        lines.append(f"Training is not finished ({ended}). These are the weights of the last checkpoint.")
     elif facts.step != facts.status.get("step", facts.step):
         end = facts.status["step"]
-        lines.append(f"These are the weights of step {facts.step}; its training went on to step {end}.")
+        lines.append(f"These are the weights of step {facts.step}. Training continued to step {end}.")
     if facts.recipe.data.source == "scenes":
-        lines.append("It has seen drawings composed of emoji, and captions of one grammar: not photographs.")
+        lines.append(
+            "It was trained on drawings composed of emoji with template captions, not on photographs."
+        )
     else:
-        lines.append("It knows what its training data show and how their captions are written, and no more.")
+        lines.append("It is limited to the subjects and the caption style of its training data.")
     if any(report["scores"].get("swap_accuracy", 1.0) < 0.6 for report, _ in evaluations.values()):
         lines.append(
-            "It tells who is left of whom hardly better than chance (see the swapped relations above)."
+            "It recognises spatial relations hardly better than chance (see the swapped captions above)."
         )
-    lines.append("To models of this kind a caption is a bag of words more often than not; they count badly.")
-    lines.append(
-        "It was not examined for bias or for what it does in the hands of others; do not let it judge people."
-    )
+    lines.append("Models of this kind often treat captions as bags of words, and count poorly.")
+    lines.append("It was not examined for bias or misuse. Do not use it to make decisions about people.")
     return lines
 
 
 def _licences(recipe: Recipe) -> str:
     text_teacher = recipe.text_teacher.model if recipe.text_teacher else None
     teacher = recipe.teacher.pretrained if recipe.teacher else None
-    began = recipe.student.initial_weights.values()
-    used = [recipe.data.source, recipe.student.pretrained, *began, teacher, text_teacher]
+    parts = recipe.student.initial_weights.values()
+    used = [recipe.data.source, recipe.student.pretrained, *parts, teacher, text_teacher]
     lines = [LICENCES[name] for name in dict.fromkeys(used) if name in LICENCES]
     if recipe.objectives.cross_modal and recipe.regions.proposer == "yolo":
         lines.append(DETECTOR)
-    known = f" What we know of them: {'; '.join(lines)}." if lines else ""
-    return f"Choose one that the licences of the data, the start and the teachers allow.{known}"
+    known = f" Known licences: {'; '.join(lines)}." if lines else ""
+    return f"Choose a licence that those of the data, the initial weights and the teachers allow.{known}"
 
 
 def _without_folders(recipe: Recipe) -> str:
-    """The recipe as YAML; a page that is passed on should not tell where somebody keeps their files."""
+    """The recipe as YAML without folders, so that a shared model card does not reveal paths."""
 
     def bare(value: Any, key: str = "") -> Any:
         if isinstance(value, Mapping):

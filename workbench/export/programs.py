@@ -1,4 +1,4 @@
-"""Towers as programs of torch.export: for those who have torch, and neither open_clip nor this package."""
+"""Exports towers as torch.export programs, for use with torch alone."""
 
 import copy
 from pathlib import Path
@@ -21,24 +21,24 @@ def needs_workbench(model: DualEncoder) -> bool:
 
 
 def write_programs(model: DualEncoder, folder: Path) -> None:
-    """Write both towers, for any number of pictures (uint8 [B, 3, H, W]) and captions (token ids [B, L]).
+    """Write both towers as programs for any number of pictures (uint8 [B, 3, H, W]) or captions (ids [B, L]).
 
-    Raises RuntimeError where a program gives other embeddings than the model.
+    Raises RuntimeError if the embeddings of a program differ from those of the model.
     """
     height, width = model.transform.size
     pictures = torch.randint(0, 256, (3, 3, height, width), dtype=torch.uint8, generator=torch.Generator())
-    for name, other, method, given in (
+    for name, other, method, example in (
         (IMAGE_PROGRAM, "text", "encode_image", pictures),
         (TEXT_PROGRAM, "visual", "encode_text", model.tokenizer([*CAPTIONS, CAPTIONS[0]])),
     ):
         tower = _Tower(copy.deepcopy(model).cpu().eval(), other, method)
         program = torch.export.export(
-            tower, (given[:2],), dynamic_shapes={"given": {0: torch.export.Dim("batch")}}
+            tower, (example[:2],), dynamic_shapes={"given": {0: torch.export.Dim("batch")}}
         )
         with open(folder / name, "wb") as stream:
             torch.export.save(program, stream)
-        again = torch.export.load(str(folder / name)).module()(given)
-        error = float((again - tower(given)).detach().abs().max())
+        embeddings = torch.export.load(str(folder / name)).module()(example)
+        error = float((embeddings - tower(example)).detach().abs().max())
         if not error <= TOLERANCE:
             raise RuntimeError(f"{name} differs from the model by {error:.1e}")
 

@@ -1,4 +1,4 @@
-"""Arrays and tables in, figures out; displays nothing."""
+"""Plotly figures of arrays and tables. The functions return figures and display nothing."""
 
 from workbench.figures.attention import attention_heatmap, pooling_bars
 from workbench.figures.boxes import picture_with_boxes
@@ -8,9 +8,9 @@ from workbench.figures.distributions import distribution_figure
 from workbench.figures.gallery import Gallery, Picture, gallery
 from workbench.figures.lines import line_figure
 from workbench.figures.parallel import parallel_figure
-from workbench.figures.pareto import FrontPoint, front
+from workbench.figures.pareto import ParetoPoint, pareto_figure
 from workbench.figures.reliability import reliability_figure
-from workbench.figures.sensitivity import dose_figure
+from workbench.figures.sensitivity import sensitivity_figure
 from workbench.figures.sphere import Descent, sphere_figure
 from workbench.figures.training import training_figure
 from workbench.figures.training_panels import Curves
@@ -18,21 +18,21 @@ from workbench.figures.training_panels import Curves
 __all__ = [
     "Curves",
     "Descent",
-    "FrontPoint",
     "Gallery",
+    "ParetoPoint",
     "Picture",
     "attention_heatmap",
     "cluster_map",
     "comparison_figure",
     "distribution_figure",
-    "dose_figure",
-    "front",
     "gallery",
     "line_figure",
     "parallel_figure",
+    "pareto_figure",
     "picture_with_boxes",
     "pooling_bars",
     "reliability_figure",
+    "sensitivity_figure",
     "sphere_figure",
     "training_figure",
 ]

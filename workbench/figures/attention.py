@@ -1,4 +1,4 @@
-"""Attention between a picture's regions and a caption's words: heat maps, and the weights of pooling."""
+"""Attention between a picture's regions and a caption's words: heat maps and pooling weights."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +10,9 @@ from plotly.subplots import make_subplots
 
 from workbench.figures.style import IMAGE, INK, QUIET, TEXT, finish
 
-READ_OFF = 8  # heat maps of so many columns or fewer have room for numbers
-ROW = 26  # pixels: one word
-LONGEST = 15  # letters of a word on an axis; hovering shows all
+READ_OFF = 8  # the most columns at which a heat map has room for numbers in its cells
+ROW = 26  # pixels, the height of one word
+LONGEST = 15  # characters of a word on an axis; the hover text shows all of it
 REGIONS, WORDS = [[0, "#ffffff"], [0.6, IMAGE], [1, "#00564d"]], [[0, "#ffffff"], [0.6, TEXT], [1, "#4a0f2c"]]
 
 
@@ -25,14 +25,17 @@ def attention_heatmap(
     most: float | None = None,
     turned: bool = False,
 ) -> go.Figure:
-    """What each query looks at: words at regions, or regions at words; every row sums to 1.
+    """Draw attention as a heat map. Queries are words and keys are regions, or the other way round.
 
-    The darkest colour is `most`, by default the largest value. A frame marks the query `chosen`. `turned`
-    draws queries from left to right and keys from top to bottom, in the colour of text: so token-to-region
-    and, turned, region-to-token stand side by side with the same axes.
+    Every row of `attention` sums to 1. The darkest colour stands for `most`, by default the largest value. A
+    frame marks the query `chosen`. With `turned`, queries run from left to right and keys from top to bottom,
+    and the map has the colour of text. A token-to-region map and a turned region-to-token map therefore share
+    their axes when they are side by side. Raises ValueError if the shape does not match the names.
     """
     if attention.shape != (len(queries), len(keys)):
-        raise ValueError(f"attention {attention.shape} of {len(queries)} queries and {len(keys)} keys")
+        raise ValueError(
+            f"attention has shape {attention.shape}, expected [{len(queries)} queries, {len(keys)} keys]"
+        )
     rows, columns = (keys, queries) if turned else (queries, keys)
     text = np.array(
         [
@@ -75,58 +78,61 @@ def pooling_bars(
     words: Sequence[str],
     regions: Sequence[str],
 ) -> go.Figure:
-    """The weights with which words and regions are pooled, each side summing to 1; a dotted line where all
-    are alike."""
+    """Draw the pooling weights of words and of regions as bars.
+
+    The weights of each side sum to 1. A dotted line marks uniform weights. Raises ValueError if a side has
+    fewer or more weights than names.
+    """
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.15)
     sides = ((token_pooling, words, TEXT, True), (region_pooling, regions, IMAGE, False))
-    for column, (weights, names, colour, lying) in enumerate(sides, start=1):
+    for column, (weights, names, colour, horizontal) in enumerate(sides, start=1):
         values = np.asarray(weights, dtype=np.float32)
         if len(values) != len(names):
             raise ValueError(f"{len(values)} pooling weights for {len(names)} words or regions")
-        places, alike = np.arange(len(names)), 1 / len(names)
-        highest = max(float(values.max()), alike)
+        positions, uniform = np.arange(len(names)), 1 / len(names)
+        highest = max(float(values.max()), uniform)
         panel: dict[str, Any] = {"row": 1, "col": column}
         figure.add_bar(
-            **_turned(places, values, lying),
-            orientation="h" if lying else "v",
+            **_turned(positions, values, horizontal),
+            orientation="h" if horizontal else "v",
             marker={"color": colour},
             width=0.62,
             hovertext=[f"{name}: {value:.1%}" for name, value in zip(names, values, strict=True)],
             hovertemplate="%{hovertext}<extra></extra>",
-            name="token pooling" if lying else "region pooling",
+            name="token pooling" if horizontal else "region pooling",
             **panel,
         )
-        level = _turned(np.array([-0.5, len(names) - 0.5]), np.full(2, alike), lying)
+        level = _turned(np.array([-0.5, len(names) - 0.5]), np.full(2, uniform), horizontal)
         line = {"color": INK, "width": 1, "dash": "dot"}
-        figure.add_scatter(**level, mode="lines", line=line, hoverinfo="skip", name="all alike", **panel)
-        if lying or len(names) <= READ_OFF:
-            # In line, not at the end of each bar: there the dotted line would run through some of them.
+        figure.add_scatter(**level, mode="lines", line=line, hoverinfo="skip", name="uniform", **panel)
+        if horizontal or len(names) <= READ_OFF:
+            # Aligned rather than at the end of each bar, where the dotted line would cross some of them.
             figure.add_scatter(
-                **_turned(places, np.full(len(names), 1.06 * highest), lying),
+                **_turned(positions, np.full(len(names), 1.06 * highest), horizontal),
                 mode="text",
                 text=[f"{value:.0%}" for value in values],
-                textposition="middle right" if lying else "top center",
+                textposition="middle right" if horizontal else "top center",
                 textfont={"size": 10.5, "color": QUIET},
                 hoverinfo="skip",
                 cliponaxis=False,
                 name="values",
                 **panel,
             )
-        amount = {"range": [0, 1.06 * highest], "showticklabels": False, "showgrid": False}
-        listed = _names(names) | ({"range": [len(names) - 0.5, -0.5]} if lying else {})
-        figure.update_xaxes(amount if lying else listed, **panel)
-        figure.update_yaxes(listed if lying else amount, **panel)
+        weight_axis = {"range": [0, 1.06 * highest], "showticklabels": False, "showgrid": False}
+        name_axis = _names(names) | ({"range": [len(names) - 0.5, -0.5]} if horizontal else {})
+        figure.update_xaxes(weight_axis if horizontal else name_axis, **panel)
+        figure.update_yaxes(name_axis if horizontal else weight_axis, **panel)
     height = max(ROW * len(words), 120) + 84 + 40
     return finish(figure, height=height, showlegend=False, dragmode=False)
 
 
-def _turned(along: Any, amount: Any, lying: bool) -> dict[str, Any]:
-    """Coordinates of what stands along the horizontal axis or, `lying`, the vertical one."""
-    return {"x": amount, "y": along} if lying else {"x": along, "y": amount}
+def _turned(positions: Any, values: Any, horizontal: bool) -> dict[str, Any]:
+    """The coordinates of bars: positions along x, or along y for horizontal bars."""
+    return {"x": values, "y": positions} if horizontal else {"x": positions, "y": values}
 
 
 def _names(names: Sequence[str]) -> dict[str, Any]:
-    """An axis of places 0, 1, ...: names may repeat, as words in a caption do."""
+    """An axis with ticks at 0, 1, ...; names may repeat, as words of a caption do."""
     short = [name if len(name) <= LONGEST else name[: LONGEST - 1] + "…" for name in names]
     return {
         "tickvals": list(range(len(names))),

@@ -1,4 +1,4 @@
-"""One figure of a picture, the attention in both directions and the pooling weights."""
+"""Combines a picture, the attention in both directions and the pooling weights in one figure."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from workbench.figures.style import QUIET, finish, heading
 
 TOP, BOTTOM = 132, 34  # pixels above (title, subtitle, headings) and below the plots
 BARS, GAP = 56, 84  # pixels: the bars of regions, and the room above them
-# Of the width: where the maps begin, how wide one is, what is between two, and the bars of words.
+# Shares of the figure's width: left edge of the maps, width of a map, gap between two maps, word bars.
 MAPS, WIDE, BETWEEN, LYING = 0.44, 0.19, 0.025, 0.1
 
 
@@ -22,8 +22,11 @@ def attention_view(
     title: str,
     subtitle: str = "",
 ) -> go.Figure:
-    """One figure out of those of `picture_with_boxes`, `attention_heatmap` (plain, and turned) and
-    `pooling_bars`: the picture on the left, then the maps and the bars with a line for every word."""
+    """Combine four figures in one: the picture on the left, then both maps, then the pooling bars.
+
+    The inputs come from `picture_with_boxes`, `attention_heatmap` (plain and turned) and `pooling_bars`. Maps
+    and bars share one row per word.
+    """
     words = len(token_to_region.layout.yaxis.tickvals)
     row = min(60, max(20, 190 // words))
     tall = max(SIDE, row * words + GAP + BARS)
@@ -71,5 +74,5 @@ def attention_view(
     )
 
 
-def _axis(axis: Any, **more: Any) -> dict[str, Any]:
-    return dict(axis.to_plotly_json()) | more
+def _axis(axis: Any, **settings: Any) -> dict[str, Any]:
+    return dict(axis.to_plotly_json()) | settings

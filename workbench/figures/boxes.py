@@ -1,4 +1,4 @@
-"""A picture with boxes around its regions: heavy ones have thick outlines, attended ones are lit up."""
+"""A picture with boxes around its regions: outlines show weights, brightness shows attention."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from workbench.figures.style import INK, PAPER, finish
 
 SIDE = 340  # pixels: the longer side of the picture in a figure as wide as a notebook's cell
 LABEL = 18  # pixels: the height of a box's label
-DIM = 0.18  # how much of its colour is left to what no light falls on
+DIM = 0.18  # the share of its colour that an area keeps outside the highlighted boxes
 
 Weights = Sequence[float] | np.ndarray
 
@@ -29,12 +29,12 @@ def picture_with_boxes(
     title: str = "",
     subtitle: str = "",
 ) -> go.Figure:
-    """The picture, uint8 [3, H, W] (torch or NumPy), with its boxes (pixels: x0, y0, x1, y1) numbered from 1.
+    """Draw a picture, uint8 [3, H, W] (torch or NumPy), with its boxes (x0, y0, x1, y1 in pixels).
 
-    The heavier a region's weight [r], the thicker its outline; without weights all are alike. With
-    `highlighted` [r] everything pales but what lies in a box, which keeps its colours the more, the closer
-    its value is to `most` (by default the largest of them). `labels` take the place of the numbers. Raises
-    ValueError for lengths that differ and for what is no picture.
+    The larger a region's weight [r], the thicker its outline. Without `weights` all outlines are equal. With
+    `highlighted` [r] the picture is dimmed outside the boxes, and a box keeps more of its colour the closer
+    its value is to `most` (by default the largest value). Boxes are numbered from 1, or named by `labels`.
+    Raises ValueError if the lengths differ or if `image` is not a picture.
     """
     names = [str(number + 1) for number in range(len(boxes))] if labels is None else list(labels)
     for values in (weights, highlighted, names):
@@ -48,7 +48,7 @@ def picture_with_boxes(
     figure = go.Figure(
         go.Image(
             source=data_uri(pixels, 2 * SIDE),
-            # Boxes count pixels from their edges, a trace of plotly from the middle of the first one.
+            # Boxes measure from the edge of the first pixel, plotly's image traces from its centre.
             x0=shrunk / 2,
             y0=shrunk / 2,
             dx=shrunk,
@@ -60,7 +60,7 @@ def picture_with_boxes(
     )
     thickness = np.full(len(boxes), 0.5) if weights is None else _relative(weights, most)
     for (x0, y0, x1, y1), strength in zip(boxes, thickness, strict=True):
-        # A white line below the dark one: seen on every background.
+        # A white line below the dark one is visible on every background.
         for colour, extra in ((PAPER, 2.5), (INK, 0)):
             figure.add_scatter(
                 x=[x0, x1, x1, x0, x0],
@@ -106,24 +106,24 @@ def _lit(pixels: np.ndarray, boxes: np.ndarray, light: np.ndarray) -> np.ndarray
 def _box_labels(
     boxes: np.ndarray, names: list[str], opacities: np.ndarray, width: int, height: int
 ) -> list[dict[str, Any]]:
-    """Labels around the outlines, or inside where there is no room."""
+    """Labels around the outlines, or inside them if there is no room around."""
     if not names:
         return []
     scale = SIDE / max(width, height)
     edges = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale
-    places = np.array([_around(box, 7.2 * len(name) + 8) for box, name in zip(edges, names, strict=True)])
-    corners = free_places(places, edges, (width * scale, height * scale)) / scale
+    candidates = np.array([_around(box, 7.2 * len(name) + 8) for box, name in zip(edges, names, strict=True)])
+    corners = free_places(candidates, edges, (width * scale, height * scale)) / scale
     font = {"size": 11.5, "color": PAPER, "weight": 600}
-    look = {"showarrow": False, "font": font, "bgcolor": INK, "borderpad": 2}
+    style = {"showarrow": False, "font": font, "bgcolor": INK, "borderpad": 2}
     return [
-        look | {"text": name, "x": (x0 + x1) / 2, "y": (y0 + y1) / 2, "opacity": float(opacity)}
+        style | {"text": name, "x": (x0 + x1) / 2, "y": (y0 + y1) / 2, "opacity": float(opacity)}
         for name, opacity, (x0, y0, x1, y1) in zip(names, opacities, corners, strict=True)
     ]
 
 
 def _around(box: np.ndarray, width: float) -> list[tuple[float, float, float, float]]:
-    """The places of a label of so many pixels, the easiest to read first: at the edges, in the corners, and
-    farther off."""
+    """Candidate rectangles of a label `width` pixels wide, the easiest to read first: at the edges, in the
+    corners, then farther away."""
     x0, y0, x1, y1 = box
     across = (x0, x1 - width, (x0 + x1 - width) / 2)
     down = (y0, y1 - LABEL, (y0 + y1 - LABEL) / 2)

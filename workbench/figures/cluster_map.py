@@ -1,4 +1,4 @@
-"""A map of embeddings: one dot each, coloured by its group."""
+"""A scatter plot of embeddings in two dimensions, coloured by group."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +9,9 @@ from jaxtyping import Float
 
 from workbench.figures.style import IMAGE, PALETTE, QUIET, finish
 
-MOST_NAMED = 10  # groups that get a colour of their own and a place in the legend
+MOST_NAMED = 10  # the most groups that have colours of their own and a legend
 MOST_DOTS = 100_000
-# Many groups want many hues; none of them is read off, the hover text names them.
+# Colours for more groups than the palette has; the hover text names the group.
 MANY = tuple(f"hsl({(137 * n) % 360},{55 + 15 * (n % 3)}%,{42 + 8 * (n % 4)}%)" for n in range(97))
 
 Positions = Float[np.ndarray, "n 2"]
@@ -28,15 +28,18 @@ def cluster_map(
     joined: Sequence[tuple[int, int]] = (),
     seed: int = 0,
 ) -> go.Figure:
-    """Dots at `positions`, coloured by `groups`; `words` of each are shown where the mouse is.
+    """Draw a dot at each of `positions`, coloured by `groups`, with `words` as its hover text.
 
-    Up to ten groups are named in a legend, the commonest first. `pictures` are positions of another kind,
-    drawn as open squares; `joined` lists (dot, picture) that a line connects. Above 100,000 dots a sample
-    drawn by `seed` is shown, which the subtitle says. Every dot carries its number as `customdata`, pictures
-    theirs as -1 - number. Raises ValueError for lengths that differ.
+    Up to ten groups are listed in a legend, the most common first. `pictures` are positions of pictures,
+    drawn as open squares. `joined` lists pairs (dot, picture) to connect by a line. Above 100,000 dots the
+    figure shows a random sample drawn with `seed`, and its subtitle says so. `customdata` holds the number of
+    every dot, and -1 - number for pictures. Raises ValueError if the lengths differ.
     """
     if len(positions) != len(groups) or (words is not None and len(words) != len(positions)):
-        raise ValueError(f"{len(positions)} positions, {len(groups)} groups: give one of each for every dot")
+        raise ValueError(
+            f"cluster_map: {len(positions)} positions, {len(groups)} groups and "
+            f"{'no' if words is None else len(words)} words; give one of each for every dot"
+        )
     kept = np.arange(len(positions))
     if len(kept) > MOST_DOTS:
         kept = np.sort(np.random.default_rng(seed).permutation(len(kept))[:MOST_DOTS])
@@ -51,9 +54,9 @@ def cluster_map(
         line = {"color": QUIET, "width": 1}
         figure.add_scattergl(x=x, y=y, mode="lines", line=line, name="a pair", hoverinfo="skip")
     if len(names) <= MOST_NAMED:
-        for place, name in enumerate(names[np.argsort(-counts, kind="stable")]):
+        for index, name in enumerate(names[np.argsort(-counts, kind="stable")]):
             rows = kept[labels[kept] == name]
-            _dots(figure, positions, rows, labels, words, name, PALETTE[place % len(PALETTE)])
+            _dots(figure, positions, rows, labels, words, name, PALETTE[index % len(PALETTE)])
     else:
         numbers = np.searchsorted(names, labels[kept])
         colours = [MANY[number % len(MANY)] for number in numbers]
@@ -68,7 +71,7 @@ def cluster_map(
             customdata=-1 - np.arange(len(pictures)),
             hovertemplate="a picture<extra></extra>",
         )
-    # The directions and units of such a map mean nothing.
+    # The axes of such a map have no meaning.
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     return finish(

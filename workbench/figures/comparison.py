@@ -1,4 +1,4 @@
-"""Compares groups of runs: a dot for every value, every difference to the baseline with its interval."""
+"""Compares groups of runs: values as dots, differences to the baseline as dots with intervals."""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,19 +11,19 @@ ROW, GAP, TOP, BOTTOM = 27, 62, 36, 96  # pixels: one metric, between two splits
 
 
 def comparison_figure(table: DataFrame) -> go.Figure:
-    """Metrics of groups of runs side by side, one block a split; right of them the differences to the first
-    group.
+    """Plot the metrics of several groups of runs, and their differences to the first group.
 
-    `table` is `Comparison.table`: rows (split, metric), columns (group, field) with the fields `value`, and
-    for all groups but the first `difference`, `low` and `high`. Shares only, in per cent, and of those only
-    the ones that have an interval where any has one. A filled dot: the 95 % interval excludes zero; a hollow
-    one: it does not.
+    `table` is `Comparison.table`: rows (split, metric), columns (group, field). Every group has the field
+    `value`; all but the first also have `difference`, `low` and `high`. There is one block per split, with
+    values on the left and differences on the right. Only shares are plotted, in per cent. If any of them has
+    an interval, those without one are omitted. A filled dot means that the 95 % interval excludes zero, a
+    hollow one that it does not.
     """
     groups = list(dict.fromkeys(table.columns.get_level_values(0)))
-    rest = groups[1:]
+    others = groups[1:]
     rows = table[[is_share(metric) for _, metric in table.index]]
-    if rest:
-        known = rows[[(group, "low") for group in rest]].notna().any(axis=1)
+    if others:
+        known = rows[[(group, "low") for group in others]].notna().any(axis=1)
         rows = rows[known] if known.any() else rows
     splits = list(dict.fromkeys(rows.index.get_level_values(0)))
     if not splits:
@@ -32,7 +32,7 @@ def comparison_figure(table: DataFrame) -> go.Figure:
     plots = ROW * sum(sizes) + GAP * (len(splits) - 1)
     figure = make_subplots(
         rows=len(splits),
-        cols=2 if rest else 1,
+        cols=2 if others else 1,
         shared_yaxes=True,
         row_heights=sizes,
         horizontal_spacing=0.05,
@@ -41,11 +41,11 @@ def comparison_figure(table: DataFrame) -> go.Figure:
     colours = run_colours(groups)
     for row, split in enumerate(splits, start=1):
         part = rows.loc[[split]]
-        for place, group in enumerate(groups):
-            y, colour = _places(len(part), place, len(groups)), colours[group]
+        for index, group in enumerate(groups):
+            y, colour = _heights(len(part), index, len(groups)), colours[group]
             figure.add_trace(_values(group, part[group], y, colour, row == 1), row=row, col=1)
-            if place:
-                y = _places(len(part), place - 1, len(rest))
+            if index:
+                y = _heights(len(part), index - 1, len(others))
                 for trace in _differences(group, part[group], y, colour):
                     figure.add_trace(trace, row=row, col=2)
         ticks = [metric_label(metric) for metric in part.index.get_level_values(1)]
@@ -55,27 +55,26 @@ def comparison_figure(table: DataFrame) -> go.Figure:
         figure.update_yaxes(showgrid=False, showticklabels=False, row=row, col=2)
         top = figure.get_subplot(row, 1).yaxis.domain[1]
         figure.add_annotation(heading(f"<b>{split}</b>, per cent", 0, top))
-        if rest:
-            others = "difference to" if len(rest) > 1 else f"{rest[0]} minus"
+        if others:
+            minuend = "difference to" if len(others) > 1 else f"{others[0]} minus"
             start = figure.get_subplot(row, 2).xaxis.domain[0]
-            figure.add_annotation(heading(f"{others} {groups[0]}, points", start, top))
+            figure.add_annotation(heading(f"{minuend} {groups[0]}, points", start, top))
             line = {"color": colours[groups[0]], "width": 1.2}
             figure.add_vline(x=0, line=line, layer="below", row=row, col=2)
     figure.update_xaxes(matches="x", col=1, rangemode="tozero")
-    if rest:
+    if others:
         figure.update_xaxes(matches="x2", col=2)
     height, legend = plots + TOP + BOTTOM, {"y": -44 / plots, "yanchor": "top"}
     margin = {"t": TOP, "b": BOTTOM}
     return finish(figure, y=1 - 24 / height, height=height, margin=margin, legend=legend)
 
 
-def _places(metrics: int, place: int, groups: int) -> np.ndarray:
-    """Heights of a group's dots: groups stand a little apart, so that equal values do not hide one
-    another."""
-    return np.arange(metrics) + 0.4 * (place - (groups - 1) / 2) / groups
+def _heights(metrics: int, group: int, groups: int) -> np.ndarray:
+    """The y values of a group's dots, shifted by group so that equal values do not hide each other."""
+    return np.arange(metrics) + 0.4 * (group - (groups - 1) / 2) / groups
 
 
-def _values(group: str, part: DataFrame, y: np.ndarray, colour: str, named: bool) -> go.Scatter:
+def _values(group: str, part: DataFrame, y: np.ndarray, colour: str, in_legend: bool) -> go.Scatter:
     spread = np.nan_to_num(100 * part["spread"].to_numpy(dtype=float)).astype(np.float32)
     return go.Scatter(
         x=(100 * part["value"].to_numpy(dtype=float)).astype(np.float32),
@@ -85,14 +84,14 @@ def _values(group: str, part: DataFrame, y: np.ndarray, colour: str, named: bool
         marker={"color": colour, "size": 9},
         name=group,
         legendgroup=group,
-        showlegend=named,
+        showlegend=in_legend,
         customdata=spread,
         hovertemplate="%{x:.1f} (± %{customdata:.1f} over seeds)",
     )
 
 
 def _differences(group: str, part: DataFrame, y: np.ndarray, colour: str) -> list[go.Scatter]:
-    """Dots with intervals: those that exclude zero filled, the others hollow and pale."""
+    """Dots with intervals: filled if the interval excludes zero, otherwise hollow and pale."""
     bounds = (100 * part[["difference", "low", "high"]].to_numpy(dtype=float)).T
     clear = (bounds[1] > 0) | (bounds[2] < 0)
     traces = []

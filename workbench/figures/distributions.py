@@ -1,4 +1,4 @@
-"""Distributions of the cosines of matching pairs and of others."""
+"""Distributions of the cosine similarity of matching and of non-matching pairs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +13,10 @@ BINS = 50
 
 
 def distribution_figure(spreads: Mapping[str, Any], *, title: str, subtitle: str = "") -> go.Figure:
-    """One panel for each of `spreads`: the densities of matching pairs' cosines and of the others'.
+    """Plot the densities of the cosines of matching and non-matching pairs, one panel per entry of `spreads`.
 
-    `spreads` are of `similarity_distributions`: cosines `matching` and `others`, and the `area` between the
-    two densities, which the headings give. All panels have the same axes.
+    The values are results of `similarity_distributions`: the cosines `matching` and `others`, and the `area`
+    between both densities, which is written above the panel. All panels share their axes.
     """
     headings = [f"<b>{name}</b><br>area between {spread.area:.2f}" for name, spread in spreads.items()]
     figure = make_subplots(

@@ -1,4 +1,4 @@
-"""Pictures with captions as a grid of HTML: for search results, scenes and reports; needs no plotly."""
+"""A grid of pictures with captions as HTML, for search results, datasets and reports. Needs no plotly."""
 
 import base64
 import io
@@ -19,8 +19,8 @@ THUMBNAIL = 160  # pixels, the longer side
 class Picture:
     """A picture with its captions and, for search results, its score.
 
-    `image` is uint8 [3, H, W] (torch or NumPy) or [H, W, 3], or a PIL image. `marked` puts a frame around it
-    (a right answer); `note` stands below the captions in small letters.
+    `image` is uint8 [3, H, W] (torch or NumPy) or [H, W, 3], or a PIL image. `marked` draws a frame around it,
+    for a correct answer. `note` is shown below the captions in small type.
     """
 
     image: Any
@@ -31,7 +31,7 @@ class Picture:
 
 
 class Gallery(str):
-    """HTML that a notebook shows as what it is, not as text."""
+    """HTML that a notebook renders instead of printing it."""
 
     __slots__ = ()
 
@@ -40,11 +40,10 @@ class Gallery(str):
 
 
 def gallery(pictures: Iterable[Picture], title: str = "", size: int = THUMBNAIL) -> Gallery:
-    """The pictures side by side in as many columns as the page is wide, thumbnails and all in one piece of
-    HTML.
+    """Arrange pictures in a grid as wide as the page, as one string of HTML with embedded thumbnails.
 
-    `size` is the width of a picture's place in pixels. Captions are shown as the text they are, whatever they
-    hold. Styles are inline, since notebooks drop style sheets of outputs they do not trust.
+    `size` is the width of a cell in pixels. Captions are escaped. Styles are inline because notebooks drop the
+    style sheets of untrusted outputs.
     """
     cards = "".join(_card(picture, size) for picture in pictures)
     heading = _div(escape(title), "font-weight:600;font-size:14px;margin:2px 0 8px 2px") if title else ""
@@ -75,7 +74,7 @@ def _card(picture: Picture, size: int) -> str:
 
 
 def data_uri(image: Any, longest: int = THUMBNAIL) -> str:
-    """The picture as a PNG in a `data:` address, at most `longest` pixels on its longer side."""
+    """Encode a picture as a PNG in a `data:` URI, at most `longest` pixels on its longer side."""
     picture = _as_pil(image)
     picture.thumbnail((longest, longest))
     buffer = io.BytesIO()
@@ -85,11 +84,11 @@ def data_uri(image: Any, longest: int = THUMBNAIL) -> str:
 
 def _as_pil(image: Any) -> Image.Image:
     if isinstance(image, Image.Image):
-        return image.convert("RGB")  # a copy, so that `thumbnail` leaves the caller's alone
+        return image.convert("RGB")  # a copy, because `thumbnail` works in place
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or 3 not in (pixels.shape[0], pixels.shape[2]):
-        given = f"{pixels.dtype} {pixels.shape}"
-        raise ValueError(f"gallery: wants uint8 pixels [3, H, W] or [H, W, 3], got {given}")
+        kind = f"{pixels.dtype} {pixels.shape}"
+        raise ValueError(f"gallery: expects uint8 pixels [3, H, W] or [H, W, 3], got {kind}")
     if pixels.shape[2] != 3:
         pixels = pixels.transpose(1, 2, 0)
     return Image.fromarray(np.ascontiguousarray(pixels))

@@ -1,4 +1,4 @@
-"""Places for labels, so that none lies on another."""
+"""Positions labels so that they do not overlap."""
 
 import numpy as np
 from jaxtyping import Float, Num
@@ -6,25 +6,27 @@ from jaxtyping import Float, Num
 
 def free_places(
     candidates: Num[np.ndarray, "n c 4"],
-    things: Num[np.ndarray, "m 4"],
+    obstacles: Num[np.ndarray, "m 4"],
     bounds: tuple[float, float],
 ) -> Float[np.ndarray, "n 4"]:
-    """A place for each of n labels out of its c candidates, chosen for one label after the other.
+    """Choose a position for each of n labels among its c candidates, one label after the other.
 
-    Places and `things` not to be covered are rectangles x0, y0, x1, y1 in one unit. Candidates are first
-    moved between 0 and `bounds` (width, height). A label takes the one that covers least of the labels before
-    it and, where that leaves a choice, of the things; the first of equals.
+    Positions and `obstacles` are rectangles (x0, y0, x1, y1) in one unit. Candidates are first shifted to lie
+    between 0 and `bounds` (width, height). A label takes the candidate that overlaps least with the labels
+    before it. Ties are broken by the least overlap with the obstacles, then by the order of the candidates.
     """
     chosen = np.empty((0, 4))
-    for places in candidates:
-        low, high = places[:, :2], places[:, 2:]
+    for rectangles in candidates:
+        low, high = rectangles[:, :2], rectangles[:, 2:]
         inward = -np.clip(high - bounds, 0, None)
         inward -= np.clip(low + inward, None, 0)
-        places = places + np.tile(inward, 2)
+        rectangles = rectangles + np.tile(inward, 2)
         sizes = np.prod(high - low, axis=1)
-        # Rounded: a hair less covered is no reason to leave the place that is read most easily.
-        labels, rest = (np.round(_overlap(places, other).sum(1) / sizes, 2) for other in (chosen, things))
-        chosen = np.vstack([chosen, places[np.lexsort((rest, labels))[0]]])
+        # Rounded, because a slightly smaller overlap does not justify a position that is harder to read.
+        on_labels, on_obstacles = (
+            np.round(_overlap(rectangles, other).sum(1) / sizes, 2) for other in (chosen, obstacles)
+        )
+        chosen = np.vstack([chosen, rectangles[np.lexsort((on_obstacles, on_labels))[0]]])
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""A few lines in one plot: one number against another, for each of several names."""
+"""A line plot with one line per name."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,9 +21,9 @@ def line_figure(
     x_axis: Mapping[str, Any] | None = None,
     y_axis: Mapping[str, Any] | None = None,
 ) -> go.Figure:
-    """One line with dots for each of `lines`, name to (x, y).
+    """Draw one line with markers for each entry of `lines`, which maps names to (x, y).
 
-    `x_axis` and `y_axis` are plotly's settings of the axes (`{"type": "log"}`).
+    `x_axis` and `y_axis` are plotly's axis settings, for instance `{"type": "log"}`.
     """
     figure = go.Figure()
     for number, (name, (x, y)) in enumerate(lines.items()):

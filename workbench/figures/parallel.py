@@ -1,4 +1,4 @@
-"""Parallel coordinates: settings and results of many runs at once, to brush through."""
+"""Parallel coordinates of the settings and results of many runs."""
 
 import textwrap
 
@@ -9,23 +9,26 @@ from pandas.api.types import is_numeric_dtype
 
 from workbench.figures.style import INK, PALETTE, QUIET, finish
 
-ROW = 19  # pixels between two words on an axis
-LINES = 2  # of a heading; a third would run into its axis
-ROOM = 850  # pixels that all axes share in a notebook, about
-LETTER = 6.0  # pixels
+ROW = 19  # pixels between two categories on an axis
+LINES = 2  # the most lines of a heading; a third would overlap its axis
+ROOM = 850  # pixels, roughly the width of the plot in a notebook
+LETTER = 6.0  # pixels, the width of a character
 SCALE = [[0, "#0077bb"], [0.5, "#882255"], [1, "#ee7733"]]
 
 
 def parallel_figure(table: DataFrame, colour: str, *, title: str, subtitle: str = "") -> go.Figure:
-    """One line for each row, one axis for each column that varies; drag along an axis to keep a part of it.
+    """Draw one line per row and one axis per column that varies. Drag along an axis to select lines.
 
-    Columns of numbers are axes of numbers, others lists of their words in the order they come, cut short
-    where the room between two axes is less. Lines have the colour of their value in the column `colour`. Rows
-    with a missing number are dropped. Raises ValueError where nothing remains.
+    Numeric columns become numeric axes. Other columns list their values in the order of the table, shortened
+    if the axes are too close. Lines are coloured by the column `colour`. Rows with missing values are
+    dropped. Raises ValueError if no row remains.
     """
     known = table.dropna()
     if known.empty or colour not in known:
-        raise ValueError(f"parallel_figure: {len(known)} whole rows, columns {list(table.columns)}")
+        raise ValueError(
+            f"parallel_figure: {len(known)} rows without missing values, columns {list(table.columns)}, "
+            f"colour {colour!r}; give at least one such row and a colour among the columns"
+        )
     axes = [name for name in known if name == colour or known[name].nunique() > 1]
     longest = max((len(str(word)) for word in _words(known[axes[0]])), default=0)
     apart = (ROOM - LETTER * longest) / max(1, len(axes) - 1)  # pixels between two axes
@@ -33,15 +36,15 @@ def parallel_figure(table: DataFrame, colour: str, *, title: str, subtitle: str 
     most = max([len(_words(known[name])) for name in axes] + [8])
     headings = {name: _wrapped(str(name), min(24, max(9, int(apart / LETTER)))) for name in axes}
     dimensions = [
-        _axis(known[name], headings[name], letters if place else longest) for place, name in enumerate(axes)
+        _axis(known[name], headings[name], letters if index else longest) for index, name in enumerate(axes)
     ]
     font = {"size": 11, "color": INK}
     lines = go.Parcoords(
         dimensions=dimensions,
-        line={"color": _places(known[colour]), "colorscale": _scale(known[colour]), "showscale": False},
+        line={"color": _positions(known[colour]), "colorscale": _scale(known[colour]), "showscale": False},
         labelfont=font,
         tickfont=font,
-        rangefont={"size": 1, "color": "rgba(0,0,0,0)"},  # the ends stand among the ticks already
+        rangefont={"size": 1, "color": "rgba(0,0,0,0)"},  # hidden, because the ticks include the ends
         unselected={"line": {"color": QUIET, "opacity": 0.12}},
     )
     figure = go.Figure(lines)
@@ -53,12 +56,12 @@ def parallel_figure(table: DataFrame, colour: str, *, title: str, subtitle: str 
 
 
 def _words(column: Series) -> list[object]:
-    """What an axis that is no number lists, first on top; nothing for numbers."""
+    """The categories of a column, in order; empty for a numeric column."""
     return [] if is_numeric_dtype(column) else list(dict.fromkeys(column))
 
 
-def _places(column: Series) -> np.ndarray:
-    """Where the values stand on their axis: words from the top down."""
+def _positions(column: Series) -> np.ndarray:
+    """The positions of the values on their axis; categories run from top to bottom."""
     words = _words(column)
     if not words:
         return column.to_numpy(dtype=np.float32)
@@ -67,7 +70,7 @@ def _places(column: Series) -> np.ndarray:
 
 def _axis(column: Series, heading: str, letters: int) -> dict[str, object]:
     words = _words(column)
-    axis: dict[str, object] = {"label": heading, "values": _places(column)}
+    axis: dict[str, object] = {"label": heading, "values": _positions(column)}
     if words:
         axis["tickvals"], axis["range"] = list(range(len(words))), [-0.5, len(words) - 0.5]
         axis["ticktext"] = [_cut(str(word), letters) for word in words[::-1]]
@@ -75,7 +78,7 @@ def _axis(column: Series, heading: str, letters: int) -> dict[str, object]:
 
 
 def _wrapped(name: str, wide: int) -> str:
-    """A heading in lines of at most `wide` letters, if words allow, and LINES at most; dots end words too."""
+    """Wrap a heading at spaces and dots into at most LINES lines of about `wide` characters."""
     lines = textwrap.wrap(
         name.replace(".", ". "), wide, break_long_words=False, max_lines=LINES, placeholder=" …"
     )
@@ -87,10 +90,10 @@ def _cut(word: str, letters: int) -> str:
 
 
 def _scale(column: Series) -> list[list[object]]:
-    """Numbers run from light to dark to warm, words have a colour each."""
+    """A continuous colour scale for numbers, one colour per category otherwise."""
     count = len(_words(column))
     if not count:
         return SCALE
-    colours = [PALETTE[place % len(PALETTE)] for place in range(count)][::-1]
-    scale: list[list[object]] = [[place / max(count - 1, 1), colour] for place, colour in enumerate(colours)]
+    colours = [PALETTE[index % len(PALETTE)] for index in range(count)][::-1]
+    scale: list[list[object]] = [[index / max(count - 1, 1), colour] for index, colour in enumerate(colours)]
     return scale if count > 1 else 2 * scale

@@ -1,4 +1,4 @@
-"""Retrieval against zero-shot accuracy: methods as points, interpolations as paths, and the front."""
+"""Plots retrieval against zero-shot accuracy: methods, interpolations of weights and the Pareto front."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -10,17 +10,18 @@ import plotly.graph_objects as go
 from workbench.figures.label_layout import free_places
 from workbench.figures.style import PAPER, QUIET, finish, intervals, run_colours
 
-WIDE, HIGH = 820.0, 420.0  # pixels of the plot: as high as it is drawn, about as wide as in a notebook
-NEAR = 16  # pixels from a point to its name that need no thread between them
-MARGIN = 0.12  # of the values' range, left free around them
+WIDE, HIGH = 820.0, 420.0  # pixels; the width is roughly that of a plot in a notebook
+NEAR = 16  # pixels; a label farther from its point is connected to it by a line
+MARGIN = 0.12  # empty space around the points, as a share of their range
 
 Interval = tuple[float, float, float]  # value, lower and upper end
 
 
-class FrontPoint(NamedTuple):
-    """A method's zero-shot accuracy as a share of the start's, and its recall@1, both with intervals.
+class ParetoPoint(NamedTuple):
+    """A method's recall@1 and its zero-shot accuracy relative to the pretrained start, with intervals.
 
-    Points of one method with `alpha`, the share of the trained weights in an interpolation, form a path.
+    `alpha` is the share of the trained weights in an interpolation. The points of one method that have an
+    `alpha` form a path.
     """
 
     method: str
@@ -29,22 +30,24 @@ class FrontPoint(NamedTuple):
     alpha: float | None = None
 
 
-def front(points: Sequence[FrontPoint], *, title: str, subtitle: str = "", recall: str = "R@1") -> go.Figure:
-    """Zero-shot kept (per cent) against retrieval (points), one labelled point a method.
+def pareto_figure(
+    points: Sequence[ParetoPoint], *, title: str, subtitle: str = "", recall: str = "R@1"
+) -> go.Figure:
+    """Plot retrieval against the share of zero-shot accuracy that a method keeps, one label per method.
 
-    Up and right is better. Values come as shares; `recall` names the vertical axis. The points of an
-    interpolation are joined in the order of alpha and the path is named once. A dotted line joins the points
-    that no other one beats in both. Raises ValueError where there is no point.
+    Both axes are in per cent, values are shares, and better is up and to the right. `recall` is the name of
+    the retrieval metric. The points of an interpolation are connected in the order of alpha. A dotted line
+    connects the Pareto-optimal points. Raises ValueError if there are no points.
     """
     if not points:
-        raise ValueError("a front of no points; give one or more")
+        raise ValueError("pareto_figure: no points; give at least one")
     values = 100 * np.array([[point.zero_shot_kept, point.recall] for point in points], dtype=np.float64)
     middle, low, high = values[..., 0], values[..., 1], values[..., 2]
     colours = run_colours(dict.fromkeys(point.method for point in points))
     best = middle[best_in_both(middle)]
     figure = go.Figure()
     line = {"color": QUIET, "width": 1.5, "dash": "dot"}
-    name = "beaten by none"
+    name = "Pareto front"
     figure.add_scatter(x=best[:, 0], y=best[:, 1], mode="lines", line=line, name=name, hoverinfo="skip")
     for method, colour in colours.items():
         path = _path(points, method)
@@ -73,8 +76,10 @@ def front(points: Sequence[FrontPoint], *, title: str, subtitle: str = "", recal
 
 
 def best_in_both(values: np.ndarray) -> np.ndarray:
-    """The rows of `values` [n, 2] that no other row beats: at least as good in both, better in one; by the
-    first column."""
+    """The Pareto-optimal rows of `values` [n, 2], sorted by the first column.
+
+    No other row is at least as good as these in both columns and better in one.
+    """
     at_least = (values[None] >= values[:, None]).all(2)
     better = (values[None] > values[:, None]).any(2)
     kept = np.flatnonzero(~np.any(at_least & better, axis=1))
@@ -88,19 +93,19 @@ def _range(low: np.ndarray, high: np.ndarray) -> list[float]:
 
 
 def _point_labels(
-    points: Sequence[FrontPoint],
+    points: Sequence[ParetoPoint],
     middle: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,
     ranges: list[list[float]],
     colours: Mapping[str, str],
 ) -> list[dict[str, object]]:
-    """Names beside the points, the name of a path at its middle, numbers of alpha along it."""
+    """Labels beside the points. A path has its name at its middle and the values of alpha along it."""
     (left, right), (bottom, top) = ranges
     scale = np.array([WIDE / (right - left), HIGH / (top - bottom)])
     flat, flat_low, flat_high = ((part - [left, bottom]) * scale for part in (middle, low, high))
     dots = np.concatenate([flat - 6, flat + 6], axis=1)
-    # Intervals and paths are thin, but a name across one is hard to read.
+    # Intervals and paths are thin, but a label across one is hard to read.
     level = np.stack([flat_low[:, 0], flat[:, 1] - 2, flat_high[:, 0], flat[:, 1] + 2], axis=1)
     upright = np.stack([flat[:, 0] - 2, flat_low[:, 1], flat[:, 0] + 2, flat_high[:, 1]], axis=1)
     steps = [
@@ -111,29 +116,31 @@ def _point_labels(
     ]
     path = np.array([[*(step - 4), *(step + 4)] for step in steps]).reshape(-1, 4)
     names = [_label(points, row) for row in range(len(points))]
-    places = np.array([_beside(place, 7.0 * len(name) + 6) for place, name in zip(flat, names, strict=True)])
-    chosen = free_places(places, np.concatenate([dots, level, upright, path]), (WIDE, HIGH))
+    candidates = np.array(
+        [_beside(point, 7.0 * len(name) + 6) for point, name in zip(flat, names, strict=True)]
+    )
+    chosen = free_places(candidates, np.concatenate([dots, level, upright, path]), (WIDE, HIGH))
     away = (chosen[:, :2] + chosen[:, 2:]) / 2 - flat
-    # From a point to its name's nearest edge.
+    # The distance from a point to the nearest edge of its label.
     gaps = np.linalg.norm(np.clip(flat, chosen[:, :2], chosen[:, 2:]) - flat, axis=1)
     labels = []
     for point, name, gap, (x, y), (across, up) in zip(points, names, gaps, middle, away, strict=True):
         colour = colours[point.method]
-        # A thread where a name is far from its point.
-        thread: dict[str, object] = {"showarrow": True, "arrowhead": 0, "arrowwidth": 1, "standoff": 7}
-        thread["arrowcolor"] = colour if gap > NEAR else "rgba(0,0,0,0)"
+        # The arrow is visible only if the label is far from its point.
+        arrow: dict[str, object] = {"showarrow": True, "arrowhead": 0, "arrowwidth": 1, "standoff": 7}
+        arrow["arrowcolor"] = colour if gap > NEAR else "rgba(0,0,0,0)"
         font = {"size": 12 if point.alpha is None else 10.5, "color": colour, "weight": 600}
-        labels.append(thread | {"text": name, "x": x, "y": y, "ax": across, "ay": -up, "font": font})
+        labels.append(arrow | {"text": name, "x": x, "y": y, "ax": across, "ay": -up, "font": font})
     return labels
 
 
-def _path(points: Sequence[FrontPoint], method: str) -> list[int]:
-    """The points of an interpolation in the order of alpha."""
+def _path(points: Sequence[ParetoPoint], method: str) -> list[int]:
+    """The rows of an interpolation, sorted by alpha."""
     rows = [row for row, point in enumerate(points) if point.method == method and point.alpha is not None]
     return sorted(rows, key=lambda row: points[row].alpha or 0.0)
 
 
-def _label(points: Sequence[FrontPoint], row: int) -> str:
+def _label(points: Sequence[ParetoPoint], row: int) -> str:
     point = points[row]
     if point.alpha is None:
         return point.method
@@ -141,9 +148,9 @@ def _label(points: Sequence[FrontPoint], row: int) -> str:
     return f"{point.method} {point.alpha:g}" if row == path[len(path) // 2] else f"{point.alpha:g}"
 
 
-def _beside(place: np.ndarray, width: float) -> list[tuple[float, float, float, float]]:
-    """Places of a label beside a point, right of it first, then farther and farther away."""
-    x, y = place
+def _beside(point: np.ndarray, width: float) -> list[tuple[float, float, float, float]]:
+    """Candidate rectangles of a label beside a point, to its right first, then farther away."""
+    x, y = point
     high, corners = 16, []
     for away in (10, 26, 44, 64):
         corners += [(x + away, y - high / 2), (x - away - width, y - high / 2)]

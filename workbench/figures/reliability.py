@@ -1,4 +1,4 @@
-"""Reliability diagrams: a model's confidence against how often it is right."""
+"""Reliability diagrams: accuracy against confidence."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,16 +10,16 @@ from workbench.figures.style import QUIET, finish, run_colours
 
 
 def reliability_figure(models: Mapping[str, Any], *, title: str, subtitle: str = "") -> go.Figure:
-    """A line with a dot a bin for every model's `calibration_curve`, and the diagonal of perfect calibration.
+    """Plot the `calibration_curve` of every model, one dot per bin, and the diagonal of perfect calibration.
 
-    Curves have `confidence`, `accuracy` and `queries` by bin, and `error`, the ECE. Both axes are in per cent
-    and end at the largest value. The first model is grey, the baseline.
+    Curves have `confidence`, `accuracy` and `queries` per bin, and `error`, the expected calibration error
+    (ECE). Both axes are in per cent and end at the largest value. The first model, the baseline, is grey.
     """
     top = max(float(np.max([curve.confidence, curve.accuracy])) for curve in models.values())
     figure = go.Figure()
     diagonal, line = [0, 100 * top], {"color": QUIET, "width": 1.5, "dash": "dot"}
     figure.add_scatter(
-        x=diagonal, y=diagonal, mode="lines", line=line, name="as sure as right", hoverinfo="skip"
+        x=diagonal, y=diagonal, mode="lines", line=line, name="perfect calibration", hoverinfo="skip"
     )
     for (name, curve), colour in zip(models.items(), run_colours(models).values(), strict=True):
         figure.add_scatter(
@@ -30,11 +30,11 @@ def reliability_figure(models: Mapping[str, Any], *, title: str, subtitle: str =
             line={"color": colour, "width": 1.8},
             marker={"color": colour, "size": 7},
             name=f"{name} (ECE {curve.error:.1%})",
-            hovertemplate="%{x:.1f} % sure, %{y:.1f} % right, %{customdata} queries",
+            hovertemplate="confidence %{x:.1f} %, accuracy %{y:.1f} %, %{customdata} queries",
         )
-    ends = [-4 * top, 104 * top]  # room for a whole dot at either end
+    ends = [-4 * top, 104 * top]  # room for whole dots at both ends
     figure.update_xaxes(title_text="confidence, per cent", range=ends)
-    figure.update_yaxes(title_text="right, per cent", range=ends)
+    figure.update_yaxes(title_text="accuracy, per cent", range=ends)
     return finish(
         figure, title, subtitle, y=0.94, height=420, margin={"t": 84, "b": 104, "l": 64},
         legend={"y": -0.22, "yanchor": "top"}, hovermode="closest",

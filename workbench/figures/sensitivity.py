@@ -1,4 +1,4 @@
-"""The effect of a setting by its value: differences to a baseline with their intervals."""
+"""Sensitivity of results to a setting: the difference to a baseline at each value, with intervals."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,34 +8,34 @@ import plotly.graph_objects as go
 
 from workbench.figures.style import INK, PALETTE, PAPER, finish, intervals
 
-Dose = tuple[Any, float, float, float]  # the setting's value, the difference, its lower and upper end
-APART = 0.07  # of the room between two values: lines do not hide each other's intervals
+Effect = tuple[Any, float, float, float]  # the setting's value, the difference, the ends of its interval
+APART = 0.07  # shift between lines, as a share of the distance between two values; keeps intervals visible
 
 
-def dose_figure(
-    lines: Mapping[str, Sequence[Dose]],
+def sensitivity_figure(
+    lines: Mapping[str, Sequence[Effect]],
     *,
     title: str,
     subtitle: str = "",
     x_title: str = "",
     y_title: str = "",
 ) -> go.Figure:
-    """A line for each of `lines` over the values of a setting, evenly spaced, with intervals around its dots.
+    """Plot the effect of a setting against its values, one line per entry of `lines`, with intervals.
 
-    Filled dots: the interval excludes zero; hollow ones: it does not. All lines have the same values. Raises
-    ValueError where they have not.
+    The values are evenly spaced. A filled dot means that the interval excludes zero, a hollow one that it
+    does not. Raises ValueError unless all lines have the same values of the setting.
     """
-    values = [[dose[0] for dose in doses] for doses in lines.values()]
+    values = [[effect[0] for effect in effects] for effects in lines.values()]
     if not values or any(row != values[0] for row in values):
-        raise ValueError(f"dose_figure: wants the same values of the setting on every line, got {values}")
+        raise ValueError(f"sensitivity_figure: all lines need the same values of the setting, got {values}")
     figure = go.Figure()
     figure.add_hline(y=0, line={"color": INK, "width": 1.2, "dash": "dot"})
-    for number, (name, doses) in enumerate(lines.items()):
-        middle, low, high = np.array([dose[1:] for dose in doses], dtype=np.float64).T
+    for number, (name, effects) in enumerate(lines.items()):
+        middle, low, high = np.array([effect[1:] for effect in effects], dtype=np.float64).T
         colour = PALETTE[number % len(PALETTE)]
         fill = [colour if clear else PAPER for clear in (low > 0) | (high < 0)]
         figure.add_scatter(
-            x=np.arange(len(doses)) + APART * (number - (len(lines) - 1) / 2),
+            x=np.arange(len(effects)) + APART * (number - (len(lines) - 1) / 2),
             y=middle,
             error_y=intervals(middle, low, high, colour, 1.6),
             customdata=np.stack([low, high], axis=1),

@@ -1,4 +1,4 @@
-"""Embeddings on the unit sphere as losses move them: students move, teachers rest."""
+"""Animates how losses move a student's embeddings on the unit sphere, next to the fixed ones of a teacher."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,13 +10,13 @@ from plotly.subplots import make_subplots
 
 from workbench.figures.style import GRID, INK, PALETTE, QUIET, finish
 
-PANEL, TOP, BOTTOM = 235, 110, 120  # pixels: a panel's side, above and below all of them
-GAP = 46  # pixels between two rows, for the heading of the lower
+PANEL, TOP, BOTTOM = 235, 110, 120  # pixels: the side of a panel, the space above and below all panels
+GAP = 46  # pixels between two rows, for the headings of the lower one
 SYMBOLS = {"image": "circle", "text": "square"}
 
 
 class Descent(NamedTuple):
-    """Unit embeddings of a student's pictures and captions, frame by frame, and the loss."""
+    """A student's unit embeddings of pictures and captions, and its loss, at every frame."""
 
     image: Float[np.ndarray, "frames n 3"]
     text: Float[np.ndarray, "frames n 3"]
@@ -31,15 +31,15 @@ def sphere_figure(
     title: str,
     columns: int = 4,
 ) -> go.Figure:
-    """One panel for each of `descents`, all moved by one slider (and a button that plays it).
+    """Draw one panel per entry of `descents`. A slider and a play button move all panels together.
 
-    A pair has a colour: circles are pictures, squares captions; open ones the teacher's, filled ones the
-    student's, with the way they have come. What lies on the far side of the sphere is pale. Raises
-    ValueError where the descents differ in their number of frames.
+    Every pair has a colour. Circles are pictures and squares are captions. Open markers are the teacher's,
+    filled ones the student's, and thin lines show the student's paths. Points on the far side of the sphere
+    are pale. Raises ValueError unless all descents have the same number of frames.
     """
     lengths = {len(descent.values) for descent in descents.values()}
     if len(lengths) != 1:
-        raise ValueError(f"descents of {sorted(lengths)} frames: give all the same number")
+        raise ValueError(f"descents of {sorted(lengths)} frames: all need the same number of frames")
     (frames,) = lengths
     columns = min(columns, len(descents))
     rows = -(-len(descents) // columns)
@@ -51,17 +51,17 @@ def sphere_figure(
         horizontal_spacing=0.02,
         vertical_spacing=GAP / plots if rows > 1 else 0,
     )
-    still = _points(teacher_image, teacher_text, "-open")
+    fixed = _points(teacher_image, teacher_text, "-open")
     moving = []
     for number, (name, descent) in enumerate(descents.items()):
-        place: dict[str, Any] = {"row": number // columns + 1, "col": number % columns + 1}
-        figure.add_trace(_outline(), **place)
-        figure.add_trace(_ways(descent), **place)
-        figure.add_trace(go.Scatter(**still, name="teacher", showlegend=False), **place)
+        panel: dict[str, Any] = {"row": number // columns + 1, "col": number % columns + 1}
+        figure.add_trace(_outline(), **panel)
+        figure.add_trace(_paths(descent), **panel)
+        figure.add_trace(go.Scatter(**fixed, name="teacher", showlegend=False), **panel)
         moving.append(len(figure.data))
-        figure.add_trace(go.Scatter(**_state(descent, 0), name=name, showlegend=False), **place)
-        axis = figure.get_subplot(**place).xaxis.plotly_name.replace("xaxis", "x")
-        figure.update_yaxes(scaleanchor=axis, **place)
+        figure.add_trace(go.Scatter(**_state(descent, 0), name=name, showlegend=False), **panel)
+        axis = figure.get_subplot(**panel).xaxis.plotly_name.replace("xaxis", "x")
+        figure.update_yaxes(scaleanchor=axis, **panel)
     for style, owner in (("", "student"), ("-open", "teacher")):
         for label, symbol in (("picture", "circle"), ("caption", "square")):
             marker = {"symbol": symbol + style, "color": QUIET, "size": 9}
@@ -87,7 +87,7 @@ def sphere_figure(
 
 
 def _points(image: np.ndarray, text: np.ndarray, style: str = "") -> dict[str, Any]:
-    """Markers of pictures and captions at their places, pale where they lie behind."""
+    """Markers of pictures and captions, pale if they are on the far side of the sphere."""
     both = np.concatenate([image, text])
     symbols = [f"{symbol}{style}" for symbol in SYMBOLS.values() for _ in image]
     colours = [PALETTE[pair % len(PALETTE)] for _ in SYMBOLS for pair in range(len(image))]
@@ -103,7 +103,7 @@ def _points(image: np.ndarray, text: np.ndarray, style: str = "") -> dict[str, A
 
 
 def _state(descent: Descent, frame: int) -> dict[str, Any]:
-    """The student at one frame, and its loss as text under the sphere."""
+    """The student's markers at one frame, with its loss as text below the sphere."""
     points = _points(descent.image[frame], descent.text[frame])
     words = ["" for _ in points["x"]] + [f"loss {descent.values[frame]:.3g}"]
     points["x"], points["y"] = np.append(points["x"], 0), np.append(points["y"], -1.18)
@@ -115,8 +115,8 @@ def _state(descent: Descent, frame: int) -> dict[str, Any]:
     return points | {"mode": "markers+text", "text": words, "textfont": {"size": 11, "color": QUIET}}
 
 
-def _ways(descent: Descent) -> go.Scatter:
-    """The ways of all points, whole, as thin lines."""
+def _paths(descent: Descent) -> go.Scatter:
+    """The complete paths of all points as thin lines."""
     paths = np.concatenate([descent.image, descent.text], axis=1)[..., :2].astype(np.float32)
     gap = np.full((1, paths.shape[1], 2), np.nan, dtype=np.float32)
     x, y = np.concatenate([paths, gap]).transpose(2, 1, 0).reshape(2, -1)
@@ -132,16 +132,16 @@ def _outline() -> go.Scatter:
 
 
 def _slider(frames: int, plots: int) -> dict[str, Any]:
-    at_once = {"mode": "immediate", "frame": {"duration": 0, "redraw": False}, "transition": {"duration": 0}}
+    jump = {"mode": "immediate", "frame": {"duration": 0, "redraw": False}, "transition": {"duration": 0}}
     steps = [
-        {"label": str(frame), "method": "animate", "args": [[str(frame)], at_once]} for frame in range(frames)
+        {"label": str(frame), "method": "animate", "args": [[str(frame)], jump]} for frame in range(frames)
     ]
-    place = {"x": 0.12, "len": 0.86, "y": -18 / plots, "pad": {"t": 8}}
-    return place | {"steps": steps, "currentvalue": {"prefix": "frame ", "font": {"size": 12}}}
+    position = {"x": 0.12, "len": 0.86, "y": -18 / plots, "pad": {"t": 8}}
+    return position | {"steps": steps, "currentvalue": {"prefix": "frame ", "font": {"size": 12}}}
 
 
 def _play(plots: int) -> dict[str, Any]:
     speed = {"frame": {"duration": 80, "redraw": False}, "transition": {"duration": 60}, "fromcurrent": True}
     button = {"label": "play", "method": "animate", "args": [None, speed]}
-    place = {"x": 0, "xanchor": "left", "y": -44 / plots, "yanchor": "top"}
-    return place | {"type": "buttons", "buttons": [button], "showactive": False}
+    position = {"x": 0, "xanchor": "left", "y": -44 / plots, "yanchor": "top"}
+    return position | {"type": "buttons", "buttons": [button], "showactive": False}

@@ -1,4 +1,4 @@
-"""The house style: template, colour-blind-safe palette, labels of metrics, curves short enough to draw."""
+"""The style of all figures: plotly template, colour-blind-safe palette, metric labels, downsampled curves."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,13 +12,13 @@ from workbench.objectives.registry import declared_objectives
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK, QUIET, GRID, PAPER = "#1f2933", "#66727f", "#e4e7eb", "#ffffff"
 
-# Paul Tol's "vibrant" set with some of his "muted" one: told apart by all common kinds of colour blindness,
-# and dark enough for thin lines on white. As many as there are terms.
+# Paul Tol's "vibrant" set and part of his "muted" one. They remain distinguishable under all common kinds of
+# colour blindness and are dark enough for thin lines on white. There is one colour per objective.
 PALETTE = (
     *("#0077bb", "#ee7733", "#009988", "#ee3377", "#33a6dd", "#882255", "#999933", "#cc3311"),
     *("#332288", "#117733", "#aa4499", "#663300"),
 )
-BASELINE = "#59636e"  # what everything else is compared with stays grey
+BASELINE = "#59636e"  # the baseline of a comparison is grey
 IMAGE, TEXT = "#009988", "#882255"
 
 STATES = {
@@ -34,7 +34,7 @@ MOST_POINTS = 2_000
 
 
 def template() -> go.layout.Template:
-    """The plotly template of every figure here."""
+    """The plotly template of all figures."""
     axis = {
         "gridcolor": GRID,
         "linecolor": "#b8c0c8",
@@ -47,7 +47,7 @@ def template() -> go.layout.Template:
     }
     return go.layout.Template(
         layout={
-            "autosize": True,  # as wide as the cell or the page
+            "autosize": True,  # fill the width of the cell or page
             "font": {"family": FONT, "size": 12, "color": INK},
             "paper_bgcolor": PAPER,
             "plot_bgcolor": PAPER,
@@ -78,7 +78,7 @@ def template() -> go.layout.Template:
 def finish(
     figure: go.Figure, title: str = "", subtitle: str = "", *, y: float | None = None, **layout: Any
 ) -> go.Figure:
-    """The figure in the house style, with its title (at the height `y` of the figure) and other layout."""
+    """Apply the template, a title (at the relative height `y`) and further layout settings to a figure."""
     heading: dict[str, Any] = {"text": title, "subtitle": {"text": subtitle}}
     return figure.update_layout(
         template=template(), title=heading | ({} if y is None else {"y": y}), **layout
@@ -86,9 +86,9 @@ def finish(
 
 
 def heading(text: str, x: float, y: float, above: int = 6) -> dict[str, Any]:
-    """An annotation `above` pixels over the point x, y of the paper, from there to the right."""
-    place = {"xref": "paper", "yref": "paper", "x": x, "y": y, "xanchor": "left", "yanchor": "bottom"}
-    return place | {
+    """A left-aligned annotation `above` pixels above the point (x, y) in paper coordinates."""
+    position = {"xref": "paper", "yref": "paper", "x": x, "y": y, "xanchor": "left", "yanchor": "bottom"}
+    return position | {
         "text": text,
         "yshift": above,
         "align": "left",
@@ -100,14 +100,13 @@ def heading(text: str, x: float, y: float, above: int = 6) -> dict[str, Any]:
 def intervals(
     middle: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, thickness: float
 ) -> dict[str, Any]:
-    """Plotly's error bars from `low` to `high` around `middle`."""
+    """Plotly error bars from `low` to `high` around `middle`."""
     ends = {"array": (high - middle).astype(np.float32), "arrayminus": (middle - low).astype(np.float32)}
     return {"type": "data", "symmetric": False, "thickness": thickness, "width": 0, "color": colour} | ends
 
 
 def term_colour(term: str) -> str:
-    """The colour of an objective's term; the total is ink, a term nobody knows takes its name's place in the
-    palette."""
+    """The colour of an objective. The total loss is dark; unregistered names get a colour of the palette."""
     if term == "loss":
         return INK
     objective = declared_objectives().get(term)
@@ -115,28 +114,28 @@ def term_colour(term: str) -> str:
 
 
 def state_colour(state: str) -> str:
-    """The colour of a run's state, to be read on white."""
+    """The text colour of a run's state on a white background."""
     return STATES.get(state, QUIET)
 
 
 def run_colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each run or group of runs, in the order given: the first, the baseline, is grey."""
+    """Assign a colour to each run or group of runs, in order. The first, the baseline, is grey."""
     colours = (BASELINE, *PALETTE)
-    # Past thirteen they come round again: those are more than an eye can follow anyway.
-    return {name: colours[place % len(colours)] for place, name in enumerate(names)}
+    # Colours repeat after thirteen names.
+    return {name: colours[index % len(colours)] for index, name in enumerate(names)}
 
 
 def shorten(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """At most `most` (at least 4) points of the curve y(x) [N], x ascending, as float32, extremes kept.
+    """Downsample the curve y(x) [N], x ascending, to at most `most` (at least 4) points, as float32.
 
-    Points whose y is not finite are dropped. Of each stretch of the curve its lowest and its highest point
-    stay, and so do the ends: a spike of one step is seen however long the run.
+    Points whose y is not finite are dropped. The minimum and maximum of each segment and both ends are kept,
+    so a spike of a single step stays visible in a run of any length.
     """
     finite = np.isfinite(y)
     x, y = np.asarray(x)[finite], np.asarray(y, dtype=np.float64)[finite]
     if len(y) > most:
-        stretches = most // 2 - 1
-        size = -(-len(y) // stretches)
+        segments = most // 2 - 1
+        size = -(-len(y) // segments)
         padded = np.full(size * -(-len(y) // size), y[-1])
         padded[: len(y)] = y
         rows = padded.reshape(-1, size)
@@ -148,10 +147,10 @@ def shorten(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.n
 
 
 def metric_label(name: str) -> str:
-    """A metric's name as people write it: `text_to_image_r1` is "text-to-image R@1"."""
+    """The display name of a metric, for instance "text-to-image R@1" for `text_to_image_r1`."""
     return metric(name).label
 
 
 def is_share(name: str) -> bool:
-    """Whether a metric lies in [0, 1] and is written in per cent."""
+    """Whether a metric lies in [0, 1] and is shown in per cent."""
     return metric(name).share

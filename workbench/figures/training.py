@@ -1,4 +1,4 @@
-"""Training curves: loss terms, scale, gradient norm, cosine to the teacher, learning rate, validation."""
+"""Training curves: losses, logit scale, gradient norm, cosine to the teacher, learning rate, validation."""
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -12,12 +12,12 @@ ROW_HEIGHT, GAP, TOP, BOTTOM = 200, 64, 100, 86  # pixels; a row's height includ
 def training_figure(
     runs: Runs, title: str = "", subtitle: str = "", columns: int = 3, *, live: bool = False
 ) -> go.Figure:
-    """How one run trained, or several beside each other, in small panels.
+    """Plot the training curves of one or several runs in small panels.
 
-    `runs` is one run (anything with the tables `.metrics` and `.validations`), or a mapping from a label to a
-    run or to several (the seeds of one recipe share a colour). One run shows its loss terms, several their
-    totals. Columns that are missing, or hold no finite number, leave their panel out; steps that were skipped
-    are marked. With `live` there is room for the validations that are still to come.
+    `runs` is one run (any object with the tables `.metrics` and `.validations`), or a mapping from labels to
+    runs or lists of runs, such as the seeds of one recipe, which share a colour. The figure of one run has
+    the loss terms, that of several runs the total losses. Panels without finite values are omitted. Skipped
+    steps are marked. With `live` the validation panel is reserved before the first validation.
     """
     panels = training_panels(runs, live=live)
     if not panels:
@@ -38,17 +38,17 @@ def training_figure(
         hovermode="x unified", legend={"y": -48 / plots, "yanchor": "top"},
     )  # fmt: skip
     figure.update_annotations(font_size=12.5, xanchor="left", yshift=4)
-    named: set[str] = set()
+    in_legend: set[str] = set()
     for number, panel in enumerate(panels):
         row, column = number // columns + 1, number % columns + 1
         for curve in panel.curves:
-            new = bool(curve.legend) and not curve.behind and curve.legend not in named
+            new = bool(curve.legend) and not curve.behind and curve.legend not in in_legend
             new = new and (live or len(curve.x) > 0) and (curve.name != SKIPPED or len(curve.x) > 0)
-            named |= {curve.legend} if new else set()
+            in_legend |= {curve.legend} if new else set()
             figure.add_trace(curve.trace(showlegend=new), row=row, col=column)
         figure.update_yaxes(panel.axis, row=row, col=column)
         lowest = number + columns >= len(panels)
-        # All panels zoom together.
+        # All panels share one zoom.
         figure.update_xaxes(title_text="step" if lowest else None, matches="x", row=row, col=column)
         figure.layout.annotations[number].update(x=figure.get_subplot(row, column).xaxis.domain[0])
     return figure
@@ -58,5 +58,5 @@ def _nothing_yet(title: str, subtitle: str) -> go.Figure:
     figure = finish(go.Figure(), title, subtitle, y=0.88, height=220)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    place = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper"}
-    return figure.add_annotation(text="no step recorded yet", showarrow=False, **place)
+    centre = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper"}
+    return figure.add_annotation(text="no step recorded yet", showarrow=False, **centre)

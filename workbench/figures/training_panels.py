@@ -1,4 +1,4 @@
-"""Panels of training curves: one for each number that runs record."""
+"""The panels of training curves, one per recorded quantity."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,8 +20,8 @@ from workbench.figures.style import (
     term_colour,
 )
 
-FEW = 40  # points; a curve of fewer shows each of them
-SMOOTH_POINTS = 500  # of a running mean over 2 % of the steps: more would draw the same line
+FEW = 40  # a curve with at most this many points has markers
+SMOOTH_POINTS = 500  # points of a running mean over 2 % of the steps; more would draw the same line
 TICKS = [digit * 10.0**power for power in range(-9, 10) for digit in (1, 3)]
 LOGARITHMIC = {"type": "log", "tickvals": TICKS}
 REGIONS = (
@@ -35,7 +35,7 @@ SKIPPED, VALIDATION = "skipped step", "Validation recall@1"
 
 @runtime_checkable
 class Recorded(Protocol):
-    """What a run has recorded: a `workbench.Run`, or `Curves`."""
+    """An object with a run's records, such as a `workbench.Run` or `Curves`."""
 
     @property
     def metrics(self) -> DataFrame: ...
@@ -44,7 +44,7 @@ class Recorded(Protocol):
 
 
 class Curves(NamedTuple):
-    """A run's records as plain tables: one row a training step, one row a validation."""
+    """A run's records as plain tables, with one row per training step and one per validation."""
 
     metrics: DataFrame
     validations: DataFrame
@@ -62,12 +62,12 @@ class Curve:
     y: np.ndarray
     colour: str
     dash: str = "solid"
-    legend: str = ""  # what the legend calls it, and what a click there hides
+    legend: str = ""  # its name in the legend, and the group that a click on the legend hides
     mode: str = "lines"
-    behind: bool = False  # pale and without hover text: the single steps behind their running mean
+    behind: bool = False  # pale and without hover text, for the single steps behind their running mean
 
-    def trace(self, **place: Any) -> go.Scatter:
-        """The plotly trace; `place` says which axes and whether it stands in the legend."""
+    def trace(self, **settings: Any) -> go.Scatter:
+        """The plotly trace; `settings` are further settings of it, such as `showlegend`."""
         marker = {"symbol": "x", "size": 8} if self.name == SKIPPED else {"size": 5}
         return go.Scatter(
             x=self.x,
@@ -80,7 +80,7 @@ class Curve:
             legendgroup=self.legend,
             hovertemplate=None if self.behind else "%{y:.4g}",
             hoverinfo="skip" if self.behind else None,
-            **place,
+            **settings,
         )
 
 
@@ -94,7 +94,7 @@ class Panel:
 
 
 def training_panels(runs: Runs, *, live: bool = False) -> list[Panel]:
-    """The panels of `training_figure` that have points."""
+    """The panels of `training_figure` that have points. With `live` the validation panel is kept empty."""
     if not isinstance(runs, Mapping):
         runs = {"": runs}
     groups: dict[str, list[Any]] = {
@@ -122,7 +122,7 @@ def _one_run(run: Recorded) -> list[Panel]:
             curve for term, colour in terms.items() for curve in _noisy(metrics, prefix + term, colour, term)
         ]
 
-    # Alone and with weight 1, a term is the loss: its line would hide the total's.
+    # A single term equals the total loss, and its line would hide the total's.
     weighted = noisy_terms("weighted/") if len(terms) > 1 else []
     recalls = [
         _curve(validations, column, colour, metric_label(column), points=True)
@@ -145,11 +145,11 @@ def _one_run(run: Recorded) -> list[Panel]:
     return [
         Panel("Loss and weighted terms", losses),
         Panel("Loss terms, unweighted", noisy_terms()),
-        Panel("Where the gradient comes from", shares, {"tickformat": ".0%"} | FROM_ZERO),
+        Panel("Gradient share of each term", shares, {"tickformat": ".0%"} | FROM_ZERO),
         Panel(VALIDATION, recalls, PER_CENT),
         Panel("Cosine to teacher", cosines),
-        Panel("R² of the regression, and the best", regression),
-        Panel("Recall@1 of a cross-modal teacher's Z", recalls_of_z, PER_CENT),
+        Panel("R² of the regression and its upper bound", regression),
+        Panel("Recall@1 of the cross-modal teacher", recalls_of_z, PER_CENT),
         Panel("Logit scale", [_curve(metrics, "scale", BASELINE)]),
         Panel("Gradient norm", _noisy(metrics, "gradient_norm", BASELINE), LOGARITHMIC),
         Panel("Learning rate", [_curve(metrics, "lr", BASELINE)], FROM_ZERO),
@@ -187,29 +187,29 @@ def _several_runs(groups: Mapping[str, list[Recorded]]) -> list[Panel]:
 
 
 def _noisy(table: DataFrame, column: str, colour: str, name: str = "") -> list[Curve]:
-    """The running mean of a column that jumps from step to step, the steps themselves pale behind it."""
+    """The running mean of a noisy column, with the single steps pale behind it."""
     mean = _curve(table, column, colour, name, smooth=True)
     steps = _curve(table, column, colour, name)
-    if "markers" in mean.mode:  # so few that the mean is of single steps
+    if "markers" in mean.mode:  # too few points for a running mean
         steps = replace(steps, x=steps.x[:0], y=steps.y[:0])
     return [replace(steps, behind=True), mean]
 
 
 def _shares(metrics: DataFrame, term: str, colour: str) -> Curve:
-    """A term's share of the gradient, at the steps where it was measured."""
+    """A term's share of the gradient at the steps at which it was measured."""
     column = f"gradient_share/{term}"
     measured = metrics.dropna(subset=column) if column in metrics else metrics.iloc[:0]
     return _curve(measured, column, colour, term)
 
 
 def _skipped(metrics: DataFrame) -> Curve:
-    """Marks at the skipped steps, whose loss or gradient was not finite."""
+    """Markers at the skipped steps, whose loss or gradient was not finite."""
     x = y = np.zeros(0, dtype=np.float32)
     if "loss" in metrics and "gradient_norm" in metrics:
         loss = metrics["loss"].astype(float)
         bad = ~np.isfinite(loss + metrics["gradient_norm"].astype(float)).to_numpy()
-        beside = loss.where(np.isfinite(loss)).ffill().bfill().fillna(0).to_numpy()
-        x, y = shorten(metrics["step"].to_numpy()[bad], beside[bad])
+        nearest = loss.where(np.isfinite(loss)).ffill().bfill().fillna(0).to_numpy()
+        x, y = shorten(metrics["step"].to_numpy()[bad], nearest[bad])
     return Curve(SKIPPED, x, y, term_colour("gd"), legend=SKIPPED, mode="markers")
 
 
@@ -223,8 +223,8 @@ def _curve(
     points: bool = False,
     smooth: bool = False,
 ) -> Curve:
-    """A column against the step; empty where the table lacks it. `smooth` takes the mean over 2 % of the
-    steps around."""
+    """A column against the step, empty if the table lacks it. `smooth` takes a running mean over 2 % of the
+    steps."""
     x = y = np.zeros(0, dtype=np.float32)
     if column in table and "step" in table:
         values = table[column].astype(float)
@@ -232,6 +232,6 @@ def _curve(
             window = values.rolling(max(5, len(values) // 50), center=True, min_periods=1)
             values = window.mean().where(values.notna())
         x, y = shorten(table["step"].to_numpy(), values.to_numpy(), SMOOTH_POINTS if smooth else MOST_POINTS)
-    # A line through one point is nothing to see.
+    # A line through a single point would be invisible.
     mode = "lines+markers" if points or len(x) <= FEW else "lines"
     return Curve(name or column, x, y, colour, dash, name, mode)

@@ -1,6 +1,6 @@
-"""What evaluations measure: one record for each metric, by the name it is stored under. Imports no torch.
+"""The metrics of evaluations: a record for each, by the name under which it is stored. Imports no torch.
 
-A new metric is one `_Family` here; labels, percentages, paired intervals and headline columns derive from it.
+To add a metric, add a `_Family`. Labels, percentages, paired intervals and headline columns derive from it.
 """
 
 import re
@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 class Metric:
     """A metric as reports, figures and tables know it.
 
-    `share`: it lies in [0, 1] and is written in per cent. `higher_is_better` is None where neither direction
-    is. `results` and `images` are the keys under which evaluations keep the results of its single queries and
-    the image that each query belongs to; `images` None: query n belongs to image n. `headline` is the place
-    among the columns of a short table, None for no place. `known` is false for a name without a family.
+    A `share` lies in [0, 1] and is shown in per cent. `higher_is_better` is None if neither direction is
+    better. `results` and `images` are the keys under which evaluations store the results of single queries
+    and the image of every query; without `images`, query n belongs to image n. `headline` is the position
+    among the columns of a short table, None if it is not among them. `known` is false for a name without a
+    family.
     """
 
     name: str
@@ -32,15 +33,18 @@ class Metric:
     known: bool = True
 
     def of_queries(self, stored: Any) -> Any:
-        """The result of each query, whose mean is the metric, from the array stored under `results`."""
+        """The results of single queries, whose mean is the metric, from the array stored under `results`."""
         if self.cutoff is not None:
-            return stored <= self.cutoff  # ranks, of which those up to the cutoff count
+            return stored <= self.cutoff  # the stored values are ranks
         return 1 / stored if self.reciprocal else stored
 
 
 class _Family(NamedTuple):
-    """Metrics whose names match `pattern`. `label` and `results` may refer to its groups; a group `cutoff` is
-    the record's; `facts` are what else its records hold."""
+    """Metrics whose names match `pattern`.
+
+    `label` and `results` may refer to groups of the pattern. A group named `cutoff` sets that field of the
+    record, and `facts` sets further ones.
+    """
 
     pattern: str
     label: str = r"\g<0>"
@@ -49,11 +53,14 @@ class _Family(NamedTuple):
 
 
 def _families() -> Iterator[_Family]:
-    for place, (direction, ranks, images) in enumerate(
+    for position, (direction, ranks, images) in enumerate(
         (("text_to_image", "t2i_ranks", "image_of_text"), ("image_to_text", "i2t_ranks", None))
     ):
         yield _Family(
-            rf"{direction}_r(?P<cutoff>1)", rf"{direction} R@\1", ranks, {"images": images, "headline": place}
+            rf"{direction}_r(?P<cutoff>1)",
+            rf"{direction} R@\1",
+            ranks,
+            {"images": images, "headline": position},
         )
         yield _Family(rf"{direction}_r(?P<cutoff>\d+)", rf"{direction} R@\1", ranks, {"images": images})
         yield _Family(f"{direction}_mrr", f"{direction} MRR", ranks, {"images": images, "reciprocal": True})
@@ -69,7 +76,7 @@ def _families() -> Iterator[_Family]:
     yield _Family("(winoground_(?:text|image|group))_score", results=r"\1_correct")
     yield _Family("(linear_probe)_accuracy", results=r"\1_correct")
     yield _Family("(knn)_accuracy", "k-NN accuracy", r"\1_correct")
-    yield _Family("(swap)_accuracy", "swapped captions told apart", r"\1_correct")
+    yield _Family("(swap)_accuracy", "swapped captions, accuracy", r"\1_correct")
     yield _Family("(question_(?:objects|sizes|backgrounds|relations))_accuracy", results=r"\1_correct")
     yield _Family(r"search_precision_at_\d+")
     yield _Family("(class_name|attributes_only)_(seen_|unseen_|zero_shot_)?mean_per_class")
@@ -89,7 +96,7 @@ _UNKNOWN = _Family(".*", facts={"share": False, "higher_is_better": None, "known
 
 @cache
 def metric(name: str) -> Metric:
-    """The record of the metric stored as `name`; a plain one, not `known`, where no family has the name."""
+    """The record of the metric stored as `name`. It is not `known` if no family has the name."""
     for family in (*_families(), _UNKNOWN):
         if match := re.fullmatch(family.pattern, name, re.DOTALL):
             facts: dict[str, Any] = {group: int(value) for group, value in match.groupdict().items()}
@@ -97,7 +104,7 @@ def metric(name: str) -> Metric:
                 key = match.expand(family.results)
                 facts |= {"results": key, "images": f"{key.removesuffix('_result')}_image"}
             return Metric(name, _in_words(match.expand(family.label)), **{**facts, **family.facts})
-    raise AssertionError(name)  # the last family has every name
+    raise AssertionError(name)  # the last family matches every name
 
 
 def _in_words(label: str) -> str:

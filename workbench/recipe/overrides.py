@@ -1,4 +1,4 @@
-"""Reads settings from text as their declared type says, and finds the words for those that cannot be used."""
+"""Converts text to the declared types of settings, applies overrides and describes unusable values."""
 
 import contextlib
 import difflib
@@ -14,25 +14,25 @@ from workbench.recipe.yaml_io import in_yaml, plain, read_yaml
 
 
 def assignments(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
-    """{key: text} from `key=value` arguments of a command line; a later one wins."""
+    """Parse `key=value` arguments of a command line into {key: text}. The last value of a key wins."""
     values = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise SettingError(option, text, "it has no name and value", f"Write {option} NAME=VALUE.")
+            raise SettingError(option, text, "it is not an assignment", f"Write {option} NAME=VALUE.")
         values[key.strip()] = value
     return values
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """Up to three of the known dotted names that `name` may have meant, best first."""
+    """Up to three known dotted names that are most similar to `name`, best first."""
 
     def likeness(candidate: str) -> float:
         whole = difflib.SequenceMatcher(None, name, candidate).ratio()
-        ours, theirs = name.rpartition(".")[2], candidate.rpartition(".")[2]
-        # `learning_rate` and `lr` share initials and little else.
-        initials = "".join(word[0] for word in ours.split("_") if word) == theirs
-        last = 1.0 if initials else difflib.SequenceMatcher(None, ours, theirs).ratio()
+        key, candidate_key = name.rpartition(".")[2], candidate.rpartition(".")[2]
+        # `learning_rate` and `lr` share only their initials.
+        initials = "".join(word[0] for word in key.split("_") if word) == candidate_key
+        last = 1.0 if initials else difflib.SequenceMatcher(None, key, candidate_key).ratio()
         return max(whole, 0.4 * whole + 0.6 * last)
 
     scored = sorted(
@@ -43,7 +43,7 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """A sentence that tells which name may have been meant, else which there are."""
+    """A sentence that suggests similar names, or lists all of them."""
     known = sorted(known)
     if close := nearest(name, known):
         return f"Did you mean {' or '.join(close)}?"
@@ -51,20 +51,20 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def typed(annotation: Any, value: object, setting: str, default: object = ...) -> Any:
-    """`value` as a plain value of the annotated type; text is read as YAML where the type wants no text.
+    """Convert `value` to a plain value of the annotated type. Text is read as YAML unless the type is text.
 
-    So `"1e-4"` does for a float, `"null"` for an optional and `"[0.9, 1.0]"` for a pair, while a str may hold
-    anything. No other conversion takes place (no float for an int, no int for a bool). Raises SettingError,
-    naming `setting`.
+    `"1e-4"` works for a float, `"null"` for an optional value and `"[0.9, 1.0]"` for a pair. There is no
+    other conversion (no float for an int, no int for a bool). Raises SettingError, naming `setting`, if the
+    value does not fit.
     """
     adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=ConfigDict(strict=True))
     value = plain(value)
     candidates = [value]
     if isinstance(value, str):
         with contextlib.suppress(yaml.YAMLError):
-            read = read_yaml(value)
-            # Text that YAML too reads as text stays as it is, `#` and quotes included.
-            candidates = [value] if isinstance(read, str) else [read, value]
+            parsed = read_yaml(value)
+            # Text that YAML also reads as text is kept unchanged, including `#` and quotes.
+            candidates = [value] if isinstance(parsed, str) else [parsed, value]
     for candidate in candidates:
         try:
             adapter.validate_python(candidate)
@@ -77,13 +77,13 @@ def typed(annotation: Any, value: object, setting: str, default: object = ...) -
 def wrong_value(
     setting: str, value: object, schema: Mapping[str, Any], default: object = ...
 ) -> SettingError:
-    """The error for a value of a wrong type or range."""
+    """The error for a value of the wrong type or out of range."""
     remedy = "There is no default." if default is ... else f"The default is {in_yaml(default)}."
     return SettingError(setting, value, f"it must be {what_works(schema)}", remedy)
 
 
 def what_works(schema: Mapping[str, Any]) -> str:
-    """A JSON schema in words: "a whole number of at least 1, or null"."""
+    """Describe a JSON schema in words, for instance "a whole number of at least 1, or null"."""
     if "anyOf" in schema:
         return ", or ".join(what_works(option) for option in schema["anyOf"])
     if "enum" in schema or "const" in schema:
@@ -129,7 +129,7 @@ def setting_names(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def section_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a field that is a section, an optional one included."""
+    """The model of a field that is a section, also of an optional one; None for other fields."""
     choices = get_args(field.annotation) or (field.annotation,)
     return next(
         (choice for choice in choices if isinstance(choice, type) and issubclass(choice, BaseModel)), None
@@ -139,46 +139,46 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
 def set_by_path(
     tree: dict[str, Any], model: type[BaseModel], path: str, value: Any, text: bool = False
 ) -> None:
-    """Put `value` under a dotted path into nested settings; sections merge, everything else is replaced.
+    """Set a dotted path in nested settings to `value`. Sections are merged, other values are replaced.
 
-    With `text`, text is read as the setting's type asks for. What follows a setting that holds names is one
-    of them, dots included (`training.lr_multipliers.visual.trunk`). Raises SettingError for a path that
-    `model` does not have, naming the nearest.
+    With `text`, text is converted to the type of the setting. After a setting that is a mapping, the rest of
+    the path is a key, including dots (`training.lr_multipliers.visual.trunk`). Raises SettingError for a path
+    that `model` does not have, suggesting similar names.
     """
-    here, within, rest = tree, model, path
+    branch, parent, rest = tree, model, path
     while True:
         name, _, rest = rest.partition(".")
-        field = within.model_fields.get(name)
+        field = parent.model_fields.get(name)
         section = section_of(field) if field else None
         if section is None or not rest:
             break
-        here[name] = here.get(name) or {}
-        if not isinstance(here[name], dict):
-            raise _no_section(path.removesuffix(f".{rest}"), here[name], section)
-        here, within = here[name], section
+        branch[name] = branch.get(name) or {}
+        if not isinstance(branch[name], dict):
+            raise _no_section(path.removesuffix(f".{rest}"), branch[name], section)
+        branch, parent = branch[name], section
     if field is None or (rest and get_origin(field.annotation) is not dict):
         raise SettingError(path, value, "there is no such setting", suggestion(path, setting_names(model)))
     if section is not None:
         changes = typed(dict[str, Any] | None, value, path) if text else value
         if isinstance(changes, Mapping):
-            here[name] = here.get(name) or {}
+            branch[name] = branch.get(name) or {}
             for key, item in changes.items():
                 set_by_path(tree, model, f"{path}.{key}", item, text)
         else:
-            here[name] = changes
+            branch[name] = changes
     elif rest:
         entry = typed(get_args(field.annotation)[1], value, path) if text else value
-        before = here.get(name) or {}
+        before = branch.get(name) or {}
         if not isinstance(before, Mapping):
             schema = TypeAdapter(_annotation(field)).json_schema()
             raise wrong_value(path.removesuffix(f".{rest}"), before, schema, _default(field))
-        here[name] = {**before, rest: entry}
+        branch[name] = {**before, rest: entry}
     else:
-        here[name] = typed(_annotation(field), value, path, _default(field)) if text else value
+        branch[name] = typed(_annotation(field), value, path, _default(field)) if text else value
 
 
 def to_setting_error(error: Mapping[str, Any], model: type[BaseModel], tree: Any) -> SettingError:
-    """One of pydantic's complaints about nested settings, as the setting at fault and what would work."""
+    """Convert an error of pydantic to a SettingError that names the setting and what would work."""
     if isinstance(raised := error.get("ctx", {}).get("error"), SettingError):
         return raised
     section: type[BaseModel] | None = model
@@ -198,9 +198,9 @@ def to_setting_error(error: Mapping[str, Any], model: type[BaseModel], tree: Any
 
 
 def _no_section(setting: str, value: object, section: type[BaseModel]) -> SettingError:
-    some = ", ".join(list(section.model_fields)[:3])
-    problem = f"it must be a section with settings of its own ({some} ...)"
-    return SettingError(setting, value, problem, "Leave it out, or give some.")
+    names = ", ".join(list(section.model_fields)[:3])
+    problem = f"it must be a section with settings of its own ({names} ...)"
+    return SettingError(setting, value, problem, "Remove it, or give some of these settings.")
 
 
 def _annotation(field: FieldInfo) -> Any:

@@ -1,4 +1,4 @@
-"""What the values of settings may be whatever the setting: text that files can hold, numbers of 64 bits."""
+"""Checks for the values of all settings: text that can be written to files, and integers of 64 bits."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from workbench.errors import SettingError
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every plain value in nested settings, with the dotted name of its setting; keys are values too."""
+    """All plain values in nested settings, including keys, with the dotted names of their settings."""
     if isinstance(value, Mapping):
         for name, item in value.items():
             yield key, name
@@ -21,19 +21,19 @@ def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check_plain(setting: str, value: Any) -> None:
-    """Raise SettingError for text that is no Unicode, and for a whole number that no setting has."""
+    """Raise SettingError for text that is not valid Unicode, and for integers of more than 64 bits."""
     if isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError:
-            problem = "it holds half of a character (a lone surrogate), which cannot be written to a file"
-            raise SettingError(setting, value, problem, "Give text that is Unicode.") from None
+            problem = "it contains a lone surrogate, which cannot be written to a file"
+            raise SettingError(setting, value, problem, "Give valid Unicode text.") from None
     elif isinstance(value, int) and abs(value) >= 2**63:
         digits = len(f"{abs(value):x}") * 6 // 5
-        shown = f"a number of about {digits} digits"
-        raise SettingError(setting, shown, "it is too large", "Numbers go up to 2^63 - 1.")
+        size = f"a number of about {digits} digits"
+        raise SettingError(setting, size, "it is too large", "Numbers go up to 2^63 - 1.")
 
 
 def tidy(name: str) -> str:
-    """The nearest name that a file may have."""
+    """A valid file name that is similar to `name`."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:60] or "my-recipe"

@@ -1,4 +1,4 @@
-"""What an experiment is: recipes, from YAML and overrides, checked as a whole. Imports no torch."""
+"""Recipes: the complete, checked settings of an experiment, from YAML and overrides. Imports no torch."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,17 +29,17 @@ from workbench.recipe.schema import (
 from workbench.recipe.setting_types import NOT_FINGERPRINTED
 from workbench.recipe.yaml_io import read_yaml, write_yaml
 
-MOST_BASES = 32  # recipes that extend one another
+MOST_BASES = 32  # the longest chain of recipes that extend one another
 RECIPES = Path(__file__).parent / "recipes"
 GROUNDED = ("matching", "hard_negatives")  # settings of the grounded cross-modal teacher alone
 UNGROUNDED = ("caption_pairing", "target", "pooling_temperature", "clusters", "rotary", "weigh_regions")
 
 
 class Recipe(Section):
-    """One experiment, complete: data, models, targets, objectives, training and evaluation. Immutable.
+    """The settings of an experiment: data, models, targets, objectives, training and evaluation. Immutable.
 
-    `trains`: the student, or the cross-modal teacher that students of other recipes learn from; its length,
-    batch and rate are those in `cross_modal`.
+    `trains` is the student, or the cross-modal teacher of other recipes' students, whose epochs, batch and
+    learning rate are in `cross_modal`.
     """
 
     name: str = Field(json_schema_extra=NOT_FINGERPRINTED)
@@ -64,60 +64,60 @@ class Recipe(Section):
         weights, training = self.objectives.weights(), self.training
         shares = self.data.val_share + self.data.test_share
         if shares >= 1:
-            problem = f"with data.val_share it is {shares:g} of the source, and nothing is left to train on"
-            raise SettingError("data.test_share", self.data.test_share, problem, "Less than 1 together.")
+            problem = f"together with data.val_share it is {shares:g}, which leaves no pairs for training"
+            remedy = "Use shares whose sum is below 1."
+            raise SettingError("data.test_share", self.data.test_share, problem, remedy)
         if not is_file_name(self.name):
-            problem = "runs are named after it, and this is no file name"
-            raise SettingError(
-                "name", self.name, problem, f"Letters, digits, - and _, e.g. {tidy(self.name)}."
-            )
+            problem = "runs are named after the recipe, and this is not a valid file name"
+            remedy = f"Use letters, digits, - and _, e.g. {tidy(self.name)}."
+            raise SettingError("name", self.name, problem, remedy)
         self._check_cross_modal()
         if not weights:
             raise SettingError(
                 "objectives",
                 "all 0",
                 "there is nothing to learn from",
-                "Give one a weight, e.g. objectives.task=1",
+                "Give one a weight, e.g. objectives.task=1.",
             )
         for name, weight in weights.items():
             needed = declared_objectives()[name].needs
             if needed is not None and getattr(self, needed) is None:
                 problem = f"it needs a {needed.replace('_', ' ')}, and there is none"
-                raise SettingError(
-                    f"objectives.{name}", weight, problem, f"Set {needed}.model, or objectives.{name}=0"
-                )
+                remedy = f"Set {needed}.model, or objectives.{name}=0."
+                raise SettingError(f"objectives.{name}", weight, problem, remedy)
         if training.micro_batch is not None and training.micro_batch > training.batch:
-            remedy = f"At most {training.batch}, or null."
+            remedy = f"Use at most {training.batch}, or null."
             raise SettingError(
                 "training.micro_batch", training.micro_batch, "it is larger than training.batch", remedy
             )
         if training.steps is not None and training.warmup_steps > training.steps:
-            problem = f"the learning rate would still rise after all {training.steps} steps"
+            problem = f"warm-up would be longer than the {training.steps} steps of the training"
             raise SettingError(
-                "training.warmup_steps", training.warmup_steps, problem, f"At most {training.steps}."
+                "training.warmup_steps", training.warmup_steps, problem, f"Use at most {training.steps}."
             )
         if abs(sum(training.direction_weights) - 1) > 1e-6:
             raise SettingError(
                 "training.direction_weights",
                 list(training.direction_weights),
-                "they are not 1 together",
-                "[0.5, 0.5]",
+                "their sum is not 1",
+                "Use [0.5, 0.5], for example.",
             )
         if (training.loss_chunk or training.loss_ring) and training.direction_weights != (0.5, 0.5):
             raise SettingError(
                 "training.direction_weights",
                 list(training.direction_weights),
-                "losses in chunks or in a ring take both directions alike",
-                "[0.5, 0.5], or training.loss_chunk=null and training.loss_ring=false",
+                "training.loss_chunk and training.loss_ring need equal weights of both directions",
+                "Use [0.5, 0.5], or training.loss_chunk=null and training.loss_ring=false.",
             )
         whole = [name for name in weights if declared_objectives()[name].reach == "batch"]
         if training.loss_ring and whole:
             problem = f"objectives.{whole[0]} needs the whole batch in every process"
-            raise SettingError("training.loss_ring", True, problem, f"false, or objectives.{whole[0]}=0")
+            remedy = f"Use training.loss_ring=false, or objectives.{whole[0]}=0."
+            raise SettingError("training.loss_ring", True, problem, remedy)
         if self.data.order == "shards" and (self.data.decoded or self.student.cache_frozen):
             setting = "data.decoded" if self.data.decoded else "student.cache_frozen"
-            problem = f"with {setting} the shards are read once only"
-            raise SettingError("data.order", "shards", problem, "shuffled.")
+            problem = f"with {setting} the shards are read only once, so their order does not matter"
+            raise SettingError("data.order", "shards", problem, "Use shuffled.")
         if self.student.cache_frozen:
             for setting, value, required in (
                 ("training.augmentation.crop_scale", training.augmentation.crop_scale, (1.0, 1.0)),
@@ -125,31 +125,34 @@ class Recipe(Section):
                 ("data.decoded", self.data.decoded, None),
             ):
                 if value != required:
-                    problem = "student.cache_frozen keeps what frozen layers make of whole pictures"
-                    remedy = f"{required}, or student.cache_frozen=false."
+                    problem = "student.cache_frozen stores the output of frozen layers for whole pictures"
+                    remedy = f"Use {required}, or student.cache_frozen=false."
                     raise SettingError(setting, value, problem, remedy)
         for setting in ("compile", "gradient_checkpointing"):
             other = "student.cache_frozen" if self.student.cache_frozen else None
             if setting == "compile" and self.objectives.mfd:
                 other = "objectives.mfd"
             if other and getattr(training, setting):
-                problem = f"with {other} a tower computes now all and now a part of itself"
-                raise SettingError(f"training.{setting}", True, problem, f"false, or leave out {other}.")
+                problem = f"it cannot be combined with {other}, which runs only a part of a tower"
+                remedy = f"Use training.{setting}=false, or do without {other}."
+                raise SettingError(f"training.{setting}", True, problem, remedy)
         low, high = training.augmentation.crop_scale
         if low > high:
             raise SettingError(
                 "training.augmentation.crop_scale",
                 [low, high],
-                "the smaller share comes first",
-                f"[{high}, {low}]",
+                "the smaller share must come first",
+                f"Use [{high}, {low}].",
             )
         return self
 
     def _check_cross_modal(self) -> None:
         settings = self.cross_modal
         if settings.epoch is not None and settings.epoch > settings.epochs and settings.run is None:
-            problem = f"the teacher is trained for {settings.epochs}"
-            raise SettingError("cross_modal.epoch", settings.epoch, problem, f"At most {settings.epochs}.")
+            problem = f"the teacher is trained for {settings.epochs} epochs"
+            raise SettingError(
+                "cross_modal.epoch", settings.epoch, problem, f"Use at most {settings.epochs}."
+            )
         grounded = settings.interaction == "text_conditioned"
         for setting in UNGROUNDED if grounded else GROUNDED:
             value, usual = getattr(settings, setting), CrossModal.model_fields[setting].default
@@ -160,24 +163,26 @@ class Recipe(Section):
         if self.trains == "student":
             return
         if self.teacher is None:
-            problem = "a cross-modal teacher reads with frozen towers, and there are none"
+            problem = "a cross-modal teacher needs frozen towers, and there are none"
             raise SettingError("teacher", None, problem, "Set teacher.model.")
         if settings.control == "null":
-            problem = "the null teacher is the caption's embedding and learns nothing"
-            raise SettingError("cross_modal.control", "null", problem, "none, text_only or shuffled_regions")
-        fresh = Training()
-        for name, here in (("epochs", "epochs"), ("steps", "epochs"), ("batch", "batch"), ("lr", "lr")):
+            problem = "the null teacher is the caption's embedding and has nothing to learn"
+            remedy = "Use none, text_only or shuffled_regions."
+            raise SettingError("cross_modal.control", "null", problem, remedy)
+        defaults = Training()
+        for name, setting in (("epochs", "epochs"), ("steps", "epochs"), ("batch", "batch"), ("lr", "lr")):
             value = getattr(self.training, name)
-            if value != getattr(fresh, name):
-                problem = f"for the cross-modal teacher cross_modal.{here} counts"
-                raise SettingError(f"training.{name}", value, problem, f"Set cross_modal.{here}.")
+            if value != getattr(defaults, name):
+                problem = f"the cross-modal teacher uses cross_modal.{setting} instead"
+                raise SettingError(f"training.{name}", value, problem, f"Set cross_modal.{setting}.")
 
     @classmethod
     def load(cls, name_or_path: str | Path, overrides: Mapping[str, object] | None = None) -> "Recipe":
-        """The shipped recipe of that name, or the one in a YAML file, with dotted `overrides` on top.
+        """Load a shipped recipe by name, or a YAML file by path, and apply dotted `overrides`.
 
-        An override's value may be text, read as the setting's type asks for (`"1e-4"`, `"null"`). Raises
-        SettingError for an unknown recipe or setting, naming the nearest, and for an unusable value.
+        The value of an override may be text, which is converted to the type of the setting (`"1e-4"`,
+        `"null"`). Raises SettingError for an unknown recipe or setting, suggesting similar names, and for an
+        unusable value.
         """
         return cls.from_settings(_read(_locate(str(name_or_path)), ()), overrides)
 
@@ -185,7 +190,7 @@ class Recipe(Section):
     def from_settings(
         cls, settings: Mapping[str, Any], overrides: Mapping[str, object] | None = None
     ) -> "Recipe":
-        """The recipe with these nested settings, else the defaults; `overrides` as in `load`."""
+        """Make a recipe from nested settings and the defaults, with `overrides` as in `load`."""
         tree: dict[str, Any] = {}
         for key, value in settings.items():
             set_by_path(tree, cls, str(key), value)
@@ -200,12 +205,12 @@ class Recipe(Section):
 
     @classmethod
     def names(cls) -> list[str]:
-        """The recipes that come with the workbench."""
+        """The names of the shipped recipes."""
         return sorted(path.stem for path in RECIPES.rglob("*.yaml"))
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over every setting that changes the outcome, hex."""
+        """The hexadecimal sha256 of all settings that change the outcome."""
         return sha256_of_json(dict(_flat(self, aside=False, later=False)))
 
     def to_yaml(self) -> str:
@@ -213,20 +218,23 @@ class Recipe(Section):
         return write_yaml(self.model_dump(mode="json"))
 
     def save(self, path: str | Path) -> None:
-        """Write `to_yaml()`, whole or not at all."""
+        """Write `to_yaml()` to a file, atomically."""
         with atomic_write(Path(path), "w") as stream:
             stream.write(self.to_yaml())
 
 
 def differences(a: Recipe, b: Recipe, aside: bool = False) -> dict[str, tuple[Any, Any]]:
-    """{dotted name: (in `a`, in `b`)} where outcome-changing settings differ; with `aside`, where any do."""
-    ours, theirs = dict(_flat(a, aside)), dict(_flat(b, aside))
-    names = [*ours, *(name for name in theirs if name not in ours)]
-    return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}
+    """The settings that differ, as {dotted name: (value in `a`, value in `b`)}.
+
+    Settings that do not change the outcome are included only with `aside`.
+    """
+    first, second = dict(_flat(a, aside)), dict(_flat(b, aside))
+    values = {name: (first.get(name), second.get(name)) for name in [*first, *second]}
+    return {name: pair for name, pair in values.items() if pair[0] != pair[1]}
 
 
 def lasting_settings(recipe: Recipe) -> dict[str, Any]:
-    """All settings, nested and plain, without later ones at their default: for names of older versions."""
+    """All settings as nested plain values, as older versions named them: later ones only where changed."""
     tree: dict[str, Any] = {}
     for name, value in _flat(recipe, aside=True, later=False):
         *sections, key = name.split(".")
@@ -240,8 +248,11 @@ def lasting_settings(recipe: Recipe) -> dict[str, Any]:
 def _flat(
     model: BaseModel, aside: bool, prefix: str = "", *, later: bool = True
 ) -> Iterator[tuple[str, Any]]:
-    """Dotted names and plain values: with those set `aside` or without, and with settings that came `later`
-    or only where these are changed."""
+    """The dotted names and plain values of settings.
+
+    `aside` includes settings that do not change the outcome. `later` includes later additions that are at
+    their default.
+    """
     plain = model.model_dump(mode="json")
     for name, field in type(model).model_fields.items():
         value, marks = getattr(model, name), field.json_schema_extra or {}
@@ -257,7 +268,7 @@ def _locate(name: str) -> Path:
     if path.suffix in (".yaml", ".yml") or path.name != name:
         if not path.is_file():
             raise SettingError(
-                "recipe", name, "there is no such file", "A YAML file, or the name of a shipped recipe."
+                "recipe", name, "there is no such file", "Give a YAML file or the name of a shipped recipe."
             )
         return path
     shipped = {recipe.stem: recipe for recipe in RECIPES.rglob("*.yaml")}
@@ -267,29 +278,29 @@ def _locate(name: str) -> Path:
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    """The settings in a YAML file, put over those of the recipe that it `extends`."""
+    """The settings in a YAML file, merged over those of the recipe that it `extends`."""
     try:
         settings = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingError(
-            "recipe", str(path), f"it cannot be read ({error.strerror})", "A file of yours."
+            "recipe", str(path), f"it cannot be read ({error.strerror})", "Give a file that you may read."
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(
-            "recipe", str(path), f"this is no YAML text ({' '.join(str(error).split())})", "Fix the file."
+            "recipe", str(path), f"this is not a YAML file ({' '.join(str(error).split())})", "Fix the file."
         ) from None
     if not isinstance(settings, dict):
         raise SettingError(
             "recipe",
             str(path),
             "it holds no settings",
-            "Lines such as `name: mine`, see `workbench show NAME`.",
+            "Add lines such as `name: mine`, see `workbench show NAME`.",
         )
     base = settings.pop("extends", None)
     tree: dict[str, Any] = {"name": path.stem}
     if base is not None:
-        beside = path.parent / str(base)
-        origin = beside if beside.suffix in (".yaml", ".yml") and beside.is_file() else _locate(str(base))
+        local = path.parent / str(base)
+        origin = local if local.suffix in (".yaml", ".yml") and local.is_file() else _locate(str(base))
         if origin.resolve() in (*seen, path.resolve()) or len(seen) > MOST_BASES:
             raise SettingError(
                 "extends", str(base), f"{path.name} would extend itself", "Extend another recipe."

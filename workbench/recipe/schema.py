@@ -1,4 +1,4 @@
-"""The sections of a recipe: every setting, its type, range and default. Imports no torch."""
+"""The sections of a recipe: all settings with their types, ranges and defaults. Imports no torch."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,17 +25,17 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Where the pairs of image and captions come from.
+    """The source of image-caption pairs.
 
-    `val_share`, `test_share`: of a source that has no splits of its own, which is divided by a hash of ids.
-    `caption_lines`: a line of a text file beside a picture (folders, shards) is a caption; false: the whole
-    file is one, as alt texts with line breaks are. `duplicates`: "merge" makes pictures that are equal in
-    their bytes one picture with all their captions, in one split only, for which all are read once; "keep"
-    reads none ahead. `decoded`: keep every training picture once, decoded, as a square of so many pixels a
-    side; a little more than the student sees is enough. null: decode it anew in every epoch. `shard_cache`:
-    gigabytes of remote shards (`source` a URL) kept whole on this machine, null: none, every picture is read
-    where it lies. `order`: "shuffled" visits all pairs at random, "shards" reads a few tar shards at a time,
-    each from its start to its end, for disks on which random access is slow.
+    `val_share`, `test_share`: shares of a source without splits, which is divided by a hash of its ids.
+    `caption_lines`: every line of a text file beside a picture (folders, shards) is a caption; false: the
+    whole file is one caption, for alt texts with line breaks. `duplicates`: "merge" combines pictures with
+    equal bytes into one picture with all their captions, in one split, and reads all pictures once for this;
+    "keep" does not. `decoded`: cache every decoded training picture as a square with this side in pixels,
+    which should be a little more than the student's input; null: decode pictures in every epoch.
+    `shard_cache`: gigabytes of remote shards (`source` is a URL) to cache on this machine; null: read single
+    pictures remotely. `order`: "shuffled" visits all pairs at random; "shards" reads a few tar shards at a
+    time from start to end, for disks with slow random access.
     """
 
     source: str = "scenes"
@@ -80,7 +80,7 @@ class Data(Section):
 
 
 class Model(Section):
-    """A two-tower model: what it is, where its weights come from, what of it stays as it is."""
+    """A two-tower model: its architecture, the origin of its weights, and its frozen parts."""
 
     model: str
     pretrained: str | None = None
@@ -89,13 +89,13 @@ class Model(Section):
 
 
 class Student(Model):
-    """The model that learns, and which of its parts do (`frozen` stays so whatever else is said).
+    """The student and its trainable parts. Parts in `frozen` are never trained.
 
-    `trainable_image`: "attention" is the projections of every attention block and of the embedding,
-    "last_stage" what follows the last change of resolution, "last_blocks" a quarter of a transformer's,
-    "lora" low-rank updates (package peft). `freeze_batch_norm`: BatchNorm layers keep the statistics they
-    come with, and only their scale and shift learn. `cache_frozen`: the frozen first layers of the image
-    tower see every training picture once, whole, and what they make of it is kept.
+    `trainable_image`: "attention" trains the projections of all attention blocks and of the embedding,
+    "last_stage" the layers after the last change of resolution, "last_blocks" the last quarter of a
+    transformer's blocks, "lora" low-rank updates (package peft). `freeze_batch_norm`: BatchNorm layers keep
+    their statistics and train only scale and shift. `cache_frozen`: compute the output of the frozen first
+    layers of the image tower once for every whole training picture, and cache it.
     """
 
     trainable_image: Literal["all", "attention", "last_stage", "last_blocks", "lora", "none"] = "all"
@@ -105,7 +105,7 @@ class Student(Model):
 
 
 class Targets(Section):
-    """What is cached of the teacher. `views`: crops per image that it and the student see, 0: whole."""
+    """The cached teacher outputs. `views`: crops per image for teacher and student, 0: whole images."""
 
     views: Whole = 0
     folder: str | None = Field(default=None, json_schema_extra=NOT_FINGERPRINTED)
@@ -113,11 +113,10 @@ class Targets(Section):
 
 
 class TextTeacher(Section):
-    """A language model whose embeddings of the captions are targets of `objectives.embedding` and
-    `concepts`.
+    """A language model whose caption embeddings are the targets of `objectives.embedding` and `concepts`.
 
-    `pooling` and `layer` null: the model's own. `components`: PCA whitening to so many dimensions, null:
-    none.
+    `pooling`, `layer`: null uses the model's own. `components`: dimensions of a PCA whitening; null: no
+    whitening.
     """
 
     model: str
@@ -127,10 +126,10 @@ class TextTeacher(Section):
 
 
 class Concepts(Section):
-    """Clusters of the text teacher's embeddings, and the labels that captions get from them.
+    """Clusters of the text teacher's embeddings, and the captions' labels derived from them.
 
-    `reduce`: PCA dimensions that they are computed in. `perplexity`: the mean over captions of their soft
-    labels. `labels`: "shuffled" permutes them over the captions, a placebo.
+    `reduce`: PCA dimensions in which clusters are computed. `perplexity`: mean perplexity of the soft labels.
+    `labels`: "shuffled" permutes the labels over captions, as a placebo.
     """
 
     clusters: Count = 1024
@@ -141,12 +140,12 @@ class Concepts(Section):
 
 
 class Regions(Section):
-    """The regions of pictures that the cross-modal teacher reads.
+    """The picture regions for the cross-modal teacher.
 
-    `proposer`: who finds them; "patches" are the places of the image tower's last feature map, without a
-    detector. `weights`: the detector's file, or one that is shipped (scene_detector). `limit`: at most so
-    many, the best by confidence x area. `confidence`, `overlap` (of two boxes) and `image_size` (null: the
-    detector's own) are the detector's.
+    `proposer`: the source of regions; "patches" are the positions of the image tower's last feature map,
+    without a detector. `weights`: the detector's file, or a shipped one (scene_detector). `limit`: the
+    largest number of regions, the best by confidence x area. `confidence`, `overlap` (of two boxes) and
+    `image_size` (null: the detector's own) are settings of the detector.
     """
 
     proposer: Literal["yolo", "ground_truth", "grid", "random", "whole_image", "patches"] = "yolo"
@@ -158,15 +157,15 @@ class Regions(Section):
 
 
 class CrossModal(Section):
-    """The cross-modal teacher of DCLIP, and how it is trained; its frozen towers are `teacher`.
+    """The cross-modal teacher of DCLIP and its training. Its frozen towers are `teacher`.
 
-    `run`: a finished run of it, null: trained first, where it is not yet. `epoch`: the one whose weights
-    teach, null: the last. `control`: "null" puts the caption's own embedding in its place, "text_only" takes
-    the regions away, "shuffled_regions" permutes them over the pictures. `caption_pairing` "leak_free"
-    matches another caption of the picture than the one that was read. `weigh_regions`: by confidence, area
-    and likeness to the caption. `interaction` "text_conditioned" is the grounded teacher: words choose
-    regions and only regions are pooled; it learns from all pictures and captions of a batch, with the loss
-    in `matching`, and `hard_negatives` is the share of the batch's pictures that bring a caption which is
+    `run`: a finished run of the teacher; null: train it first if necessary. `epoch`: the epoch whose weights
+    are used; null: the last. `control`: "null" replaces the teacher by the caption's own embedding,
+    "text_only" removes the regions, "shuffled_regions" permutes them over pictures. `caption_pairing`:
+    "leak_free" matches another caption of the picture than the input. `weigh_regions`: weight regions by
+    confidence, area and similarity to the caption. `interaction`: "text_conditioned" is the grounded teacher,
+    in which words choose regions and only regions are pooled. It learns from all pictures and captions of a
+    batch with the loss in `matching`. `hard_negatives` is the share of pictures with a caption that is
     nearly true.
     """
 
@@ -191,7 +190,7 @@ class CrossModal(Section):
 
 class _Weights(Section):
     def weights(self) -> dict[str, float]:
-        """Name to weight of the objectives in use."""
+        """The weights of the active objectives by name."""
         return {name: weight for name, weight in self.model_dump().items() if weight}
 
 
@@ -210,34 +209,32 @@ else:
 
 
 class Augmentation(Section):
-    """How training pictures vary: a square crop whose share of the area lies in `crop_scale`."""
+    """The augmentation of training pictures: a square crop whose share of the area lies in `crop_scale`."""
 
     crop_scale: Annotated[tuple[Share, Share], Field(strict=False)] = (0.9, 1.0)
 
 
 class Masking(Section):
-    """What `objectives.mfd` hides of the student's pictures: a share `ratio` of their patches."""
+    """The masking of `objectives.mfd`: a share `ratio` of the patches of the student's pictures is hidden."""
 
     ratio: Annotated[float, Field(ge=0, lt=1)] = 0.75
 
 
 class Training(Section):
-    """The optimisation: its length, batch, rates, and how often it is looked at and saved.
+    """The optimisation: length, batch, learning rates, validation and checkpoints.
 
-    `validation_pairs`: at most so many pairs of the validation split, drawn once, are ranked while training;
-    null: all.
-    `scale`: a fixed multiplier of the student's cosines in the losses, null: its own, learned.
-    `loss_chunk`: rows at a time in losses that compare all pairs of the batch, null: all at once.
-    `loss_ring`: several processes pass their embeddings round instead of gathering the whole batch in each.
-    `direction_weights`: of image to text and of text to image in the task loss, 1 together.
-    `distillation_temperature`: what CRD divides the scales of teacher and student by; a teacher that is sure
-    of every pair says more when it is above 1.
-    `layer_decay`: each layer of a tower learns at so many times the rate of the layer above it, null: all
-    alike. `ema`: keep an exponential moving average of the student with this decay, which is what is
-    validated, evaluated and exported; null: none. `sync_batch_norm`: BatchNorm takes its statistics over the
-    pairs of all processes. `gradient_checkpointing`: compute activations of blocks again for the gradient
-    instead of keeping them. `compile`: compile both towers with torch.compile. `track`: an experiment tracker
-    that the run's metrics are sent to as well.
+    `validation_pairs`: the largest number of validation pairs during training, drawn once; null: all.
+    `scale`: a fixed multiplier of the student's cosines in the losses; null: the student's own, learned.
+    `loss_chunk`: rows computed at once in losses that compare all pairs of the batch; null: all rows.
+    `loss_ring`: processes pass their embeddings in a ring instead of gathering the whole batch in each.
+    `direction_weights`: weights of image-to-text and text-to-image in the task loss, with sum 1.
+    `distillation_temperature`: the divisor of the teacher's and student's scales in CRD. Values above 1
+    soften an overconfident teacher. `layer_decay`: ratio of a layer's learning rate to that of the layer
+    above; null: equal rates. `ema`: decay of an exponential moving average of the student, which is then
+    validated, evaluated and exported; null: no average. `sync_batch_norm`: BatchNorm statistics cover the
+    pairs of all processes. `gradient_checkpointing`: recompute the activations of blocks in the backward pass
+    instead of storing them. `compile`: compile both towers with torch.compile. `track`: an experiment tracker
+    that also receives the run's metrics.
     """
 
     epochs: Positive = 10.0
@@ -278,13 +275,13 @@ class Training(Section):
 
 
 class Evaluation(Section):
-    """What is measured at the end.
+    """The evaluation after training.
 
-    `splits`: null stands for every evaluation split that the source has. `retrieval`: further sets of
-    pictures and captions, such as dataset_flickr30k.json; `SOURCE@FOLDER` says where the pictures lie, and
-    `coco-1k:SOURCE` is the mean over five folds. `composition`: sets of hard captions (SugarCrepe, ARO,
-    Winoground) as folders or files. `labelled`: zero-shot sets, as `load_labelled` takes them. `decoder`:
-    what the suites exact_match and captioning write with.
+    `splits`: null uses all evaluation splits of the source. `retrieval`: further sets of pictures and
+    captions, such as dataset_flickr30k.json; `SOURCE@FOLDER` gives the folder of the pictures, and
+    `coco-1k:SOURCE` averages five folds. `composition`: sets of hard captions (SugarCrepe, ARO, Winoground)
+    as folders or files. `labelled`: zero-shot sets in the form of `load_labelled`. `decoder`: the caption
+    decoder of the suites exact_match and captioning.
     """
 
     splits: Names | None = Field(default=None, json_schema_extra=NOT_FINGERPRINTED)

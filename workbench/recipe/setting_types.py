@@ -1,4 +1,4 @@
-"""The types of settings, and the marks that say how they enter a recipe's fingerprint."""
+"""The types of settings, and the marks for their role in a recipe's fingerprint."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,7 +11,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Part = Annotated[float, Field(ge=0, lt=1)]
 Portion = Annotated[float, Field(ge=0, le=1)]
-Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists; a frozen recipe holds tuples
+Names = Annotated[tuple[str, ...], Field(strict=False)]  # a list in YAML, a tuple in the immutable recipe
 Suite = Literal[
     "retrieval",
     "zero_shot",
@@ -24,8 +24,8 @@ Suite = Literal[
     "linear_probe",
     "knn",
 ]
-# Settings that change how a run is carried out and not what comes of it: they stay out of the fingerprint.
+# For settings that do not change the outcome of a run. They are not part of the fingerprint.
 NOT_FINGERPRINTED: dict[str, Any] = {"aside": True}
-# Settings that came later: at their default they stay out of it, and out of other names, so that what is
-# older is still found.
+# For settings that were added later. At their default they are not part of fingerprints and names, so that
+# older runs and targets are still found.
 IF_CHANGED: dict[str, Any] = {"later": True}

@@ -1,9 +1,9 @@
-"""Settings of the short runs that notebooks train: a demo recipe at a fraction of its length."""
+"""The settings of short runs in notebooks: a demo recipe at a fraction of its length."""
 
 import os
 from typing import Any
 
-WARM_UP = 7  # one step in so many: the demo recipes warm up for 50 of 372
+WARM_UP = 7  # one step in 7 is warm-up, as in the demo recipes with 50 of 372
 
 
 def short_run(
@@ -16,12 +16,11 @@ def short_run(
     validations: int = 1,
     at_once: int = 1,
 ) -> dict[str, Any]:
-    """Overrides for `Recipe.load` that shorten a recipe to `steps` of `batch` pairs.
+    """Overrides for `Recipe.load` that shorten a recipe to `steps` of `batch` pairs, with a shorter warm-up.
 
-    The warm-up shrinks with the length. `scenes` drawn pictures, None: as many as the recipe has;
-    of another `source`, at most so many of its own.
-    `validations` during the run, the last one at its end. `at_once`: how many such runs share the processor
-    cores.
+    `scenes` is the number of drawn pictures, None for that of the recipe; of another `source` it limits the
+    pictures. There are `validations` during the run, the last one at its end. `at_once` is the number of runs
+    that share the processor cores.
     """
     settings: dict[str, Any] = {
         "seed": seed,

@@ -1,4 +1,4 @@
-"""YAML for plain values, read as YAML 1.2 and everybody means it, and written so that it is read again."""
+"""Reads and writes YAML of plain values, with the scalars of YAML 1.2 and limits on size and depth."""
 
 import os
 import re
@@ -12,15 +12,15 @@ from yaml.constructor import ConstructorError
 from yaml.events import AliasEvent
 
 MOST_CHARACTERS = 1 << 20  # of a text
-MOST_NODES = 20_000  # values and keys, those that aliases repeat included
-DEEPEST = 64  # nested lists and mappings
+MOST_NODES = 20_000  # values and keys, including those repeated by aliases
+DEEPEST = 64  # levels of nested lists and mappings
 _TAG = "tag:yaml.org,2002:"
 _NUMBER = r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
 _FLOAT = re.compile(rf"^({_NUMBER}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")
 
 
 class _Loader(yaml.SafeLoader):
-    """`1e-4` is a number, `no` a word, `12:30` too; no key is given twice, and size and depth are bounded."""
+    """Reads `1e-4` as a number and `no` and `12:30` as text, and refuses repeated keys and excessive size."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
@@ -59,7 +59,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what either version of YAML would not read as text; lists of plain values stay on one line."""
+    """Quotes text that either version of YAML would read as another type. Flat lists stay on one line."""
 
     def represent_list(self, values: Iterable[Any]) -> Any:
         values = list(values)
@@ -76,28 +76,28 @@ _Dumper.add_representer(list, _Dumper.represent_list)
 
 
 def read_yaml(text: str) -> Any:
-    """The plain value in YAML text; raises yaml.YAMLError, also for one beyond all size or depth."""
+    """Read the plain value in YAML text. Raises yaml.YAMLError, also for excessive size or depth."""
     if len(text) > MOST_CHARACTERS:
-        raise yaml.YAMLError(f"it has {len(text):,} characters, and {MOST_CHARACTERS:,} are read")
+        raise yaml.YAMLError(f"it has {len(text):,} characters, and at most {MOST_CHARACTERS:,} are read")
     try:
-        return yaml.load(text, _Loader)  # a SafeLoader, so nothing but plain values can come of it
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError to Python
+        return yaml.load(text, _Loader)  # a SafeLoader, which creates only plain values
+    except (ValueError, RecursionError) as error:  # Python refuses numbers of thousands of digits
         raise yaml.YAMLError(str(error)) from None
 
 
 def write_yaml(value: object) -> str:
-    """YAML text that `read_yaml` turns back into the same value, keys in the order given."""
+    """Write a value as YAML that `read_yaml` reads back unchanged, with keys in their order."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 def in_yaml(value: object) -> str:
-    """A value in one line, as one would write it on the command line."""
+    """A value as one line of YAML, as it is written on the command line."""
     text = yaml.dump(plain(value), Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=10_000)
     return text.removesuffix("\n...\n").strip()
 
 
 def plain(value: object) -> Any:
-    """`value` in YAML's own kinds: notebooks pass paths, tuples and NumPy numbers."""
+    """Convert paths, tuples and NumPy numbers, which notebooks pass, to the types of YAML."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, bool | int | float | str) or value is None:

@@ -1,1 +1,1 @@
-"""Run folders in, comparison tables and self-contained pages out."""
+"""Comparison tables and self-contained HTML reports of run folders."""

@@ -1,4 +1,4 @@
-"""Tables of measured benchmarks, for notebooks."""
+"""Shows the tables of benchmarks/results in notebooks."""
 
 from workbench.files import carried
 
@@ -6,7 +6,7 @@ RESULTS = carried("benchmarks/results")
 
 
 class Measured(str):
-    """Markdown that a notebook shows as a table."""
+    """Markdown that a notebook renders as a table."""
 
     __slots__ = ()
 
@@ -15,8 +15,8 @@ class Measured(str):
 
 
 def measured(name: str) -> Measured:
-    """The table of benchmarks/results that is called `name`; where it is missing, a text that says so."""
+    """The table `name` of benchmarks/results, or a note if the file is missing."""
     path = RESULTS / f"{name}.md"
     if not path.is_file():
-        return Measured(f"There is no `benchmarks/results/{name}.md` here: it has yet to be measured.")
+        return Measured(f"`benchmarks/results/{name}.md` does not exist: this benchmark has not been run.")
     return Measured(path.read_text(encoding="utf-8"))

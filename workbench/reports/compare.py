@@ -1,4 +1,4 @@
-"""Compares evaluated runs: groups of seeds against a baseline, every difference with its interval."""
+"""Compares evaluated runs: groups of seeds against a baseline, with an interval for every difference."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 RESAMPLES = 10_000
-START = "start"  # the name of a start's evaluation, see reports/starts.py
+START = "start"  # the recipe name under which a pretrained start is evaluated, see reports/wise_ft.py
 
 
 @runtime_checkable
 class HasPath(Protocol):
-    """A `workbench.Run`, or anything else that knows its run folder."""
+    """An object with a run folder, such as a `workbench.Run`."""
 
     @property
     def path(self) -> Path: ...
 
 
 class DifferentData(SettingError):
-    """Runs whose numbers are not of the same held-out data."""
+    """Runs that were evaluated on different data."""
 
 
 RunLike = str | PathLike[str] | HasPath
@@ -43,7 +43,7 @@ RunLike = str | PathLike[str] | HasPath
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A run with what evaluation wrote about it: by split the numbers and the results of single queries."""
+    """A run with its evaluations: for each split, the scores and the results of single queries."""
 
     path: Path
     recipe: Recipe
@@ -52,18 +52,18 @@ class Evaluated:
 
     @property
     def untrained(self) -> bool:
-        """Whether it is a model as training found it, which no seed made: a start."""
+        """Whether it is a pretrained start, which does not depend on a seed."""
         return self.recipe.name == START
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The result of `compare`: a table, its figure, and the runs in them.
+    """The result of `compare`: a table, its figure and the compared runs.
 
-    `table` has a row for each (split, metric) and columns (group, field): `value` is the mean over the
-    group's seeds, `spread` their standard deviation, `seeds` and `queries` how many; groups but the first
-    have `difference` to the first, its 95 % interval `low` to `high`, and `verdict`: "higher", "lower",
-    "within noise", or "" where single queries have no result. Shares are in [0, 1].
+    `table` has a row for each (split, metric) and columns (group, field). `value` is the mean over the
+    group's seeds and `spread` their standard deviation; `seeds` and `queries` are counts. All groups but the
+    first have the `difference` to the first, the ends `low` and `high` of its 95 % interval, and a `verdict`:
+    "higher", "lower", "within noise", or "" if there are no results of single queries. Shares are in [0, 1].
     """
 
     table: "DataFrame"
@@ -73,27 +73,27 @@ class Comparison:
     def __str__(self) -> str:
         return comparison_text(self.table, self.sizes, self.note)
 
-    __repr__ = __str__  # a notebook keeps it beside the HTML
+    __repr__ = __str__  # the plain text that a notebook stores next to the HTML
 
     def _repr_html_(self) -> str:
         return comparison_html(self.table, self.sizes, self.note)
 
     @property
     def sizes(self) -> dict[str, str]:
-        """By split, how much data the numbers are from."""
+        """The size of each split, as text."""
         reports = next(iter(self.groups.values()))[0].reports
         counts = {split: reports[split] for split in self.table.index.get_level_values(0)}
         return {split: size_of(report) for split, report in counts.items()}
 
     @cached_property
     def figure(self) -> "go.Figure":
-        """The table as dots and intervals."""
+        """The table as a figure with dots and intervals."""
         from workbench.figures.comparison import comparison_figure
 
         return comparison_figure(self.table)
 
     def to_json(self) -> str:
-        """Everything in the table as JSON: one object a row, one in it for each group."""
+        """The whole table as JSON: an object per row, with an object per group in it."""
         rows = []
         for (split, metric), row in self.table.iterrows():
             values = {name: {key: _plain(row[name, key]) for key in row[name].index} for name in self.groups}
@@ -106,26 +106,27 @@ class Comparison:
 
 
 def compare(runs: Sequence[RunLike], names: Sequence[str] | None = None) -> Comparison:
-    """Evaluated runs side by side: seeds of one recipe pooled, the first run's group the baseline of all
-    others. `names`: what to call each run's recipe, in place of its name.
+    """Compare evaluated runs. The seeds of a recipe form a group; the group of the first run is the baseline.
 
-    Runs whose recipes share a name but differ in a setting are groups of their own, named by what differs.
-    The interval of a difference is over seeds and images together (`crossed_interval`), runs of one seed
-    being a pair; where a group has one seed, it is a paired bootstrap over images, and says nothing of other
-    seeds. All captions of an image move together. Raises SettingError where a run has not been evaluated, or
-    where two were evaluated on different data.
+    `names` replaces the recipe names of the runs. Recipes with the same name but different settings form
+    separate groups, which are named after the settings that differ. Intervals of differences are over seeds
+    and images together (`crossed_interval`), with runs paired by seed. If a group has only one seed, they are
+    paired bootstrap intervals over images and do not account for the seed. All captions of an image are
+    resampled together. Raises SettingError if a run has not been evaluated, or if runs were evaluated on
+    different data.
     """
     if isinstance(runs, str | PathLike) or hasattr(runs, "path"):
         runs = [runs]
     if names is not None and len(names) != len(runs):
-        raise ValueError(f"compare: {len(runs)} runs want as many names, got {len(names)}")
+        raise ValueError(f"compare: got {len(names)} names for {len(runs)} runs; give one name per run")
     sources = zip(runs, names or [""] * len(runs), strict=True)
     groups = _grouped([_evaluated(run, name) for run, name in sources])
     members = [run for group in groups.values() for run in group]
     splits, skipped = _common([run.reports for run in members])
     if not splits:
         paths = [str(run.path) for run in members]
-        raise DifferentData("runs", paths, "they share no evaluated split", "Evaluate them alike.")
+        remedy = "Evaluate all of them on the same splits."
+        raise DifferentData("runs", paths, "they share no evaluated split", remedy)
     rows: dict[tuple[str, str], dict[tuple[str, str], Any]] = {}
     for split in splits:
         _check_same_data(split, members)
@@ -143,7 +144,7 @@ def compare(runs: Sequence[RunLike], names: Sequence[str] | None = None) -> Comp
 def _evaluated(source: RunLike, name: str) -> Evaluated:
     path = Path(source) if isinstance(source, str | PathLike) else Path(source.path)
     if not (path / "recipe.yaml").is_file():
-        problem = "there is no recipe.yaml in this folder"
+        problem = "this folder has no recipe.yaml"
         raise SettingError("runs", str(path), problem, "Give the folder of a run.")
     run, evaluations = Run(path), Run(path).evaluations
     if not evaluations:
@@ -155,7 +156,7 @@ def _evaluated(source: RunLike, name: str) -> Evaluated:
 
 
 def _grouped(runs: Sequence[Evaluated]) -> dict[str, list[Evaluated]]:
-    """Groups of runs that differ in nothing but the seed, each under a name of its own."""
+    """Group runs that differ only in their seed, under distinct names."""
     if not runs:
         raise SettingError("runs", [], "there is nothing to compare", "Give at least one run folder.")
     groups: list[list[Evaluated]] = []
@@ -174,13 +175,13 @@ def _grouped(runs: Sequence[Evaluated]) -> dict[str, list[Evaluated]]:
 
 
 def _changes(run: Evaluated, other: Evaluated) -> dict[str, Any]:
-    """The settings of `run` that `other` has otherwise, the seed apart."""
+    """The settings of `run` that differ from those of `other`, except for the seed."""
     changes = {key: own for key, (own, _) in differences(run.recipe, other.recipe).items() if key != "seed"}
     return changes if run.recipe.name == other.recipe.name else {"name": run.recipe.name} | changes
 
 
 def _group_name(run: Evaluated, others: Sequence[Evaluated]) -> str:
-    """The recipe's name, with the settings that differ from those of groups of the same name."""
+    """The recipe's name, and the settings that differ from other groups of the same name."""
     changes: dict[str, Any] = {}
     for other in others:
         if other.recipe.name == run.recipe.name:
@@ -190,7 +191,7 @@ def _group_name(run: Evaluated, others: Sequence[Evaluated]) -> str:
 
 
 def _common(tables: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
-    """The keys that all tables have, in the first one's order, and those that only some have."""
+    """The keys that all tables have, in the order of the first, and the keys that only some have."""
     common = [key for key in tables[0] if all(key in table for table in tables)]
     return common, sorted({key for table in tables for key in table} - set(common))
 
@@ -202,11 +203,11 @@ def _check_same_data(split: str, runs: Sequence[Evaluated]) -> None:
     first, counts = runs[0].reports[split], lengths(runs[0])
     for run in runs[1:]:
         same = all(run.reports[split][key] == first[key] for key in ("data", "images", "captions"))
-        # Other suites have other results.
+        # Runs may have different suites, so only shared results are compared.
         if not same or any(counts.get(key, length) != length for key, length in lengths(run).items()):
-            problem = f"their numbers on {split} are from different data"
+            problem = f"their results on {split} are from different data"
             command = "`workbench evaluate RUN --set data.source=... --out RUN/evaluation`"
-            remedy = f"Evaluate both on the same: {command}."
+            remedy = f"Evaluate both on the same data: {command}."
             raise DifferentData("runs", [str(runs[0].path), str(run.path)], problem, remedy)
 
 
@@ -236,7 +237,7 @@ def _row(split: str, metric: str, groups: Mapping[str, list[Evaluated]]) -> dict
 def _interval(
     split: str, metric: str, runs: Sequence[Evaluated], baseline: Sequence[Evaluated]
 ) -> tuple[float, float]:
-    """The ends of the interval of a difference to the baseline; NaN where queries have no results."""
+    """The ends of the interval of a difference to the baseline; NaN without results of single queries."""
     crossed = difference_by_seed(split, metric, runs, baseline)
     if crossed is not None:
         return crossed.low, crossed.high
@@ -251,9 +252,10 @@ def _interval(
 def difference_by_seed(
     split: str, metric: str, runs: Sequence[Evaluated], baseline: Sequence[Evaluated]
 ) -> CrossedDifference | None:
-    """The difference over seeds and images; None where queries have no results, or a side has one seed.
+    """The difference with its interval over seeds and images.
 
-    A side of one model that no seed made, a start, is as good as any number.
+    Returns None without results of single queries, or if a side has only one seed. A pretrained start does
+    not depend on a seed, so a single one suffices.
     """
     counts = [len(side) for side in (runs, baseline) if not side[0].untrained]
     if min(counts, default=1) < 2:
@@ -268,13 +270,13 @@ def difference_by_seed(
 
 
 def _by_seed(split: str, metric: str, runs: Sequence[Evaluated]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Each run's result of each query [S, N], and the query's image [N]; None where a run has kept none."""
+    """The results of all queries by run [S, N] and the image of each query [N]; None if a run has none."""
     pairs = [results_of_queries(metric, run.queries.get(split, {})) for run in runs]
     known = [pair for pair in pairs if pair is not None]
     return (np.stack([results for results, _ in known]), known[0][1]) if len(known) == len(runs) else None
 
 
 def _plain(value: Any) -> Any:
-    """JSON knows no NaN and no NumPy."""
+    """A value for JSON, which has neither NaN nor NumPy scalars."""
     number = value.item() if hasattr(value, "item") else value
     return None if number != number else number

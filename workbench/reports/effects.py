@@ -1,4 +1,4 @@
-"""Effects of an ablation's rows against its baseline, coloured by whether their interval excludes zero."""
+"""Effects of an ablation against its baseline, coloured if their interval excludes zero."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from pandas import DataFrame, MultiIndex
 
 from workbench.errors import SettingError
 from workbench.figures.gallery import Gallery
-from workbench.figures.sensitivity import Dose
+from workbench.figures.sensitivity import Effect
 from workbench.figures.style import BASELINE, FONT, GRID, INK, QUIET, is_share, metric_label
 from workbench.files import read_json
 from workbench.reports.benchmark_tables import RESULTS
@@ -20,28 +20,28 @@ from workbench.runs.run import Run
 
 Key = tuple[str, str]  # split, metric
 
-ORDER = "order.json"  # in a sweep's folder: the names of its runs, the baseline first
-# In the order they are read.
+ORDER = "order.json"  # the file in a sweep's folder that lists its runs, the baseline first
+# In the order in which they are read.
 SHIPPED = (
     *("ablation_knowledge_clip.json", "ablation_clip_kd.json", "dclip.json"),
     *("ablation_all_three.json", "ablation_concepts.json", "ablation_knowledge_weights.json"),
     *("ablation_masking.json", "ablation_unseen_names.json"),
 )
 
-# Ink on these is read as easily as on white; the mark says the same without colour.
+# Dark text is readable on all of these. The marks convey the same without colour.
 TINTS = {"higher": "#cfe6f7", "lower": "#fbd9cf", "within noise": "#ffffff", "": "#ffffff"}
 MARKS = {"higher": "▲ ", "lower": "▼ ", "within noise": "", "": ""}
 
 
 class Results(NamedTuple):
-    """A comparison that was written as JSON: its table, as of `Comparison`, and its note."""
+    """A comparison read from JSON: the table of a `Comparison`, and its note."""
 
     table: DataFrame
     note: str
 
 
 def read_results(path: Path) -> Results:
-    """What `Comparison.to_json` or a script of `benchmarks` wrote; SettingError for any other file."""
+    """Read what `Comparison.to_json` or a benchmark script wrote. Raises SettingError for any other file."""
     try:
         content = read_json(path)
         cells = {
@@ -58,41 +58,41 @@ def read_results(path: Path) -> Results:
         table = DataFrame(list(cells.values()), index=index)
         table.columns = MultiIndex.from_tuples(table.columns, names=["group", "field"])
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
-        problem = f"it holds no comparison ({error!r})"
-        raise SettingError("sweep", str(path), problem, "A sweep's comparison.json.") from None
+        problem = f"it contains no comparison ({error!r})"
+        raise SettingError("sweep", str(path), problem, "Give a sweep's comparison.json.") from None
     numbers = [column for column in table.columns if column[1] != "verdict"]
     return Results(table.astype(dict.fromkeys(numbers, float)), content.get("note", ""))
 
 
-def found_results(place: str) -> dict[str, Results]:
-    """By name: the shipped ablations for "", one file of `read_results`, or a comparison of a sweep's runs.
+def load_results(source: str) -> dict[str, Results]:
+    """Load comparisons by name: the shipped ablations, a single file, or the runs of a sweep.
 
-    Shipped are those of benchmarks/results that are there. Of a sweep's folder those runs count that have
-    been evaluated. Raises SettingError where there is nothing to read.
+    `source` is "" for the ablations in benchmarks/results, the path of a file for `read_results`, or a
+    sweep's folder, whose evaluated runs are compared. Raises SettingError if there is nothing to read.
     """
-    if not place:
+    if not source:
         paths = [RESULTS / name for name in SHIPPED if (RESULTS / name).is_file()]
         if not paths:
-            remedy = "A checkout of the repository has them."
-            raise SettingError("sweep", place, f"there are no results in {RESULTS}", remedy)
+            remedy = "Use a checkout of the repository, or give a sweep's folder."
+            raise SettingError("sweep", source, f"there are no results in {RESULTS}", remedy)
         return {path.stem.removeprefix("ablation_"): read_results(path) for path in paths}
-    path = Path(place).expanduser()
+    path = Path(source).expanduser()
     if path.is_file():
         return {path.stem: read_results(path)}
     runs = runs_of_sweep(path)
     if not runs:
-        remedy = "The folder that `workbench sweep` wrote, or a JSON."
-        raise SettingError("sweep", place, "no evaluated run is there", remedy)
+        remedy = "Give the folder that `workbench sweep` wrote, or a comparison.json."
+        raise SettingError("sweep", source, "it contains no evaluated run", remedy)
     comparison = compare(runs)
     return {path.name: Results(comparison.table, comparison.note)}
 
 
 def runs_of_sweep(folder: Path) -> list[Run]:
-    """The evaluated runs in a sweep's folder, in the sweep's order, or in a folder of run folders."""
+    """The evaluated runs in a sweep's folder, in the order of the sweep, or in a folder of run folders."""
     reports = *folder.glob("*/run/evaluation/*.json"), *folder.glob("*/evaluation/*.json")
     folders = sorted({path.parents[1] for path in reports if (path.parents[1] / "recipe.yaml").is_file()})
     try:
-        order = {name: place for place, name in enumerate(read_json(folder / ORDER))}
+        order = {name: index for index, name in enumerate(read_json(folder / ORDER))}
     except (OSError, ValueError, TypeError):
         order = {}
     folders.sort(key=lambda path: order.get(path.relative_to(folder).parts[0], len(order)))
@@ -100,23 +100,24 @@ def runs_of_sweep(folder: Path) -> list[Run]:
 
 
 def known_keys(tables: Iterable[DataFrame], keys: Sequence[Key]) -> list[Key]:
-    """Those of `keys` (split, metric) that all tables have; SettingError, with what there is, for none."""
+    """The `keys` (split, metric) that all tables have. Raises SettingError, listing the metrics, if none."""
     tables = list(tables)
     known = [key for key in dict.fromkeys(keys) if all(key in table.index for table in tables)]
     if not known:
         metrics: dict[str, list[str]] = {}
         for split, metric in tables[0].index:
             metrics.setdefault(split, []).append(metric)
-        listed = "; ".join(f"on {split} {', '.join(names)}" for split, names in metrics.items())
+        available = "; ".join(f"on {split} {', '.join(names)}" for split, names in metrics.items())
         names = [" ".join(key) for key in keys]
-        raise SettingError("split, metrics", names, "there are no such results", f"There are {listed}.")
+        raise SettingError("split, metrics", names, "there are no such results", f"There are {available}.")
     return known
 
 
-def doses(table: DataFrame, key: Key, groups: Mapping[Any, str]) -> list[Dose]:
-    """What `dose_figure` draws of one metric, in points where it is a share: `groups` maps values to groups.
+def sensitivity_line(table: DataFrame, key: Key, groups: Mapping[Any, str]) -> list[Effect]:
+    """A line of `sensitivity_figure`: the effect of a setting on one metric. Shares are in points.
 
-    The baseline's difference is 0. A group without an interval has NaN for its ends.
+    `groups` maps values of the setting to groups of the table. The difference of the baseline is 0. The ends
+    of a missing interval are NaN.
     """
     unit = 100.0 if is_share(key[1]) else 1.0
     baseline, row = table.columns[0][0], table.loc[key]
@@ -129,7 +130,7 @@ def doses(table: DataFrame, key: Key, groups: Mapping[Any, str]) -> list[Dose]:
 
 
 def excluding_zero(table: DataFrame) -> tuple[int, int]:
-    """How many differences have an interval, and how many of these exclude zero: by chance, one in twenty."""
+    """The number of intervals of differences, and how many exclude zero. By chance it would be one in 20."""
     groups = list(dict.fromkeys(table.columns.get_level_values(0)))[1:]
     verdicts = [verdict for group in groups for verdict in table[group, "verdict"]]
     known = [verdict for verdict in verdicts if verdict in ("higher", "lower", "within noise")]
@@ -137,11 +138,11 @@ def excluding_zero(table: DataFrame) -> tuple[int, int]:
 
 
 def effects(table: DataFrame, columns: Sequence[Key], groups: Sequence[str] | None = None) -> Gallery:
-    """A row for every group, a column for every metric: values, and differences to the first group.
+    """An HTML table with a row per group and a column per metric: values, and differences to the first group.
 
-    `columns` are the (split, metric) to show, in order; those that the table lacks are skipped. `groups`:
-    only these, and the baseline. A difference whose 95 % interval excludes zero is marked and coloured: blue
-    upwards, red downwards. Shares in per cent.
+    `columns` are the (split, metric) to show, in order; those that the table lacks are skipped. `groups`
+    restricts the rows to these groups and the baseline. A difference whose 95 % interval excludes zero is
+    marked and coloured, blue for an increase and red for a decrease. Shares are in per cent.
     """
     baseline, *others = dict.fromkeys(table.columns.get_level_values(0))
     keys = [key for key in columns if key in table.index]

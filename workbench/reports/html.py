@@ -1,4 +1,4 @@
-"""One self-contained HTML page about runs: results, curves, recipes, data; opens without a network."""
+"""Writes a self-contained HTML report of runs: results, curves, recipes and data. It opens offline."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -31,15 +31,16 @@ pre { background: #f5f7fa; padding: 1em; overflow-x: auto; font-size: 13px; }
 def write_report(
     runs: Sequence[RunLike], path: str | Path, extra_sections: Iterable[tuple[str, str]] = ()
 ) -> Path:
-    """Write a page about runs to `path` and return where it is.
+    """Write a report of runs to `path` and return its absolute path.
 
-    It holds the comparison of the evaluated runs, the names of the others, the curves, what differs between
-    the recipes, every recipe whole, the data with their fingerprints, and the versions;
-    `extra_sections` are (heading, HTML) pairs, shown after the comparison. plotly.js is in it once. Runs that
-    cannot be compared are reported without a comparison. Raises SettingError for a damaged file.
+    The report has the comparison of the evaluated runs, the names of the others, training curves, differences
+    between the recipes, the complete recipes, the data with their fingerprints, and package versions.
+    `extra_sections` are (heading, HTML) pairs, shown after the comparison. Runs that cannot be compared are
+    reported without a comparison. Raises SettingError for a damaged file.
     """
     if Path(path).is_dir():
-        raise SettingError("out", str(path), "it is a folder", "The path of an HTML file, e.g. report.html.")
+        remedy = "Give the path of an HTML file, e.g. report.html."
+        raise SettingError("out", str(path), "it is a folder", remedy)
     from plotly.offline import get_plotlyjs
 
     opened = [Run(Path(run if isinstance(run, str | PathLike) else run.path)) for run in runs]
@@ -73,7 +74,7 @@ def _results(runs: Sequence[Run]) -> str:
     try:
         comparison = compare(evaluated)
     except DifferentData as error:
-        return f"<p>There is no comparison: {escape(error.problem)}.</p>{others}"
+        return f"<p>These runs cannot be compared: {escape(error.problem)}.</p>{others}"
     return comparison._repr_html_() + _figure(comparison.figure) + others
 
 
@@ -95,40 +96,40 @@ def _recipes(runs: Sequence[Run]) -> str:
         rows = [(name, *values) for name, values in differences(first, run.recipe).items()]
         parts.append(_table(rows, heads))
     for run in runs:
-        # The folder's name only: a page that is passed on should not tell where somebody keeps their files.
+        # Only the folder's name, so that a shared report does not reveal paths.
         summary = f"<details><summary>{escape(run.path.name)}</summary>"
         parts.append(f"{summary}<pre>{escape(run.recipe.to_yaml())}</pre></details>")
     return "".join(parts)
 
 
 def _data(runs: Sequence[Run]) -> str:
-    """What was trained on and evaluated, each set once, with the runs that did."""
+    """The data of training and evaluation, one row per data set, with the runs that used it."""
     users: dict[tuple[str, ...], list[str]] = {}
     for run in runs:
         name = run.path.name
         for use, facts in run.facts("data").items():
             words = {"train": "trained on", "validation": "validated on"}.get(use, use)
             counts = f"{facts['pairs']:,}", f"{facts['captions']:,}"
-            described = words, str(facts["split"]), *counts, *_found(facts), str(facts["fingerprint"])
-            users.setdefault(described, []).append(name)
+            key = words, str(facts["split"]), *counts, *_origin(facts), str(facts["fingerprint"])
+            users.setdefault(key, []).append(name)
         for split, (report, _) in run.evaluations.items():
             counts = f"{report['images']:,}", f"{report['captions']:,}"
-            left_out = ", ".join(f"{count} {reason}" for reason, count in report.get("failed", {}).items())
-            key = ("evaluated on", split, *counts, "", "", "", left_out, str(report["data"]))
+            skipped = ", ".join(f"{count} {reason}" for reason, count in report.get("failed", {}).items())
+            key = ("evaluated on", split, *counts, "", "", "", skipped, str(report["data"]))
             users.setdefault(key, []).append(name)
     rows = [
         (*facts, fingerprint[:16], "all" if len(names) == len(runs) else ", ".join(names))
         for (*facts, fingerprint), names in users.items()
     ]
-    heads = ("use", "split", "pictures", "captions", "source", "split by", "copies merged", "left out")
+    heads = ("use", "split", "pictures", "captions", "source", "split by", "duplicates merged", "skipped")
     return _table(rows, (*heads, "fingerprint", "runs"))
 
 
-def _found(facts: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """Source, origin of the split, copies merged and what was left out; empty for runs of before."""
+def _origin(facts: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Source, origin of the split, duplicates merged and pairs skipped; empty for old runs."""
     merged = facts.get("copies_merged", 0)
     skipped = skipped_text(facts.get("skipped", {}))
-    # The name without its folders: the page should not tell where somebody keeps their files.
+    # Only the name, so that a shared report does not reveal paths.
     source = f"{Path(facts['source']).name} ({facts.get('format', 'unknown format')})"
     return source, facts.get("split_from", ""), f"{merged:,}" if merged else "", skipped
 

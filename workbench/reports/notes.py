@@ -1,4 +1,4 @@
-"""What a comparison says below its table."""
+"""The notes below a comparison table."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def without_queries(runs: Sequence["Evaluated"], splits: Sequence[str]) -> list[str]:
-    """The files of single queries that are not there, though numbers of theirs are."""
+    """The missing files with results of single queries, for splits whose scores have such results."""
     return [
         f"{run.path.name}/evaluation/{split}.npz"
         for run in runs
@@ -21,7 +21,7 @@ def without_queries(runs: Sequence["Evaluated"], splits: Sequence[str]) -> list[
 
 
 def note(groups: Mapping[str, Sequence["Evaluated"]], skipped: Sequence[str], missing: Sequence[str]) -> str:
-    """How many seeds there are, how intervals were made, and what is not in the table."""
+    """State the number of seeds, how intervals were computed, and what the table omits."""
     counts = (f"{name}: {len(runs)} seed{'s' if len(runs) > 1 else ''}" for name, runs in groups.items())
     lines = [f"{', '.join(counts)}; ± is the standard deviation over seeds."]
     if len(groups) > 1:
@@ -31,14 +31,16 @@ def note(groups: Mapping[str, Sequence["Evaluated"]], skipped: Sequence[str], mi
         if min(seeds) == 1 < max(seeds):
             method = f"{both}, and {pictures} where a side has one seed"
         interval = f"[..] is the 95 % interval of the difference: {method}"
-        lines.append(f"{interval}; captions of an image move together. Within noise: it holds zero.")
+        lines.append(
+            f"{interval}; captions of an image are resampled together. Within noise: it contains zero."
+        )
         if min(seeds) < 3:
-            lines.append("A claim wants three seeds or more on either side.")
+            lines.append("A claim needs at least three seeds on either side.")
     if missing:
         lines.append(
-            f"There are no intervals where results of single queries are missing: {', '.join(missing)}. "
-            "`workbench evaluate RUN` writes them again."
+            f"Intervals are missing where results of single queries are missing: {', '.join(missing)}. "
+            "`workbench evaluate RUN` restores them."
         )
     if skipped:
-        lines.append(f"Not in every run, so left out: {', '.join(skipped)}.")
+        lines.append(f"Omitted, because some runs lack them: {', '.join(skipped)}.")
     return "\n".join(lines)

@@ -1,5 +1,4 @@
-"""Tables to explore with `parallel_figure`: settings and results of runs, or results of shipped
-comparisons."""
+"""Tables for `parallel_figure`: settings and results of runs, or results of comparisons."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,9 +13,9 @@ Key = tuple[str, str]  # split, metric
 
 
 def runs_to_explore(runs: Sequence[Run], keys: Sequence[Key]) -> DataFrame:
-    """A row for every evaluated run: the settings in which they differ, then the results `keys` name.
+    """A table with a row per evaluated run: differing settings, then the results of `keys`.
 
-    Shares are in per cent; a result that a run lacks is NaN.
+    Shares are in per cent. Missing results are NaN.
     """
     recipes = [run.recipe for run in runs]
     changed: dict[str, None] = {}
@@ -35,9 +34,10 @@ def runs_to_explore(runs: Sequence[Run], keys: Sequence[Key]) -> DataFrame:
 
 
 def groups_to_explore(tables: Mapping[str, DataFrame], keys: Sequence[Key]) -> DataFrame:
-    """A row for every group of every comparison, under the comparison's name; results as `keys` name them.
+    """A table with a row per group of every comparison: its name, the group and the results of `keys`.
 
-    Comparisons that lack one of them are skipped. Groups of one name (baselines) carry the comparison's.
+    Comparisons that lack one of the results are skipped. Groups that share a name, such as baselines, get the
+    comparison's name appended.
     """
     rows = []
     for name, table in tables.items():
@@ -59,7 +59,7 @@ def _inside(tree: Any, name: str) -> Any:
 
 
 def _axis_value(value: Any) -> Any:
-    """Numbers as they are, all else as text: an axis has either."""
+    """Numbers unchanged, other values as text, because an axis is either numeric or categorical."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 

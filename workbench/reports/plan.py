@@ -1,4 +1,4 @@
-"""The size of an experiment: seeds and pictures that an effect needs, estimated from existing runs."""
+"""Plans experiments: how many seeds and pictures an effect needs, estimated from existing runs."""
 
 from collections.abc import Sequence
 
@@ -17,14 +17,14 @@ def plan(
     metric: str = "text_to_image_r1",
     split: str | None = None,
 ) -> str:
-    """How many seeds a difference needs on as many pictures as now, and how many pictures with few seeds.
+    """Estimate how many seeds a difference needs for several numbers of pictures, and the other way round.
 
-    `runs`: two seeds or more of each of two recipes, evaluated alike. `effect`: the difference that 80 % of
-    experiments should tell from zero, in points of a share, else in the metric's unit. Raises SettingError
-    for runs that do not say what seeds vary by.
+    `runs` are at least two seeds of each of two recipes, evaluated on the same data. `effect` is the
+    difference to detect with a power of 80 %, in points for shares, otherwise in the metric's unit. Raises
+    SettingError if the variation between seeds cannot be estimated from the runs.
     """
     if not effect > 0:
-        raise SettingError("--detect", effect, "there is no difference to see", "Above 0, e.g. 1.0.")
+        raise SettingError("--detect", effect, "this is not a difference", "Give a value above 0, e.g. 1.0.")
     comparison = compare(runs)
     groups = list(comparison.groups.values())
     known = list(comparison.table.index)
@@ -34,16 +34,17 @@ def plan(
         raise SettingError("--metric", f"{split} {metric}", "it was not measured", f"One of: {metrics}.")
     difference = difference_by_seed(split, metric, groups[1], groups[0]) if len(groups) == 2 else None
     if difference is None:
-        counted = {name: len(members) for name, members in comparison.groups.items()}
-        problem = "two recipes of two seeds or more tell what seeds vary by"
-        raise SettingError("runs", counted, problem, "E.g. three seeds alone and three distilled.")
+        counts = {name: len(members) for name, members in comparison.groups.items()}
+        problem = "the variation between seeds cannot be estimated from them"
+        remedy = "Give at least two seeds of each of two recipes."
+        raise SettingError("runs", counts, problem, remedy)
     unit = 100.0 if is_share(metric) else 1.0
     seeds = min(map(len, groups))
     variation = Variation.of(difference.components, seeds, difference.n)
     lines = [
-        f"{metric_label(metric)} on {split}: a difference of {effect:g}, seen in 80 % of experiments by a "
-        "95 % interval",
-        f"these runs ({seeds} seeds, {difference.n:,} pictures) see "
+        f"{metric_label(metric)} on {split}: a difference of {effect:g}, detected in 80 % of experiments by "
+        "a 95 % interval",
+        f"these runs ({seeds} seeds, {difference.n:,} pictures) detect "
         f"{unit * variation.detectable(seeds, difference.n):.1f}",
         "",
     ]
@@ -56,7 +57,10 @@ def plan(
         needed = pictures_needed(effect / unit, count, variation)
         lines.append(f"  {count:>9} seeds:    {_count(needed, 'pictures')}")
     spread = unit * variation.seeds**0.5
-    lines += ["", f"The difference's own standard deviation between seeds, pictures apart: {spread:.1f}."]
+    lines += [
+        "",
+        f"Standard deviation of the difference due to seeds alone: {spread:.1f}.",
+    ]
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Comparison tables: aligned text for a terminal, HTML that keeps its looks wherever it is pasted."""
+"""Comparison tables as aligned text for terminals and as HTML with inline styles."""
 
 from collections.abc import Mapping
 from html import escape
@@ -15,13 +15,13 @@ COLOURS = {"higher": PALETTE[0], "lower": PALETTE[7], "within noise": QUIET, "":
 
 
 def shown_rows(table: DataFrame) -> DataFrame:
-    """The rows whose metric has a result for every query, hence an interval; all rows where none has."""
+    """The rows whose metric has results of single queries, hence an interval; all rows if none has."""
     queries = table[table.columns.get_level_values(0)[0], "queries"]
     return table[queries > 0] if (queries > 0).any() else table
 
 
 def _cells(table: DataFrame) -> tuple[list[str], dict[str, list[list[Cell]]]]:
-    """The headings, and by split the rows of cells."""
+    """The headings, and the rows of cells by split."""
     baseline, *others = dict.fromkeys(table.columns.get_level_values(0))
     blocks: dict[str, list[list[Cell]]] = {}
     for (split, metric), row in shown_rows(table).iterrows():
@@ -35,7 +35,7 @@ def _cells(table: DataFrame) -> tuple[list[str], dict[str, list[list[Cell]]]]:
 
 
 def comparison_text(table: DataFrame, sizes: Mapping[str, str], note: str) -> str:
-    """The table as aligned plain text, shares in per cent, one block a split."""
+    """The table as aligned plain text, with one block per split and shares in per cent."""
     heads, blocks = _cells(table)
     texts = {
         split: [[f"{text} {verdict or ''}".rstrip() for text, verdict in cells] for cells in rows]
@@ -56,7 +56,7 @@ def comparison_text(table: DataFrame, sizes: Mapping[str, str], note: str) -> st
 
 
 def comparison_html(table: DataFrame, sizes: Mapping[str, str], note: str) -> str:
-    """The table as HTML with styles of its own, shares in per cent, one block a split."""
+    """The table as HTML with inline styles, with one block per split and shares in per cent."""
     (unit, *heads), blocks = _cells(table)
     cell = "padding:3px 14px 3px 0;text-align:left;white-space:nowrap;border:0;background:#fff"
     head = f"{cell};font-weight:600;border-bottom:1px solid {BASELINE};vertical-align:bottom"
@@ -90,7 +90,7 @@ def value_text(row: "Series[Any]", metric: str) -> str:
 
 
 def difference_text(row: "Series[Any]", metric: str) -> str:
-    """A difference with its interval, where it has one."""
+    """A difference with its interval, if it has one."""
     factor, form = (100, "+.1f") if is_share(metric) else (1, "+.4g")
     middle, low, high = (f"{factor * row[key]:{form}}" for key in ("difference", "low", "high"))
     return middle if row["low"] != row["low"] else f"{middle} [{low}, {high}]"

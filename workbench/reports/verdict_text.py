@@ -1,4 +1,4 @@
-"""Differences between runs in words: higher, lower or within noise."""
+"""Describes differences between runs in words: higher, lower or within noise."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,10 @@ VERDICTS = {"higher": "higher", "lower": "lower", "within noise": "within noise"
 
 
 def in_words(table: DataFrame, metrics: Sequence[str]) -> Measured:
-    """A line of Markdown for each split and group but the first: what is higher, lower, or within noise.
+    """Write a line of Markdown for each split and group but the first: what is higher, lower or within noise.
 
-    `table` is `Comparison.table`; of `metrics` those that it has. A difference without an interval is named
-    as such, and so are fewer than three seeds.
+    `table` is `Comparison.table`. Metrics that it lacks are skipped. Differences without an interval and
+    groups of fewer than three seeds are marked.
     """
     groups = list(dict.fromkeys(table.columns.get_level_values(0)))
     lines = []
@@ -28,6 +28,6 @@ def in_words(table: DataFrame, metrics: Sequence[str]) -> Measured:
                 texts.setdefault(row[group, "verdict"], []).append(text)
             parts = [f"{words}: {', '.join(texts[key])}" for key, words in VERDICTS.items() if key in texts]
             few = min(int(next(iter(rows.values()))[name, "seeds"]) for name in (groups[0], group))
-            luck = f" *{few} seed{'s' if few > 1 else ''}: other seeds may say otherwise.*" if few < 3 else ""
-            lines.append(f"- {split}, **{group}** against {groups[0]}: {'; '.join(parts)}.{luck}")
+            caveat = f" *{few} seed{'s' if few > 1 else ''}: other seeds may differ.*" if few < 3 else ""
+            lines.append(f"- {split}, **{group}** against {groups[0]}: {'; '.join(parts)}.{caveat}")
     return Measured("\n".join(lines) or "There is nothing to compare.")

@@ -1,4 +1,4 @@
-"""What a pretrained student started from, and the way back to it, evaluated like the runs."""
+"""Evaluates the pretrained start of a run, and interpolations between the start and the run (WiSE-FT)."""
 
 import re
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 from pandas import DataFrame
 
 from workbench.evaluation.suites import evaluate
-from workbench.figures.pareto import FrontPoint
+from workbench.figures.pareto import ParetoPoint
 from workbench.files import sha256_of_json
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.interpolate import interpolate
@@ -18,18 +18,18 @@ from workbench.runs.run import Run
 
 Key = tuple[str, str]
 
-BETWEEN = re.compile(r"WiSE-FT, ([\d.]+) of (.+)")  # a group's name: alpha and the run that it leads to
+BETWEEN = re.compile(r"WiSE-FT, ([\d.]+) of (.+)")  # the name of a group: alpha and the recipe
 
 
 def has_start(run: Run) -> bool:
-    """Whether all of the student started from pretrained weights: else it has nothing to forget."""
+    """Whether the whole student started from pretrained weights. Otherwise there is nothing to forget."""
     student = run.recipe.student
     parts = ", ".join(dict.fromkeys(student.initial_weights.values()))
     return run.start is not None and (student.pretrained is not None or run.start != parts)
 
 
 def start_model(run: Run) -> DualEncoder:
-    """The student as it was before the first step."""
+    """The student before its first training step."""
     recipe = run.recipe
     model = load_dual_encoder(
         recipe.student.model,
@@ -42,9 +42,9 @@ def start_model(run: Run) -> DualEncoder:
 
 
 def evaluated_start(run: Run, folder: Path) -> Run:
-    """The start of `run` in a run folder of its own below `folder`, evaluated as the run's recipe says.
+    """Evaluate the start of `run` with the run's recipe, in a run folder of its own below `folder`.
 
-    Runs of one start, data and evaluation share it; existing results are not measured again.
+    Runs with the same start, data and evaluation share this folder. Existing results are kept.
     """
     recipe = run.recipe
     settings = lasting_settings(recipe)
@@ -54,27 +54,27 @@ def evaluated_start(run: Run, folder: Path) -> Run:
 
 
 def evaluated_between(run: Run, alpha: float, folder: Path) -> Run:
-    """The model that lies `alpha` of the way from the start to the end of `run` (WiSE-FT), likewise."""
+    """Evaluate the interpolation between the start (alpha 0) and the end (alpha 1) of `run`, likewise."""
     recipe = run.recipe
-    place = folder / f"between-{alpha:g}-{sha256_of_json(lasting_settings(recipe))[:8]}"
+    path = folder / f"between-{alpha:g}-{sha256_of_json(lasting_settings(recipe))[:8]}"
     name = f"WiSE-FT, {alpha:g} of {recipe.name}"
-    return _evaluated(run, name, place, lambda: interpolate(start_model(run), run.model(), alpha))
+    return _evaluated(run, name, path, lambda: interpolate(start_model(run), run.model(), alpha))
 
 
-def _evaluated(run: Run, name: str, place: Path, model: Callable[[], DualEncoder]) -> Run:
+def _evaluated(run: Run, name: str, path: Path, model: Callable[[], DualEncoder]) -> Run:
     recipe = Recipe.load(str(run.path / "recipe.yaml"), {"name": name})
-    if not (place / "evaluation").is_dir():
-        recipe.save(place / "recipe.yaml")
-        evaluate(model(), recipe, place / "evaluation")
-    return Run(place)
+    if not (path / "evaluation").is_dir():
+        recipe.save(path / "recipe.yaml")
+        evaluate(model(), recipe, path / "evaluation")
+    return Run(path)
 
 
-def kept_points(table: DataFrame, zero_shot: Key, recall: Key) -> list[FrontPoint]:
-    """Zero-shot kept and recall of every group of a `Comparison.table` whose first group is the start.
+def kept_points(table: DataFrame, zero_shot: Key, recall: Key) -> list[ParetoPoint]:
+    """The points of `pareto_figure`: recall, and zero-shot accuracy relative to the start, by group.
 
-    Keys are (split, metric). The ends of an interval are those of the difference to the start, added to the
-    start's value: how sure it is that a point lies elsewhere than the start does. Groups of
-    `evaluated_between` become points of a path by their alpha.
+    `table` is a `Comparison.table` whose first group is the start. Keys are (split, metric). Intervals are
+    those of the difference to the start, added to the start's value, so they show how certain it is that a
+    point differs from the start. Groups of `evaluated_between` become points of a path.
     """
     groups = list(dict.fromkeys(table.columns.get_level_values(0)))
     start = float(table.loc[zero_shot, (groups[0], "value")])
@@ -92,5 +92,5 @@ def kept_points(table: DataFrame, zero_shot: Key, recall: Key) -> list[FrontPoin
         between = BETWEEN.fullmatch(group)
         method, alpha = (between[2], float(between[1])) if between else (group, None)
         name = f"WiSE-FT of {method}" if between else method
-        points.append(FrontPoint(name, around(zero_shot, group, start), around(recall, group, 1.0), alpha))
+        points.append(ParetoPoint(name, around(zero_shot, group, start), around(recall, group, 1.0), alpha))
     return points

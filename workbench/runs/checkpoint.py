@@ -1,4 +1,4 @@
-"""Checkpoints that survive a crash: written aside, verified, then put in place; loaded only when whole.
+"""Checkpoints that survive a crash: written to a temporary folder, verified, then renamed.
 
     checkpoints/
         LAST                     name of the checkpoint to resume from
@@ -8,9 +8,9 @@
             state.json           epoch, counters, ...
             manifest.json        the step; bytes and sha256 of the three files
 
-A save writes `step-N.tmp`, syncs it to disk, reads it back against the digests taken while writing, renames
-it, moves LAST, and only then deletes what is beyond `keep`. Killed at any instant it leaves a whole
-checkpoint to resume from. One process saves; the others wait.
+A save writes `step-N.tmp`, syncs it to disk, verifies it against the digests computed while writing, renames
+it, updates LAST, and only then deletes checkpoints beyond `keep`. A kill at any time leaves a complete
+checkpoint. One process saves while the others wait.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ _NAME = re.compile(r"step-(\d{8,})(\.replaced)?")
 
 
 class CheckpointError(Exception):
-    """A checkpoint that could not be written or cannot be read; `reason` says why."""
+    """A checkpoint could not be written or read, for the given `reason`."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -48,7 +48,7 @@ class CheckpointError(Exception):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was saved at one step: weights and buffers by name (on the CPU), optimiser state, JSON state."""
+    """A saved training step: weights and buffers by name (on the CPU), optimiser state and JSON state."""
 
     path: Path
     step: int
@@ -65,17 +65,17 @@ def save(
     state: Mapping[str, Any],
     keep: int | Literal["all"] = 2,
 ) -> Path:
-    """Write the checkpoint of `step` and return its folder; the newest `keep` stay, this one among them.
+    """Write the checkpoint of `step` and return its folder. The newest `keep` checkpoints are kept.
 
-    `tensors` may share memory (tied weights), every name is written in full; `optimiser` nests tensors and
-    plain values; `state` is JSON. A checkpoint of the same step is replaced. Raises CheckpointError when it
-    cannot be written (disk full, folder not writable), with the checkpoints before it untouched; TypeError
-    for contents that could not be read back; SettingError for a `keep` below 2, which would leave nothing to
-    fall back to.
+    `tensors` may share memory (tied weights); each is written in full. `optimiser` nests tensors and plain
+    values, and `state` is JSON. A checkpoint of the same step is replaced. Raises CheckpointError if it
+    cannot be written (disk full, folder not writable), with earlier checkpoints intact, TypeError for
+    contents that could not be loaded again, and SettingError for a `keep` below 2, which would leave no
+    fallback.
     """
     if keep != "all" and keep < 2:
         raise SettingError(
-            "training.keep", keep, "one damaged checkpoint would lose the run", "Use 2 or more, or all"
+            "training.keep", keep, "one damaged checkpoint would lose the run", "Use 2 or more, or all."
         )
     _require_plain(optimiser, "optimiser")
     state_text = json.dumps(state, indent=2)
@@ -87,7 +87,7 @@ def save(
         sync_folder(folder.parent)
         _remove_leftovers(folder)
         partial.mkdir()
-        weights = safetensors.torch.save(_apart(tensors))
+        weights = safetensors.torch.save(_unshared(tensors))
         files = {
             MODEL: _write(partial / MODEL, lambda stream: stream.write(weights)),
             OPTIMISER: _write(partial / OPTIMISER, lambda stream: torch.save(optimiser, stream)),
@@ -102,7 +102,7 @@ def save(
         shutil.rmtree(partial, ignore_errors=True)
         if not isinstance(error, Exception):
             raise
-        # One full disk is an OSError to Python, a RuntimeError to torch and a SafetensorError to safetensors.
+        # A full disk raises OSError in Python, RuntimeError in torch and SafetensorError in safetensors.
         reason = f"the checkpoint of step {step} could not be written to {folder}: {_cause(error)}"
         raise CheckpointError(reason) from error
     _remove_beyond(folder, step, keep)
@@ -110,11 +110,11 @@ def save(
 
 
 def load_latest(folder: str | Path, *, optimiser: bool = True) -> Checkpoint | None:
-    """The checkpoint to resume from, verified; None where none was ever saved.
+    """Load and verify the checkpoint to resume from; None if none was ever saved.
 
-    When the one that LAST names is damaged, the one before it is taken, with a warning that says what was
-    damaged. Raises CheckpointError when there are checkpoints but not one is whole: whether to start afresh
-    is for the user to decide. `optimiser=False` neither checks nor reads the optimiser's file.
+    If the checkpoint named in LAST is damaged, the previous one is loaded, with a warning. Raises
+    CheckpointError if all checkpoints are damaged, because the user has to decide whether to start again.
+    `optimiser=False` neither verifies nor loads the optimiser's file.
     """
     folder = Path(folder)
     steps = list_checkpoints(folder)
@@ -124,14 +124,14 @@ def load_latest(folder: str | Path, *, optimiser: bool = True) -> Checkpoint | N
     except FileNotFoundError:
         if not steps:
             return None
-        last = max(steps)  # the very first save was cut short between its rename and its pointer
+        last = max(steps)  # the first save was killed between its rename and its pointer
     else:
         match = _NAME.fullmatch(named)
         last = int(match[1]) if match else -1
         if last not in steps:
-            problems.append(f"{POINTER} names {named!r}, which is not there")
+            problems.append(f"{POINTER} names {named!r}, which does not exist")
             last = max(steps, default=-1)
-    # What lies beyond LAST is a future that was turned back from, so it comes after all that led to LAST.
+    # Checkpoints after LAST belong to an abandoned session, so they are tried only after those before it.
     for step in sorted(steps, key=lambda step: (step > last, -step)):
         try:
             checkpoint = load(folder, step, optimiser=optimiser)
@@ -142,12 +142,12 @@ def load_latest(folder: str | Path, *, optimiser: bool = True) -> Checkpoint | N
             warnings.warn(f"{'; '.join(problems)}: step {step} in {folder} is used instead", stacklevel=2)
         return checkpoint
     raise CheckpointError(
-        f"no checkpoint in {folder} can be used: {'; '.join(problems)}. Delete it to start afresh"
+        f"no checkpoint in {folder} can be used: {'; '.join(problems)}. Delete the folder to start again"
     )
 
 
 def load(folder: str | Path, step: int, *, optimiser: bool = True) -> Checkpoint:
-    """The checkpoint of `step`, verified; raises CheckpointError if it is missing, damaged or unsafe."""
+    """Load and verify the checkpoint of `step`; CheckpointError if it is missing, damaged or unsafe."""
     steps = list_checkpoints(folder)
     if step not in steps:
         raise CheckpointError(f"no checkpoint of step {step} in {folder}; there are {list(steps) or 'none'}")
@@ -162,7 +162,7 @@ def load(folder: str | Path, step: int, *, optimiser: bool = True) -> Checkpoint
             read_json(path / STATE),
         )
     except pickle.UnpicklingError as error:
-        # Digests keep out accidents, not people: the manifest may have been rewritten to fit.
+        # Digests detect accidents, not attacks: the manifest may have been rewritten too.
         reason = f"{path.name}/{OPTIMISER} holds more than tensors and plain values and is not read"
         raise CheckpointError(reason) from error
     except Exception as error:
@@ -170,18 +170,18 @@ def load(folder: str | Path, step: int, *, optimiser: bool = True) -> Checkpoint
 
 
 def list_checkpoints(folder: str | Path) -> dict[int, Path]:
-    """Folder of each saved checkpoint by step, in ascending order; not yet verified."""
+    """The folders of the saved checkpoints by step, in ascending order, without verifying them."""
     try:
         names = sorted(os.listdir(folder), reverse=True)
     except FileNotFoundError:
         return {}
-    # Backwards, so that `step-N` overrides `step-N.replaced`, which counts after a kill between two renames.
+    # In reverse, so that `step-N` overrides `step-N.replaced`, which a kill between two renames leaves.
     folders = {int(match[1]): Path(folder) / match[0] for match in map(_NAME.fullmatch, names) if match}
     return dict(sorted(folders.items()))
 
 
 class _Digested:
-    """A stream that digests what it is given: manifests tell what was meant, not what arrived on the disk."""
+    """A stream that computes the digest of the data written to it, independent of what the disk stores."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -210,7 +210,7 @@ def _write(path: Path, fill: Callable[[Any], object]) -> dict[str, int | str]:
 
 
 def _verify(path: Path, step: int, names: Iterable[str]) -> None:
-    """Raise CheckpointError unless the named files in `path` are what the manifest says."""
+    """Raise CheckpointError unless the named files in `path` match the manifest."""
     try:
         manifest = read_json(path / MANIFEST)
         entries = {name: manifest["files"][name] for name in names}
@@ -244,7 +244,7 @@ def _put_in_place(partial: Path, final: Path) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Clear up behind saves and deletions that were killed."""
+    """Remove the remains of killed saves and deletions."""
     for path in folder.glob("step-*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob("step-*.replaced"):
@@ -261,27 +261,27 @@ def _remove_beyond(folder: Path, step: int, keep: int | Literal["all"]) -> None:
         return
     for path in [path for at, path in list_checkpoints(folder).items() if at <= step][:-keep]:
         try:
-            # Renamed first, so that a kill halfway leaves nothing that looks like a checkpoint.
+            # Renamed first, so that a kill during the deletion leaves nothing that looks like a checkpoint.
             shutil.rmtree(path.rename(path.with_suffix(".tmp")))
         except OSError as error:
             warnings.warn(f"the old checkpoint {path} could not be deleted: {_cause(error)}", stacklevel=3)
 
 
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors on the CPU, contiguous, no two of them in the same memory, which safetensors refuses."""
-    apart: dict[str, Tensor] = {}
+def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, contiguous and without shared memory, which safetensors refuses."""
+    unshared: dict[str, Tensor] = {}
     storages: set[int] = set()
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
         if tensor.untyped_storage().data_ptr() in storages:
             tensor = tensor.clone()
         storages.add(tensor.untyped_storage().data_ptr())
-        apart[name] = tensor
-    return apart
+        unshared[name] = tensor
+    return unshared
 
 
 def _require_plain(value: Any, where: str) -> None:
-    """Raise TypeError for what torch.load(weights_only=True) would refuse to read back."""
+    """Raise TypeError for values that torch.load(weights_only=True) would refuse."""
     if type(value) in (dict, OrderedDict):
         for key, item in value.items():
             _require_plain(key, f"a key of {where}")

@@ -1,4 +1,4 @@
-"""A run's folder: where it lies, whose it is, and whether a process is training in it."""
+"""Run folders: their location, their recipe, and whether a process is training in them."""
 
 import contextlib
 import fcntl
@@ -13,9 +13,9 @@ from workbench.errors import SettingError
 from workbench.files import read_json
 from workbench.recipe import Recipe, differences
 
-SILENCE = 15.0  # seconds without a sign of life after which a run is asked whether it still lives
-BEYOND = 1e12  # no time that a clock shows
-# What status.json holds, as far as anybody computes with it.
+SILENCE = 15.0  # seconds without an update after which a run may be dead
+BEYOND = 1e12  # larger than any valid time
+# The fields of status.json that other code reads, with their types.
 STATUS: dict[str, tuple[type, ...]] = {
     **{"state": (str,), "step": (int,), "total_steps": (int,), "message": (str,), "skipped_steps": (int,)},
     **{"rejected": (dict,), "started": (int, float), "updated": (int, float)},
@@ -24,20 +24,20 @@ STATUS: dict[str, tuple[type, ...]] = {
 
 
 def runs_folder(out: str | Path = "") -> Path:
-    """The folder that runs go into: `out`, else $WORKBENCH_RUNS, else `runs` in the working folder."""
+    """The parent folder of runs: `out`, otherwise $WORKBENCH_RUNS, otherwise `runs` in the working folder."""
     return Path(out or os.environ.get("WORKBENCH_RUNS") or "runs")
 
 
 def default_folder(recipe: Recipe, out: str | Path = "") -> Path:
-    """A run's folder in `runs_folder(out)`, named by its recipe: the same recipe finds the same run again."""
+    """A run's folder in `runs_folder(out)`, named after its recipe, so that the same recipe finds its run."""
     return runs_folder(out) / f"{recipe.name}-seed{recipe.seed}-{recipe.fingerprint[:8]}"
 
 
 def claim_folder(folder: Path, recipe: Recipe) -> None:
-    """Make `folder` the run folder of `recipe`; refused where another recipe's run lies.
+    """Make `folder` the run folder of `recipe`. Raises SettingError if it holds the run of another recipe.
 
-    A run that never took a step keeps no one out, and `data.max_failed` may change: it decides whether a run
-    goes on, and nothing that comes of it.
+    A run without a training step may be replaced. `data.max_failed` may change, because it decides only
+    whether a run continues, not its result.
     """
     if (folder / "recipe.yaml").is_file() and _has_begun(folder):
         before = read_recipe(folder)
@@ -57,7 +57,7 @@ def claim_folder(folder: Path, recipe: Recipe) -> None:
 
 
 def _has_begun(folder: Path) -> bool:
-    """Whether a run in this folder has taken a step, or cannot be told from one that has."""
+    """Whether the run in this folder has taken a step. If this is unclear, it counts as begun."""
     try:
         status = read_status(folder)
     except (OSError, ValueError):
@@ -74,35 +74,40 @@ def _has_begun(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in `folder` meanwhile; the lock goes with the process, however it
-    ends."""
+    """Keep other processes from training in `folder`. The lock is released when the process ends.
+
+    Raises SettingError if another process holds the lock, or if the folder is not writable.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / "lock", "a")  # noqa: SIM115, closed below
     except OSError as error:
-        problem = f"nothing can be written there ({error.strerror})"
-        raise SettingError("run_dir", str(folder), problem, "A folder of yours.") from None
+        problem = f"this folder is not writable ({error.strerror})"
+        raise SettingError("run_dir", str(folder), problem, "Choose a writable folder.") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise SettingError(
-                "run_dir", str(folder), "another process trains in it", "wait for it, or choose another"
+                "run_dir",
+                str(folder),
+                "another process trains in it",
+                "wait for it, or choose another folder",
             ) from None
         lock.truncate(0)
-        lock.write(str(os.getpid()))  # whom to ask to stop
+        lock.write(str(os.getpid()))  # the process to signal to stop
         lock.flush()
         yield
 
 
 def trained_by(folder: Path) -> int | None:
-    """The process that is training in `folder` now, if any."""
+    """The id of the process that is training in `folder`, None if there is none."""
     number = (folder / "lock").read_text(errors="replace") if is_locked(folder) else ""
     return int(number) if number.isascii() and number.isdecimal() else None
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process is training in `folder` now; of a sweep's, whether one is at that run."""
+    """Whether a process is training in `folder`, or, for a folder of a sweep, running its notebook."""
     try:
         with open(folder / "lock") as lock:
             try:
@@ -115,8 +120,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def is_silent(folder: Path, status: Mapping[str, Any]) -> bool:
-    """Whether a run that says it is running on this machine has died; of other machines only their files can
-    tell."""
+    """Whether a run whose status is "running" on this machine has died. False for runs of other machines."""
     updated = status.get("updated")
     last = updated if isinstance(updated, int | float) and abs(updated) < BEYOND else 0
     quiet = time.time() - last > SILENCE
@@ -124,7 +128,7 @@ def is_silent(folder: Path, status: Mapping[str, Any]) -> bool:
 
 
 def read_recipe(folder: Path) -> Recipe:
-    """The resolved recipe of a run; SettingError, naming the file, where it cannot be read."""
+    """The resolved recipe of a run. Raises SettingError, naming the file, if it cannot be read."""
     file = folder / "recipe.yaml"
     try:
         return Recipe.load(str(file))
@@ -134,10 +138,10 @@ def read_recipe(folder: Path) -> Recipe:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """State, step, seconds left and what was counted; {} before the first step.
+    """The contents of status.json: state, step, seconds left and counters; {} if there is no file yet.
 
-    A file that is damaged is the state "damaged" with a message: what a run has learned is in its
-    checkpoints, and the next step of it writes the file anew.
+    A damaged file gives the state "damaged" with a message, because the run itself is in its checkpoints, and
+    its next step writes the file again.
     """
     path = folder / "status.json"
     try:
@@ -148,7 +152,7 @@ def read_status(folder: Path) -> dict[str, Any]:
             if name in status and not isinstance(status[name], kinds):
                 raise ValueError(f"its {name} is {status[name]!r}")
         if not all(isinstance(count, int) for count in status.get("rejected", {}).values()):
-            raise ValueError("its counts of rejected pairs are no numbers")
+            raise ValueError("its counts of rejected pairs are not numbers")
     except (OSError, ValueError) as error:
         return {"state": "damaged", "message": f"{path.name} cannot be read ({error})"}
     return status

@@ -1,4 +1,4 @@
-"""What a run writes about itself while it trains: metrics.jsonl, status.json, and lines in the terminal."""
+"""Writes the records of a training run: metrics.jsonl, status.json and lines in the terminal."""
 
 import contextlib
 import json
@@ -18,15 +18,15 @@ from workbench.files import atomic_write, write_json
 from workbench.runs.folder import read_status
 from workbench.runs.tracker import Tracker
 
-STATUS_EVERY = 2.0  # seconds between two writings of status.json
-LINE_EVERY = 30.0  # seconds between two lines where there is no terminal
+STATUS_EVERY = 2.0  # seconds between two updates of status.json
+LINE_EVERY = 30.0  # seconds between two lines of output without a terminal
 
 
 class RunLogger:
-    """Writes a run's records; only the first process of several has one that writes.
+    """Writes a run's records. Of several processes, only the first one writes.
 
-    A disk that is full does not stop the training: what could not be written is counted and reported. Nor
-    does a `tracker` that fails.
+    Neither a full disk nor a failing `tracker` stops the training. Records that could not be written are
+    counted and reported.
     """
 
     def __init__(
@@ -35,8 +35,8 @@ class RunLogger:
         self.folder = folder
         self.writes = writes
         self.tracker = tracker
-        self.rejected: Counter[str] = Counter()  # reason -> pairs that were of no use from the start
-        self.failed: dict[str, str] = {}  # id -> reason, of pairs that could not be read when their turn came
+        self.rejected: Counter[str] = Counter()  # reason -> number of pairs that were unusable from the start
+        self.failed: dict[str, str] = {}  # id -> reason, for pairs that could not be read during training
         self.skipped_steps = 0
         self.unwritten = 0
         self.step = 0
@@ -49,8 +49,8 @@ class RunLogger:
         self._bar: Any = None
 
     def start(self, step: int) -> None:
-        """Start at `step`: records beyond it, of a session that died after its last checkpoint, are cut off,
-        and damaged ones."""
+        """Start at `step`. Damaged records and those of later steps, which an earlier session wrote after its
+        last checkpoint, are removed."""
         self.step = self._first_step = step
         self._clock = time.monotonic()
         if not self.writes:
@@ -66,7 +66,7 @@ class RunLogger:
         self.status("running")
 
     def record(self, kind: str, step: int, **values: Any) -> None:
-        """Append one line to metrics.jsonl; numbers that are not finite become null."""
+        """Append a line to metrics.jsonl. Numbers that are not finite become null."""
         self.step = step
         if not self.writes:
             return
@@ -81,13 +81,13 @@ class RunLogger:
                 stream.write(json.dumps({"kind": kind, "step": step, **clean}) + "\n")
         except OSError as error:
             with contextlib.suppress(OSError):
-                os.truncate(path, size)  # a full disk takes half a line, and the next would be its end
+                os.truncate(path, size)  # a full disk may leave a partial line
             self._unwritten(error)
         if self.tracker is not None:
             try:
                 self.tracker.record(kind, step, clean)
             except Exception as error:
-                self.info(f"warning: the tracker failed ({error}); training goes on without it")
+                self.info(f"warning: the tracker failed ({error}); training continues without it")
                 self.tracker = None
         if kind == "step":
             self._show(values)
@@ -130,8 +130,11 @@ class RunLogger:
         unreadable: Mapping[int, str],
         cut: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write and print the data report, data.json: what is learned from, less the `unreadable` rows, and
-        what is validated on. `cut`: by model, how many of the training captions it cuts."""
+        """Print the data report and write it to data.json.
+
+        The report covers the training data without the `unreadable` rows, and the validation data. `cut` has,
+        by model, the number of training captions that the model truncates.
+        """
         if self.writes:
             reports = {"train": data_report(train, unreadable), "validation": data_report(validation)}
             reports["train"]["captions_cut"] = {name: part._asdict() for name, part in (cut or {}).items()}
@@ -143,7 +146,7 @@ class RunLogger:
                 self._unwritten(error)
 
     def info(self, text: str) -> None:
-        """One line for whoever watches the terminal or reads the executed notebook."""
+        """Print a line to the terminal or the executed notebook."""
         if self.writes:
             if self._bar is not None:
                 self._bar.write(text)
@@ -151,7 +154,7 @@ class RunLogger:
                 print(text, flush=True)
 
     def close(self) -> None:
-        """Give the terminal back, and end the tracker's run."""
+        """Close the progress bar and end the tracker's run."""
         if self.tracker is not None:
             self.tracker.close()
         if self._bar is not None:
@@ -161,8 +164,8 @@ class RunLogger:
         if self._bar is not None:
             self._bar.update(self.step - self._bar.n)
             waiting = f"{values.get('waiting', 0):.0%}"
-            shown = {"loss": f"{values['loss']:.3f}", "scale": f"{values['scale']:.1f}", "waiting": waiting}
-            self._bar.set_postfix(shown)
+            numbers = {"loss": f"{values['loss']:.3f}", "scale": f"{values['scale']:.1f}", "waiting": waiting}
+            self._bar.set_postfix(numbers)
         elif time.monotonic() - self._last_line > LINE_EVERY:
             self._last_line = time.monotonic()
             done = self.step - (self._first_step or 0)
@@ -176,14 +179,14 @@ class RunLogger:
     def _unwritten(self, error: OSError) -> None:
         self.unwritten += 1
         if self.unwritten == 1:
-            self.info(f"warning: the run's records cannot be written ({error}); training goes on")
+            self.info(f"warning: the run's records cannot be written ({error}); training continues")
 
 
 def before_first_step(folder: Path, message: str, state: str = "running") -> None:
-    """Write status.json while targets are filled: what goes on, beside what the status says already."""
+    """Update the message and state in status.json while targets are computed, before the first step."""
     now = time.time()
     facts = {"message": message, "pid": os.getpid(), "host": socket.gethostname(), "updated": now}
-    with contextlib.suppress(OSError):  # the targets are worth more than the word about them
+    with contextlib.suppress(OSError):  # a status that cannot be written must not stop the targets
         known: dict[str, Any] = {"started": now}
         with contextlib.suppress(OSError, ValueError):
             known |= read_status(folder)
@@ -191,7 +194,7 @@ def before_first_step(folder: Path, message: str, state: str = "running") -> Non
 
 
 def _step_of(line: str) -> float:
-    """A record's step; infinity, which is beyond any, for a damaged line."""
+    """The step of a record, infinity for a damaged line."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
@@ -199,6 +202,6 @@ def _step_of(line: str) -> float:
 
 
 def _whole_lines(path: Path) -> list[str]:
-    """The lines that were written to their end; a kill can leave half of the last."""
+    """The complete lines of a file. A kill can leave a partial last line."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     return [line for line in lines if line.endswith("\n")]

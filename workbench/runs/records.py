@@ -1,4 +1,4 @@
-"""metrics.jsonl, read once or piece by piece while a run writes it; of long runs what curves can show."""
+"""Reads metrics.jsonl, also while a run writes it, and thins out the steps of long runs."""
 
 import json
 import os
@@ -16,24 +16,24 @@ from workbench.errors import SettingError
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-TAIL = 64  # bytes before the reading position that must still be what they were
-BLOCK = 4 << 20  # bytes that are read at a time
-# How the logger begins the record of a step, and what is never thinned out: steps that were skipped, and
-# the shares of the gradient, measured now and then.
+TAIL = 64  # bytes before the reading position that are checked for changes
+BLOCK = 4 << 20  # bytes read at a time
+# The start of a step's record, and the marks of records that are never thinned out: skipped steps, and
+# gradient shares, which are measured only at some steps.
 _STEP = re.compile(rb'\{"kind": "step", "step": (\d+),')
 _SPECIAL = (b'"loss": null', b'"gradient_norm": null', b'"gradient_share/')
 
 
 class Records:
-    """The records of a run, in tables that grow.
+    """The records of a run as growing tables.
 
-    A last line without its end is left for the next time. A file that was rewritten, or cut and grown again
-    (a run that resumes cuts off what came after its checkpoint), is read anew; where a step comes a second
-    time, the first one and all that followed it are forgotten.
+    `read` takes in new records and leaves an incomplete last line for the next call. A file that was
+    rewritten or truncated is read again from its start, because a resumed run removes the records after its
+    checkpoint. If a step is recorded twice, the first record and all that followed it are dropped.
 
-    With `most` steps are thinned evenly, so that between `most` and twice as many are kept, and beside them
-    those that were skipped or measured something of their own. Damaged lines, of a full disk or a kill, are
-    left out, or with `strict` a SettingError that names the first.
+    With `most`, steps are thinned out evenly to between `most` and twice as many. Skipped steps and those
+    with gradient shares are always kept. Damaged lines, left by a full disk or a kill, are ignored. With
+    `strict` the first one raises a SettingError.
     """
 
     def __init__(self, path: Path, *, most: int | None = None, strict: bool = False) -> None:
@@ -50,21 +50,21 @@ class Records:
 
     @property
     def metrics(self) -> "DataFrame":
-        """One row a training step."""
+        """A table with one row per training step."""
         return self._tables["step"].frame()
 
     @property
     def validations(self) -> "DataFrame":
-        """One row a validation."""
+        """A table with one row per validation."""
         return self._tables["validation"].frame()
 
     @property
     def steps(self) -> int:
-        """The last training step that was recorded."""
+        """The last recorded training step."""
         return self._last
 
     def read(self) -> "Records":
-        """Take in what was written since the last time."""
+        """Read the records that were written since the last call, and return self."""
         if not self.path.is_file():
             self._forget()
             return self
@@ -101,12 +101,11 @@ class Records:
                 raise TypeError
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             if self.strict:
-                problem = f"line {self._lines} is no record"
-                raise SettingError("run", str(self.path), problem, "Take the damaged lines out.") from None
+                problem = f"line {self._lines} is not a record"
+                raise SettingError("run", str(self.path), problem, "Remove the damaged lines.") from None
             return
         if kind == "step":
-            # A validation comes after the step of its number, so one of this step or later belongs to an
-            # earlier try.
+            # A validation follows its step, so one of this step or later belongs to a previous session.
             self._tables["validation"].cut(step)
             self._last = step
         if kind in self._tables:
@@ -122,7 +121,7 @@ class Records:
 
 
 class _Table:
-    """Columns of numbers that grow by a record at a time."""
+    """Columns of numbers that grow by one record at a time."""
 
     def __init__(self) -> None:
         self._columns: dict[str, array[float]] = {"step": array("d")}
@@ -131,7 +130,7 @@ class _Table:
         return len(self._columns["step"])
 
     def add(self, record: dict[str, Any]) -> None:
-        """Append a record, in the place of those of its step and later."""
+        """Append a record. It replaces the rows of its step and later ones."""
         self.cut(record["step"])
         rows = len(self)
         for name in record:
@@ -150,7 +149,7 @@ class _Table:
                 del column[first:]
 
     def keep_every(self, step: int) -> None:
-        """Keep the steps that `step` divides, and those that the rest of the columns say are special."""
+        """Keep the multiples of `step`, skipped steps, and steps with gradient shares."""
         columns = {name: np.array(column) for name, column in self._columns.items()}
         kept = columns["step"] % step == 0
         for name, column in columns.items():
@@ -161,7 +160,7 @@ class _Table:
         self._columns = {name: array("d", column[kept].tobytes()) for name, column in columns.items()}
 
     def frame(self) -> "DataFrame":
-        """The columns as a table; steps are whole numbers."""
+        """The columns as a table with integer steps."""
         from pandas import DataFrame
 
         columns = {name: np.array(column) for name, column in self._columns.items()}

@@ -1,4 +1,4 @@
-"""A training run, read from its folder."""
+"""Reads a training run from its folder."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ DATA_FACTS = {"split", "pairs", "captions", "fingerprint"}
 
 
 class Run:
-    """A training run, finished or not, read from its folder; nothing here keeps anything but the path."""
+    """A training run, finished or not. It keeps only the path, and reads the folder at every access."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -32,8 +32,8 @@ class Run:
             raise SettingError(
                 "run",
                 str(path),
-                "there is no recipe.yaml in this folder",
-                "the folder that `workbench train` printed",
+                "this folder has no recipe.yaml",
+                "Give the folder that `workbench train` printed.",
             )
 
     def __repr__(self) -> str:
@@ -43,22 +43,25 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """The resolved recipe; SettingError, naming the file, where it cannot be read."""
+        """The resolved recipe. Raises SettingError, naming the file, if it cannot be read."""
         return read_recipe(self.path)
 
     @property
     def status(self) -> dict[str, Any]:
-        """State, step, seconds left and what was counted; {} before the first step.
+        """State, step, seconds left and counters; {} before the run starts.
 
-        The state is "gone" where the file says running and nothing is, "damaged" where it cannot be read.
+        The state is "gone" if the run is recorded as running but dead, and "damaged" if the file cannot be
+        read.
         """
         status = read_status(self.path)
         gone = status.get("state") == "running" and is_silent(self.path, status)
         return {**status, "state": "gone"} if gone else status
 
     def facts(self, name: str) -> dict[str, Any]:
-        """What the run wrote of its `data` or `versions`; {} where it wrote nothing. SettingError, naming the
-        file, where it is damaged."""
+        """The facts that the run recorded about its `data` or `versions`; {} if there is no file.
+
+        Raises SettingError, naming the file, if it is damaged.
+        """
         file = self.path / f"{name}.json"
         try:
             content = read_json(file) if file.is_file() else {}
@@ -67,33 +70,34 @@ class Run:
             if name == "data":
                 for use, facts in content.items():
                     if not facts.keys() >= DATA_FACTS:
-                        raise ValueError(f"its {use} lacks what is known of data")
+                        missing = ", ".join(sorted(DATA_FACTS - facts.keys()))
+                        raise ValueError(f"its {use} lacks {missing}")
                     if not all(isinstance(facts[key], int) for key in ("pairs", "captions")):
-                        raise ValueError(f"its {use} counts no pairs")
+                        raise ValueError(f"its {use} has no valid counts")
         except (OSError, ValueError, AttributeError) as error:
-            remedy = "Take it away, to go without it, or train the run on: it is written again."
+            remedy = "Remove the file to continue without it, or resume the run, which writes it again."
             raise damaged_file("run", file, error, remedy) from None
         return content
 
     @property
     def start(self) -> str | None:
-        """The weights that the student started from, as training recorded it; None: random ones.
+        """The weights from which the student started, None for random weights.
 
-        Of runs that are older than the record it is what their recipes name.
+        Older runs did not record them; there the recipe is used.
         """
         file, student = self.path / "weights.json", self.recipe.student
         if file.is_file():
             try:
                 return None if (start := read_json(file)["student"]) is None else str(start)
             except (OSError, ValueError, KeyError, TypeError) as error:
-                raise damaged_file("run", file, error, "Take it away.") from None
+                raise damaged_file("run", file, error, "Remove the file.") from None
         named = student.model if student.model.startswith(("local-dir:", "hf-hub:")) else None
         parts = [student.pretrained or named, *dict.fromkeys(student.initial_weights.values())]
         return ", ".join(part for part in parts if part) or None
 
     @property
     def finished(self) -> bool:
-        """Whether it was trained to its end and the weights of its end are there, undamaged."""
+        """Whether the training is complete and its last checkpoint is intact."""
         from workbench.runs import checkpoint
 
         status = self.status
@@ -107,36 +111,37 @@ class Run:
 
     @property
     def metrics(self) -> "pandas.DataFrame":
-        """One row a training step."""
+        """A table with one row per training step."""
         return self._records.metrics
 
     @property
     def validations(self) -> "pandas.DataFrame":
-        """One row a validation."""
+        """A table with one row per validation."""
         return self._records.validations
 
     @property
     def _records(self) -> Records:
-        """Everything that it recorded; SettingError, naming the file, for a damaged line."""
+        """All records. Raises SettingError, naming the file, for a damaged line."""
         return Records(self.path / "metrics.jsonl", strict=True).read()
 
     def model(self, epoch: int | None = None) -> "DualEncoder":
-        """The student without the heads of the losses, in evaluation mode: as last saved, or after `epoch`.
+        """Load the student of the last checkpoint, or of `epoch`, in evaluation mode and without loss heads.
 
-        Raises SettingError where there is no such checkpoint; `training.keep: all` keeps every epoch.
+        Raises SettingError if there is no such checkpoint. `training.keep: all` keeps every epoch.
         """
         return self.restored(epoch)[0]
 
     def restored(self, epoch: int | None = None) -> "tuple[DualEncoder, int]":
-        """That student, and the training step that it is of."""
+        """Load the student as `model` does, and return it with its training step."""
         from workbench.models.loading import load_dual_encoder
         from workbench.models.low_rank import merge_lora
         from workbench.models.trainable import set_trainable
 
         recipe = self.recipe
         if recipe.trains != "student":
-            problem = "it trained a cross-modal teacher, which is no two-tower model"
-            raise SettingError("run", str(self.path), problem, "`.cross_modal_teacher()`, or a student's run")
+            problem = "this run trained a cross-modal teacher, not a student"
+            remedy = "Use `.cross_modal_teacher()`, or give the run of a student."
+            raise SettingError("run", str(self.path), problem, remedy)
         saved = self._checkpoint(epoch)
         model = load_dual_encoder(
             recipe.student.model,
@@ -154,7 +159,7 @@ class Run:
             if name.startswith(prefix)
         }
         if recipe.student.trainable_image == "lora":
-            # Low-rank additions are put on, filled, and added up: what comes back is a plain model.
+            # The low-rank weights are attached, loaded and merged, which gives a plain model.
             set_trainable(model, "lora", recipe.student.trainable_text)
             model.clip.load_state_dict(weights)
             merge_lora(model)
@@ -163,16 +168,17 @@ class Run:
         return model.eval(), saved.step
 
     def cross_modal_teacher(self, epoch: int | None = None) -> "AnyTeacher":
-        """The cross-modal teacher that this run trained, in evaluation mode: as last saved, or after `epoch`.
+        """Load the cross-modal teacher of the last checkpoint, or of `epoch`, in evaluation mode.
 
-        Raises SettingError for a student's run, and where there is no such checkpoint.
+        Raises SettingError for the run of a student, and if there is no such checkpoint.
         """
         from workbench.targets.cross_modal import new_teacher
 
         recipe = self.recipe
         if recipe.trains != "cross_modal_teacher":
-            problem = "it trained a student"
-            raise SettingError("run", str(self.path), problem, "`.model()`, or a run of e.g. dclip_teacher")
+            problem = "this run trained a student, not a cross-modal teacher"
+            remedy = "Use `.model()`, or give a run of e.g. dclip_teacher."
+            raise SettingError("run", str(self.path), problem, remedy)
         saved = self._checkpoint(epoch)
         teacher = new_teacher(recipe, len(saved.tensors["region_norm.weight"]))
         teacher.load_state_dict(saved.tensors)
@@ -185,7 +191,7 @@ class Run:
         if epoch is None:
             saved = checkpoint.load_latest(folder, optimiser=False)
             if saved is None:
-                raise SettingError("run", str(self.path), "it has no checkpoint yet", "Train it further")
+                raise SettingError("run", str(self.path), "it has no checkpoint yet", "Train it first.")
             end = self.status.get("step")
             if self.status.get("state") == "finished" and saved.step != end:
                 print(
@@ -199,16 +205,18 @@ class Run:
         ends.pop(None, None)
         if epoch not in ends:
             epochs = ", ".join(map(str, ends)) or "none"
-            raise SettingError("epoch", epoch, "no checkpoint of its end is kept", f"There are: {epochs}")
+            problem = "there is no checkpoint at the end of this epoch"
+            raise SettingError("epoch", epoch, problem, f"Available epochs: {epochs}.")
         return checkpoint.load(folder, ends[epoch], optimiser=False)
 
     def evaluate(self, suite: str | None = None, **data: Any) -> dict[str, dict[str, float]]:
-        """Numbers of the last checkpoint, by split, for all suites of the recipe or just one; also written to
-        evaluation/, beside other suites' of the same checkpoint.
+        """Evaluate the last checkpoint with all suites of the recipe or just one, and return scores by split.
 
-        `data` overrides the recipe's data settings (`source="folder"`): numbers on other data than the run's
-        own are returned, and not written; of another source without splits all is measured. Prints how many
-        pictures and captions the numbers are of. Raises SettingError for an unknown suite.
+        Results are also written to evaluation/, and merged with those of other suites for the same
+        checkpoint. `data` overrides the recipe's data settings, for instance `source="folder"`. Results on
+        other data than the run's own are not written, and another source without splits is evaluated
+        completely. The numbers of pictures and captions are printed. Raises SettingError for an unknown
+        suite.
         """
         from workbench.evaluation.suites import measure, size_of
 
@@ -228,31 +236,30 @@ class Run:
         return {name: report["scores"] for name, report in reports.items()}
 
     def trained_on(self, source: str) -> bool:
-        """Whether this is the source of the run's own data."""
-        places = (os.path.realpath(os.path.expanduser(place)) for place in (source, self.recipe.data.source))
-        return len(set(places)) == 1
+        """Whether `source` is the source of the run's own data."""
+        sources = source, self.recipe.data.source
+        return len({os.path.realpath(os.path.expanduser(path)) for path in sources}) == 1
 
     @property
     def evaluations(self) -> "dict[str, SplitResults]":
-        """What evaluation wrote, by split; SettingError naming a damaged file."""
+        """The stored evaluations by split. Raises SettingError, naming the file, if one is damaged."""
         from workbench.evaluation.results_io import read_evaluations
 
         return read_evaluations(self.path / "evaluation")
 
     def export(self, folder: str | Path) -> Path:
-        """Write the student and its model card as a folder that plain open_clip loads with
-        `local-dir:FOLDER`."""
+        """Export the student, with its model card, as a folder that open_clip loads as `local-dir:FOLDER`."""
         from workbench.export.export import TrainingFacts, check_folder, export
 
         folder = check_folder(folder)
         model, step = self.restored()
-        known = self.facts("data"), self.facts("versions")
-        facts = TrainingFacts(self.recipe, step, self.status, *known, self.evaluations, self.start)
+        data, versions = self.facts("data"), self.facts("versions")
+        facts = TrainingFacts(self.recipe, step, self.status, data, versions, self.evaluations, self.start)
         return export(model, facts, folder)
 
 
 def _epochs_done(file: Path) -> int | None:
-    """The epoch whose end a checkpoint is, None for another one and where that cannot be read."""
+    """The epoch that ends with a checkpoint, None if it is within an epoch or its state cannot be read."""
     try:
         done = read_json(file)["epochs_done"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,5 +1,4 @@
-"""Run folders in, rows of a table out: what each run is, how far it came, its headline numbers; filter and
-sort."""
+"""A table of run folders with state, progress and headline scores, and its filtering and sorting."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,25 +17,25 @@ from workbench.recipe import Recipe, differences
 from workbench.recipe.yaml_io import read_yaml
 from workbench.runs.folder import is_locked, is_silent
 
-LEVELS = 2  # of folders below the one asked for; the folder `run` of a sweep's run does not count
-OURS = ("recipe.yaml", "status.json", "metrics.jsonl")  # what only a run folder holds
+LEVELS = 2  # the depth of the search for run folders; the folder `run` of a sweep's run does not count
+OURS = ("recipe.yaml", "status.json", "metrics.jsonl")  # files that identify a run folder
 MOST_HEADLINES = 4
 DAMAGED = "damaged"
-BEYOND = 1e300  # no number of ours; NaN and infinity neither
+BEYOND = 1e300  # larger than any valid number; also excludes NaN and infinity
 
 Score = tuple[str, str]  # evaluated split and metric
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """A run as far as its folder can be read; `reason` says what cannot, or why the run ended early.
+    """A run, as far as its folder can be read. `reason` says what is damaged, or why the run ended early.
 
-    `state` is that of status.json, or "not trained", "gone" (it says that it is running, but nothing is) or
-    "damaged"; `updated` is in seconds since 1970. `recipe` is None where it cannot be read.
+    `state` is that of status.json, or "not trained", "gone" (recorded as running, but dead) or "damaged".
+    `updated` is in seconds since 1970. `recipe` is None if it cannot be read.
     """
 
     path: Path
-    folder: str  # as seen from where it was looked for
+    folder: str  # relative to the searched folder
     name: str
     state: str
     reason: str = ""
@@ -49,57 +48,57 @@ class RunRow:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Every setting of the recipe by its dotted name, and `state`."""
+        """All settings of the recipe by dotted name, and `state`."""
         known = {} if self.recipe is None else dict(_flat(self.recipe.model_dump(mode="json")))
         return {**known, "state": self.state}
 
     def value(self, column: str | Score) -> Any:
-        """What a column sorts by; None where it is not known."""
+        """The value of a column, None if it is unknown."""
         return self.scores.get(column) if isinstance(column, tuple) else getattr(self, column)
 
 
 def find_runs(source: Any) -> list[RunRow]:
-    """A row for each run in a folder, two levels deep, or for each of several runs or run folders.
+    """Find the runs in a folder, two levels deep, or read several runs or run folders; one row per run.
 
-    Folders of a sweep count, those whose run never began too. A run that cannot be read is a row with a
-    reason. Raises SettingError where `source` is a folder that does not exist.
+    Runs of a sweep are included even if they never started. A run that cannot be read has a row with a
+    reason. Raises SettingError if `source` is a folder that does not exist.
     """
     if isinstance(source, str | PathLike):
         root = Path(source).expanduser()
         if not root.is_dir():
-            raise SettingError("folder", str(source), "there is no such folder", "A folder of run folders.")
+            remedy = "Give a folder of run folders."
+            raise SettingError("folder", str(source), "there is no such folder", remedy)
         return [_read(path, root) for path in _run_folders(root, LEVELS)]
-    several = [source] if hasattr(source, "path") else source
-    paths = [Path(each if isinstance(each, str | PathLike) else each.path) for each in several]
+    runs = [source] if hasattr(source, "path") else source
+    paths = [Path(run if isinstance(run, str | PathLike) else run.path) for run in runs]
     return [_read(path, path.parent) for path in dict.fromkeys(paths)]
 
 
 def headline_scores(rows: Iterable[RunRow]) -> list[Score]:
-    """The columns worth a place in the table: recall@1 and zero-shot, of the split `test` first."""
+    """The scores to show in a short table: recall@1 and zero-shot accuracy, first of the split `test`."""
     known = dict.fromkeys(score for row in rows for score in row.scores)
-
-    placed = {score: place for score in known if (place := metric(score[1]).headline) is not None}
-    return sorted(placed, key=lambda score: (score[0] != "test", score[0], placed[score]))[:MOST_HEADLINES]
+    order = {score: rank for score in known if (rank := metric(score[1]).headline) is not None}
+    return sorted(order, key=lambda score: (score[0] != "test", score[0], order[score]))[:MOST_HEADLINES]
 
 
 def matching(rows: Iterable[RunRow], text: str) -> list[RunRow]:
-    """The rows that fit every word of `text`: part of name, folder or state, or `setting=value`.
+    """The rows that match every word of `text`: a part of the name, folder or state, or `setting=value`.
 
-    A setting may be given by its last parts (`lr=0.001`); without a value it only has to be there.
+    A setting may be given by its last parts (`lr=0.001`). Without a value it only has to exist.
     """
-    wanted = _words(text)
-    return [row for row in rows if all(_fits(row, word) for word in wanted)]
+    words = _words(text)
+    return [row for row in rows if all(_matches(row, word) for word in words)]
 
 
 def unknown_settings(rows: Iterable[RunRow], text: str) -> list[str]:
     """The settings in a filter that no run has."""
     known = dict.fromkeys(name for row in rows for name in row.settings)
-    asked = [word.partition("=")[0] for word in _words(text) if "=" in word]
-    return [name for name in asked if not any(_is_called(each, name) for each in known)]
+    names = [word.partition("=")[0] for word in _words(text) if "=" in word]
+    return [name for name in names if not any(_is_called(setting, name) for setting in known)]
 
 
 def sorted_rows(rows: Iterable[RunRow], column: str | Score, descending: bool = False) -> list[RunRow]:
-    """The rows by a column, those without a value last in either direction."""
+    """Sort rows by a column. Rows without a value come last in either direction."""
     rows = list(rows)
     known = [row for row in rows if row.value(column) is not None]
     known.sort(key=lambda row: row.value(column), reverse=descending)
@@ -107,7 +106,7 @@ def sorted_rows(rows: Iterable[RunRow], column: str | Score, descending: bool = 
 
 
 def labels(rows: Sequence[RunRow]) -> list[str]:
-    """Name and seed of each row, with its folder where these are not enough to tell it from the others."""
+    """The name and seed of each row, with its folder if these are not unique."""
     plain = [row.name if row.seed is None else f"{row.name}, seed {row.seed}" for row in rows]
     return [
         f"{label} ({row.folder})" if plain.count(label) > 1 else label
@@ -116,14 +115,14 @@ def labels(rows: Sequence[RunRow]) -> list[str]:
 
 
 def setting_differences(recipes: Sequence[Recipe]) -> dict[str, list[Any]]:
-    """{dotted name: the value in each recipe} for the outcome-changing settings in which not all agree."""
+    """The settings that differ between recipes and change the outcome, with their value in each recipe."""
     if not recipes:
         return {}
-    found = [differences(recipes[0], other) for other in recipes[1:]]
-    first = {name: mine for each in found for name, (mine, _) in each.items()}
+    changes = [differences(recipes[0], other) for other in recipes[1:]]
+    first = {name: value for change in changes for name, (value, _) in change.items()}
     sections = list(Recipe.model_fields)
     return {
-        name: [first[name], *(each.get(name, (first[name],) * 2)[1] for each in found)]
+        name: [first[name], *(change.get(name, (first[name],) * 2)[1] for change in changes)]
         for name in sorted(first, key=lambda name: sections.index(name.partition(".")[0]))
     }
 
@@ -138,10 +137,10 @@ def _run_folders(folder: Path, levels: int) -> Iterator[Path]:
     if levels == 0:
         return
     try:
-        below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+        subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
     except OSError:
-        return  # not ours to read
-    for path in below:
+        return  # not readable
+    for path in subfolders:
         if not path.name.startswith(".") and not (executed and path.name == "run"):
             yield from _run_folders(path, levels - 1)
 
@@ -151,7 +150,8 @@ def _is_run(folder: Path) -> bool:
 
 
 def _not_begun(folder: Path) -> tuple[str, str] | None:
-    """State and reason of the run that a notebook was to make in `folder`, where that was its task."""
+    """The state and reason of a run that a notebook should have written to `folder`, None without such a
+    notebook."""
     try:
         manifest = read_json(folder.parent / "manifest.json")
         if not manifest["parameters"].get("run_dir"):
@@ -164,12 +164,12 @@ def _not_begun(folder: Path) -> tuple[str, str] | None:
 
 
 def _read(path: Path, root: Path) -> RunRow:
-    inside = path.relative_to(root) if path.is_relative_to(root) and path != root else Path(path.name)
-    # A sweep's run folder is called `run`; what it is stands on the folder around it.
-    inside = inside.parent if inside.name == "run" and inside != Path("run") else inside
+    folder = path.relative_to(root) if path.is_relative_to(root) and path != root else Path(path.name)
+    # The run folder of a sweep is called `run`; its parent has the meaningful name.
+    folder = folder.parent if folder.name == "run" and folder != Path("run") else folder
     if not (path / "recipe.yaml").is_file():
-        state, reason = _not_begun(path) or (DAMAGED, "there is no recipe.yaml in this folder")
-        return RunRow(path, str(inside), inside.name, state, reason, updated=_changed(path))
+        state, reason = _not_begun(path) or (DAMAGED, "this folder has no recipe.yaml")
+        return RunRow(path, str(folder), folder.name, state, reason, updated=_changed(path))
     reasons: list[str] = []
     status = _mapping(path, "status.json", reasons)
     scores = _scores(path, reasons)
@@ -179,7 +179,8 @@ def _read(path: Path, root: Path) -> RunRow:
         "updated": _number(status.get("updated")) or _changed(path / "recipe.yaml"),
         "scores": scores,
     }
-    state = DAMAGED if any(each.startswith("status.json") for each in reasons) else _state(path, status)
+    is_damaged = any(reason.startswith("status.json") for reason in reasons)
+    state = DAMAGED if is_damaged else _state(path, status)
     if state in ("failed", "interrupted", "gone") and status.get("message"):
         reasons.insert(0, str(status["message"]))
     try:
@@ -187,9 +188,9 @@ def _read(path: Path, root: Path) -> RunRow:
     except (OSError, ValueError, RecursionError) as error:
         problem = error.problem if isinstance(error, SettingError) and error.setting == "recipe" else error
         reasons.insert(0, f"recipe.yaml: {problem}")
-        return RunRow(path, str(inside), inside.name, DAMAGED, "; ".join(reasons), **known)
+        return RunRow(path, str(folder), folder.name, DAMAGED, "; ".join(reasons), **known)
     known |= {"seed": recipe.seed, "recipe": recipe}
-    return RunRow(path, str(inside), recipe.name, state, "; ".join(reasons), **known)
+    return RunRow(path, str(folder), recipe.name, state, "; ".join(reasons), **known)
 
 
 def _state(path: Path, status: Mapping[str, Any]) -> str:
@@ -200,17 +201,17 @@ def _state(path: Path, status: Mapping[str, Any]) -> str:
 
 
 def _scores(path: Path, reasons: list[str]) -> dict[Score, float]:
-    found: dict[Score, float] = {}
+    known: dict[Score, float] = {}
     for report in sorted((path / "evaluation").glob("*.json")):
         scores = _mapping(path, f"evaluation/{report.name}", reasons).get("scores")
         if isinstance(scores, Mapping):
             numbers = {name: _number(value) for name, value in scores.items()}
-            found |= {(report.stem, name): value for name, value in numbers.items() if value is not None}
-    return found
+            known |= {(report.stem, name): value for name, value in numbers.items() if value is not None}
+    return known
 
 
 def _mapping(path: Path, name: str, reasons: list[str]) -> Mapping[str, Any]:
-    """The JSON object in a run's file; {} where there is none, with a reason where it is something else."""
+    """The JSON object in a file of a run; {} if it is missing or damaged, with a reason if it is damaged."""
     try:
         content = unsigned(read_json(path / name))
     except FileNotFoundError:
@@ -253,11 +254,11 @@ def _words(text: str) -> list[str]:
     return re.sub(r"\s*=\s*", "=", text).split()
 
 
-def _fits(row: RunRow, word: str) -> bool:
-    name, equals, wanted = word.partition("=")
+def _matches(row: RunRow, word: str) -> bool:
+    name, equals, text = word.partition("=")
     if equals and name:
-        found = [value for each, value in row.settings.items() if _is_called(each, name)]
-        return any(not wanted or _is_same(value, wanted) for value in found)
+        values = [value for setting, value in row.settings.items() if _is_called(setting, name)]
+        return any(not text or _is_same(value, text) for value in values)
     return word.casefold() in f"{row.name} {row.folder} {row.state}".casefold()
 
 

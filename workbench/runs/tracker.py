@@ -1,4 +1,4 @@
-"""Sends a run's metrics to an experiment tracker too; the run folder stays the only thing that is read."""
+"""Sends a run's metrics to an experiment tracker. The workbench itself reads only the run folder."""
 
 import os
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ PROJECT = "workbench"
 
 
 def check_tracker(recipe: Recipe) -> None:
-    """SettingError where the tracker's package is not installed."""
+    """Raise SettingError if the tracker's package is not installed."""
     name = recipe.training.track
     if name and find_spec(name) is None:
         remedy = f"`pip install 'workbench[{'track' if name == 'tensorboard' else name}]'`, or null"
@@ -21,10 +21,10 @@ def check_tracker(recipe: Recipe) -> None:
 
 
 class Tracker:
-    """The tracker of `training.track`, with one run for a run folder; a resumed run goes on in the same.
+    """The tracker of `training.track`, with one tracker run per run folder, which a resumed run continues.
 
-    TensorBoard writes into `tensorboard` in the folder, trackio into its own folder on this machine. wandb
-    stays offline (`wandb sync` uploads) unless the recipe allows downloads or WANDB_MODE says otherwise.
+    TensorBoard writes to `tensorboard` in the run folder, trackio to its own folder on this machine. wandb is
+    offline (`wandb sync` uploads) unless the recipe allows downloads or WANDB_MODE is set.
     """
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
@@ -43,11 +43,11 @@ class Tracker:
         self._tracker.start()
 
     def record(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Numbers of a step under their names, those of a validation under `validation/`."""
+        """Log the numbers of a step, with the prefix `validation/` for a validation."""
         prefix = "" if kind == "step" else f"{kind}/"
         numbers = {f"{prefix}{name}": value for name, value in values.items() if value is not None}
         self._tracker.log(numbers, step=step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write pending records and end the tracker's run."""
         self._tracker.finish()

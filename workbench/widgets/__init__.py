@@ -1,4 +1,4 @@
-"""What a notebook shows that moves or answers."""
+"""Interactive views for notebooks."""
 
 from workbench.widgets.attention_example import AttentionExample
 from workbench.widgets.attention_explorer import AttentionExplorer

@@ -1,4 +1,4 @@
-"""One picture with its caption, as the attention explorer shows it."""
+"""The examples of the attention explorer: a picture, its caption and the attention between them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,10 +9,10 @@ import numpy as np
 class AttentionExample(NamedTuple):
     """A picture with R regions, its caption with S words, and the attention between them.
 
-    `image` is uint8 [3, H, W]; `boxes` [R, 4] in its pixels (x0, y0, x1, y1), empty for the whole picture;
-    `region_weights` [R]. Attention by stage of training, heads apart: `token_to_region` [H, S, R], whose rows
-    sum to 1 over regions, `region_to_token` [H, R, S], whose rows sum to 1 over words. `token_pooling` [S]
-    and `region_pooling` [R] sum to 1 each.
+    `image` is uint8 [3, H, W]. `boxes` [R, 4] are in its pixels (x0, y0, x1, y1); no box stands for the whole
+    picture. `region_weights` is [R]. Attention is given by stage of training and for each head:
+    `token_to_region` [H, S, R] sums to 1 over regions, `region_to_token` [H, R, S] sums to 1 over words.
+    `token_pooling` [S] and `region_pooling` [R] each sum to 1.
     """
 
     image: Any
@@ -27,7 +27,7 @@ class AttentionExample(NamedTuple):
 
 
 def region_at(boxes: np.ndarray, x: float, y: float) -> int | None:
-    """The smallest of the `boxes` [R, 4] around the pixel x, y (its middle), if any."""
+    """The index of the smallest of the `boxes` [R, 4] that contains the point (x, y), None if none does."""
     inside = [
         ((x1 - x0) * (y1 - y0), number)
         for number, (x0, y0, x1, y1) in enumerate(np.asarray(boxes).tolist())
@@ -37,9 +37,9 @@ def region_at(boxes: np.ndarray, x: float, y: float) -> int | None:
 
 
 def checked(example: AttentionExample) -> AttentionExample:
-    """The example as NumPy arrays, with the whole picture as the box where there is none.
+    """Convert an example to NumPy arrays and check it. Without boxes the whole picture becomes the only one.
 
-    Raises ValueError, with the shapes it wants, where they do not fit each other.
+    Raises ValueError, naming the expected shapes, if the shapes do not fit together.
     """
     boxes = np.asarray(example.boxes, dtype=np.float64).reshape(-1, 4)
     if len(boxes) == 0:
@@ -59,7 +59,7 @@ def checked(example: AttentionExample) -> AttentionExample:
     )
     if not fits:
         raise ValueError(
-            f"example {example.title!r}: {s} words and {r} regions want, for the same stages in both "
+            f"example {example.title!r}: {s} words and {r} regions need, for the same stages in both "
             f"directions, token_to_region [heads, {s}, {r}] and region_to_token [heads, {r}, {s}]; "
             f"token_pooling [{s}]; region_pooling and region_weights [{r}]"
         )

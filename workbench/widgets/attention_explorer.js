@@ -1,4 +1,4 @@
-// The browser's side of AttentionExplorer: words and regions to press, the figure below, and what was clicked.
+// The browser side of AttentionExplorer: buttons for words and regions, the figure, and clicks on it.
 
 function line(heading, kind, parts, model) {
   const row = document.createElement("div");
@@ -17,7 +17,7 @@ function line(heading, kind, parts, model) {
     button.classList.toggle("strong", strength > 0.8);
     button.append(text);
     const value = document.createElement("small");
-    // A space that is there from the start: nothing jumps when the shares come.
+    // Reserves the space, so that the layout does not jump when shares appear.
     value.textContent = share || "\u00a0";
     button.append(value);
     button.onclick = () => model.send({ [kind]: number });
@@ -34,7 +34,7 @@ function render({ model, el }) {
   place.className = "figure";
   const hint = document.createElement("div");
   hint.className = "hint";
-  hint.textContent = "Click a word or a region, here, in the picture or in a map; once more to release it.";
+  hint.textContent = "Click a word or a region here, in the picture or in a map. Click it again to clear the selection.";
   el.append(lines, hint, place);
   let listening = false;
 
@@ -53,7 +53,7 @@ function render({ model, el }) {
     const { figure, words, regions } = JSON.parse(model.get("shown"));
     const pressed = lines.contains(document.activeElement) ? document.activeElement : null;
     lines.replaceChildren(line("words", "word", words, model), line("regions", "region", regions, model));
-    // Whoever goes from button to button by keyboard goes on from where they were.
+    // Keeps the keyboard focus on the same button.
     if (pressed) lines.querySelector(`.${pressed.classList[0]}[data-number="${pressed.dataset.number}"]`)?.focus();
     await plotly(model).react(place, figure.data, figure.layout, {
       responsive: true,
@@ -63,7 +63,7 @@ function render({ model, el }) {
   }
 
   model.on("change:shown", draw);
-  // Not within the two seconds that a widget has to get ready.
+  // Loaded later, because a widget must be initialised within two seconds.
   setTimeout(draw);
   return () => purge(place);
 }

@@ -1,4 +1,4 @@
-"""Interactive attention: a clicked word lights up regions, a clicked region lights up words."""
+"""Explores attention interactively: click a word to highlight regions, or a region to highlight words."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,29 +13,30 @@ from workbench.widgets.attention_example import AttentionExample, checked, regio
 from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, on_change, plain
 
 MEAN = "mean"
-LOWEST, HIGHEST = -2, 1  # powers of ten: the pooling temperatures of the slider
-AS_WIDE = {"description_width": "initial"}  # as the words take, none cut off
+LOWEST, HIGHEST = -2, 1  # powers of ten, the range of the slider for the pooling temperature
+AS_WIDE = {"description_width": "initial"}  # as wide as the text, so that it is not cut off
 LOOKS: dict[str, dict[str, Any]] = {
     "example": {"style": AS_WIDE, "layout": {"width": "430px"}},
     "head": {"style": AS_WIDE, "layout": {"width": "150px", "margin": "2px 2px 2px 16px"}},
     "stage": {"style": {"button_width": "auto"}, "layout": {"margin": "2px 2px 2px 16px"}},
     "temperature": {"style": AS_WIDE, "layout": {"width": "430px"}},
 }
-WRITTEN = 0.05  # a region's share from which on it is written into the picture
+WRITTEN = 0.05  # the smallest share of a region that is written into the picture
 
 Pool = Callable[[int, float], tuple[np.ndarray, np.ndarray]]
 
 
 class AttentionExplorer(NotebookWidget):
-    """Pictures with boxes and captions with words, and what each looks at in the other.
+    """Shows the attention between the words of a caption and the regions of its picture, in both directions.
 
         AttentionExplorer([AttentionExample(...), ...], pool=lambda example, temperature: (tokens, regions))
 
-    A word chosen lights up regions, a region chosen, in the picture or by its button, lights up words; chosen
-    again it is released. Choosers for example, head and stage of training; the last stage comes first. With
-    `pool` there is a slider for the temperature of pooling, whose weights it returns. Colours mean the same
-    in every stage. Under `WORKBENCH_HEADLESS=1` there is no widget, only the figure. Raises ValueError for
-    shapes that do not fit, and for examples of different stages or heads.
+    Selecting a word highlights regions. Selecting a region, in the picture or by its button, highlights
+    words. Selecting it again clears the selection. Menus choose the example, the head and the stage of
+    training, initially the last one. `pool` returns the pooling weights at a temperature and adds a slider
+    for it. Colours have the same meaning in every stage. Under `WORKBENCH_HEADLESS=1` only the figure is
+    shown. Raises ValueError for shapes that do not fit together and for examples with different stages or
+    heads.
     """
 
     def __init__(
@@ -49,29 +50,29 @@ class AttentionExplorer(NotebookWidget):
         self.examples = [checked(example) for example in examples]
         kinds = {(*example.token_to_region, _heads(example)) for example in self.examples}
         if len(kinds) != 1:
-            raise ValueError("give one example or more, all of the same stages and number of heads")
+            raise ValueError("give at least one example; all need the same stages and number of heads")
         self.stages = list(self.examples[0].token_to_region)
         self.heads = _heads(self.examples[0])
         self.pool, self.temperature = pool, temperature
         self.example, self.stage = 0, self.stages[-1]
-        self.head: Any = MEAN  # or a number from 0 on
+        self.head: Any = MEAN  # or an index from 0
         self.word: int | None = None
         self.region: int | None = None
         self._live = is_live(live)
 
     @property
     def token_to_region(self) -> np.ndarray:
-        """What the words look at now, [S, R]."""
+        """The attention of words to regions [S, R] of the selected example, head and stage."""
         return _of_head(self.examples[self.example].token_to_region[self.stage], self.head)
 
     @property
     def region_to_token(self) -> np.ndarray:
-        """What the regions look at now, [R, S]."""
+        """The attention of regions to words [R, S] of the selected example, head and stage."""
         return _of_head(self.examples[self.example].region_to_token[self.stage], self.head)
 
     @property
     def figure(self) -> Any:
-        """The picture, both maps and the pooling weights as they are now, a plotly figure."""
+        """The plotly figure of the current selection: picture, both maps and pooling weights."""
         example = self.examples[self.example]
         names = _numbers(example)
         most = self._most(example.token_to_region)
@@ -107,9 +108,9 @@ class AttentionExplorer(NotebookWidget):
         )
 
     def click(self, message: Mapping[str, Any]) -> None:
-        """Choose `{"word": number}`, `{"region": number}`, or the region `{"at": [x, y]}` in the picture.
+        """Select `{"word": number}`, `{"region": number}`, or the region at `{"at": [x, y]}` in the picture.
 
-        A second choice of the same, or of a place without a box, releases it.
+        Selecting the same again, or a point outside all boxes, clears the selection.
         """
         word, region = message.get("word"), message.get("region")
         if "at" in message:
@@ -121,8 +122,8 @@ class AttentionExplorer(NotebookWidget):
     def choose(
         self, *, example: int | None = None, head: int | str | None = None, stage: str | None = None
     ) -> None:
-        """Show another example, head (a number from 0 on, or "mean") or stage; with another example word and
-        region are released."""
+        """Show another example, head (an index from 0, or "mean") or stage. A new example clears the
+        selection."""
         if example is not None and example != self.example:
             self.example, self.word, self.region = example, None, None
         self.head = self.head if head is None else head
@@ -136,7 +137,7 @@ class AttentionExplorer(NotebookWidget):
         return np.asarray(tokens), np.asarray(regions)
 
     def _most(self, stages: Mapping[str, np.ndarray]) -> float:
-        """The largest value of any stage: before and after training one colour is one value."""
+        """The largest value of all stages, so that colours are comparable before and after training."""
         return max(float(_of_head(attention, self.head).max()) for attention in stages.values())
 
     def _subtitle(self) -> str:
@@ -147,19 +148,19 @@ class AttentionExplorer(NotebookWidget):
         elif self.region is not None:
             parts.append(f"what region {self.region + 1} looks at")
         else:
-            parts.append("the heavier a region, the thicker its outline")
+            parts.append("thicker outlines mark larger region weights")
         if self.pool is not None:
             parts.append(f"pooling temperature {self.temperature:.2g}")
         return " · ".join(parts)
 
     def _state(self, figure: Any) -> str:
-        """The figure and the buttons as JSON for the browser's side."""
+        """The figure and the buttons as JSON for the browser."""
         example = self.examples[self.example]
-        of_words = None if self.region is None else self.region_to_token[self.region]
-        of_regions = None if self.word is None else self.token_to_region[self.word]
+        word_shares = None if self.region is None else self.region_to_token[self.region]
+        region_shares = None if self.word is None else self.token_to_region[self.word]
         most_word, most_region = self._most(example.region_to_token), self._most(example.token_to_region)
-        words = _buttons(example.words, of_words, most_word, self.word)
-        regions = _buttons(_numbers(example), of_regions, most_region, self.region)
+        words = _buttons(example.words, word_shares, most_word, self.word)
+        regions = _buttons(_numbers(example), region_shares, most_region, self.region)
         return json.dumps({"figure": plain(figure), "words": words, "regions": regions})
 
     def _outputs(self) -> list[Any]:

@@ -1,4 +1,4 @@
-// The browser's side of ClusterExplorer: draws the map, and says which dot the mouse is on and what was lassoed.
+// The browser side of ClusterExplorer: draws the map and reports the hovered dot and the lasso's selection.
 
 function render({ model, el }) {
   const place = document.createElement("div");
@@ -9,7 +9,7 @@ function render({ model, el }) {
   function listen() {
     listening = true;
     place.on("plotly_hover", ({ points }) => {
-      // A mouse that crosses a hundred dots asks for the one it stops at.
+      // Debounced: only the dot where the mouse stops is requested.
       clearTimeout(waiting);
       const number = points[0].customdata;
       waiting = setTimeout(() => {
@@ -35,7 +35,7 @@ function render({ model, el }) {
   }
 
   model.on("change:figure", draw);
-  // Not within the two seconds that a widget has to get ready.
+  // Loaded later, because a widget must be initialised within two seconds.
   setTimeout(draw);
   return () => {
     clearTimeout(waiting);

@@ -1,4 +1,4 @@
-"""An interactive map of captions: hovering shows picture and caption, a lasso lists its dots."""
+"""An interactive map of captions: hover a dot to see its picture, draw a lasso to list several."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,31 +13,31 @@ from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, on
 from workbench.widgets.picture_search import HasPictures
 
 MOST_LISTED = 24
-MOST_LINES = 400  # more cannot be told apart
-HINT = "Draw a loop around dots to list them."
+MOST_LINES = 400  # more could not be distinguished
+HINT = "Draw a lasso around dots to list them."
 
 
 Labels = Sequence[Any] | np.ndarray
 
 
 class Grouping(NamedTuple):
-    """What a number of clusters gives: the cluster of each caption, and numbers that tell how good it is."""
+    """A clustering: the cluster of each caption, and scores of its quality."""
 
     labels: Labels
     scores: Mapping[str, float]
 
 
 class ClusterExplorer(NotebookWidget):
-    """A map of captions, coloured by one of `colours`; below it the picture under the mouse and the
-    selection.
+    """Shows a map of captions, coloured by one of `colours`, with the hovered picture and the selection.
 
         ClusterExplorer(positions, pairs, rows, captions, {"concept": labels, "category": categories},
                         regroup=lambda clusters: Grouping(...), clusters=(8, 256))
 
-    `positions` [n, 2] of the captions, `rows` [n] the row of each one's picture in `pairs`. With `regroup`
-    there is a slider for the number of clusters; what it returns becomes the colour "concept", and its scores
-    are shown. With `pictures` [m, 2], positions of the pictures of `picture_rows`, a box joins pairs by
-    lines. Under `WORKBENCH_HEADLESS=1` there is no widget, only the map.
+    `positions` [n, 2] are those of the captions, `rows` [n] are the rows of their pictures in `pairs`.
+    `regroup` adds a slider for the number of clusters. Its result becomes the colour "concept", and its
+    scores are shown. `pictures` [m, 2] are positions of the pictures in `picture_rows`, and add a checkbox
+    that connects captions with their pictures. Under `WORKBENCH_HEADLESS=1` only the map is shown. Raises
+    ValueError without `colours`, and for `pictures` without `picture_rows`.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ClusterExplorer(NotebookWidget):
         live: bool | None = None,
     ) -> None:
         if not colours or (pictures is None) != (picture_rows is None):
-            raise ValueError("give one way to colour or more, and picture_rows with pictures")
+            raise ValueError("ClusterExplorer: give at least one of colours, and picture_rows with pictures")
         self.positions, self.pairs, self.rows, self.captions = positions, pairs, rows, captions
         self.colours = dict(colours)
         self.title = title
@@ -68,7 +68,7 @@ class ClusterExplorer(NotebookWidget):
 
     @property
     def figure(self) -> Any:
-        """The map as it is now, a plotly figure."""
+        """The current map as a plotly figure."""
         return cluster_map(
             self.positions,
             self.colours[self.colour],
@@ -80,7 +80,7 @@ class ClusterExplorer(NotebookWidget):
         )
 
     def describe(self, number: int) -> Gallery:
-        """The picture and caption of a dot; of a picture for -1 - its place."""
+        """The picture and caption of dot `number`, or of picture `-1 - number` if it is negative."""
         if number < 0 and self.picture_rows is not None:
             row = int(self.picture_rows[-1 - number])
             return gallery([Picture(self.pairs.image(row), self.pairs.captions(row))])
@@ -89,28 +89,28 @@ class ClusterExplorer(NotebookWidget):
         return gallery([Picture(self.pairs.image(row), [self.captions[number]], note=note)])
 
     def listing(self, numbers: Sequence[int]) -> Gallery:
-        """The pictures and captions of the selected dots, the first 24."""
+        """The pictures and captions of the selected dots, at most 24 of them."""
         labels = self.colours[self.colour]
         dots = [number for number in numbers if number >= 0]
         pictures = [
             Picture(self.pairs.image(int(self.rows[dot])), [self.captions[dot]], note=str(labels[dot]))
             for dot in dots[:MOST_LISTED]
         ]
-        more = f", of which these are {MOST_LISTED}" if len(dots) > MOST_LISTED else ""
-        return gallery(pictures, f"{len(dots)} captions selected{more}", size=110)
+        limit = f", of which the first {MOST_LISTED} are shown" if len(dots) > MOST_LISTED else ""
+        return gallery(pictures, f"{len(dots)} captions selected{limit}", size=110)
 
     def group(self, clusters: int) -> str:
-        """Group anew into so many clusters and colour by them; returns the scores as a line of text."""
+        """Cluster the captions again, colour by the result and return its scores as a line of text."""
         if self.regroup is None:
-            raise ValueError("this explorer was made without `regroup`")
+            raise ValueError("ClusterExplorer: this explorer has no `regroup`")
         grouping = self.regroup(clusters)
         self.colours["concept"], self.colour = list(grouping.labels), "concept"
         return " · ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in grouping.scores.items())
 
     def _pairs(self) -> list[tuple[int, int]]:
         picture_rows = () if self.picture_rows is None else self.picture_rows
-        place = {int(row): number for number, row in enumerate(picture_rows)}
-        pairs = [(dot, place[int(row)]) for dot, row in enumerate(self.rows) if int(row) in place]
+        numbers = {int(row): number for number, row in enumerate(picture_rows)}
+        pairs = [(dot, numbers[int(row)]) for dot, row in enumerate(self.rows) if int(row) in numbers]
         return pairs[:: max(1, len(pairs) // MOST_LINES)]
 
     def _outputs(self) -> list[Any]:
@@ -152,14 +152,14 @@ class ClusterExplorer(NotebookWidget):
         controls = [on_change(choice, recolour)]
         if self.regroup is not None:
             low, high = self.clusters
-            # Not at every step of the way: when the slider is let go.
+            # Only when the slider is released, because clustering takes time.
             slider = ipywidgets.IntSlider(
                 value=len(set(self.colours.get("concept", ()))) or low, min=low, max=high,
                 description="clusters", continuous_update=False,
             )  # fmt: skip
             controls.append(on_change(slider, regroup))
         if self.pictures is not None:
-            label = "join captions with their pictures"
+            label = "connect captions with their pictures"
             box = ipywidgets.Checkbox(value=self.joins, description=label, indent=False)
             controls.append(on_change(box, join))
         on_change(view, describe, "hovered")

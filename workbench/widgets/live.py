@@ -1,4 +1,4 @@
-"""A figure in a notebook that moves while it is open, then stays."""
+"""A figure in a notebook that is updated while it is open and static afterwards."""
 
 import json
 from base64 import b64encode
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class LiveFigure:
-    """A figure in a notebook that moves while it is open, and is a plain plotly figure once closed.
+    """A figure in a notebook that is updated while it is open, and a static plotly figure once closed.
 
-    Only a widget moves, and only a plain figure is still there when a saved notebook is opened again: the
-    one takes the other's place under the same display id. Messages to a widget, and that replacement, may
-    come from any thread and arrive while a cell runs (measured: JupyterLab 4.6, ipykernel 7.4). The widget is
-    not plotly's own FigureWidget: that one reads 5 MB of plotly.js within the two seconds which anywidget
-    gives a widget to get ready, and where training leaves the browser little time it misses them and stays
-    empty. Ours reads it afterwards, and leaves out pictures it is too slow for.
+    Only a widget can be updated, and only a static figure survives in a saved notebook. Closing therefore
+    replaces the widget under the same display id. Updates and the replacement may come from any thread and
+    arrive while a cell runs (tested with JupyterLab 4.6 and ipykernel 7.4). This is not plotly's
+    FigureWidget, which loads 5 MB of plotly.js within the two seconds that anywidget allows for
+    initialisation. If training leaves the browser little time, it misses them and stays empty. This widget
+    loads plotly.js afterwards, and skips updates if the browser is too slow.
     """
 
     def __init__(self, figure: "go.Figure") -> None:
@@ -35,14 +35,14 @@ class LiveFigure:
         self._handle = display(self._widget, display_id=True)
 
     def rebuild(self, figure: "go.Figure") -> None:
-        """Show another figure."""
+        """Show a new figure."""
         self._picture = plain(figure)
-        # A view that somebody has zoomed stays zoomed.
+        # Keeps the zoom that a user has chosen.
         self._picture["layout"]["uirevision"] = "live"
         self._widget.figure = json.dumps(self._picture)
 
     def move(self, panels: Sequence["Panel"], subtitle: str) -> None:
-        """Give the curves that are there new points."""
+        """Replace the points of the existing curves."""
         curves = [curve for panel in panels for curve in panel.curves]
         for trace, curve in zip(self._picture["data"], curves, strict=True):
             trace |= {"x": _array(curve.x), "y": _array(curve.y), "mode": curve.mode}
@@ -54,12 +54,12 @@ class LiveFigure:
         self._widget.words = subtitle
 
     def close(self, figure: "go.Figure") -> None:
-        """Leave a plain figure in the widget's place."""
+        """Replace the widget with a static figure."""
         if self._handle is not None:  # None outside of IPython
             self._handle.update(plain_bundle(figure), raw=True)
         self._widget.close()
 
 
 def _array(values: np.ndarray) -> dict[str, str]:
-    """float32 values as plotly.js reads them from JSON."""
+    """Encode values as float32 in the JSON format of plotly.js."""
     return {"dtype": "f4", "bdata": b64encode(values.astype("<f4").tobytes()).decode()}

@@ -1,10 +1,10 @@
-// The browser's side of LiveFigure: draws the newest figure, and leaves out those it has no time for.
+// The browser side of LiveFigure: draws the newest figure and skips those it has no time for.
 
 function render({ model, el }) {
   const place = document.createElement("div");
   el.append(place);
   let busy = false;
-  let wanted = "figure"; // the first thing to draw is the figure, whatever changes before that
+  let wanted = "figure"; // the figure is drawn first, whatever changes before
   let closed = false;
 
   async function draw(what) {
@@ -22,7 +22,7 @@ function render({ model, el }) {
         } else {
           await library.relayout(place, { "title.subtitle.text": model.get("words") });
         }
-        // Let the page breathe, and messages come in, between two pictures.
+        // Lets the page respond and messages arrive between two drawings.
         await new Promise((done) => setTimeout(done, 50));
       }
     } finally {
@@ -32,7 +32,7 @@ function render({ model, el }) {
 
   model.on("change:figure", () => draw("figure"));
   model.on("change:words", () => draw("words"));
-  // Not within the two seconds that a widget has to get ready.
+  // Loaded later, because a widget must be initialised within two seconds.
   setTimeout(() => draw("figure"));
   return () => {
     closed = true;

@@ -1,4 +1,4 @@
-"""What all widgets share: a browser side with plotly.js, controls, and outputs that stay in a notebook."""
+"""The parts that all widgets share: the browser side with plotly.js, controls and static outputs."""
 
 import json
 import os
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 
 
 def is_live(live: bool | None) -> bool:
-    """Whether to show widgets: as `live` says, else unless `WORKBENCH_HEADLESS=1`."""
+    """Whether to show widgets: `live` if given, otherwise unless `WORKBENCH_HEADLESS=1`."""
     return os.environ.get("WORKBENCH_HEADLESS") != "1" if live is None else live
 
 
 class NotebookWidget:
-    """Shows a widget, and below it the outputs that stay when the saved notebook is opened without a kernel.
+    """Base of the widgets. Displays a widget and the static outputs that a saved notebook keeps.
 
-    The browser hides these outputs while there is a widget. Headless there are only the outputs.
+    The browser hides the static outputs while the widget is live. Headless, only they are displayed.
     """
 
     _live: bool
 
     def _outputs(self) -> list[Any]:
-        """Figures, galleries, bundles of MIME types, or None for an empty place."""
+        """The static outputs: figures, galleries, MIME bundles, or None for one that is still empty."""
         raise NotImplementedError
 
     def _widget(self, changed: Callable[..., None]) -> Any:
-        """The ipywidget; it calls `changed` with the new outputs."""
+        """The ipywidget. It calls `changed` with all new outputs."""
         raise NotImplementedError
 
     def _ipython_display_(self) -> None:
@@ -50,9 +50,9 @@ class NotebookWidget:
 
 
 def browser_side(name: str, *texts: str, **traits: Any) -> Any:
-    """A widget with NAME.js (and NAME.css) as its browser side, and plotly.js as its trait `library`.
+    """Create a widget that runs NAME.js (with NAME.css) in the browser and has plotly.js as trait `library`.
 
-    `texts` are further traits that hold text; `traits` those of other types.
+    `texts` are the names of further text traits, `traits` are traits of other types.
     """
     import anywidget
     import traitlets
@@ -70,26 +70,26 @@ def browser_side(name: str, *texts: str, **traits: Any) -> Any:
 
 
 def on_change(control: Any, react: Callable[[Any], None], trait: str = "value") -> Any:
-    """The control, which from now on calls `react` with every new value."""
+    """Call `react` with every new value of a control, and return the control."""
     control.observe(lambda change: react(change["new"]), names=trait)
     return control
 
 
 def show_plain(figure: "go.Figure") -> None:
-    """Display a figure that needs neither widget nor kernel."""
+    """Display a static figure, which needs neither widget nor kernel."""
     from IPython.display import display
 
     display(plain_bundle(figure), raw=True)
 
 
 def plain_bundle(figure: "go.Figure") -> dict[str, Any]:
-    """The figure as JupyterLab, papermill and nbconvert store it, with a text for readers without plotly."""
+    """The MIME bundle of a figure for notebooks, with a text for viewers without plotly."""
     title = figure.layout.title.text or "figure"
     return {"application/vnd.plotly.v1+json": plain(figure), "text/plain": f"<{title}>"}
 
 
 def plain(figure: "go.Figure") -> dict[str, Any]:
-    """The figure as JSON, read back."""
+    """A figure as plain dictionaries and lists."""
     from plotly.io import to_json
 
     return dict(json.loads(to_json(figure)))

@@ -1,4 +1,4 @@
-"""Search pictures by typed words or by an uploaded picture."""
+"""Searches pictures by text or by an uploaded picture."""
 
 from collections.abc import Callable, Sequence
 from html import escape
@@ -12,22 +12,21 @@ Hit = tuple[int, float]  # row of the picture, score
 
 @runtime_checkable
 class HasPictures(Protocol):
-    """`workbench.data.Pairs`, or anything else that knows a row's picture and captions."""
+    """An object with pictures and captions by row, such as `workbench.data.Pairs`."""
 
     def image(self, row: int) -> Any: ...
     def captions(self, row: int) -> list[str]: ...
 
 
 class PictureSearch(NotebookWidget):
-    """A box to type in and a button to give a picture; below, the pictures that fit best, with scores and
-    captions.
+    """Shows a search box, an upload button, and the best matching pictures with scores and captions.
 
         index = PictureIndex(run.model(), pairs)
         PictureSearch(pairs, index.words, index.picture, query="a red apple above a dog")
 
     `words(text, best)` and `picture(bytes of an image file, best)` return the best rows with their scores,
-    best first; without the latter there is no button. The first query is answered at once. Under
-    `WORKBENCH_HEADLESS=1` there is no widget, only that first answer, as `show` gives it.
+    best first. Without `picture` there is no upload button. `query` is the first search. Under
+    `WORKBENCH_HEADLESS=1` only its result is shown.
     """
 
     def __init__(
@@ -44,13 +43,16 @@ class PictureSearch(NotebookWidget):
         self._live = is_live(live)
 
     def show(self, query: str | bytes) -> Gallery:
-        """The answer as HTML: to words, or to a picture given as the bytes of its file; raises BadSample for
-        no picture."""
+        """The results of a search as HTML.
+
+        `query` is text or the bytes of an image file. Raises BadSample if the bytes are not a picture, and
+        ValueError for a picture if this search supports only text.
+        """
         if isinstance(query, str):
             hits, title = self.words(query, self.best), f"“{query}”"
         elif self.picture is None:
             raise ValueError(
-                "PictureSearch: this search knows words only; give it `picture` to search by pictures"
+                "PictureSearch: this search supports only text; give `picture` to search by pictures"
             )
         else:
             hits, title = self.picture(query, self.best), "Most like your picture"
@@ -73,7 +75,7 @@ class PictureSearch(NotebookWidget):
             if files:
                 changed(self._answer(bytes(files[0]["content"])))
 
-        # Not at every letter: when Enter is pressed or the box is left.
+        # Search on Enter or when the box loses focus, not on every key.
         box = ipywidgets.Text(
             value=self.query, placeholder="words to search for, then Enter", continuous_update=False,
             layout={"width": "420px"},
@@ -85,10 +87,12 @@ class PictureSearch(NotebookWidget):
         return ipywidgets.HBox(controls)
 
     def _answer(self, query: str | bytes) -> Gallery:
-        from workbench.data.decode import BadSample  # brings torch, which the rest of this file does without
+        from workbench.data.decode import (
+            BadSample,
+        )  # imports torch, which nothing else here needs
 
         try:
             return self.show(query)
         except BadSample as error:
             reason = escape(error.reason)
-            return Gallery(f'<div style="color:#cc3311">This cannot be read as a picture: {reason}</div>')
+            return Gallery(f'<div style="color:#cc3311">This file is not a readable picture: {reason}</div>')

@@ -1,8 +1,8 @@
-// Shared by all widgets, whose own script follows: plotly.js, read once a page.
+// Shared by all widgets, whose own script follows: loads plotly.js once per page.
 
 function plotly(model) {
   if (!globalThis.workbenchPlotly) {
-    // plotly.js hands itself to a module loader where there is one; here it shall come back to us and nowhere else.
+    // Hides module loaders, to which plotly.js would otherwise export itself.
     const module = { exports: {} };
     new Function("module", "exports", "define", model.get("library"))(module, module.exports, undefined);
     globalThis.workbenchPlotly = module.exports;

@@ -1,4 +1,4 @@
-// The browser's side of RunBrowser: a table to filter, sort and pick from; the curves and settings of what is picked.
+// The browser side of RunBrowser: a table to filter, sort and select from, with the curves and settings of the selection.
 
 function element(name, properties) {
   return Object.assign(document.createElement(name), properties);
@@ -12,7 +12,7 @@ function render({ model, el }) {
     ariaLabel: "filter runs",
     value: JSON.parse(model.get("shown")).filter,
   });
-  const release = element("button", { type: "button", textContent: "release all" });
+  const release = element("button", { type: "button", textContent: "clear selection" });
   const read = element("button", { type: "button", textContent: "read again" });
   const words = element("span", { className: "words", role: "status" });
   const bar = element("div", { className: "bar" });
@@ -24,7 +24,7 @@ function render({ model, el }) {
 
   let waiting;
   filter.oninput = () => {
-    // Who types a word asks for the word, not for each of its letters.
+    // Debounced: the filter is sent when typing stops.
     clearTimeout(waiting);
     waiting = setTimeout(() => model.send({ filter: filter.value }), 150);
   };
@@ -45,7 +45,7 @@ function render({ model, el }) {
 
   function draw() {
     const shown = JSON.parse(model.get("shown"));
-    // Whoever goes through the table by keyboard goes on from where they were.
+    // Keeps the keyboard focus on the same control.
     const before = table.contains(document.activeElement) ? focused() : null;
     table.innerHTML = shown.table;
     if (before) table.querySelector(before)?.focus({ preventScroll: true });
@@ -65,7 +65,7 @@ function render({ model, el }) {
   model.on("change:shown", draw);
   model.on("change:figure", drawFigure);
   draw();
-  // Not within the two seconds that a widget has to get ready.
+  // Loaded later, because a widget must be initialised within two seconds.
   setTimeout(drawFigure);
   return () => {
     clearTimeout(waiting);

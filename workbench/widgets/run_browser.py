@@ -1,4 +1,4 @@
-"""A table of runs to filter and sort; the picked ones are overlaid and their recipes compared."""
+"""A table of runs to filter and sort. The selected runs are plotted together and their recipes compared."""
 
 import contextlib
 import json
@@ -27,21 +27,21 @@ from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, pl
 from workbench.widgets.run_table_html import differences_html, page, runs_html
 
 COLUMNS = ("name", "folder", "state", "reason", "seed", "step", "total", "updated")
-MOST_STEPS = 4_000  # whose records are kept of a longer run
-FIRST_DOWN = ("step", "updated")  # as any score: columns whose largest value one wants to see first
+MOST_STEPS = 4_000  # the most steps of a run whose records are kept
+FIRST_DOWN = ("step", "updated")  # columns that, like scores, are first sorted in descending order
 
 
 class RunBrowser(NotebookWidget):
-    """The runs in a folder as a table; the curves of those picked, and the settings in which they differ.
+    """Shows the runs in a folder as a table, with the curves and differing settings of the selected ones.
 
         browser = RunBrowser("runs")
-        browser                              # a cell's last line
-        workbench.compare(browser.picked)    # the runs picked by hand
+        browser                              # the last line of a cell
+        workbench.compare(browser.picked)    # the runs selected in the table
 
-    `folder_or_runs` is a folder, looked through two levels deep (a sweep's folder too), or several runs or
-    run folders. The filter takes words of name, folder or state, and settings (`training.lr=0.001`). Damaged
-    runs are listed with a reason. Under `WORKBENCH_HEADLESS=1` there is no widget, but the plain table, and
-    what is picked. Raises SettingError for a folder that does not exist.
+    `folder_or_runs` is a folder, which is searched two levels deep (a sweep's folder, for example), or a list
+    of runs or run folders. The filter takes words of the name, folder or state, and settings
+    (`training.lr=0.001`). Damaged runs are listed with a reason. Under `WORKBENCH_HEADLESS=1` a static table
+    and the selected curves are shown. Raises SettingError for a folder that does not exist.
     """
 
     def __init__(
@@ -56,30 +56,30 @@ class RunBrowser(NotebookWidget):
         self.read()
 
     def read(self) -> None:
-        """Look through the folders anew; what was picked stays so, if it is still there."""
+        """Read the folders again. Selected runs stay selected if they still exist."""
         self.rows = find_runs(self._source)
         self.scores = headline_scores(self.rows)
         self.choose(picked=[row.path for row in self.picked_rows])
 
     @property
     def shown(self) -> list[RunRow]:
-        """The rows that fit the filter, in the order chosen."""
+        """The rows that match the filter, sorted."""
         return sorted_rows(matching(self.rows, self.filter), self.column, self.descending)
 
     @property
     def picked_rows(self) -> list[RunRow]:
-        """The rows picked, in the order in which they were, the filtered out ones too."""
+        """The selected rows in the order of selection, including those that the filter hides."""
         rows = {row.path: row for row in self.rows if row.recipe is not None}
         return [rows[path] for path in self._picked if path in rows]
 
     @property
     def picked(self) -> list[Run]:
-        """The runs picked, for `workbench.compare` and the like."""
+        """The selected runs, for instance for `workbench.compare`."""
         return [Run(row.path) for row in self.picked_rows]
 
     @property
     def figure(self) -> Any:
-        """The curves of the runs picked, a plotly figure; None where none is."""
+        """The training curves of the selected runs as a plotly figure, None if no run is selected."""
         from workbench.figures.training import training_figure
 
         rows = self.picked_rows
@@ -91,7 +91,7 @@ class RunBrowser(NotebookWidget):
 
     @property
     def differences(self) -> dict[str, list[Any]]:
-        """{setting: its value in each run picked}, where not all agree."""
+        """The settings that differ between the selected runs, with their values in each run."""
         return setting_differences([row.recipe for row in self.picked_rows if row.recipe is not None])
 
     def choose(
@@ -101,13 +101,15 @@ class RunBrowser(NotebookWidget):
         sort: str | Score | None = None,
         picked: Sequence[str | PathLike[str]] | None = None,
     ) -> None:
-        """Filter, sort by a column (`"name"`, `("test", "text_to_image_r1")`; by the same again: the other
-        way round) or pick run folders, in the place of those picked before. Raises SettingError for an
-        unknown column."""
+        """Filter the table, sort it by a column, or select run folders in place of the current selection.
+
+        A column is a name such as "name", or a score such as ("test", "text_to_image_r1"). Sorting by the
+        same column again reverses the order. Raises SettingError for an unknown column.
+        """
         self.filter = self.filter if filter is None else filter
         if sort is not None:
             if not isinstance(sort, tuple) and sort not in COLUMNS:
-                remedy = f"One of {', '.join(COLUMNS)}, or a pair such as ('test', 'text_to_image_r1')."
+                remedy = f"Use one of {', '.join(COLUMNS)}, or a pair such as ('test', 'text_to_image_r1')."
                 raise SettingError("sort", sort, "there is no such column", remedy)
             down = isinstance(sort, tuple) or sort in FIRST_DOWN
             self.descending = not self.descending if sort == self.column else down
@@ -116,8 +118,11 @@ class RunBrowser(NotebookWidget):
             self._picked = list(dict.fromkeys(map(Path, picked)))
 
     def click(self, message: Mapping[str, Any]) -> bool:
-        """Do what a browser asks: `{"filter": text}`, `{"sort": column}`, `{"pick": folder}` (picked already:
-        release it), `{"release": True}` or `{"read": True}`; returns whether curves may have changed."""
+        """Handle a message of the browser, and return whether the curves may have changed.
+
+        Messages are `{"filter": text}`, `{"sort": column}`, `{"pick": folder}`, which selects a run or
+        deselects it, `{"release": True}`, which clears the selection, and `{"read": True}`.
+        """
         if "filter" in message:
             self.choose(filter=str(message["filter"]))
         elif "sort" in message:
@@ -150,12 +155,12 @@ class RunBrowser(NotebookWidget):
     def _words(self) -> str:
         words = f"{len(self.shown)} of {len(self.rows)} runs"
         if self._picked:
-            words += f", {len(self.picked_rows)} picked"
+            words += f", {len(self.picked_rows)} selected"
         unknown = unknown_settings(self.rows, self.filter)
         return words + (f"; no run has a setting {', '.join(unknown)}" if unknown else "")
 
     def _bundle(self) -> dict[str, Any]:
-        """Table and settings as a notebook stores them."""
+        """The table and the differing settings as a MIME bundle."""
         heading = f'<div style="margin-bottom:6px">{escape(self._words())}</div>'
         html = page(heading, self._table(), self._differences())
         return {"text/html": html, "text/plain": f"<{self._words()}>"}
@@ -185,7 +190,7 @@ class RunBrowser(NotebookWidget):
 
 
 def _records(path: Path) -> Records:
-    """What a run recorded; of a damaged file as much as can be read."""
+    """The records of a run. Of a damaged file, as much as can be read."""
     records = Records(path / "metrics.jsonl", most=MOST_STEPS)
     with contextlib.suppress(OSError, ValueError, TypeError):
         records.read()

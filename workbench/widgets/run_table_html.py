@@ -1,4 +1,4 @@
-"""HTML tables of runs and of the settings in which they differ; pasted elsewhere they keep their looks."""
+"""HTML tables of runs and of their differing settings, with inline styles."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ CELL += ";vertical-align:top;text-align:left"
 HEAD = f"{CELL};font-weight:600;vertical-align:bottom;border-bottom:1px solid {BASELINE}"
 NUMBER = ";text-align:right;font-variant-numeric:tabular-nums"
 SMALL = f"display:block;font-size:11px;font-weight:400;color:{QUIET}"
-LONGEST = 160  # characters of a reason; the whole of it stands in its tooltip
+LONGEST = 160  # characters of a reason; the tooltip has all of it
 
 
 def runs_html(
@@ -28,11 +28,11 @@ def runs_html(
     order: tuple[str | Score, bool] = ("updated", True),
     answers: bool = False,
 ) -> str:
-    """The rows with a column for each of `scores`, shares in per cent.
+    """A table with a row per run and a column for each of `scores`. Shares are in per cent.
 
-    `picked` maps the run folders that are picked to the colours of their curves; `order` is the column that
-    the rows are sorted by, and whether in descending order. With `answers` there is a box in each row that
-    can be picked (`data-run`), a button in each heading (`data-sort`), and ages take the place of dates.
+    `picked` maps selected run folders to the colours of their curves. `order` is the column that the rows are
+    sorted by, and whether the order is descending. With `answers` the table is interactive: selectable rows
+    have a checkbox (`data-run`), headings have a button (`data-sort`), and times are shown as ages.
     """
     picked = picked or {}
     columns: list[str | Score] = [*list(COLUMNS)[:-1], *scores, "updated"]
@@ -49,10 +49,10 @@ def runs_html(
 def differences_html(
     settings: Mapping[str, Sequence[Any]], names: Sequence[str], colours: Sequence[str]
 ) -> str:
-    """A line for each setting, a column for each run; bold where it is not as in the first run."""
+    """A table with a row per setting and a column per run. Values that differ from the first run are bold."""
     if not settings:
-        words = "Their recipes differ in no setting that changes the outcome."
-        return f'<div style="color:{QUIET};padding:4px 0">{words}</div>'
+        text = "Their recipes differ in no setting that changes the outcome."
+        return f'<div style="color:{QUIET};padding:4px 0">{text}</div>'
     wrapped = ";white-space:normal;overflow-wrap:anywhere;min-width:90px;max-width:280px"
     heads = f'<th style="{HEAD}">setting</th>' + "".join(
         f'<th style="{HEAD}{wrapped}">{_chip(colour)} {escape(name)}</th>'
@@ -69,7 +69,7 @@ def differences_html(
 
 
 def page(*parts: str) -> str:
-    """Pieces of HTML below each other, in the house's letters."""
+    """Pieces of HTML below each other, in the font of all figures."""
     return (
         f'<div style="font-family:{escape(FONT)};font-size:13px;line-height:1.35;color:{INK};background:#fff;'
         f'padding:8px;overflow-x:auto">{"".join(parts)}</div>'
@@ -77,7 +77,7 @@ def page(*parts: str) -> str:
 
 
 def age(seconds: float) -> str:
-    """How long ago, in the largest unit of which there are two or more."""
+    """An age as text, in the largest unit of which it has at least two."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -95,7 +95,7 @@ def _head(column: str | Score, order: tuple[str | Score, bool], answers: bool) -
     if isinstance(column, tuple):
         split, metric = column
         unit = ", %" if is_share(metric) else ""
-        # Lines break between words, not within text-to-image.
+        # Non-breaking hyphens keep "text-to-image" on one line.
         label = escape(metric_label(metric)).replace("-", "&#8209;")
         label = f'<span style="{SMALL}">{escape(split)}{unit}</span>{label}'
         key, style = "/".join(column), f"{NUMBER};white-space:normal;max-width:120px"
@@ -114,9 +114,9 @@ def _mark(row: RunRow, picked: Mapping[Path, str], answers: bool) -> str:
     colour = picked.get(row.path)
     if not answers or row.recipe is None:
         return f'<td style="{CELL};text-align:center">{_chip(colour) if colour else ""}</td>'
-    words = f'aria-label="pick {escape(row.folder)}" style="accent-color:{colour or INK};margin:2px 0 0"'
-    words += " checked" if colour else ""
-    return f'<td style="{CELL};text-align:center"><input type="checkbox" {words}></td>'
+    attributes = f'aria-label="pick {escape(row.folder)}" style="accent-color:{colour or INK};margin:2px 0 0"'
+    attributes += " checked" if colour else ""
+    return f'<td style="{CELL};text-align:center"><input type="checkbox" {attributes}></td>'
 
 
 def _cell(row: RunRow, column: str | Score, answers: bool) -> str:
@@ -133,7 +133,7 @@ def _cell(row: RunRow, column: str | Score, answers: bool) -> str:
     elif column == "step":
         text = f"{value:,}" + ("" if row.total is None else f" / {row.total:,}")
     elif column == "updated":
-        # A stored table outlives an age.
+        # In a saved notebook an age would become wrong.
         text = f"{age(time.time() - value)} ago" if answers else _date(value)
     else:
         text = str(value)
@@ -144,7 +144,7 @@ def _date(moment: float) -> str:
     try:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
     except (ValueError, OverflowError, OSError):
-        return ""  # no moment of this calendar
+        return ""  # not a valid date
 
 
 def _name(row: RunRow) -> str:

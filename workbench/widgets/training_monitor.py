@@ -1,4 +1,4 @@
-"""Follows a run while it trains, in any process: moving curves, and a plain figure when it ends."""
+"""Plots the progress of a run, live while it trains in any process and as a static figure afterwards."""
 
 import threading
 import time
@@ -24,26 +24,27 @@ if TYPE_CHECKING:
 
     from workbench.figures.training_panels import Panel
 
-REFRESH = 0.5  # seconds between two pictures, at least
-WORTH = 1 / 500  # of the steps drawn: fewer new ones would not be seen
-LATEST = 5.0  # seconds after which new steps are drawn however few
-SHARE = 0.05  # of one core's time that drawing may take from a training in the same kernel
+REFRESH = 0.5  # seconds, the shortest time between two updates
+WORTH = 1 / 500  # the smallest share of new steps that is visible in the figure
+LATEST = 5.0  # seconds after which any new steps are drawn
+SHARE = 0.05  # of a core's time, the most that drawing may take from a training in the same kernel
 PATIENCE = 60.0  # seconds that a run may take to write its first status
-MOST_STEPS = 4_000  # that are kept of a longer run; curves have fewer points
+MOST_STEPS = 4_000  # the most steps whose records are kept; curves have fewer points
 ENDED = ("finished", "interrupted", "failed", "gone")
 
 
 class TrainingMonitor:
-    """Shows how a run trains, from its folder alone: a run of this kernel, of other processes, of yesterday.
+    """Plots the progress of a run.
 
-        TrainingMonitor(job).watch()          # moves, and the cell waits until the run ends
-        TrainingMonitor(job)                  # as a cell's last line: moves by itself while other cells run
+        TrainingMonitor(job).watch()          # live; the cell waits until the run ends
+        TrainingMonitor(job)                  # as the last line of a cell: live while other cells run
         with TrainingMonitor(folder):         # around a training in this kernel
             run = workbench.train(recipe, run_dir=folder)
 
-    `source` is a Job, a Run or a run folder. A run that has ended is shown as a plain figure. With
-    `live=False`, the default under `WORKBENCH_HEADLESS=1`, there is no widget, only the figure at the end.
-    The picture changes at most twice a second.
+    `source` is a Job, a Run or a run folder. Only the run folder is read, so the run may belong to this
+    kernel, to other processes or to the past. The figure is updated at most twice a second and becomes static
+    when the run ends. With `live=False`, the default under `WORKBENCH_HEADLESS=1`, only the final figure is
+    shown.
     """
 
     def __init__(self, source: Any, live: bool | None = None) -> None:
@@ -51,30 +52,30 @@ class TrainingMonitor:
         self._job = source if hasattr(source, "running") else None
         self._live = is_live(live)
         self._since = time.time()
-        self._within = False  # a `with` block, in which this kernel trains
+        self._within = False  # inside a `with` block, in which this kernel trains
         self._view: _View | None = None
         self._leave = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
     def state(self) -> str:
-        """starting, running, finished, interrupted, failed, or gone: recorded as running, but not alive."""
+        """One of starting, running, finished, interrupted, failed, gone (recorded as running, but dead)."""
         return self._state(read_status(self.path))
 
     @property
     def figure(self) -> "go.Figure":
-        """The run as it stands now, as a plain figure."""
+        """The current progress as a static plotly figure."""
         return _View(self).figure()
 
     def watch(self, timeout: float | None = None) -> None:
-        """Follow the run until it ends, or for `timeout` seconds; the figure stays.
+        """Follow the run until it ends or `timeout` seconds have passed, and leave a static figure.
 
-        An interrupt stops the watching and not the run, except headless, where nobody is left to stop a Job
-        later: there the Job is asked to save and stop. Raises SettingError where there is no run.
+        An interrupt stops the monitor but not the run. Without live widgets nobody could stop a Job later, so
+        there an interrupt makes the Job save and stop. Raises SettingError if the folder holds no run.
         """
         if self._job is None and not (self.path / "recipe.yaml").is_file():
             remedy = "Give the folder of a run, or a Job."
-            raise SettingError("run", str(self.path), "there is no run in this folder", remedy)
+            raise SettingError("run", str(self.path), "this folder holds no run", remedy)
         deadline = float("inf") if timeout is None else time.monotonic() + timeout
         view = _View(self)
         try:
@@ -85,7 +86,7 @@ class TrainingMonitor:
                 view.close()
         except KeyboardInterrupt:
             if self._live or self._job is None:
-                print(f"Stopped watching; the run in {self.path} goes on.")
+                print(f"Stopped watching; the run in {self.path} continues.")
             else:
                 self._job.stop()
             raise
@@ -129,15 +130,15 @@ class TrainingMonitor:
 
     def _follow(self, view: "_View", over: Callable[[], bool]) -> None:
         while not over():
-            # Waiting for an event, unlike sleeping, ends at once when a `with` block is left.
+            # Unlike sleeping, waiting for an event ends immediately when a `with` block is left.
             self._leave.wait(view.refresh())
 
     def _state(self, status: dict[str, Any]) -> str:
         recorded = status.get("state")
-        if recorded == "damaged":  # a run that goes on writes it anew
+        if recorded == "damaged":  # a live run writes its status again
             recorded = "running" if is_locked(self.path) else "gone"
         if self._within or (self._job is not None and self._job.running):
-            # Before the first step of a run that resumes, its status is still that of the last time.
+            # Before the first step of a resumed run, the status is still that of the previous session.
             new = recorded == "running" or (recorded and status.get("updated", 0) >= self._since)
             return str(recorded) if new else "starting"
         if recorded is None:
@@ -149,7 +150,7 @@ class TrainingMonitor:
 
 
 class _View:
-    """One picture of a run: read, drawn, brought up to date."""
+    """The figure of a run: reads the records, draws them and updates the drawing."""
 
     def __init__(self, monitor: TrainingMonitor) -> None:
         self._monitor = monitor
@@ -160,19 +161,19 @@ class _View:
         self._moved = 0.0
 
     def open(self, live: bool) -> None:
-        """Show it; not `live`: not before `close`."""
+        """Display the live figure. Without `live`, nothing is displayed before `close`."""
         if live:
             self._live = LiveFigure(self.figure(live=True))
 
     def close(self) -> None:
-        """Leave a plain figure of how things stand."""
+        """Display a static figure, in place of the widget if there is one."""
         if self._live is None:
             show_plain(self.figure())
         else:
             self._live.close(self.figure())
 
     def figure(self, live: bool = False) -> "go.Figure":
-        """How things stand; `live`: with room for what is still to come."""
+        """The current progress. With `live`, panels are reserved for validations to come."""
         from workbench.figures.training import training_figure
         from workbench.figures.training_panels import training_panels
 
@@ -182,14 +183,13 @@ class _View:
         return training_figure(self._records, *self._words(), live=live)
 
     def refresh(self) -> float:
-        """Bring the live figure up to date; how many seconds to wait until the next time."""
+        """Update the live figure, and return the number of seconds to wait before the next update."""
         if self._live is None:
             return REFRESH
         began = time.thread_time()
         self._records.read()
         new = self._records.steps - self._steps
-        # A slow browser, or one far away, falls behind when it is sent pictures that differ by less than a
-        # pixel.
+        # Updates that differ by less than a pixel would overload a slow or remote browser.
         if new < 0 or new > WORTH * self._steps or (new and time.monotonic() - self._moved > LATEST):
             self._draw(self._live)
         else:
@@ -209,7 +209,7 @@ class _View:
     def _words(self) -> tuple[str, str]:
         path, status = self._monitor.path, read_status(self._monitor.path)
         recipe = path / "recipe.yaml"
-        # Recipe itself is not asked: the folder may be half made, or of another version.
+        # Not loaded as a Recipe, because the folder may be incomplete or written by another version.
         try:
             plain = read_yaml(recipe.read_text(encoding="utf-8"))
             title = f"{plain['name']}, seed {plain.get('seed', 0)}"
@@ -219,7 +219,7 @@ class _View:
 
 
 def status_line(state: str, status: dict[str, Any]) -> str:
-    """A run's state, step, time left, skipped steps and rejected pairs, in plotly's kind of HTML."""
+    """A run's state, step, remaining time, skipped steps and rejected pairs, in the HTML subset of plotly."""
     parts = [f'<b style="color:{state_colour(state)}">{state}</b>']
     if {"step", "total_steps"} <= status.keys():
         parts.append(f"step {status['step']:,} of {status['total_steps']:,}")
@@ -230,9 +230,9 @@ def status_line(state: str, status: dict[str, Any]) -> str:
     if skipped := status.get("skipped_steps"):
         parts.append(f"{skipped} step{'s' * (skipped > 1)} skipped (not finite)")
     if rejected := sum(status.get("rejected", {}).values()):
-        parts.append(f"{rejected:,} pair{'s' * (rejected > 1)} left out")
+        parts.append(f"{rejected:,} pair{'s' * (rejected > 1)} skipped")
     if state == "gone":
-        parts.append("it stopped without a word; train it again to resume")
+        parts.append("its process ended unexpectedly; train it again to resume")
     elif status.get("message"):
         message = status["message"]
         parts.append(escape(message if len(message) <= 120 else f"{message[:119]}…"))
@@ -248,5 +248,5 @@ def _duration(seconds: float) -> str:
 
 
 def _structure(panels: list["Panel"]) -> list[tuple[str, str]]:
-    """What a figure of these panels is made of, points aside."""
+    """The structure of a figure of these panels, without its points."""
     return [(panel.title, curve.name) for panel in panels for curve in panel.curves]

@@ -66,7 +66,7 @@ def test_classes_of_one_name_are_ties_that_count_as_argmax_has_them() -> None:
     assert zero_shot_metrics(image, same, labels, names).ranks.tolist() == [3, 4, 4, 4]
     broken = np.array([[np.nan, 1.0]])
     assert zero_shot_metrics(broken, weights, [0], names).ranks.tolist() == [6]
-    with pytest.raises(ValueError, match="4 classes want as many names, got 1"):
+    with pytest.raises(ValueError, match="4 classes need as many names, got 1"):
         zero_shot_metrics(image, weights, labels, ["one"])
 
 

@@ -31,7 +31,7 @@ def test_names_of_sets(tmp_path: Path) -> None:
     names = list(zero_shot_sets(recipe(*sources), ["test"]))
     assert names == ["my-birds", "cub-my-birds", "scenes-test-names", "etc"]
     for twice, taken in (([sources[0], "/other/my birds"], []), (["/data/test"], ["test"])):
-        with pytest.raises(SettingError, match=r"evaluation\.labelled = .*as others are"):
+        with pytest.raises(SettingError, match=r"evaluation\.labelled = .*like those of another"):
             zero_shot_sets(recipe(*twice), taken)
 
 

@@ -1,4 +1,4 @@
-"""Yes/no questions about the embedded dataset's scenes, each put as a choice between two captions."""
+"""Yes/no questions about scenes of the embedded dataset, posed as a choice between two captions."""
 
 from collections.abc import Callable
 from functools import cache
@@ -11,7 +11,7 @@ from workbench.data.scenes.catalogue import Concept, article, concepts
 
 
 class Questions(NamedTuple):
-    """Questions of one kind: the picture's row in the pairs, a true and a false caption. Chance is 1/2."""
+    """Questions of one kind: rows of pictures in the pairs, true and false captions. Chance is 0.5."""
 
     rows: np.ndarray
     true: list[str]
@@ -19,11 +19,12 @@ class Questions(NamedTuple):
 
 
 def scene_questions(pairs: Pairs, seed: int = 0) -> dict[str, Questions]:
-    """One question of each kind per scene, by kind; empty for pairs without scenes' columns.
+    """Questions about scenes by kind, one of each kind per scene; {} for pairs without the columns of scenes.
 
-    "objects": is there a dog, or a (name that the split has and this scene has not)? "sizes": is it small or
-    large? "backgrounds": is it green or another colour? "relations": is the dog above the cat, or the cat
-    above the dog? (scenes of two objects). Drawn by `seed` and a scene's row.
+    "objects" asks whether a scene has one of its objects or another object of the split, "sizes" whether an
+    object is small or large, "backgrounds" whether the background has its colour or another, and "relations",
+    for scenes of two objects, whether their relation holds or the swapped one. Questions are drawn by `seed`
+    and the row of the scene.
     """
     if not {"objects", "sizes", "background", "swapped_caption"} <= set(pairs.table.column_names):
         return {}

@@ -1,5 +1,4 @@
-"""Does the cross-modal teacher look at the picture at all? Its recall with regions as they are, and
-without."""
+"""Tests whether a cross-modal teacher uses the picture, by its recall with and without regions."""
 
 import numpy as np
 import torch
@@ -18,11 +17,11 @@ PROBES: dict[str, dict[str, bool]] = {
 def leak_probe(
     teacher: AnyTeacher, inputs: CrossModalInputs, captions: np.ndarray, batch: int = 256
 ) -> dict[str, float]:
-    """Recall@1 of Z among the embeddings of these captions, by what its regions are: "whole" as they are,
-    "emptied" taken away, "shuffled" another picture's.
+    """Recall@1 of the teacher's embedding Z for captions, with "whole", "emptied" and "shuffled" regions.
 
-    Z reads the very caption that it is matched with. If taking the regions away costs nothing, the match was
-    made from the caption alone, and Z says nothing about the picture.
+    "emptied" removes the regions and "shuffled" uses those of another picture. Z is computed from the caption
+    that it is matched with. If removing the regions costs nothing, the match used only the caption, and Z
+    carries no information about the picture.
     """
     teacher.eval()
     text, recalls = inputs.embedding_of(captions).cpu(), {}

@@ -1,4 +1,4 @@
-"""Does a word look at its thing? Where a cross-modal teacher's attention points, boxes being known."""
+"""The pointing game: whether a cross-modal teacher's attention for a word points to the word's object."""
 
 from typing import NamedTuple
 
@@ -9,17 +9,16 @@ from workbench.models.dual_encoder import DualEncoder
 from workbench.models.tokens import words
 from workbench.targets.cross_modal import AnyTeacher, CrossModalInputs
 
-OVERLAP = 0.5  # intersection over union from which a region is an object's
+OVERLAP = 0.5  # the intersection over union from which a region counts as an object's
 
 
 class Pointing(NamedTuple):
-    """How often the most attended region of an object's words is that object's, and what that is to be
-    measured by.
+    """The share of objects whose words attend most to the object's region, with baselines.
 
-    Over the objects named in captions of pictures with two regions or more. `chance` is a region drawn at
-    random, `by_weight` the region of the largest weight for every word (confidence and area alone),
-    `covered` the share of objects that have a region: no attention can do better. `correct` [M] and
-    `image` [M] are the single results.
+    It is over the objects named in captions of pictures with at least two regions. `chance` uses a random
+    region, and `by_weight` the region with the largest weight (confidence and area) for every word. `covered`
+    is the share of objects that have a region, the upper bound for any attention. `correct` [M] and `image`
+    [M] are the single results.
     """
 
     accuracy: float
@@ -38,11 +37,10 @@ def pointing_accuracy(
     captions: np.ndarray,
     batch: int = 256,
 ) -> Pointing | None:
-    """Where the words of objects point, over `captions` of pairs that know their `objects` and `boxes`.
+    """Evaluate the attention of object words in `captions` of pairs with the columns `objects` and `boxes`.
 
-    A word's attention is its mean over heads and over the pieces of the object's name; of several regions
-    with the same, none is chosen. `model` is the frozen tower whose words they are. None where no object of
-    the pairs can be judged.
+    Attention is averaged over heads and over the tokens of an object's name. Ties count as errors. `model`
+    has the tokenizer of the captions. Returns None if the pairs have no object that can be evaluated.
     """
     pairs = inputs.pairs
     if not {"objects", "boxes"} <= set(pairs.table.column_names):
@@ -86,7 +84,7 @@ def pointing_accuracy(
 
 
 def name_pieces(model: DualEncoder, pieces: list[str], name: str) -> list[int]:
-    """The positions in `pieces`, a caption's words, where `name` is said; empty where it is not."""
+    """The positions of `name` in `pieces`, the tokens of a caption; empty if it does not occur."""
     name_words = [_bare(piece) for piece in words(model, name)]
     caption_words = [_bare(piece) for piece in pieces]
     for start in range(len(caption_words) - len(name_words) + 1):
@@ -104,7 +102,7 @@ def overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _largest(values: np.ndarray) -> np.ndarray:
-    """Which value is the largest; none where two are."""
+    """A mask of the largest value, which is empty in a tie."""
     best = values == values.max()
     return best if best.sum() == 1 else np.zeros_like(best)
 

@@ -1,4 +1,4 @@
-"""The probes that train a little of their own: what a model's embeddings can be read back into."""
+"""The trained probes: linear layers that feed a model's embeddings to a caption decoder."""
 
 from typing import NamedTuple
 
@@ -21,14 +21,14 @@ from workbench.models.caption_decoder import CaptionDecoder, load_caption_decode
 from workbench.models.dual_encoder import DualEncoder
 from workbench.recipe import Recipe
 
-PROBED = frozenset({"exact_match", "captioning"})  # the suites that train one
-TRAINED_ON = 10_000  # captions, or pictures, at most
-JUDGED_ON = 1_000
+PROBED = frozenset({"exact_match", "captioning"})  # the suites that train a probe
+TRAINED_ON = 10_000  # the most captions or pictures for training
+JUDGED_ON = 1_000  # the most captions or pictures for evaluation
 STEPS = 600
 
 
 class Probes(NamedTuple):
-    """A decoder, and the linear layers that feed it a model's caption and image embeddings."""
+    """A decoder and the linear layers that feed it the caption and image embeddings of a model."""
 
     decoder: CaptionDecoder
     text: Probe | None
@@ -36,8 +36,10 @@ class Probes(NamedTuple):
 
 
 def fit_probes(model: DualEncoder, recipe: Recipe) -> Probes | None:
-    """The probes that the suites "exact_match" and "captioning" ask for, trained on the training split;
-    None where it asks for neither. Picture and caption probes have the same captions, steps and batch."""
+    """Train the probes of the suites "exact_match" and "captioning" on the training split.
+
+    Returns None if the recipe has neither suite. Both probes have the same number of steps and batch size.
+    """
     suites = recipe.evaluation.suites
     if not PROBED & set(suites):
         return None
@@ -47,23 +49,23 @@ def fit_probes(model: DualEncoder, recipe: Recipe) -> Probes | None:
     text = image = None
     if "exact_match" in suites:
         captions = pairs.all_captions
-        chosen = [captions[position] for position in _spread(len(captions), TRAINED_ON)]
-        text = _fitted(decoder, encode_texts(model, chosen), chosen)
+        sample = [captions[position] for position in _spread(len(captions), TRAINED_ON)]
+        text = _fitted(decoder, encode_texts(model, sample), sample)
     if "captioning" in suites:
-        some = pairs.select(_spread(len(pairs), TRAINED_ON))
-        embeddings, rows, _ = encode_images(model, some, recipe.evaluation.batch)
+        subset = pairs.select(_spread(len(pairs), TRAINED_ON))
+        embeddings, rows, _ = encode_images(model, subset, recipe.evaluation.batch)
         rng = np.random.default_rng(0)
-        image = _fitted(decoder, embeddings, [str(rng.choice(some.captions(int(row)))) for row in rows])
+        image = _fitted(decoder, embeddings, [str(rng.choice(subset.captions(int(row)))) for row in rows])
     return Probes(decoder, text, image)
 
 
 def probe_scores(
     probes: Probes, pairs: Pairs, embedded: Embedded
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Numbers of one split, and the result of every caption or picture that they are means of.
+    """The scores of the probes on a split, and the results of single captions and pictures.
 
-    Where the decoder cannot write the split's captions back from its own vectors (`decoder_exact_match` below
-    0.9, as with names it has never seen) the probes are not valid and give nothing else.
+    If the decoder cannot reconstruct the captions from its own embeddings (`decoder_exact_match` below 0.9,
+    for instance with unknown names), the probes are not valid and only this score is returned.
     """
     every = pairs.all_captions
     kept = np.flatnonzero(np.isin(pairs.image_of_caption, embedded.rows))
@@ -108,5 +110,5 @@ def _fitted(decoder: CaptionDecoder, embeddings: Tensor, captions: list[str]) ->
 
 
 def _spread(count: int, at_most: int) -> np.ndarray:
-    """Positions spread evenly over `count`."""
+    """Up to `at_most` positions, evenly spaced over `count`."""
     return np.unique(np.linspace(0, count - 1, min(count, at_most)).round().astype(np.int64))

@@ -1,4 +1,4 @@
-"""Is a language model fit to teach? What its caption embeddings know, before anything is distilled."""
+"""Scores the caption embeddings of language models before they are used as text teachers."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -14,13 +14,13 @@ CONTROL = "TF-IDF"
 
 
 class TextTeacherScore(NamedTuple):
-    """Of one teacher on one set of captions; shares are 0 to 1."""
+    """The scores of a teacher on a set of captions. Shares are in [0, 1]."""
 
-    retrieval_r1: float  # captions whose nearest other caption describes the same picture
-    nmi: float  # k-means against known categories
+    retrieval_r1: float  # share of captions whose nearest other caption describes the same picture
+    nmi: float  # of k-means clusters with known categories
     purity: float
-    effective_rank: float  # of the centred embeddings, 1 to their width
-    mean_cosine: float  # of two captions drawn at random: near 1, all point one way
+    effective_rank: float  # of the centred embeddings, from 1 to their width
+    mean_cosine: float  # of two random captions; near 1 if all embeddings point in one direction
     mean_cosine_centred: float
 
 
@@ -31,11 +31,11 @@ def score_text_teacher(
     *,
     seed: int = 0,
 ) -> TextTeacherScore:
-    """Score embeddings of captions, of which several describe one picture.
+    """Score the embeddings of captions, several of which describe the same picture.
 
-    `image_of_caption` tells which; `categories` names the known category of a caption, None where it has
-    none. Retrieval is by cosine of centred embeddings, ties count against it. K-means (as many clusters as
-    there are categories, 3 starts) runs on the captions with a category.
+    `image_of_caption` are the pictures, and `categories` the known categories of captions, or None. Retrieval
+    uses cosines of centred embeddings, and ties count as errors. K-means, with one cluster per category and 3
+    starts, runs on captions that have a category.
     """
     from sklearn.cluster import KMeans
 
@@ -60,10 +60,10 @@ def score_text_teacher(
 def caption_retrieval(
     unit: Float[np.ndarray, "n dim"], image_of_caption: Int[np.ndarray, " n"], chunk: int = 1024
 ) -> float:
-    """Share of captions whose nearest other caption (by dot product) is one of the same picture.
+    """The share of captions whose nearest other caption (by dot product) describes the same picture.
 
-    Captions that are alone with their picture do not count; a tie with a caption of another picture does not
-    find. NaN where all are alone.
+    Captions without another caption of the same picture are skipped. Ties with captions of other pictures
+    count as errors. It is NaN if all captions are skipped.
     """
     points, image = torch.from_numpy(unit), torch.from_numpy(image_of_caption)
     hits = counted = 0
@@ -80,7 +80,7 @@ def caption_retrieval(
 
 
 def tfidf_embeddings(captions: Sequence[str], dim: int = 256, seed: int = 0) -> Float[np.ndarray, "n _dim"]:
-    """The control: counts of 3 to 5 letters, weighted by rarity, in `dim` singular directions (or fewer)."""
+    """The control: TF-IDF of character n-grams (3 to 5), reduced to at most `dim` dimensions by SVD."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -92,18 +92,18 @@ def tfidf_embeddings(captions: Sequence[str], dim: int = 256, seed: int = 0) -> 
 
 
 def unfit(score: TextTeacherScore, control: TextTeacherScore) -> str | None:
-    """Why a teacher should not teach, or None: it must know more than letters do.
+    """The reason why a teacher is unfit, None if it is fit. It must beat a control that knows only spelling.
 
-    Less than the control's retrieval means that captions of one picture lie no nearer together than their
-    spelling; below its NMI, that categories do not show.
+    Retrieval below the control's means that captions of the same picture are no closer than by their
+    spelling. NMI below the control's means that categories are not separated.
     """
     reasons = []
     if score.retrieval_r1 < control.retrieval_r1:
         reasons.append(
-            f"finds a picture's other captions {score.retrieval_r1:.0%} ({control.retrieval_r1:.0%})"
+            f"retrieves {score.retrieval_r1:.0%} of captions of the same picture ({control.retrieval_r1:.0%})"
         )
     if score.nmi < control.nmi:
-        reasons.append(f"clusters know {score.nmi:.2f} of the categories ({control.nmi:.2f})")
+        reasons.append(f"clusters have an NMI of {score.nmi:.2f} with categories ({control.nmi:.2f})")
     if not reasons:
         return None
     return f"unfit, worse than {CONTROL} in brackets: {'; '.join(reasons)}"
@@ -117,8 +117,7 @@ def score_text_teachers(
     *,
     seed: int = 0,
 ) -> dict[str, tuple[TextTeacherScore, str | None]]:
-    """(score, why it is unfit or None) of every teacher's embeddings of the same captions, and the
-    control's."""
+    """Score several teachers and the control on the same captions: (score, reason why unfit or None)."""
     control = score_text_teacher(
         tfidf_embeddings(captions, seed=seed), image_of_caption, categories, seed=seed
     )

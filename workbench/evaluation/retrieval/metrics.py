@@ -1,4 +1,4 @@
-"""Retrieval between images and captions, both ways: recall, reciprocal and median rank, average precision."""
+"""Retrieval metrics in both directions: recall, reciprocal rank, median rank and average precision."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,26 +21,26 @@ from workbench.evaluation.retrieval.rank_counter import count_ahead
 
 @dataclass(frozen=True)
 class Direction:
-    """One direction's numbers. Shares in [0, 1], ranks from 1."""
+    """The metrics of one direction. Shares are in [0, 1], ranks start at 1."""
 
-    recall: dict[int, float]  # k -> share of queries with a right answer among the first k
-    mrr: float  # mean reciprocal rank of the first right answer
-    map: float | None  # mean average precision over all right answers; None where it was not asked for
+    recall: dict[int, float]  # k -> share of queries with a correct result among the first k
+    mrr: float  # mean reciprocal rank of the first correct result
+    map: float | None  # mean average precision over all correct results, None if not computed
     median_rank: float
-    ranks: np.ndarray  # int64 [queries], rank of the first right answer
-    queries: np.ndarray  # int64 [queries], which caption or image each query is
+    ranks: np.ndarray  # int64 [queries], rank of the first correct result
+    queries: np.ndarray  # int64 [queries], index of the caption or image of each query
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Both directions' numbers."""
+    """The metrics of both directions."""
 
     text_to_image: Direction
     image_to_text: Direction
 
     @property
     def recall_sum(self) -> float:
-        """All recalls added up; a hundred times this is the field's rsum (600 at best for three ks)."""
+        """The sum of all recalls. In per cent it is the usual rsum, at most 600 for three values of k."""
         return sum(sum(direction.recall.values()) for direction in (self.text_to_image, self.image_to_text))
 
 
@@ -56,15 +56,15 @@ def retrieval_metrics(
     """Rank all images for every caption and all captions for every image by cosine similarity.
 
     `image` [I, D] and `text` [T, D] are tensors or arrays of any norm and floating dtype, `image_of_text` [T]
-    integers in [0, I). A caption's right answer is its image; an image's are all of its captions, of which
-    the best-ranked gives the rank. Ties count against us: a wrong answer that scores the same as the right
-    one stands before it. An image without captions is no query but stays a candidate. An embedding that holds
-    NaN or infinity is found by nobody and finds nothing: its own rank is the last.
+    are integers in [0, I). The correct result for a caption is its image. For an image all of its captions
+    are correct, and the best-ranked one gives the rank. In a tie, wrong candidates rank before the correct
+    one. Images without captions are candidates but not queries. An embedding with NaN or infinity ranks last,
+    both as a query and as a candidate.
 
-    Ranks are those of float64 cosines, equal when closer than 1e-13, and are computed on the CPU. At most
-    `chunk` x `chunk` scores exist at a time, and one float32 copy of the embeddings.
-    `average_precision=False` skips `image_to_text.map`, which saves a third of the time. Raises
-    ValueError where shapes, `image_of_text`, `ks` or `chunk` make no sense.
+    Ranks are those of float64 cosines, which count as equal if closer than 1e-13, and are computed on the
+    CPU. Memory is bounded by `chunk` x `chunk` scores and one float32 copy of the embeddings.
+    `average_precision=False` skips `image_to_text.map`, which saves a third of the time. Raises ValueError
+    for invalid shapes, `image_of_text`, `ks` or `chunk`.
     """
     owner = _checked(image, text, image_of_text, ks, chunk)
     images, texts = NormalizedEmbeddings(image), NormalizedEmbeddings(text)
@@ -79,13 +79,13 @@ def retrieval_metrics(
     image_ranks = (1 + captions_ahead[queries, 0]).numpy()
     mean_precision = None
     if average_precision:
-        place = torch.arange(1, sorted_positives.shape[1] + 1, dtype=torch.float64)
+        position = torch.arange(1, sorted_positives.shape[1] + 1, dtype=torch.float64)
         exists = sorted_positives[queries] >= 0
-        precision = torch.where(exists, place / (place + captions_ahead[queries]), 0)
+        precision = torch.where(exists, position / (position + captions_ahead[queries]), 0)
         mean_precision = float((precision.sum(dim=1) / exists.sum(dim=1)).mean())
     text_mrr = float((1 / text_ranks).mean())
     return Retrieval(
-        # A caption has one right answer, so its average precision is its reciprocal rank.
+        # A caption has one correct result, so its average precision is its reciprocal rank.
         _direction(text_ranks, np.arange(len(text)), ks, text_mrr),
         _direction(image_ranks, queries.numpy(), ks, mean_precision),
     )
@@ -101,21 +101,20 @@ def retrieval_folds(
     *,
     average_precision: bool = True,
 ) -> Retrieval:
-    """The mean of `retrieval_metrics` over consecutive folds of the images, each with its own captions only.
+    """The mean of `retrieval_metrics` over consecutive folds of images, each with only its own captions.
 
-    Five folds of the 5,000 COCO images are the field's COCO-1K. `ranks` and `queries` are those of all folds,
-    in order of the folds. Raises ValueError as `retrieval_metrics` does, and where a fold would have no
-    captions.
+    Five folds of the 5,000 COCO test images are known as COCO-1K. `ranks` and `queries` are concatenated in
+    the order of the folds. Raises ValueError like `retrieval_metrics`, and if a fold has no captions.
     """
     owner = _checked(image, text, image_of_text, ks, chunk)
     if not 1 <= folds <= len(image):
-        raise ValueError(f"retrieval_folds: folds = {folds}, wants 1 to the number of images, {len(image)}")
+        raise ValueError(f"retrieval_folds: folds = {folds}, must be from 1 to the {len(image)} images")
     results = []
     for fold in np.array_split(np.arange(len(image)), folds):
         captions = ((owner >= fold[0]) & (owner <= fold[-1])).nonzero()[:, 0]
         if not len(captions):
             problem = f"images {fold[0]} to {fold[-1]} have no captions"
-            raise ValueError(f"retrieval_folds: {problem}; take fewer folds")
+            raise ValueError(f"retrieval_folds: {problem}; use fewer folds")
         result = retrieval_metrics(
             image[fold[0] : fold[-1] + 1],
             text[captions.numpy()] if isinstance(text, np.ndarray) else text[captions.to(text.device)],
@@ -132,7 +131,7 @@ def retrieval_folds(
 def _best_first(
     owner: Int[Tensor, " captions"], own_score: Float[Tensor, " captions"], images: int
 ) -> Int[Tensor, "images most"]:
-    """Every image's captions by falling score, then -1 up to the most that an image has."""
+    """The captions of every image, sorted by descending score and padded with -1."""
     by_score = own_score.nan_to_num(nan=-torch.inf).argsort(descending=True, stable=True)
     order = by_score[owner[by_score].argsort(stable=True)]
     counts = torch.bincount(owner, minlength=images)
@@ -156,7 +155,7 @@ def _direction(
 
 
 def _mean(folds: Sequence[tuple[Direction, np.ndarray]]) -> Direction:
-    """The mean over folds, given each fold's numbers and what its queries are called outside of it."""
+    """The mean over folds, given the metrics of each fold and the global indices of its queries."""
     directions = [direction for direction, _ in folds]
     means: dict[str, Any] = {
         name: float(np.mean([getattr(direction, name) for direction in directions]))
@@ -175,10 +174,10 @@ def _mean(folds: Sequence[tuple[Direction, np.ndarray]]) -> Direction:
 def _checked(
     image: Matrix, text: Matrix, image_of_text: Indices, ks: Sequence[int], chunk: int
 ) -> Int[Tensor, " captions"]:
-    """`image_of_text` as int64 on the CPU, once everything fits together."""
+    """Check all arguments, and return `image_of_text` as int64 on the CPU."""
     shapes = tuple(image.shape), tuple(text.shape)
     if image.ndim != 2 or text.ndim != 2 or shapes[0][1] != shapes[1][1] or not (len(image) and len(text)):
-        raise ValueError(f"retrieval: wants image [I, D] and text [T, D], got {shapes[0]} and {shapes[1]}")
+        raise ValueError(f"retrieval: needs image [I, D] and text [T, D], got {shapes[0]} and {shapes[1]}")
     if chunk < 1 or not ks or min(ks) < 1:
         numbers = f"chunk = {chunk}, ks = {tuple(ks)}"
         raise ValueError(f"retrieval: chunk and every k must be at least 1, got {numbers}")

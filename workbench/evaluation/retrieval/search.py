@@ -1,4 +1,4 @@
-"""Search a split's pictures by words or by a picture: what a trained student is for, and how well it does."""
+"""Searches the pictures of a split by text or by a picture, and measures the precision of the search."""
 
 from collections import Counter
 
@@ -13,14 +13,14 @@ from workbench.data.scenes.catalogue import article, concepts
 from workbench.evaluation.encode import encode_images, encode_texts
 from workbench.models.dual_encoder import DualEncoder
 
-Hit = tuple[int, float]  # row of the picture, score that it was ranked by
+Hit = tuple[int, float]  # row of the picture, score
 
-THINGS = 40  # of those a split shows, the most frequent are searched for
-BEST = 6  # pictures of an answer that are judged
+THINGS = 40  # the number of most frequent objects that are searched for
+BEST = 6  # the number of evaluated results per search
 
 
 class PictureIndex:
-    """A split's pictures, embedded once; every query is one matrix product."""
+    """The embedded pictures of a split, for searches with one matrix product each."""
 
     def __init__(self, model: DualEncoder, pairs: Pairs) -> None:
         self.model = model
@@ -29,13 +29,12 @@ class PictureIndex:
         self.hubness = hubness(model, pairs, self.image)
 
     def words(self, query: str, best: int = 12) -> list[Hit]:
-        """The pictures that fit the words best, best first: by cosine less `hubness`."""
+        """The pictures that match the text best, ranked by cosine minus `hubness`."""
         return self._nearest(encode_texts(self.model, [query])[0], best, self.hubness)
 
     @torch.no_grad()
     def picture(self, data: bytes, best: int = 12) -> list[Hit]:
-        """The pictures most like one's own, given as the bytes of an image file; raises BadSample if it
-        cannot be read."""
+        """The pictures most similar to an image file, given as bytes. BadSample if it is unreadable."""
         ready = self.model.transform(decode_image(data))[None].to(self.model.mean.device)
         query = torch.nn.functional.normalize(self.model.encode_image(ready).float().cpu(), dim=-1)[0]
         return self._nearest(query, best, torch.zeros(len(self.image)))
@@ -46,12 +45,11 @@ class PictureIndex:
 
 
 def hubness(model: DualEncoder, pairs: Pairs, image: Tensor) -> Tensor:
-    """How near each picture [I] is to names of things in general: a soft maximum of cosines, at the model's
-    own scale.
+    """The soft maximum of each picture's cosines [I] to a bank of object names, at the model's scale.
 
-    Some pictures are near to every name, and would be found by all. The names are those that scenes teach,
-    else ImageNet's. Querybank normalisation with the inverted softmax (Bogolin et al. 2022, arXiv
-    2112.12777).
+    Some pictures are close to every name and would be found by every search. The names are the objects of
+    scenes, or the classes of ImageNet for other data. This is querybank normalisation with the inverted
+    softmax (Bogolin et al. 2022, arXiv 2112.12777).
     """
     if "objects" in pairs.table.column_names:
         bank = [concept.phrase for concept in concepts() if not concept.held_out]
@@ -69,11 +67,10 @@ def search_precision(
     things: int = THINGS,
     best: int = BEST,
 ) -> tuple[np.ndarray, list[str]]:
-    """For each of the `things` most frequent objects of scenes, the share of the `best` pictures found by "a
-    THING" that show it; with their names.
+    """The precision at `best` of a search for each of the `things` most frequent objects, and their names.
 
-    `image` [I, D] are the unit embeddings of the pictures in `rows` [I] of `pairs`. Empty where fewer things
-    are shown by twice as many pictures as are found, so that chance leaves something to miss.
+    `image` [I, D] are the unit embeddings of the pictures in `rows` [I] of `pairs`. Both are empty if fewer
+    than `things` objects occur in at least 2 x `best` pictures.
     """
     objects = [pairs.table["objects"][int(row)].as_py() for row in rows]
     counts = Counter(name for names in objects for name in set(names))

@@ -1,4 +1,4 @@
-"""The retrieval sets that a recipe names beside its own data, such as COCO, its five folds, and Flickr30k."""
+"""Further retrieval sets of a recipe, such as COCO, COCO in five folds, and Flickr30k."""
 
 import glob
 import os
@@ -23,7 +23,7 @@ _GIVEN = ("image_column", "caption_column", "max_failed", "max_pixels", "scenes"
 
 
 class RetrievalSet(NamedTuple):
-    """An entry of `evaluation.retrieval`: what it says, its parts, and over how many folds it is a mean."""
+    """An entry of `evaluation.retrieval`, its parts, and the number of folds that are averaged."""
 
     entry: str
     source: str
@@ -31,36 +31,34 @@ class RetrievalSet(NamedTuple):
     folds: int
 
     def open(self, recipe: Recipe) -> Pairs:
-        """Its pairs: the split `test`, else `val`, else all of them; SettingError where it cannot be
-        opened."""
+        """Load the split `test`, otherwise `val`, otherwise all pairs. Raises SettingError on failure."""
         options: dict[str, Any] = {name: getattr(recipe.data, name) for name in _GIVEN}
         options["image_folder"] = self.image_folder
         try:
             splits = available_splits(self.source, by_hash=False, **options)
-            usual = [split for split in ("test", "val", WHOLE) if split in splits]
-            if len(splits) > 1 and not usual:
+            usable = [split for split in ("test", "val", WHOLE) if split in splits]
+            if len(splits) > 1 and not usable:
                 problem = f"it has the splits {', '.join(splits)}, and none called test or val"
                 raise SettingError("data.source", self.source, problem, "Give a source with one of these.")
-            pairs = load_pairs(self.source, (usual or splits)[0], **options)
+            pairs = load_pairs(self.source, (usable or splits)[0], **options)
         except SettingError as error:
             problem = f"{error.setting} = {error.value!r}: {error.problem}"
             raise SettingError("evaluation.retrieval", self.entry, problem, error.remedy) from error
         if pairs.split == WHOLE and os.path.abspath(self.source) == os.path.abspath(recipe.data.source):
-            problem = "it is what the recipe trains on, and has no splits of its own"
-            raise SettingError(
-                "evaluation.retrieval", self.entry, problem, "Its test split is measured anyway."
-            )
+            problem = "the recipe trains on this source, which has no splits of its own"
+            remedy = "Remove it; its test split is evaluated anyway."
+            raise SettingError("evaluation.retrieval", self.entry, problem, remedy)
         if len(pairs) < self.folds:
             problem = f"it has {len(pairs)} pictures for {self.folds} folds"
-            raise SettingError("evaluation.retrieval", self.entry, problem, "Leave the prefix away.")
+            raise SettingError("evaluation.retrieval", self.entry, problem, "Remove the prefix.")
         return pairs
 
 
 def retrieval_sets(recipe: Recipe, taken: Collection[str] = ()) -> dict[str, RetrievalSet]:
-    """Name -> entry of `evaluation.retrieval`. A name is the file's or folder's, without Karpathy's
-    `dataset_`; that of five folds ends in -1k.
+    """The entries of `evaluation.retrieval` by name.
 
-    Raises `SettingError` where a source is not there, and where two names are one, or one of those `taken`.
+    The name is that of the file or folder without Karpathy's `dataset_`; with five folds it ends in -1k.
+    Raises SettingError if a source does not exist, and if a name occurs twice or is already `taken`.
     """
     sets: dict[str, RetrievalSet] = {}
     for entry in recipe.evaluation.retrieval:
@@ -78,14 +76,14 @@ def retrieval_sets(recipe: Recipe, taken: Collection[str] = ()) -> dict[str, Ret
         if kind:
             name = kind if name == "coco" else f"{name}-1k"
         if name in sets or name in taken:
-            problem = f"its results would be called {name!r}, as others are"
+            problem = f"its results would be called {name!r}, like those of another set or split"
             raise SettingError("evaluation.retrieval", entry, problem, "Give its file another name.")
         sets[name] = RetrievalSet(entry, source, folder if at else None, FOLDS.get(kind, 1))
     return sets
 
 
 def _name(source: str) -> str:
-    """What results of a source are called: its file's or folder's name, of a pattern the part before it."""
+    """The name for results of a source: that of its file or folder, or the part before a glob pattern."""
     plain = re.split(r"[*?\[{]", source)[0] if glob.has_magic(source) or "{" in source else source
     path = Path(plain).expanduser().resolve()
     stem = path.name if path.is_dir() else path.name.partition(".")[0]
@@ -93,9 +91,9 @@ def _name(source: str) -> str:
 
 
 def retrieval_scores(embedded: Embedded, folds: int = 1) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Both directions' numbers, and the rank of every query; with several `folds` their mean.
+    """The scores of both directions, averaged over `folds`, and the rank of every query.
 
-    A fold's queries count so that the mean over all of them is the mean of the folds: `t2i_ranks_weight`.
+    `t2i_ranks_weight` and `i2t_ranks_weight` make the mean over all queries equal to the mean of the folds.
     """
     sides = embedded.image, embedded.text, embedded.image_of_text
     retrieval = retrieval_metrics(*sides) if folds == 1 else retrieval_folds(*sides, folds)

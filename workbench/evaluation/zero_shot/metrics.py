@@ -1,4 +1,4 @@
-"""Zero-shot classification: class embeddings from prompts, and accuracy against them."""
+"""Zero-shot classification: class embeddings from prompts, and accuracy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ CHUNK = 1024  # images scored at once
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """Shares in [0, 1]. With five classes or fewer `top5` asks only that the scores are numbers."""
+    """Accuracies in [0, 1]. With five or fewer classes, `top5` only requires that scores are numbers."""
 
     top1: float
     top5: float
@@ -33,14 +33,14 @@ class ZeroShot:
 
 
 def zero_shot_weights(prompt_embeddings: Matrix) -> Float[Tensor, "_classes _dim"]:
-    """One unit embedding a class: its prompts' embeddings normalised, averaged, normalised.
+    """The unit embedding of each class: prompt embeddings, normalised, averaged and normalised again.
 
     `prompt_embeddings` is [classes, templates, D] of any norm; float32 out (float64 for float64 in).
     Raises ValueError for another shape. Radford et al. 2021 (CLIP), section 3.1.4.
     """
     prompts = prompt_embeddings if isinstance(prompt_embeddings, Tensor) else torch.tensor(prompt_embeddings)
     if prompts.ndim != 3 or 0 in prompts.shape:
-        raise ValueError(f"zero_shot_weights: wants [classes, templates, D], got {tuple(prompts.shape)}")
+        raise ValueError(f"zero_shot_weights: needs [classes, templates, D], got {tuple(prompts.shape)}")
     classes, templates, dim = prompts.shape
     (units,) = unit(prompts.reshape(classes * templates, dim))
     return unit(units.reshape(classes, templates, dim).mean(dim=1))[0]
@@ -51,22 +51,21 @@ def zero_shot_metrics(
 ) -> ZeroShot:
     """Top-1, top-5 and mean per-class accuracy of `image` [N, D] with class `weights` [classes, D].
 
-    Both of any norm, `labels` [N] integers in [0, classes). Ties count against us: a wrong class that scores
-    the same as the right one stands before it; so does every class where the right score is not a number.
-    Scores are float64 cosines, equal when closer than 1e-13.
+    Both have any norm, and `labels` [N] are integers in [0, classes). In a tie, wrong classes rank before the
+    correct one, and all of them do if the correct score is not a number. Scores are float64 cosines, which
+    count as equal if closer than 1e-13.
 
-    With the classes' `names`, those that share one (ImageNet's two of "missile" and of "sunglasses") are ties
-    among each other that count as the field counts them: argmax and topk take the first, so of two such
-    classes the images of the first are right and those of the second are not. Raises ValueError where shapes
-    or labels make no sense.
+    With `names`, classes that share a name (two of "missile" and of "sunglasses" in ImageNet) are ties that
+    count as is usual: argmax and topk choose the first, so images of the first class are correct and those of
+    the second are not. Raises ValueError for invalid shapes or labels.
     """
     if image.ndim != 2 or weights.ndim != 2 or image.shape[1] != weights.shape[1] or not len(image):
         raise ValueError(
-            f"zero_shot_metrics: wants image [N, D] and weights [classes, D], "
+            f"zero_shot_metrics: needs image [N, D] and weights [classes, D], "
             f"got {tuple(image.shape)} and {tuple(weights.shape)}"
         )
     if names is not None and len(names) != len(weights):
-        raise ValueError(f"zero_shot_metrics: {len(weights)} classes want as many names, got {len(names)}")
+        raise ValueError(f"zero_shot_metrics: {len(weights)} classes need as many names, got {len(names)}")
     right = checked_indices("labels", labels, len(image), len(weights))
     first = {name: number for number, name in reversed(list(enumerate(names or ())))}
     group = torch.tensor([first[name] for name in names]) if names else torch.arange(len(weights))
@@ -98,9 +97,11 @@ def _ranks(
     scores: Float[Tensor, "images classes"], right: Int[Tensor, " images"], group: Int[Tensor, " classes"]
 ) -> Int[Tensor, " images"]:
     own = scores.gather(1, right[:, None])
-    # Of the classes in one group, which are one to the model, those up to the right one stand before it.
-    mates = group == group[right][:, None]
+    # Classes with the same name have equal scores; among them, those up to the correct one rank before it.
+    same_name = group == group[right][:, None]
     before = torch.arange(len(group)) <= right[:, None]
-    ranks = torch.where(mates, before, scores >= own - TIE).sum(dim=1)  # with the right class: from 1
-    # A right score that is not a number is beaten by every class, and never a hit, few classes or not.
+    ranks = torch.where(same_name, before, scores >= own - TIE).sum(
+        dim=1
+    )  # includes the correct class itself
+    # If the correct score is not a number, the image is never a hit, even with few classes.
     return torch.where(own[:, 0].isnan(), max(scores.shape[1], 6), ranks)

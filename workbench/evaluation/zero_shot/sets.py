@@ -25,9 +25,9 @@ from workbench.recipe import Recipe
 
 
 def zero_shot_sets(recipe: Recipe, taken: list[str]) -> dict[str, str]:
-    """Name -> source of the sets in `evaluation.labelled`; the name is the folder's, after any prefix.
+    """The sources in `evaluation.labelled` by name, which is that of the folder with its prefix.
 
-    Raises `SettingError` where two would have one name, or one that is `taken` by a split.
+    Raises SettingError if a name occurs twice or is already `taken`.
     """
     sets: dict[str, str] = {}
     for source in recipe.evaluation.labelled:
@@ -36,16 +36,16 @@ def zero_shot_sets(recipe: Recipe, taken: list[str]) -> dict[str, str]:
         folder = path if path.startswith("scenes:") else Path(path).expanduser().resolve().name
         name = re.sub(r"[^\w.-]+", "-", f"{kind}-{folder}" if kind else folder).strip("-.") or "labelled"
         if name in sets or name in taken:
-            problem = f"its results would be called {name!r}, as others are"
+            problem = f"its results would be called {name!r}, like those of another set or split"
             raise SettingError("evaluation.labelled", source, problem, "Give its folder another name.")
         sets[name] = source
     return sets
 
 
 def evaluate_set(model: DualEncoder, recipe: Recipe, source: str) -> tuple[dict[str, Any], Queries]:
-    """The report on one set (numbers under `scores`) and the results of its single images.
+    """Evaluate a set. Returns the report, with its numbers under `scores`, and the results of single images.
 
-    Raises `SettingError` for `evaluation.labelled` where there is no such set.
+    Raises SettingError for `evaluation.labelled` if there is no such set.
     """
     data = recipe.data
     try:
@@ -79,7 +79,7 @@ def evaluate_set(model: DualEncoder, recipe: Recipe, source: str) -> tuple[dict[
 
 
 def labelled_scores(model: DualEncoder, labelled: Labelled, image: Tensor) -> tuple[Scores, Queries]:
-    """Zero-shot accuracy by class names, and the attribute protocols as far as the set goes.
+    """Zero-shot accuracy by class names, and the attribute protocols that the set supports.
 
     `image` [N, D] embeds the images of `labelled`, in order.
     """
@@ -97,9 +97,11 @@ def labelled_scores(model: DualEncoder, labelled: Labelled, image: Tensor) -> tu
     queries: Queries = {**results, **{f"{key.removesuffix('_result')}_image": positions for key in results}}
     if labelled.attributes is not None or labelled.unseen is not None:
         named = class_name_accuracy(image, weights, labelled.labels, labelled.unseen)
-        more, of_queries = accuracy_results("class_name", named, labelled.labels, labelled.unseen, positions)
-        scores, queries = scores | more, queries | of_queries
+        part, results_part = accuracy_results(
+            "class_name", named, labelled.labels, labelled.unseen, positions
+        )
+        scores, queries = scores | part, queries | results_part
     if labelled.attributes is not None:
-        more, of_queries = attribute_scores(model, labelled, image, positions)
-        scores, queries = scores | more, queries | of_queries
+        part, results_part = attribute_scores(model, labelled, image, positions)
+        scores, queries = scores | part, queries | results_part
     return scores, queries
