@@ -1,5 +1,6 @@
 """Recipes: every setting with its type, range and default, from YAML and overrides. Imports no torch."""
 
-from workbench.recipe.recipe import Recipe, differences, lasting_settings
+from workbench.recipe.flat_settings import differences, lasting_settings
+from workbench.recipe.recipe import Recipe
 
 __all__ = ["Recipe", "differences", "lasting_settings"]

@@ -1,15 +1,16 @@
 """Recipes: the complete, checked settings of an experiment, from YAML and overrides. Imports no torch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from workbench.errors import SettingError
 from workbench.files import atomic_write, is_file_name, sha256_of_json
 from workbench.objectives.registry import declared_objectives
+from workbench.recipe.flat_settings import flat
 from workbench.recipe.overrides import set_by_path, suggestion, to_setting_error
 from workbench.recipe.plain_values import check_plain, leaves, tidy
 from workbench.recipe.schema import (
@@ -211,7 +212,7 @@ class Recipe(Section):
     @property
     def fingerprint(self) -> str:
         """The hexadecimal sha256 of all settings that change the outcome."""
-        return sha256_of_json(dict(_flat(self, aside=False, later=False)))
+        return sha256_of_json(dict(flat(self, aside=False, later=False)))
 
     def to_yaml(self) -> str:
         """All settings, defaults included, as YAML that `load` reads."""
@@ -221,46 +222,6 @@ class Recipe(Section):
         """Write `to_yaml()` to a file, atomically."""
         with atomic_write(Path(path), "w") as stream:
             stream.write(self.to_yaml())
-
-
-def differences(a: Recipe, b: Recipe, aside: bool = False) -> dict[str, tuple[Any, Any]]:
-    """The settings that differ, as {dotted name: (value in `a`, value in `b`)}.
-
-    Settings that do not change the outcome are included only with `aside`.
-    """
-    first, second = dict(_flat(a, aside)), dict(_flat(b, aside))
-    values = {name: (first.get(name), second.get(name)) for name in [*first, *second]}
-    return {name: pair for name, pair in values.items() if pair[0] != pair[1]}
-
-
-def lasting_settings(recipe: Recipe) -> dict[str, Any]:
-    """All settings as nested plain values, as older versions named them: later ones only where changed."""
-    tree: dict[str, Any] = {}
-    for name, value in _flat(recipe, aside=True, later=False):
-        *sections, key = name.split(".")
-        branch = tree
-        for section in sections:
-            branch = branch.setdefault(section, {})
-        branch[key] = value
-    return tree
-
-
-def _flat(
-    model: BaseModel, aside: bool, prefix: str = "", *, later: bool = True
-) -> Iterator[tuple[str, Any]]:
-    """The dotted names and plain values of settings.
-
-    `aside` includes settings that do not change the outcome. `later` includes later additions that are at
-    their default.
-    """
-    plain = model.model_dump(mode="json")
-    for name, field in type(model).model_fields.items():
-        value, marks = getattr(model, name), field.json_schema_extra or {}
-        assert isinstance(marks, dict)
-        if isinstance(value, BaseModel):
-            yield from _flat(value, aside, f"{prefix}{name}.", later=later)
-        elif (aside or "aside" not in marks) and (later or "later" not in marks or value != field.default):
-            yield prefix + name, plain[name]
 
 
 def _locate(name: str) -> Path:
