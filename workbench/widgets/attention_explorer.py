@@ -9,8 +9,9 @@ import numpy as np
 from workbench.figures.attention import attention_heatmap, pooling_bars
 from workbench.figures.attention_view import attention_view
 from workbench.figures.boxes import picture_with_boxes
+from workbench.figures.display import plain
 from workbench.widgets.attention_example import AttentionExample, checked, region_at
-from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, on_change, plain
+from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, on_change
 
 MEAN = "mean"
 LOWEST, HIGHEST = -2, 1  # powers of ten: the pooling temperatures of the slider

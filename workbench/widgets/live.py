@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.widgets.notebook import browser_side, plain, plain_bundle
+from workbench.figures.display import figure_bundle, plain
+from workbench.widgets.notebook import browser_side
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -56,7 +57,7 @@ class LiveFigure:
     def close(self, figure: "go.Figure") -> None:
         """Leave a plain figure in the widget's place."""
         if self._handle is not None:  # None outside of IPython
-            self._handle.update(plain_bundle(figure), raw=True)
+            self._handle.update(figure_bundle(figure), raw=True)
         self._widget.close()
 
 

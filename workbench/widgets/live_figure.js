@@ -15,12 +15,10 @@ function render({ model, el }) {
       while (wanted && !closed) {
         const now = wanted;
         wanted = "";
-        const library = plotly(model);
         if (now === "figure") {
-          const { data, layout } = JSON.parse(model.get("figure"));
-          await library.react(place, data, layout, { responsive: true, displaylogo: false });
+          await show(model, place, JSON.parse(model.get("figure")));
         } else {
-          await library.relayout(place, { "title.subtitle.text": model.get("words") });
+          await plotly(model).relayout(place, { "title.subtitle.text": model.get("words") });
         }
         // Let the page breathe, and messages come in, between two pictures.
         await new Promise((done) => setTimeout(done, 50));
