@@ -43,6 +43,7 @@ def template() -> go.layout.Template:
         "ticks": "",
         "ticklabelstandoff": 4,
         "automargin": True,
+        "exponentformat": "power",  # a learning rate is 6 x 10^-4, not "600u"
         "tickfont": {"size": 11, "color": QUIET},
         "title": {"font": {"size": 12, "color": QUIET}, "standoff": 8},
     }

@@ -29,7 +29,9 @@ REGIONS = (
     ("emptied", "taken away", BASELINE),
     ("shuffled", "of another picture", TEXT),
 )
-PER_CENT, FROM_ZERO = {"tickformat": ".1~%"}, {"rangemode": "tozero"}
+FROM_ZERO, THOUSANDS = {"rangemode": "tozero"}, {"exponentformat": "SI"}
+# At least to 1 %: between smaller ticks there would be several of one name.
+PER_CENT = {"tickformat": ".1~%", "autorangeoptions": {"include": [0, 0.01]}}
 SKIPPED, VALIDATION = "skipped step", "Validation recall@1"
 
 
@@ -92,6 +94,11 @@ class Panel:
     curves: list[Curve]
     axis: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no curve has a point yet."""
+        return not any(len(curve.x) for curve in self.curves)
+
 
 def training_panels(runs: Runs, *, live: bool = False) -> list[Panel]:
     """The panels of `training_figure` that have points."""
@@ -103,7 +110,7 @@ def training_panels(runs: Runs, *, live: bool = False) -> list[Panel]:
     }
     members = [run for group in groups.values() for run in group]
     panels = _one_run(members[0]) if len(members) == 1 else _several_runs(groups)
-    full = [panel for panel in panels if any(len(curve.x) for curve in panel.curves)]
+    full = [panel for panel in panels if not panel.is_empty]
     if live and full:
         full = [panel for panel in panels if panel in full or panel.title == VALIDATION]
     return full
@@ -145,7 +152,11 @@ def _one_run(run: Recorded) -> list[Panel]:
     return [
         Panel("Loss and weighted terms", losses),
         Panel("Loss terms, unweighted", noisy_terms()),
-        Panel("Where the gradient comes from", shares, {"tickformat": ".0%"} | FROM_ZERO),
+        Panel(
+            "Where the gradient comes from",
+            shares,
+            {"tickformat": ".0%", "autorangeoptions": {"include": [0, 0.1]}},
+        ),
         Panel(VALIDATION, recalls, PER_CENT),
         Panel("Cosine to teacher", cosines),
         Panel("R² of the regression, and the best", regression),
@@ -153,7 +164,7 @@ def _one_run(run: Recorded) -> list[Panel]:
         Panel("Logit scale", [_curve(metrics, "scale", BASELINE)]),
         Panel("Gradient norm", _noisy(metrics, "gradient_norm", BASELINE), LOGARITHMIC),
         Panel("Learning rate", [_curve(metrics, "lr", BASELINE)], FROM_ZERO),
-        Panel("Samples per second", _noisy(metrics, "samples_per_second", BASELINE), FROM_ZERO),
+        Panel("Samples per second", _noisy(metrics, "samples_per_second", BASELINE), FROM_ZERO | THOUSANDS),
     ]
 
 
@@ -182,7 +193,7 @@ def _several_runs(groups: Mapping[str, list[Recorded]]) -> list[Panel]:
         Panel("Logit scale", lines("scale")),
         Panel("Gradient norm, running mean", lines("gradient_norm", smooth=True), LOGARITHMIC),
         Panel("Learning rate", lines("lr"), FROM_ZERO),
-        Panel("Samples/s, running mean", lines("samples_per_second", smooth=True), FROM_ZERO),
+        Panel("Samples/s, running mean", lines("samples_per_second", smooth=True), FROM_ZERO | THOUSANDS),
     ]
 
 

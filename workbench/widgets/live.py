@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from workbench.figures.training_panels import Panel
 
 
+PATIENCE = 30.0  # seconds without a message after which the browser says that the figure no longer moves
+
+
 class LiveFigure:
     """A figure in a notebook that moves while it is open, and is a plain plotly figure once closed.
 
@@ -28,10 +31,11 @@ class LiveFigure:
     """
 
     def __init__(self, figure: "go.Figure") -> None:
+        import traitlets
         from IPython.display import display
 
         self._picture: dict[str, Any] = {}
-        self._widget = browser_side("live_figure", "figure", "words")
+        self._widget = browser_side("live_figure", "figure", "words", patience=traitlets.Float(PATIENCE))
         self.rebuild(figure)
         self._handle = display(self._widget, display_id=True)
 

@@ -2,7 +2,22 @@
 
 function render({ model, el }) {
   const place = document.createElement("div");
-  el.append(place);
+  const silence = document.createElement("div");
+  silence.className = "silence";
+  silence.hidden = true;
+  silence.textContent =
+    "This picture no longer changes: it is of the time that it names. The kernel was restarted, or is busy. " +
+    "A run in a process of its own goes on; run this cell again to follow it.";
+  silence.style = "padding: 6px 10px; background: #fff3e6; color: #1f2933; font: 13px sans-serif";
+  el.append(silence, place);
+  // The kernel tells the time every few seconds.
+  let silent;
+  function heard() {
+    silence.hidden = true;
+    clearTimeout(silent);
+    silent = setTimeout(() => (silence.hidden = false), model.get("patience") * 1000);
+  }
+  heard();
   let busy = false;
   let wanted = "figure"; // the first thing to draw is the figure, whatever changes before that
   let closed = false;
@@ -28,12 +43,16 @@ function render({ model, el }) {
     }
   }
 
-  model.on("change:figure", () => draw("figure"));
-  model.on("change:words", () => draw("words"));
+  for (const trait of ["figure", "words"])
+    model.on(`change:${trait}`, () => {
+      heard();
+      draw(trait);
+    });
   // Not within the two seconds that a widget has to get ready.
   setTimeout(() => draw("figure"));
   return () => {
     closed = true;
+    clearTimeout(silent);
     purge(place);
   };
 }
