@@ -43,7 +43,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
     nbformat.write(notebook, tmp_path / "saved.ipynb")
     with jupyter_lab(tmp_path, {"PYTHONPATH": str(ROOT)}) as lab, lab.open("saved.ipynb") as opened:
         opened.run_all(PATIENCE)
-        opened.wait_for(lambda page: page.figures() == 2, PATIENCE, "two figures")
+        opened.wait_for(lambda page: page.tab.locator(PLOT).count() == 2, PATIENCE, "two figures")
         yield opened
 
 
@@ -57,12 +57,15 @@ def test_widgets_keep_their_height_and_leave_figures(page: Page, tmp_path: Path)
         tab.set_viewport_size({"width": width, "height": height})
         tab.wait_for_timeout(1500)
         assert tab.evaluate(HEIGHTS) == heights
-    buttons = tab.locator(".modebar-btn").evaluate_all("all => all.map(button => button.dataset.title)")
+    buttons = tab.locator(f"{PLOT} .modebar-btn").evaluate_all(
+        "all => all.map(button => button.dataset.title)"
+    )
     assert buttons and not any("Share" in button for button in buttons)
 
     tab.locator(".widget-dropdown select").first.select_option("category")
-    subtitle = "document.querySelector('.js-plotly-plot').layout.title.subtitle.text"
-    page.wait_for(lambda page: "by category" in page.tab.evaluate(subtitle), PATIENCE, "other colours")
+    subtitle = "document.querySelector('{}').layout.title.subtitle.text"
+    shown = subtitle.format(PLOT)
+    page.wait_for(lambda page: "by category" in page.tab.evaluate(shown), PATIENCE, "other colours")
     page.screenshot(tmp_path / "live.png")
     page.save()
     page.reopen()
@@ -72,5 +75,5 @@ def test_widgets_keep_their_height_and_leave_figures(page: Page, tmp_path: Path)
     page.screenshot(tmp_path / "reopened.png")
     seen = " ".join(tab.locator(".jp-OutputArea-child:visible").all_inner_texts())
     assert "widget" not in seen and "VBox" not in seen and seen.count("As it was saved.") == 2
-    assert "by category" in tab.evaluate(subtitle)
+    assert "by category" in tab.evaluate(subtitle.format(".js-plotly-plot"))
     assert page.errors() == []

@@ -250,8 +250,8 @@ def _of_head(attention: np.ndarray, head: int | str) -> np.ndarray:
 def without_prior(attention: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Attention [..., R] as it would be if all regions weighed the same; every row sums to 1.
 
-    The logarithm of a region's weight [R] is added to the logits, so its weight is a factor of the attention. A
-    region of weight 0 stays at 0.
+    The logarithm of a region's weight [R] is added to the logits, so its weight is a factor of the
+    attention. A region of weight 0 stays at 0.
     """
     odds = np.divide(attention, weights, out=np.zeros_like(attention), where=weights > 0)
     return odds / np.maximum(odds.sum(-1, keepdims=True), np.finfo(odds.dtype).tiny)
