@@ -130,3 +130,25 @@ def test_axes_of_small_numbers(run: Run) -> None:
     axes = {panel.title: panel.axis for panel in training_panels(run)}
     assert axes[VALIDATION]["autorangeoptions"]["include"] == [0, 0.01]
     assert figure.layout.template.layout.yaxis.exponentformat == "power"
+
+
+def test_no_colour_stands_for_two_things(run: Run) -> None:
+    """Terms, the sides' recalls and the towers' cosines are told apart in one legend."""
+    looks = {(t.line.color, t.line.dash) for t in training_figure(run).data if t.showlegend}
+    assert len(looks) == sum(1 for t in training_figure(run).data if t.showlegend)
+
+
+def test_a_spike_flattens_no_term() -> None:
+    steps = np.arange(1, 20)
+    columns = {"step": steps, "loss": 1 / steps, "weighted/crd": 1 / steps, "weighted/gd": 1 / steps}
+    axes = {
+        peak: next(
+            panel.axis
+            for panel in training_panels(
+                Curves(DataFrame(columns | {"crd": 1 / steps, "gd": peak / steps}), DataFrame())
+            )
+            if panel.title == "Loss terms, unweighted"
+        ).get("type")
+        for peak in (2, 5000)
+    }
+    assert axes == {2: None, 5000: "log"}

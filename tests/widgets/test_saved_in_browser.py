@@ -30,9 +30,8 @@ half = np.full((2, 2, 2), 0.5)
 AttentionExplorer([AttentionExample(
     np.zeros((3, 64, 64), np.uint8), ["a", "b"], np.array([[0, 0, 32, 32], [32, 32, 64, 64]]), np.ones(2) / 2,
     {"trained": half}, {"trained": half}, np.ones(2) / 2, np.ones(2) / 2)])"""
-HEIGHTS = (
-    "() => [...document.querySelectorAll('.js-plotly-plot .svg-container')].map(plot => plot.clientHeight)"
-)
+PLOT = ".workbench-widget-1 .js-plotly-plot"
+HEIGHTS = f"[...document.querySelectorAll('{PLOT} .svg-container')].map(plot => plot.clientHeight)"
 
 
 @pytest.fixture

@@ -10,24 +10,25 @@ from pandas import DataFrame
 
 from workbench.figures.style import (
     BASELINE,
-    IMAGE,
     INK,
     MOST_POINTS,
-    TEXT,
     metric_label,
     run_colours,
     shorten,
     term_colour,
 )
 
+FLAT = 100  # times another curve's highest point: that one is flat on a common axis
 FEW = 40  # points; a curve of fewer shows each of them
 SMOOTH_POINTS = 500  # of a running mean over 2 % of the steps: more would draw the same line
 TICKS = [digit * 10.0**power for power in range(-9, 10) for digit in (1, 3)]
 LOGARITHMIC = {"type": "log", "tickvals": TICKS}
+# Of the two sides of a pair: unlike every term's colour, which stands in the same legend.
+PICTURES, WORDS = "#2222ff", "#cc11cc"
 REGIONS = (
-    ("whole", "as they are", IMAGE),
+    ("whole", "as they are", PICTURES),
     ("emptied", "taken away", BASELINE),
-    ("shuffled", "of another picture", TEXT),
+    ("shuffled", "of another picture", WORDS),
 )
 FROM_ZERO, THOUSANDS = {"rangemode": "tozero"}, {"exponentformat": "SI"}
 # At least to 1 %: between smaller ticks there would be several of one name.
@@ -133,11 +134,11 @@ def _one_run(run: Recorded) -> list[Panel]:
     weighted = noisy_terms("weighted/") if len(terms) > 1 else []
     recalls = [
         _curve(validations, column, colour, metric_label(column), points=True)
-        for column, colour in (("text_to_image_r1", TEXT), ("image_to_text_r1", IMAGE))
+        for column, colour in (("text_to_image_r1", WORDS), ("image_to_text_r1", PICTURES))
     ]
     cosines = [
-        _curve(metrics, f"cosine_to_teacher_{side}", colour, side)
-        for side, colour in (("image", IMAGE), ("text", TEXT))
+        _curve(metrics, f"cosine_to_teacher_{side}", colour, f"{side} tower", dash="dot")
+        for side, colour in (("image", PICTURES), ("text", WORDS))
     ]
     regression = [
         *_noisy(metrics, "embedding_r2", term_colour("embedding")),
@@ -147,11 +148,12 @@ def _one_run(run: Recorded) -> list[Panel]:
         _curve(validations, f"recall_of_z_{name}", colour, f"regions {words}", points=True)
         for name, words, colour in REGIONS
     ]
+    unweighted = noisy_terms()
     shares = [_shares(metrics, term, colour) for term, colour in terms.items()]
     losses = [*_noisy(metrics, "loss", INK, "loss"), *weighted, _skipped(metrics)]
     return [
         Panel("Loss and weighted terms", losses),
-        Panel("Loss terms, unweighted", noisy_terms()),
+        Panel("Loss terms, unweighted", unweighted, LOGARITHMIC if _far_apart(unweighted) else {}),
         Panel(
             "Where the gradient comes from",
             shares,
@@ -204,6 +206,13 @@ def _noisy(table: DataFrame, column: str, colour: str, name: str = "") -> list[C
     if "markers" in mean.mode:  # so few that the mean is of single steps
         steps = replace(steps, x=steps.x[:0], y=steps.y[:0])
     return [replace(steps, behind=True), mean]
+
+
+def _far_apart(curves: list[Curve]) -> bool:
+    """Whether one curve would press the others flat: then a logarithmic axis shows all of them."""
+    values = [curve.y for curve in curves if len(curve.y) and not curve.behind]
+    most = [float(y.max()) for y in values]
+    return len(values) > 1 and min(float(y.min()) for y in values) > 0 and max(most) > FLAT * min(most)
 
 
 def _shares(metrics: DataFrame, term: str, colour: str) -> Curve:

@@ -156,7 +156,7 @@ class _View:
         self._monitor = monitor
         self._records = Records(monitor.path / "metrics.jsonl", most=MOST_STEPS)
         self._live: LiveFigure | None = None
-        self._structure: list[tuple[str, str, bool]] = []
+        self._structure: list[tuple[str, ...]] = []
         self._steps = 0
         self._moved = 0.0
 
@@ -264,6 +264,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.0f} h {seconds % 3600 / 60:.0f} min"
 
 
-def _structure(panels: list["Panel"]) -> list[tuple[str, str, bool]]:
+def _structure(panels: list["Panel"]) -> list[tuple[str, ...]]:
     """What a figure of these panels is made of, points aside."""
-    return [(panel.title, curve.name, panel.is_empty) for panel in panels for curve in panel.curves]
+    axes = [(panel.title, str(panel.is_empty), panel.axis.get("type", "")) for panel in panels]
+    return axes + [(panel.title, curve.name) for panel in panels for curve in panel.curves]
