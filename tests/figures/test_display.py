@@ -109,7 +109,7 @@ def test_a_renderer_that_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch) -
     assert plotly.io.renderers.default == "json"
     monkeypatch.setattr(plotly.io.renderers, "default", "plotly_mimetype")
     line_figure({"a": ([1], [2])}, title="figure")
-    assert go.Figure()._repr_mimebundle_()[MIME]["config"] == CONFIG
+    assert go.Figure()._repr_mimebundle_()[MIME]["config"] == CONFIG | {"responsive": False}
 
 
 def test_nothing_of_this_needs_plotly_before_a_figure_is_shown() -> None:

@@ -67,3 +67,23 @@ def test_headings_are_free_and_tooltips_are_dark(tmp_path: Path) -> None:
         letters.wait_for()
         assert letters.evaluate("text => getComputedStyle(text).fill") == "rgb(31, 41, 51)"
         browser.close()
+
+
+@pytest.mark.parametrize("recalls", [[0.002], [0.25], [1.0], [0.0, 0.0], [0.001, 0.003], [0.1, 0.4]])
+def test_ticks_of_shares_have_names_of_their_own(tmp_path: Path, recalls: list[float]) -> None:
+    from playwright.sync_api import sync_playwright
+
+    steps = 10 * np.arange(1, 1 + len(recalls))
+    validations = DataFrame({"step": steps, "text_to_image_r1": recalls, "image_to_text_r1": recalls})
+    figure = training_figure(Curves(DataFrame(), validations))
+    page = tmp_path / "figure.html"
+    figure.write_html(page, include_plotlyjs="directory", config=CONFIG)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1000, "height": 600})
+        tab.goto(page.as_uri())
+        tab.wait_for_selector(".ytick")
+        names = tab.locator(".ytick").all_text_contents()
+        browser.close()
+    shares = [float(name.rstrip("%")) for name in names]
+    assert len(set(shares)) == len(shares) > 2 and min(shares) == 0 and max(shares) <= 100

@@ -72,6 +72,10 @@ def test_widgets_keep_their_height_and_leave_figures(page: Page, tmp_path: Path)
     page.wait_for(lambda page: page.figures() == 2, PATIENCE, "two figures again")
     tab.wait_for_timeout(1000)
     page.screenshot(tmp_path / "reopened.png")
+    for width, height in ((900, 500), (1300, 800)):
+        tab.set_viewport_size({"width": width, "height": height})
+        tab.wait_for_timeout(1500)
+        assert tab.evaluate(HEIGHTS.replace(PLOT, ".js-plotly-plot")) == heights
     seen = " ".join(tab.locator(".jp-OutputArea-child:visible").all_inner_texts())
     assert "widget" not in seen and "VBox" not in seen and seen.count("As it was saved.") == 2
     assert "by category" in tab.evaluate(subtitle.format(".js-plotly-plot"))

@@ -30,7 +30,8 @@ DRAW = """(async (place) => {
     return module.exports;
   })();
   const { data, layout, config } = JSON.parse(await unpack(place.dataset.figure));
-  await (await globalThis.workbenchLibrary).newPlot(place, data, layout, config);
+  const plotly = await globalThis.workbenchLibrary;
+  await plotly.newPlot(place, data, layout, { ...config, responsive: true });
 })(document.currentScript.previousElementSibling);""".replace("LIBRARY", LIBRARY)
 
 # The cell that holds plotly.js for the notebook's HTML export, and the message that ran it.
@@ -90,7 +91,8 @@ def use_in_notebooks() -> None:
 
 
 def _bundle(figure: dict[str, Any], library: bool | None = None) -> dict[str, Any]:
-    figure = figure | {"config": CONFIG}
+    # JupyterLab follows the window by itself; plotly.js would take the output's height, which is none.
+    figure = figure | {"config": CONFIG | {"responsive": False}}
     layout = figure["layout"]
     height = layout.get("height", 450)
     place = f'<div style="height:{height}px" data-figure="{_packed(json.dumps(figure))}"></div>'

@@ -31,8 +31,8 @@ REGIONS = (
     ("shuffled", "of another picture", WORDS),
 )
 FROM_ZERO, THOUSANDS = {"rangemode": "tozero"}, {"exponentformat": "SI"}
-# At least to 1 %: between smaller ticks there would be several of one name.
-PER_CENT = {"tickformat": ".1~%", "autorangeoptions": {"include": [0, 0.01]}}
+# At least to 1 %, else several ticks have one name; from zero, else a first value alone gets -50 to 150 %.
+PER_CENT = {"tickformat": ".1~%", "autorangeoptions": {"include": [0, 0.01]}} | FROM_ZERO
 SKIPPED, VALIDATION = "skipped step", "Validation recall@1"
 
 
