@@ -32,7 +32,9 @@ def test_words_are_shown_as_words() -> None:
     evil = '<script>alert("x")</script>'
     page = gallery([Picture(Image.new("RGB", (8, 8)), [evil], 0.5, note=evil, marked=True)], title=evil)
     assert "<script" not in page
-    assert page.count("&lt;script&gt;") == 3
+    assert (
+        page.count("&lt;script&gt;") == 4
+    )  # title, caption, note, and the text for who cannot see the picture
     assert "0.500" in page
     assert isinstance(page, Gallery) and page._repr_html_() == page
 
@@ -49,3 +51,10 @@ def test_what_is_no_picture_is_refused() -> None:
         data_uri(np.zeros((3, 4, 4)))
     with pytest.raises(ValueError, match="uint8 pixels"):
         data_uri(np.zeros((4, 4), dtype=np.uint8))
+
+
+def test_a_picture_has_a_text_for_who_cannot_see_it() -> None:
+    page = gallery(
+        [Picture(Image.new("RGB", (8, 8)), ["a dog", "a hound"]), Picture(Image.new("RGB", (8, 8)))]
+    )
+    assert 'alt="a dog / a hound"' in page and 'alt="a picture"' in page

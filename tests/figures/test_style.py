@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from workbench.figures.style import is_share, metric_label, run_colours, shorten, term_colour
+from workbench.figures.style import (
+    INK,
+    PAPER,
+    is_share,
+    metric_label,
+    run_colours,
+    shorten,
+    template,
+    term_colour,
+)
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 1999, 2000, 2001, 50_000])
@@ -46,3 +55,9 @@ def test_metrics_as_people_write_them() -> None:
     assert metric_label("image_to_text_mrr") == "image-to-text MRR"
     assert metric_label("zero_shot_names_top1") == "zero-shot names top-1"
     assert is_share("swap_accuracy") and not is_share("text_to_image_median_rank")
+
+
+def test_tooltips_are_ink_on_paper() -> None:
+    """Without a colour of its own, plotly derives the letters' from the border's."""
+    label = template().layout.hoverlabel
+    assert (label.font.color, label.bgcolor) == (INK, PAPER)

@@ -109,3 +109,46 @@ def test_long_runs_are_drawn_with_few_points() -> None:
     figure = training_figure(Curves(DataFrame({"step": steps, "loss": loss}), DataFrame()))
     assert max(len(trace.x) for trace in figure.data) <= 2000
     assert max(trace.y.max() for trace in figure.data if len(trace.y)) == 99
+
+
+def test_a_panel_that_waits_for_its_first_validation_has_no_axis(run: Run) -> None:
+    waiting = Curves(run.metrics, DataFrame())
+    figure = training_figure(waiting, live=True, last_step=900)
+    place = next(
+        n for n, panel in enumerate(training_panels(waiting, live=True)) if panel.title == VALIDATION
+    )
+    axes = figure.get_subplot(place // 3 + 1, place % 3 + 1)
+    assert axes.yaxis.showticklabels is False and "not measured yet" in titles(figure)
+    assert axes.xaxis.autorangeoptions.include == (0, 900)
+    full = training_figure(run, live=True, last_step=900)
+    assert "not measured yet" not in titles(full)
+
+
+def test_axes_of_small_numbers(run: Run) -> None:
+    """Shares below a per cent get no two ticks of one name, and 0.0006 is no "600u"."""
+    figure = training_figure(run)
+    axes = {panel.title: panel.axis for panel in training_panels(run)}
+    assert axes[VALIDATION]["autorangeoptions"]["include"] == [0, 0.01]
+    assert figure.layout.template.layout.yaxis.exponentformat == "power"
+
+
+def test_no_colour_stands_for_two_things(run: Run) -> None:
+    """Terms, the sides' recalls and the towers' cosines are told apart in one legend."""
+    looks = {(t.line.color, t.line.dash) for t in training_figure(run).data if t.showlegend}
+    assert len(looks) == sum(1 for t in training_figure(run).data if t.showlegend)
+
+
+def test_a_spike_flattens_no_term() -> None:
+    steps = np.arange(1, 20)
+    columns = {"step": steps, "loss": 1 / steps, "weighted/crd": 1 / steps, "weighted/gd": 1 / steps}
+    axes = {
+        peak: next(
+            panel.axis
+            for panel in training_panels(
+                Curves(DataFrame(columns | {"crd": 1 / steps, "gd": peak / steps}), DataFrame())
+            )
+            if panel.title == "Loss terms, unweighted"
+        ).get("type")
+        for peak in (2, 5000)
+    }
+    assert axes == {2: None, 5000: "log"}

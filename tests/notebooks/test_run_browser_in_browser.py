@@ -115,7 +115,7 @@ def test_filter_sort_pick_and_look(page: Page, tmp_path: Path) -> None:
     page.reopen()
     page.wake()
     tab.wait_for_selector(".js-plotly-plot .main-svg")
-    kept = tab.locator(".jp-RenderedHTML:visible")
+    kept = tab.locator(".jp-RenderedHTML:visible").last  # before it the note
     assert "8 of 11 runs, 2 picked" in kept.inner_text() and "training.lr" in kept.inner_text()
     page.screenshot(tmp_path / "reopened.png")
 

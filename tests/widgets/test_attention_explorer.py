@@ -195,3 +195,27 @@ def test_what_does_not_fit_is_refused() -> None:
         AttentionExplorer([good, good._replace(token_to_region=fewer, region_to_token=back)])
     with pytest.raises(ValueError, match="at least one example"):
         AttentionExplorer([])
+
+
+def test_beyond_the_prior_only_what_was_learned_is_left() -> None:
+    """Attention that is nothing but the weights of regions is even without them."""
+    weights = np.array([0.7, 0.2, 0.1])
+    learned = np.array([[1.0, 1.0, 1.0], [1.0, 8.0, 1.0]])
+    biased = learned * weights
+    stages = {"trained": (biased / biased.sum(-1, keepdims=True))[None].repeat(2, 0)}
+    boxes = np.array([[0.0, 0, 20, 20], [20, 20, 40, 40], [40, 40, 64, 64]])
+    back = {"trained": np.full((2, 3, 2), 0.5)}
+    picture = np.zeros((3, 64, 64), np.uint8)
+    made = AttentionExplorer(
+        [AttentionExample(picture, ["a", "b"], boxes, weights, stages, back, np.ones(2) / 2, np.ones(3) / 3)],
+        live=True,
+    )
+    assert "with the prior" in made.figure.layout.title.subtitle.text
+    assert made.token_to_region[0].argmax() == 0
+    box = made._widget(lambda figure: None).children[0].children[3]
+    assert box.description == "beyond the prior"
+    box.value = True
+    np.testing.assert_allclose(made.token_to_region, learned / learned.sum(-1, keepdims=True))
+    assert "beyond the prior" in made.figure.layout.title.subtitle.text
+    alike = made.examples[0]._replace(region_weights=np.ones(3))
+    assert "prior" not in AttentionExplorer([alike]).figure.layout.title.subtitle.text

@@ -58,7 +58,8 @@ def test_the_widget_answers_what_a_browser_sends() -> None:
         clusters=(2, 16),
         regroup=lambda count: Grouping([n % count for n in range(COUNT)], {"purity": count / 100}),
     )
-    widget = made._widget()
+    changed: list = []
+    widget = made._widget(changed.append)
     _, scores, row, listed = widget.children
     view, details = row.children
     view.hovered = 12
@@ -70,6 +71,7 @@ def test_the_widget_answers_what_a_browser_sends() -> None:
     before = view.figure
     controls(widget)["colour by"].value = "category"
     assert view.figure != before and "coloured by category" in view.figure
+    assert "coloured by category" in changed[-1].layout.title.subtitle.text  # what the saved notebook shows
     controls(widget)["clusters"].value = 7
     assert scores.value == "purity 0.07" and "coloured by concept" in view.figure
     assert len(json.loads(view.figure)["data"]) == 7 and controls(widget)["colour by"].value == "concept"
@@ -77,7 +79,7 @@ def test_the_widget_answers_what_a_browser_sends() -> None:
 
 def test_pairs_are_joined_on_demand() -> None:
     made = explorer(live=True, pictures=np.ones((12, 2)), picture_rows=np.arange(12))
-    widget = made._widget()
+    widget = made._widget(lambda figure: None)
     view = widget.children[2].children[0]
     assert not any(trace.get("mode") == "lines" for trace in json.loads(view.figure)["data"])
     controls(widget)["connect captions with their pictures"].value = True

@@ -61,7 +61,17 @@ def test_a_training_that_fails_still_leaves_its_figure(tmp_path: Path, shown: li
 def test_watching_ends_after_the_timeout(tmp_path: Path, shown: list[dict[str, Any]]) -> None:
     write_run(tmp_path, steps=5, state="running")
     TrainingMonitor(tmp_path).watch(timeout=0.1)
-    assert "running" in shown[0][PLOTLY]["layout"]["title"]["subtitle"]["text"]
+    line = shown[0][PLOTLY]["layout"]["title"]["subtitle"]["text"]
+    # Whoever reads it tomorrow must not take it for today's.
+    assert "running" in line and time.strftime("as of %Y-%m-%d") in line and "run this cell again" in line
+
+
+def test_the_status_line_is_as_far_as_the_curves(tmp_path: Path) -> None:
+    write_run(tmp_path, steps=8, state="running")
+    write_status(tmp_path, "running", 5, 10)
+    assert "step 8 of 10" in TrainingMonitor(tmp_path).figure.layout.title.subtitle.text
+    write_status(tmp_path, "finished", 10, 10)
+    assert "as of" not in TrainingMonitor(tmp_path).figure.layout.title.subtitle.text
 
 
 def test_no_run_there(tmp_path: Path) -> None:
@@ -127,5 +137,7 @@ def test_the_status_line() -> None:
     line = status_line("running", status)
     for words in ("running", "step 1,200 of 3,000", "2 min left", "2 steps skipped", "1,500 pairs skipped"):
         assert words in line
+    assert "40%" in line and line.count("━") == 20
+    assert "━" not in status_line("finished", status)
     assert "&lt;b&gt;" in status_line("failed", {"message": "<b>"})
     assert status_line("starting", {}).count("·") == 0

@@ -7,7 +7,12 @@ from plotly.subplots import make_subplots
 
 from workbench.figures.style import finish, heading, intervals, is_share, metric_label, run_colours
 
-ROW, GAP, TOP, BOTTOM = 27, 62, 36, 96  # pixels: one metric, between two splits, above and below the plots
+ROW, GAP, TOP, BOTTOM = (
+    27,
+    62,
+    64,
+    96,
+)  # pixels: one metric, between two splits, above (the mode bar too) and below
 
 
 def comparison_figure(table: DataFrame) -> go.Figure:

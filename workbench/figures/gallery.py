@@ -66,8 +66,9 @@ def _card(picture: Picture, size: int) -> str:
         text = _div(f"{picture.score:.3f}", "font-weight:600;font-variant-numeric:tabular-nums") + text
     if picture.note:
         text += _div(escape(picture.note), f"color:{QUIET};font-size:11px")
+    words = escape(" / ".join(picture.captions) or "a picture")
     return _div(
-        f'<img src="{source}" alt="" width="{size}" style="{style}">{_div(text, "margin-top:5px")}',
+        f'<img src="{source}" alt="{words}" width="{size}" style="{style}">{_div(text, "margin-top:5px")}',
         f"display:inline-block;vertical-align:top;width:{size}px;margin:0 8px 12px 0;padding:5px;border:{frame};"
         "border-radius:6px;font-size:12px;line-height:1.35;overflow-wrap:break-word;background:#fff",
     )

@@ -41,7 +41,12 @@ def parallel_figure(table: DataFrame, colour: str, *, title: str, subtitle: str 
     font = {"size": 11, "color": INK}
     lines = go.Parcoords(
         dimensions=dimensions,
-        line={"color": _positions(known[colour]), "colorscale": _scale(known[colour]), "showscale": False},
+        line={
+            "color": _positions(known[colour]),
+            "colorscale": _scale(known[colour]),
+            "showscale": not _words(known[colour]),  # words are read off their axis
+            "colorbar": {"title": {"text": headings[colour]}, "thickness": 12, "outlinewidth": 0},
+        },
         labelfont=font,
         tickfont=font,
         rangefont={"size": 1, "color": "rgba(0,0,0,0)"},  # hidden, because the ticks include the ends
@@ -50,7 +55,7 @@ def parallel_figure(table: DataFrame, colour: str, *, title: str, subtitle: str 
     figure = go.Figure(lines)
     top = 84 + 16 * LINES
     height = top + ROW * most + 40
-    margin = {"l": 30 + int(LETTER * longest), "r": 60, "t": top, "b": 30}
+    margin = {"l": 30 + int(LETTER * longest), "r": 40, "t": top, "b": 30}
     finish(figure, title, subtitle, y=1 - 26 / height, height=height, margin=margin)
     return figure.update_layout(title={"xref": "container", "x": 0.01})
 

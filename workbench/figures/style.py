@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from workbench.figures.display import use_in_notebooks
 from workbench.metrics import metric
 from workbench.objectives.registry import declared_objectives
 
@@ -42,6 +43,7 @@ def template() -> go.layout.Template:
         "ticks": "",
         "ticklabelstandoff": 4,
         "automargin": True,
+        "exponentformat": "power",  # a learning rate is 6 x 10^-4, not "600u"
         "tickfont": {"size": 11, "color": QUIET},
         "title": {"font": {"size": 12, "color": QUIET}, "standoff": 8},
     }
@@ -70,7 +72,12 @@ def template() -> go.layout.Template:
                 "bgcolor": "rgba(0,0,0,0)",
             },
             "margin": {"l": 48, "r": 16, "t": 84, "b": 40},
-            "hoverlabel": {"font": {"family": FONT, "size": 12}, "bgcolor": PAPER, "bordercolor": GRID},
+            # Without a colour of its own, plotly writes in the colour that reads on the border.
+            "hoverlabel": {
+                "font": {"family": FONT, "size": 12, "color": INK},
+                "bgcolor": PAPER,
+                "bordercolor": "#b8c0c8",
+            },
         }
     )
 
@@ -79,6 +86,7 @@ def finish(
     figure: go.Figure, title: str = "", subtitle: str = "", *, y: float | None = None, **layout: Any
 ) -> go.Figure:
     """Apply the template, a title (at the relative height `y`) and further layout settings to a figure."""
+    use_in_notebooks()
     heading: dict[str, Any] = {"text": title, "subtitle": {"text": subtitle}}
     return figure.update_layout(
         template=template(), title=heading | ({} if y is None else {"y": y}), **layout

@@ -10,26 +10,29 @@ from pandas import DataFrame
 
 from workbench.figures.style import (
     BASELINE,
-    IMAGE,
     INK,
     MOST_POINTS,
-    TEXT,
     metric_label,
     run_colours,
     shorten,
     term_colour,
 )
 
+FLAT = 100  # a curve is flat if the highest point of another is that many times its own
 FEW = 40  # a curve with at most this many points has markers
 SMOOTH_POINTS = 500  # points of a running mean over 2 % of the steps; more would draw the same line
 TICKS = [digit * 10.0**power for power in range(-9, 10) for digit in (1, 3)]
 LOGARITHMIC = {"type": "log", "tickvals": TICKS}
+# Of the two sides of a pair: unlike every term's colour, which stands in the same legend.
+PICTURES, WORDS = "#2222ff", "#cc11cc"
 REGIONS = (
-    ("whole", "as they are", IMAGE),
+    ("whole", "as they are", PICTURES),
     ("emptied", "taken away", BASELINE),
-    ("shuffled", "of another picture", TEXT),
+    ("shuffled", "of another picture", WORDS),
 )
-PER_CENT, FROM_ZERO = {"tickformat": ".1~%"}, {"rangemode": "tozero"}
+FROM_ZERO, THOUSANDS = {"rangemode": "tozero"}, {"exponentformat": "SI"}
+# At least to 1 %, else several ticks have one name; from zero, else a first value alone gets -50 to 150 %.
+PER_CENT = {"tickformat": ".1~%", "autorangeoptions": {"include": [0, 0.01]}} | FROM_ZERO
 SKIPPED, VALIDATION = "skipped step", "Validation recall@1"
 
 
@@ -92,6 +95,11 @@ class Panel:
     curves: list[Curve]
     axis: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no curve has a point yet."""
+        return not any(len(curve.x) for curve in self.curves)
+
 
 def training_panels(runs: Runs, *, live: bool = False) -> list[Panel]:
     """The panels of `training_figure` that have points. With `live` the validation panel is kept empty."""
@@ -103,7 +111,7 @@ def training_panels(runs: Runs, *, live: bool = False) -> list[Panel]:
     }
     members = [run for group in groups.values() for run in group]
     panels = _one_run(members[0]) if len(members) == 1 else _several_runs(groups)
-    full = [panel for panel in panels if any(len(curve.x) for curve in panel.curves)]
+    full = [panel for panel in panels if not panel.is_empty]
     if live and full:
         full = [panel for panel in panels if panel in full or panel.title == VALIDATION]
     return full
@@ -126,11 +134,11 @@ def _one_run(run: Recorded) -> list[Panel]:
     weighted = noisy_terms("weighted/") if len(terms) > 1 else []
     recalls = [
         _curve(validations, column, colour, metric_label(column), points=True)
-        for column, colour in (("text_to_image_r1", TEXT), ("image_to_text_r1", IMAGE))
+        for column, colour in (("text_to_image_r1", WORDS), ("image_to_text_r1", PICTURES))
     ]
     cosines = [
-        _curve(metrics, f"cosine_to_teacher_{side}", colour, side)
-        for side, colour in (("image", IMAGE), ("text", TEXT))
+        _curve(metrics, f"cosine_to_teacher_{side}", colour, f"{side} tower", dash="dot")
+        for side, colour in (("image", PICTURES), ("text", WORDS))
     ]
     regression = [
         *_noisy(metrics, "embedding_r2", term_colour("embedding")),
@@ -140,12 +148,17 @@ def _one_run(run: Recorded) -> list[Panel]:
         _curve(validations, f"recall_of_z_{name}", colour, f"regions {words}", points=True)
         for name, words, colour in REGIONS
     ]
+    unweighted = noisy_terms()
     shares = [_shares(metrics, term, colour) for term, colour in terms.items()]
     losses = [*_noisy(metrics, "loss", INK, "loss"), *weighted, _skipped(metrics)]
     return [
         Panel("Loss and weighted terms", losses),
-        Panel("Loss terms, unweighted", noisy_terms()),
-        Panel("Gradient share of each term", shares, {"tickformat": ".0%"} | FROM_ZERO),
+        Panel("Loss terms, unweighted", unweighted, LOGARITHMIC if _far_apart(unweighted) else {}),
+        Panel(
+            "Gradient share of each term",
+            shares,
+            {"tickformat": ".0%", "autorangeoptions": {"include": [0, 0.1]}},
+        ),
         Panel(VALIDATION, recalls, PER_CENT),
         Panel("Cosine to teacher", cosines),
         Panel("R² of the regression and its upper bound", regression),
@@ -153,7 +166,7 @@ def _one_run(run: Recorded) -> list[Panel]:
         Panel("Logit scale", [_curve(metrics, "scale", BASELINE)]),
         Panel("Gradient norm", _noisy(metrics, "gradient_norm", BASELINE), LOGARITHMIC),
         Panel("Learning rate", [_curve(metrics, "lr", BASELINE)], FROM_ZERO),
-        Panel("Samples per second", _noisy(metrics, "samples_per_second", BASELINE), FROM_ZERO),
+        Panel("Samples per second", _noisy(metrics, "samples_per_second", BASELINE), FROM_ZERO | THOUSANDS),
     ]
 
 
@@ -182,7 +195,7 @@ def _several_runs(groups: Mapping[str, list[Recorded]]) -> list[Panel]:
         Panel("Logit scale", lines("scale")),
         Panel("Gradient norm, running mean", lines("gradient_norm", smooth=True), LOGARITHMIC),
         Panel("Learning rate", lines("lr"), FROM_ZERO),
-        Panel("Samples/s, running mean", lines("samples_per_second", smooth=True), FROM_ZERO),
+        Panel("Samples/s, running mean", lines("samples_per_second", smooth=True), FROM_ZERO | THOUSANDS),
     ]
 
 
@@ -193,6 +206,13 @@ def _noisy(table: DataFrame, column: str, colour: str, name: str = "") -> list[C
     if "markers" in mean.mode:  # too few points for a running mean
         steps = replace(steps, x=steps.x[:0], y=steps.y[:0])
     return [replace(steps, behind=True), mean]
+
+
+def _far_apart(curves: list[Curve]) -> bool:
+    """Whether one curve would press the others flat: then a logarithmic axis shows all of them."""
+    values = [curve.y for curve in curves if len(curve.y) and not curve.behind]
+    most = [float(y.max()) for y in values]
+    return len(values) > 1 and min(float(y.min()) for y in values) > 0 and max(most) > FLAT * min(most)
 
 
 def _shares(metrics: DataFrame, term: str, colour: str) -> Curve:

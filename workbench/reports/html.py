@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.data.report import skipped_text
 from workbench.errors import SettingError
+from workbench.figures.display import CONFIG
 from workbench.figures.training import training_figure
 from workbench.files import atomic_write
 from workbench.recipe import differences
@@ -79,8 +80,7 @@ def _results(runs: Sequence[Run]) -> str:
 
 
 def _figure(figure: "go.Figure") -> str:
-    config = {"displaylogo": False, "responsive": True}
-    return figure.to_html(full_html=False, include_plotlyjs=False, config=config)
+    return figure.to_html(full_html=False, include_plotlyjs=False, config=CONFIG)
 
 
 def _table(rows: Iterable[Sequence[object]], heads: Sequence[str] = ()) -> str:

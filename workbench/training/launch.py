@@ -59,14 +59,16 @@ class Job:
     def wait(self) -> Run:
         """Wait for the end and return the run; raises RuntimeError with the end of the log if it failed.
 
-        An interrupted wait leaves the run going, except without anybody watching (`WORKBENCH_HEADLESS=1`),
+        An interrupted wait leaves the run going, except without anybody watching (`is_unattended`),
         where it is stopped and saves first.
         """
         try:
             while self.running:
                 time.sleep(POLL)
         except KeyboardInterrupt:
-            if os.environ.get("WORKBENCH_HEADLESS") == "1":
+            from workbench.figures.display import is_unattended  # brings plotly
+
+            if is_unattended():
                 self.stop()
             else:
                 print(f"the run goes on in {self.path}; `.wait()` again to wait, `.stop()` to stop it")

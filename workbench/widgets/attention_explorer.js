@@ -55,10 +55,7 @@ function render({ model, el }) {
     lines.replaceChildren(line("words", "word", words, model), line("regions", "region", regions, model));
     // Keeps the keyboard focus on the same button.
     if (pressed) lines.querySelector(`.${pressed.classList[0]}[data-number="${pressed.dataset.number}"]`)?.focus();
-    await plotly(model).react(place, figure.data, figure.layout, {
-      responsive: true,
-      displayModeBar: false,
-    });
+    await show(model, place, figure, { displayModeBar: false });
     if (!listening) listen();
   }
 

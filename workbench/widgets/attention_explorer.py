@@ -9,8 +9,9 @@ import numpy as np
 from workbench.figures.attention import attention_heatmap, pooling_bars
 from workbench.figures.attention_view import attention_view
 from workbench.figures.boxes import picture_with_boxes
+from workbench.figures.display import plain
 from workbench.widgets.attention_example import AttentionExample, checked, region_at
-from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, on_change, plain
+from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, on_change
 
 MEAN = "mean"
 LOWEST, HIGHEST = -2, 1  # powers of ten, the range of the slider for the pooling temperature
@@ -19,6 +20,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "example": {"style": AS_WIDE, "layout": {"width": "430px"}},
     "head": {"style": AS_WIDE, "layout": {"width": "150px", "margin": "2px 2px 2px 16px"}},
     "stage": {"style": {"button_width": "auto"}, "layout": {"margin": "2px 2px 2px 16px"}},
+    "without_prior": {"indent": False, "layout": {"width": "150px", "margin": "2px 2px 2px 16px"}},
     "temperature": {"style": AS_WIDE, "layout": {"width": "430px"}},
 }
 WRITTEN = 0.05  # the smallest share of a region that is written into the picture
@@ -56,6 +58,7 @@ class AttentionExplorer(NotebookWidget):
         self.pool, self.temperature = pool, temperature
         self.example, self.stage = 0, self.stages[-1]
         self.head: Any = MEAN  # or an index from 0
+        self.without_prior = False
         self.word: int | None = None
         self.region: int | None = None
         self._live = is_live(live)
@@ -63,7 +66,16 @@ class AttentionExplorer(NotebookWidget):
     @property
     def token_to_region(self) -> np.ndarray:
         """The attention of words to regions [S, R] of the selected example, head and stage."""
-        return _of_head(self.examples[self.example].token_to_region[self.stage], self.head)
+        return _of_head(self._token_to_region[self.stage], self.head)
+
+    @property
+    def _token_to_region(self) -> Mapping[str, np.ndarray]:
+        """The attention of words to regions [H, S, R] of the selected example, by stage."""
+        example = self.examples[self.example]
+        if not self.without_prior:
+            return example.token_to_region
+        weights = example.region_weights
+        return {stage: without_prior(values, weights) for stage, values in example.token_to_region.items()}
 
     @property
     def region_to_token(self) -> np.ndarray:
@@ -75,7 +87,7 @@ class AttentionExplorer(NotebookWidget):
         """The plotly figure of the current selection: picture, both maps and pooling weights."""
         example = self.examples[self.example]
         names = _numbers(example)
-        most = self._most(example.token_to_region)
+        most = self._most(self._token_to_region)
         weights, highlighted, labels = example.region_weights, None, names
         if self.word is not None:
             weights = highlighted = self.token_to_region[self.word]
@@ -120,14 +132,20 @@ class AttentionExplorer(NotebookWidget):
         self.region = None if region == self.region else region
 
     def choose(
-        self, *, example: int | None = None, head: int | str | None = None, stage: str | None = None
+        self,
+        *,
+        example: int | None = None,
+        head: int | str | None = None,
+        stage: str | None = None,
+        without_prior: bool | None = None,
     ) -> None:
-        """Show another example, head (an index from 0, or "mean") or stage. A new example clears the
-        selection."""
+        """Show another example, head (an index from 0, or "mean") or stage, or attention with the weights of
+        regions divided out. A new example clears the selection."""
         if example is not None and example != self.example:
             self.example, self.word, self.region = example, None, None
         self.head = self.head if head is None else head
         self.stage = self.stage if stage is None else stage
+        self.without_prior = self.without_prior if without_prior is None else without_prior
 
     def _pooling(self) -> tuple[np.ndarray, np.ndarray]:
         example = self.examples[self.example]
@@ -149,16 +167,22 @@ class AttentionExplorer(NotebookWidget):
             parts.append(f"what region {self.region + 1} looks at")
         else:
             parts.append("thicker outlines mark larger region weights")
+        if self._has_prior:
+            parts.append("beyond the prior" if self.without_prior else "with the prior of region weights")
         if self.pool is not None:
             parts.append(f"pooling temperature {self.temperature:.2g}")
         return " · ".join(parts)
+
+    @property
+    def _has_prior(self) -> bool:
+        return any(np.ptp(example.region_weights) > 0 for example in self.examples)
 
     def _state(self, figure: Any) -> str:
         """The figure and the buttons as JSON for the browser."""
         example = self.examples[self.example]
         word_shares = None if self.region is None else self.region_to_token[self.region]
         region_shares = None if self.word is None else self.token_to_region[self.word]
-        most_word, most_region = self._most(example.region_to_token), self._most(example.token_to_region)
+        most_word, most_region = self._most(example.region_to_token), self._most(self._token_to_region)
         words = _buttons(example.words, word_shares, most_word, self.word)
         regions = _buttons(_numbers(example), region_shares, most_region, self.region)
         return json.dumps({"figure": plain(figure), "words": words, "regions": regions})
@@ -176,15 +200,14 @@ class AttentionExplorer(NotebookWidget):
             view.shown = self._state(figure)
             changed(figure)
 
-        def chooser(kind: Any, name: str, options: list[tuple[str, Any]], description: str) -> Any:
+        def chooser(kind: Any, name: str, options: list[tuple[str, Any]] | None, description: str) -> Any:
             def choose(value: Any) -> None:
                 self.choose(**{name: value})
                 redraw()
 
+            settings = LOOKS[name] | ({} if options is None else {"options": options})
             value = getattr(self, name)
-            return on_change(
-                kind(options=options, value=value, description=description, **LOOKS[name]), choose
-            )
+            return on_change(kind(value=value, description=description, **settings), choose)
 
         def pool_at(temperature: float) -> None:
             self.temperature = temperature
@@ -204,6 +227,8 @@ class AttentionExplorer(NotebookWidget):
             chooser(ipywidgets.Dropdown, "head", heads, "head"),
             chooser(ipywidgets.ToggleButtons, "stage", [(stage, stage) for stage in self.stages], ""),
         ]
+        if self._has_prior:
+            controls.append(chooser(ipywidgets.Checkbox, "without_prior", None, "beyond the prior"))
         if self.pool is not None:
             slider = ipywidgets.FloatLogSlider(
                 value=self.temperature, min=LOWEST, max=HIGHEST, step=0.05, readout_format=".2g",
@@ -221,6 +246,16 @@ def _heads(example: AttentionExample) -> int:
 
 def _of_head(attention: np.ndarray, head: int | str) -> np.ndarray:
     return np.asarray(attention.mean(0) if head == MEAN else attention[head])
+
+
+def without_prior(attention: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Attention [..., R] as it would be if all regions weighed the same; every row sums to 1.
+
+    The logarithm of a region's weight [R] is added to the logits, so its weight is a factor of the
+    attention. A region of weight 0 stays at 0.
+    """
+    odds = np.divide(attention, weights, out=np.zeros_like(attention), where=weights > 0)
+    return odds / np.maximum(odds.sum(-1, keepdims=True), np.finfo(odds.dtype).tiny)
 
 
 def _numbers(example: AttentionExample) -> list[str]:

@@ -28,9 +28,7 @@ function render({ model, el }) {
   }
 
   async function draw() {
-    const library = plotly(model);
-    const { data, layout } = JSON.parse(model.get("figure"));
-    await library.react(place, data, layout, { responsive: true, displaylogo: false, scrollZoom: true });
+    await show(model, place, JSON.parse(model.get("figure")), { scrollZoom: true });
     if (!listening) listen();
   }
 

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from workbench.figures.cluster_map import cluster_map
+from workbench.figures.display import plain
 from workbench.figures.gallery import Gallery, Picture, gallery
-from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, on_change, plain
+from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, on_change
 from workbench.widgets.picture_search import HasPictures
 
 MOST_LISTED = 24
@@ -114,9 +115,9 @@ class ClusterExplorer(NotebookWidget):
         return pairs[:: max(1, len(pairs) // MOST_LINES)]
 
     def _outputs(self) -> list[Any]:
-        return [] if self._live else [self.figure]
+        return [self.figure]
 
-    def _widget(self, changed: Callable[..., None] | None = None) -> Any:
+    def _widget(self, changed: Callable[..., None]) -> Any:
         import ipywidgets
         import traitlets
 
@@ -126,7 +127,9 @@ class ClusterExplorer(NotebookWidget):
         choice = ipywidgets.Dropdown(options=list(self.colours), value=self.colour, description="colour by")
 
         def redraw() -> None:
-            view.figure = json.dumps(plain(self.figure))
+            figure = self.figure
+            view.figure = json.dumps(plain(figure))
+            changed(figure)
 
         def recolour(name: str) -> None:
             self.colour = name
@@ -164,7 +167,7 @@ class ClusterExplorer(NotebookWidget):
             controls.append(on_change(box, join))
         on_change(view, describe, "hovered")
         on_change(view, list_selected, "selected")
-        redraw()
+        view.figure = json.dumps(plain(self.figure))
         view.layout.width = "calc(100% - 200px)"
         details.layout.width = "190px"
         return ipywidgets.VBox([ipywidgets.HBox(controls), scores, ipywidgets.HBox([view, details]), listed])

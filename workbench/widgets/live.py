@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.widgets.notebook import browser_side, plain, plain_bundle
+from workbench.figures.display import figure_bundle, plain
+from workbench.widgets.notebook import browser_side
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from workbench.figures.training_panels import Panel
+
+
+PATIENCE = 30.0  # seconds without a message after which the browser says that the figure no longer moves
 
 
 class LiveFigure:
@@ -27,10 +31,11 @@ class LiveFigure:
     """
 
     def __init__(self, figure: "go.Figure") -> None:
+        import traitlets
         from IPython.display import display
 
         self._picture: dict[str, Any] = {}
-        self._widget = browser_side("live_figure", "figure", "words")
+        self._widget = browser_side("live_figure", "figure", "words", patience=traitlets.Float(PATIENCE))
         self.rebuild(figure)
         self._handle = display(self._widget, display_id=True)
 
@@ -56,7 +61,7 @@ class LiveFigure:
     def close(self, figure: "go.Figure") -> None:
         """Replace the widget with a static figure."""
         if self._handle is not None:  # None outside of IPython
-            self._handle.update(plain_bundle(figure), raw=True)
+            self._handle.update(figure_bundle(figure), raw=True)
         self._widget.close()
 
 

@@ -2,7 +2,22 @@
 
 function render({ model, el }) {
   const place = document.createElement("div");
-  el.append(place);
+  const silence = document.createElement("div");
+  silence.className = "silence";
+  silence.hidden = true;
+  silence.textContent =
+    "This picture no longer changes: it is of the time that it names. The kernel was restarted, or is busy. " +
+    "A run in a process of its own goes on; run this cell again to follow it.";
+  silence.style = "padding: 6px 10px; background: #fff3e6; color: #1f2933; font: 13px sans-serif";
+  el.append(silence, place);
+  // The kernel tells the time every few seconds.
+  let silent;
+  function heard() {
+    silence.hidden = true;
+    clearTimeout(silent);
+    silent = setTimeout(() => (silence.hidden = false), model.get("patience") * 1000);
+  }
+  heard();
   let busy = false;
   let wanted = "figure"; // the figure is drawn first, whatever changes before
   let closed = false;
@@ -15,12 +30,10 @@ function render({ model, el }) {
       while (wanted && !closed) {
         const now = wanted;
         wanted = "";
-        const library = plotly(model);
         if (now === "figure") {
-          const { data, layout } = JSON.parse(model.get("figure"));
-          await library.react(place, data, layout, { responsive: true, displaylogo: false });
+          await show(model, place, JSON.parse(model.get("figure")));
         } else {
-          await library.relayout(place, { "title.subtitle.text": model.get("words") });
+          await plotly(model).relayout(place, { "title.subtitle.text": model.get("words") });
         }
         // Lets the page respond and messages arrive between two drawings.
         await new Promise((done) => setTimeout(done, 50));
@@ -30,12 +43,16 @@ function render({ model, el }) {
     }
   }
 
-  model.on("change:figure", () => draw("figure"));
-  model.on("change:words", () => draw("words"));
+  for (const trait of ["figure", "words"])
+    model.on(`change:${trait}`, () => {
+      heard();
+      draw(trait);
+    });
   // Loaded later, because a widget must be initialised within two seconds.
   setTimeout(() => draw("figure"));
   return () => {
     closed = true;
+    clearTimeout(silent);
     purge(place);
   };
 }

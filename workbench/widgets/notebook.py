@@ -1,20 +1,29 @@
 """The parts that all widgets share: the browser side with plotly.js, controls and static outputs."""
 
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.figures.display import can_show_widgets, figure_bundle, holds_library
 from workbench.figures.gallery import Gallery
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
+# What a reader of the saved notebook is told. The style hides this note and the copies while there is a
+# widget, and the line that stands in a widget's place where there is none.
+NOTE = """<style>
+.jp-OutputArea-child:has(+ .jp-OutputArea-child .workbench-note) > .jp-OutputArea-output:not(:has(*)),
+{hidden} {{ display: none; }}
+</style>
+<div class="workbench-note" style="font-size:12px">As it was saved. Run this cell to use it.</div>"""
+CHILD = ".jp-OutputArea-child"
+
+
 def is_live(live: bool | None) -> bool:
-    """Whether to show widgets: `live` if given, otherwise unless `WORKBENCH_HEADLESS=1`."""
-    return os.environ.get("WORKBENCH_HEADLESS") != "1" if live is None else live
+    """Whether to show widgets: `live` if given, otherwise if a front end displays the notebook."""
+    return can_show_widgets() if live is None else live
 
 
 class NotebookWidget:
@@ -24,6 +33,7 @@ class NotebookWidget:
     """
 
     _live: bool
+    _copies_hidden = True  # while there is a widget
 
     def _outputs(self) -> list[Any]:
         """The static outputs: figures, galleries, MIME bundles, or None for one that is still empty."""
@@ -37,16 +47,25 @@ class NotebookWidget:
         from IPython.display import display
 
         copies: list[Any] = []
+        libraries: list[bool] = []
 
         def changed(*outputs: Any) -> None:
-            for copy, output in zip(copies, outputs, strict=True):
-                copy.update(_bundle(output), raw=True)
+            for copy, output, library in zip(copies, outputs, libraries, strict=True):
+                copy.update(_bundle(output, library), raw=True)
 
+        outputs = self._outputs()
         if self._live:
-            display(self._widget(changed))
-        for output in self._outputs():
+            widget = self._widget(changed)
+            hidden = len(outputs) if self._copies_hidden else 0
+            widget.add_class(f"workbench-widget-{hidden}")
+            # An empty text: readers without widgets have the note and the copies.
+            display({**widget._repr_mimebundle_(), "text/plain": ""}, raw=True)
+            display(_note(hidden), raw=True)
+        for output in outputs:
             if self._live or output is not None:
-                copies.append(display(_bundle(output), raw=True, display_id=self._live or None))
+                bundle = _bundle(output)
+                libraries.append(holds_library(bundle))
+                copies.append(display(bundle, raw=True, display_id=self._live or None))
 
 
 def browser_side(name: str, *texts: str, **traits: Any) -> Any:
@@ -79,25 +98,19 @@ def show_plain(figure: "go.Figure") -> None:
     """Display a static figure, which needs neither widget nor kernel."""
     from IPython.display import display
 
-    display(plain_bundle(figure), raw=True)
+    display(figure_bundle(figure), raw=True)
 
 
-def plain_bundle(figure: "go.Figure") -> dict[str, Any]:
-    """The MIME bundle of a figure for notebooks, with a text for viewers without plotly."""
-    title = figure.layout.title.text or "figure"
-    return {"application/vnd.plotly.v1+json": plain(figure), "text/plain": f"<{title}>"}
+def _note(hidden: int) -> dict[str, Any]:
+    """The note between a widget and its copies; while there is a widget, so many of them are hidden."""
+    widget = f"{CHILD}:has(.workbench-widget-{hidden})"
+    places = [widget + f" + {CHILD}" * (1 + copy) for copy in range(1 + hidden)]
+    return {"text/html": NOTE.format(hidden=",\n".join(places)), "text/plain": "As it was saved."}
 
 
-def plain(figure: "go.Figure") -> dict[str, Any]:
-    """A figure as plain dictionaries and lists."""
-    from plotly.io import to_json
-
-    return dict(json.loads(to_json(figure)))
-
-
-def _bundle(output: Any) -> dict[str, Any]:
+def _bundle(output: Any, library: bool | None = None) -> dict[str, Any]:
     if output is None:
         return {"text/plain": ""}
     if isinstance(output, Gallery):
         return {"text/html": str(output), "text/plain": "<pictures>"}
-    return output if isinstance(output, dict) else plain_bundle(output)
+    return output if isinstance(output, dict) else figure_bundle(output, library)

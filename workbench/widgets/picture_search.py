@@ -61,6 +61,8 @@ class PictureSearch(NotebookWidget):
         ]
         return gallery(pictures, title)
 
+    _copies_hidden = False  # the answer stands below the box
+
     def _outputs(self) -> list[Gallery]:
         return [self.show(self.query) if self.query else Gallery("")]
 

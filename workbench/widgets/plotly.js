@@ -10,6 +10,14 @@ function plotly(model) {
   return globalThis.workbenchPlotly;
 }
 
+// The element is as high as the figure: plotly.js would take its height anew from an element without one, which is
+// nothing, when the window changes its size. No button that uploads the figure to a cloud.
+async function show(model, place, { data, layout }, config = {}) {
+  const library = plotly(model);
+  place.style.height = `${layout.height}px`;
+  await library.react(place, data, layout, { responsive: true, displaylogo: false, showSendToCloud: false, ...config });
+}
+
 function purge(place) {
   if (globalThis.workbenchPlotly) globalThis.workbenchPlotly.purge(place);
 }

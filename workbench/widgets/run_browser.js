@@ -56,10 +56,8 @@ function render({ model, el }) {
   async function drawFigure() {
     const figure = model.get("figure");
     place.hidden = !figure;
-    const library = plotly(model);
-    if (!figure) return library.purge(place);
-    const { data, layout } = JSON.parse(figure);
-    await library.react(place, data, layout, { responsive: true, displaylogo: false });
+    if (figure) await show(model, place, JSON.parse(figure));
+    else purge(place);
   }
 
   model.on("change:shown", draw);

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import SettingError
+from workbench.figures.display import plain
 from workbench.figures.style import run_colours
 from workbench.runs.records import Records
 from workbench.runs.run import Run
@@ -23,7 +24,7 @@ from workbench.runs.table import (
     sorted_rows,
     unknown_settings,
 )
-from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, plain
+from workbench.widgets.notebook import NotebookWidget, browser_side, is_live
 from workbench.widgets.run_table_html import differences_html, page, runs_html
 
 COLUMNS = ("name", "folder", "state", "reason", "seed", "step", "total", "updated")

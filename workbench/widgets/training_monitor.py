@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from yaml import YAMLError
 
 from workbench.errors import SettingError
-from workbench.figures.style import state_colour
+from workbench.figures.style import GRID, state_colour
 from workbench.recipe.overrides import read_yaml
 from workbench.runs.folder import is_locked, is_silent, read_status
 from workbench.runs.records import Records
@@ -30,6 +30,7 @@ LATEST = 5.0  # seconds after which any new steps are drawn
 SHARE = 0.05  # of a core's time, the most that drawing may take from a training in the same kernel
 PATIENCE = 60.0  # seconds that a run may take to write its first status
 MOST_STEPS = 4_000  # the most steps whose records are kept; curves have fewer points
+BAR = 20  # characters of the progress bar
 ENDED = ("finished", "interrupted", "failed", "gone")
 
 
@@ -156,7 +157,7 @@ class _View:
         self._monitor = monitor
         self._records = Records(monitor.path / "metrics.jsonl", most=MOST_STEPS)
         self._live: LiveFigure | None = None
-        self._structure: list[tuple[str, str]] = []
+        self._structure: list[tuple[str, ...]] = []
         self._steps = 0
         self._moved = 0.0
 
@@ -180,7 +181,8 @@ class _View:
         self._records.read()
         self._structure = _structure(training_panels(self._records, live=live))
         self._steps, self._moved = self._records.steps, time.monotonic()
-        return training_figure(self._records, *self._words(), live=live)
+        last_step = read_status(self._monitor.path).get("total_steps")
+        return training_figure(self._records, *self._words(live), live=live, last_step=last_step)
 
     def refresh(self) -> float:
         """Update the live figure, and return the number of seconds to wait before the next update."""
@@ -193,7 +195,7 @@ class _View:
         if new < 0 or new > WORTH * self._steps or (new and time.monotonic() - self._moved > LATEST):
             self._draw(self._live)
         else:
-            self._live.say(self._words()[1])
+            self._live.say(self._words(live=True)[1])
         return max(REFRESH, min(LATEST, (time.thread_time() - began) / SHARE))
 
     def _draw(self, live: LiveFigure) -> None:
@@ -201,12 +203,12 @@ class _View:
 
         panels = training_panels(self._records, live=True)
         if _structure(panels) == self._structure:
-            live.move(panels, self._words()[1])
+            live.move(panels, self._words(live=True)[1])
             self._steps, self._moved = self._records.steps, time.monotonic()
         else:
             live.rebuild(self.figure(live=True))
 
-    def _words(self) -> tuple[str, str]:
+    def _words(self, live: bool) -> tuple[str, str]:
         path, status = self._monitor.path, read_status(self._monitor.path)
         recipe = path / "recipe.yaml"
         # Not loaded as a Recipe, because the folder may be incomplete or written by another version.
@@ -215,14 +217,29 @@ class _View:
             title = f"{plain['name']}, seed {plain.get('seed', 0)}"
         except (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError):
             title = path.name
-        return escape(title), status_line(self._monitor._state(status), status)
+        state = self._monitor._state(status)
+        if state == "running":  # its status is written less often than its steps
+            status |= {"step": max(status.get("step", 0), self._records.steps)}
+        line = status_line(state, status)
+        if state in ENDED:
+            return escape(title), line
+        remedy = "" if live else "; run this cell again to see how it goes on"
+        return escape(title), f"{line} · as of {time.strftime('%Y-%m-%d %H:%M:%S')}{remedy}"
 
 
 def status_line(state: str, status: dict[str, Any]) -> str:
-    """A run's state, step, remaining time, skipped steps and rejected pairs, in the HTML subset of plotly."""
-    parts = [f'<b style="color:{state_colour(state)}">{state}</b>']
+    """A run's state, progress, time left, skipped steps and rejected pairs, in the HTML subset of plotly."""
+    colour = state_colour(state)
+    parts = [f'<b style="color:{colour}">{state}</b>']
     if {"step", "total_steps"} <= status.keys():
-        parts.append(f"step {status['step']:,} of {status['total_steps']:,}")
+        step, total = status["step"], status["total_steps"]
+        share = min(1.0, step / total) if total else 1.0
+        if state == "running":
+            done = int(BAR * share)
+            bars = (colour, done), (GRID, BAR - done)
+            parts[0] += " " + "".join(f'<span style="color:{c}">{"━" * n}</span>' for c, n in bars)
+            parts[0] += f" {share:.0%}"
+        parts.append(f"step {step:,} of {total:,}")
     if state == "running" and status.get("seconds_left") is not None:
         parts.append(f"{_duration(status['seconds_left'])} left")
     elif state == "finished" and {"started", "updated"} <= status.keys():
@@ -247,6 +264,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.0f} h {seconds % 3600 / 60:.0f} min"
 
 
-def _structure(panels: list["Panel"]) -> list[tuple[str, str]]:
+def _structure(panels: list["Panel"]) -> list[tuple[str, ...]]:
     """The structure of a figure of these panels, without its points."""
-    return [(panel.title, curve.name) for panel in panels for curve in panel.curves]
+    axes = [(panel.title, str(panel.is_empty), panel.axis.get("type", "")) for panel in panels]
+    return axes + [(panel.title, curve.name) for panel in panels for curve in panel.curves]
