@@ -67,7 +67,7 @@ class ShardReader:
 
     def shard_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The number of the shard that holds each of these rows."""
-        return self._opened()["shard"].to_numpy()[rows]
+        return self._opened()["shard"].to_numpy()[rows].astype(np.int64)
 
     def digests(self, contents: bool) -> pa.Array:
         """What identifies the content of every row's picture: its bytes, with `contents` and in files, else
