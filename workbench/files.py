@@ -210,6 +210,17 @@ def is_file_name(text: str) -> bool:
     return short and plain and bool(text.strip(".")) and not text.startswith(("-", "."))
 
 
+def can_be_path(text: str) -> bool:
+    """Whether a file system takes a text for a path: no NUL, no half characters, not too long."""
+    try:
+        os.lstat(text)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 LONGEST_NAME = 180  # bytes; file systems have 255
 
 

@@ -93,6 +93,13 @@ def test_truncated_files_are_refused(kind: str, share: float) -> None:
     assert reason_of(data[: max(12, int(len(data) * share))]) == "truncated or damaged image"
 
 
+def test_a_plain_corner_prints_no_warning(capfd: pytest.CaptureFixture[str]) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 40), "white").save(stream, "JPEG")
+    assert bool((decode_image(stream.getvalue()) == 255).all())
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("missing", [1, 2, 10])
 def test_jpeg_without_its_end_is_refused(progressive: bool, missing: int) -> None:

@@ -167,3 +167,20 @@ def test_the_fingerprint_follows_the_pictures(tmp_path: Path, kind: str, duplica
         prints.append(load_pairs(place, val_share=0.0, test_share=0.0, duplicates=duplicates).fingerprint)
     assert prints[0] != prints[1]
     assert duplicates == "keep" or prints[0] == prints[2]
+
+
+@pytest.mark.parametrize("kind", ["shards", "folder"])
+def test_damaged_digests_in_the_cache_are_made_again(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "source").mkdir()
+    source = write_exploded(tmp_path / "source", kind)
+    assert len(load_pairs(source, "all")) == 40
+    (memory,) = (path for path in (tmp_path / "cache" / "pictures").iterdir() if path.suffix != ".lock")
+    whole = memory.read_bytes()
+    place = whole.index(contents.digest(PICTURES[7]))
+    for damaged in (whole[:place] + b"?" + whole[place + 1 :], whole[: place + 5], b""):
+        memory.write_bytes(damaged)
+        assert len(load_pairs(source, "all")) == 40
+        assert memory.read_bytes() == whole

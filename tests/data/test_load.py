@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from tests.data.samples import HTML, bomb, encoded, shows, write_folder, write_shards
 from workbench.data.decode import BadSample
+from workbench.data.labelled.load import load_labelled
 from workbench.data.load import available_splits, load_pairs
 from workbench.data.pairs import Pairs
 from workbench.data.scenes.dataset import SPLITS
@@ -275,3 +277,17 @@ def test_pairs_work_in_a_spawned_process(tmp_path: Path) -> None:
             pairs.image(0)  # what is open here has to open again there
             captions, image = pool.apply(look, (pairs, 3))
             assert captions == pairs.captions(3) and np.array_equal(image, pairs.image(3))
+
+
+@pytest.mark.parametrize("open_source", [load_pairs, load_labelled])
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 5000])
+def test_what_no_file_can_be_called_is_told(open_source: Callable[[str], object], name: str) -> None:
+    with pytest.raises(SettingError, match=r"no such file or folder|can be called so"):
+        open_source(name)
+
+
+def test_a_range_of_very_many_files_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"its range has 100,000,000 files"):
+        load_pairs("a/{0..99999999}.tar")
+    with pytest.raises(SettingError, match=r"nothing matches 'a/0\.tar'"):
+        load_pairs("a/{0..999999}.tar")

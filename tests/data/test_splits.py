@@ -76,6 +76,26 @@ def test_folders_of_other_words(tmp_path: Path, words: tuple[str, ...]) -> None:
     assert len(load_pairs(tmp_path, "val")) == 2
 
 
+@pytest.mark.parametrize("name", ["cc3m_{}/0", "cc3m{}0", "{}_set/0", "CC3M_{}-0"])
+def test_words_in_longer_names(tmp_path: Path, name: str) -> None:
+    words = ("TRAIN", "VALID") if name.isupper() else ("Train", "Valid")
+    for word, count in zip(words, (3, 2), strict=True):
+        members = {f"{n}.jpg": encoded(0, comment=f"{word}{n}") for n in range(count)}
+        path = tmp_path / f"{name.format(word)}.tar"
+        path.parent.mkdir(exist_ok=True)
+        write_shard(path, members | {f"{n}.txt": b"it" for n in range(count)})
+    assert load_pairs(tmp_path).facts["splits"] == {"train": 3, "val": 2}
+
+
+def test_words_in_longer_names_of_folders_of_pictures() -> None:
+    assert splits_in_names("here", ["my_train/1.jpg", "my_test/2/1.jpg"], stems=False) == ["train", "test"]
+    assert (
+        splits_in_names("here", ["train_station/1.jpg", "test_tube/1.jpg", "cat/1.jpg"], stems=False) is None
+    )
+    with pytest.raises(SettingError, match="say 'test', those of 1 say no split"):
+        splits_in_names("here", ["cc3m_test/0.tar", "cc3m/0.tar"], stems=True)
+
+
 def test_words_of_a_column(tmp_path: Path) -> None:
     rows = [("train", 4), ("restval", 3), ("VALIDATION", 2), ("test", 1)]
     lines, number = ["image,caption,split"], 0

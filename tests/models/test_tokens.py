@@ -46,6 +46,12 @@ def test_captions_that_are_cut_are_counted(model, room: int) -> None:
     assert f"{len(wanted)} of {len(every)} captions at {context} tokens, such as 'dog dog" in str(found)
 
 
+def test_short_captions_need_no_tokenizer(model) -> None:
+    table = pa.table({"id": ["a"], "captions": pa.array([["dog"]], pa.list_(pa.large_string()))})
+    found = cut_captions(model, Pairs(table, lambda _: None, name="short", split="train"))
+    assert (found.cut, found.captions, found.examples) == (0, 1, [])
+
+
 def test_of_very_many_long_captions_some_are_counted(model, monkeypatch) -> None:
     monkeypatch.setattr(tokens, "MOST_COUNTED", 10)
     captions = [[" ".join(["dog"] * (4 + 200 * (n % 2)))] for n in range(60)]

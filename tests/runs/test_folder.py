@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from workbench.errors import SettingError
 from workbench.recipe import Recipe
-from workbench.runs.folder import default_folder, runs_folder
+from workbench.runs.folder import chosen_folder, default_folder, runs_folder
 
 
 def test_runs_go_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,3 +22,9 @@ def test_a_recipe_finds_its_run_again() -> None:
     assert default_folder(first, "here") == Path(f"here/clip_kd_demo-seed0-{first.fingerprint[:8]}")
     assert default_folder(first) == default_folder(first.model_copy())
     assert default_folder(first) != default_folder(other)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 5000])
+def test_what_no_folder_can_be_called_is_told(name: str) -> None:
+    with pytest.raises(SettingError, match=r"run_dir = .*no folder can be called so"):
+        chosen_folder(Recipe.load("task_only_demo"), name)

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from filelock import FileLock
 from tqdm import tqdm
 
+from workbench.data.index import cached_index, is_whole, open_index, seal
 from workbench.files import atomic_write, cache_folder, sha256_of_json
 
 LARGEST_IMAGE = 128 << 20  # bytes
@@ -26,7 +27,7 @@ _TYPE = pa.binary(DIGEST)
 _ABSENT = bytes(DIGEST)  # a picture that cannot be read
 _SIZE_AND_TIME = 16  # bytes of a file's state, which also has the time of its last change of any kind
 _SCHEMA = pa.schema({"path": pa.string(), "state": pa.binary(24), "digest": _TYPE})
-_VERSION = 1
+_VERSION = 2
 _BLOCK = 8192
 Result = TypeVar("Result")
 
@@ -94,13 +95,10 @@ def digests_in_files(
         if not contents:
             return _stacked(digest(state[:_SIZE_AND_TIME] + place.tobytes()) for place in places)
         key = hashlib.sha256(os.fsencode(path) + state + places.tobytes() + bytes([_VERSION])).hexdigest()
-        memory = cache_folder("pictures", f"{key[:32]}.npy")
-        with _locked(memory):
-            if not memory.is_file():
-                with atomic_write(memory) as stream:
-                    np.save(stream, _stacked(_digests_of_parts(path, places.tolist())), allow_pickle=False)
-        stored: npt.NDArray[np.uint8] = np.load(memory, allow_pickle=False)
-        return stored
+        content = cached_index(
+            key, lambda stream: stream.writelines(_digests_of_parts(path, places.tolist())), "pictures"
+        )
+        return _stacked([content.read_bytes()[: DIGEST * len(places)]])
 
     values = np.concatenate([np.zeros((0, DIGEST), np.uint8), *_each(of_file, range(len(files)))])
     stored = pa.Array.from_buffers(_TYPE, len(values), [None, pa.py_buffer(values.tobytes())])
@@ -178,19 +176,19 @@ def _stacked(digests: Iterable[bytes]) -> npt.NDArray[np.uint8]:
 
 
 def _known(memory: Path) -> pa.Table:
-    """What was found in files before: path, state then, digest; an empty table where that cannot be read."""
-    with contextlib.suppress(OSError, pa.ArrowException):
-        with pa.memory_map(str(memory)) as stream:
-            known: pa.Table = pa.ipc.open_file(stream).read_all()
-        if known.schema == _SCHEMA:
-            return known
-    return _SCHEMA.empty_table()
+    """What was found in files before: path, state then, digest; an empty table where that is damaged."""
+    if not is_whole(memory):
+        return _SCHEMA.empty_table()
+    known: pa.Table = open_index(memory).read_all()
+    return known
 
 
 def _remember(memory: Path, known: pa.Table, fresh: pa.Table) -> None:
     others = known.filter(pc.invert(pc.is_in(known["path"], fresh["path"].combine_chunks())))
-    with atomic_write(memory) as stream, pa.ipc.new_file(stream, _SCHEMA) as writer:
-        writer.write_table(pa.concat_tables([others, fresh.cast(_SCHEMA)]))
+    with atomic_write(memory) as stream:
+        with pa.ipc.new_file(stream, _SCHEMA) as writer:
+            writer.write_table(pa.concat_tables([others, fresh.cast(_SCHEMA)]))
+        seal(stream)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from workbench.data.remote import list_files
 from workbench.data.source import IMAGE_EXTENSIONS
 from workbench.data.splits import without_split
 from workbench.errors import SettingError
+from workbench.files import can_be_path
 
 WHAT_WORKS = (
     "Give tar shards (a folder, a glob, or shards/{00000..00010}.tar), a Karpathy JSON, COCO's captions "
@@ -26,6 +27,7 @@ WHAT_WORKS_REMOTELY = (
     "Name tar shards, e.g. https://HOST/cc3m/{00000..00331}.tar or s3://BUCKET/cc3m/*.tar, or their folder. "
     "Other formats are read from this machine's files: download them first."
 )
+MOST_SHARDS = 1_000_000  # that a range in braces may stand for
 _KARPATHY = re.compile(r"dataset_\w+\.json")
 _COCO = re.compile(r"(annotations/)?captions_\w+\.json")
 _WILDCARD = re.compile(r"[*?\[{]")
@@ -39,20 +41,21 @@ def find_files(source: Source) -> tuple[Path, list[str]]:
     """
     text = os.path.expanduser(os.fspath(source))
     path = Path(text)
+    if not can_be_path(text):
+        raise SettingError("data.source", os.fspath(source), "no file can be called so", WHAT_WORKS)
     if path.is_dir():
         return path, sorted(_walk(path))
     if path.exists():
         return path.parent, [path.name]
     if not is_pattern(source):
         raise SettingError("data.source", os.fspath(source), "no such file or folder", WHAT_WORKS)
-    matches = {
-        pattern: [name for name in glob.glob(pattern, recursive=True) if os.path.isfile(name)]
-        for pattern in _expand_braces(text)
-    }
-    if not matches or not all(matches.values()):
-        empty = next((pattern for pattern, names in matches.items() if not names), None)
-        problem = f"nothing matches {empty!r}" if empty else "its range is empty"
-        raise SettingError("data.source", os.fspath(source), problem, WHAT_WORKS)
+    matches: dict[str, list[str]] = {}
+    for pattern in _expand_braces(text):
+        matches[pattern] = [name for name in glob.glob(pattern, recursive=True) if os.path.isfile(name)]
+        if not matches[pattern]:
+            raise SettingError("data.source", os.fspath(source), f"nothing matches {pattern!r}", WHAT_WORKS)
+    if not matches:
+        raise SettingError("data.source", os.fspath(source), "its range is empty", WHAT_WORKS)
     base = os.path.dirname(_WILDCARD.split(text)[0]) or "."
     return Path(base), sorted({os.path.relpath(name, base) for names in matches.values() for name in names})
 
@@ -109,7 +112,11 @@ def _expand_braces(pattern: str) -> Iterator[str]:
     else:
         padded = any(len(end) > 1 and end.startswith("0") for end in (first, last))
         width = max(len(first), len(last)) if padded else 0
-        choices = [f"{number:0{width}d}" for number in range(int(first), int(last) + 1)]
+        numbers = range(int(first), int(last) + 1)
+        if len(numbers) > MOST_SHARDS:
+            problem = f"its range has {len(numbers):,} files, and {MOST_SHARDS:,} are the most"
+            raise SettingError("data.source", pattern, problem, "Name the files that are there.")
+        choices = [f"{number:0{width}d}" for number in numbers]
     for choice in choices:
         yield from _expand_braces(pattern[: braces.start()] + choice + pattern[braces.end() :])
 

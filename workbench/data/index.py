@@ -17,22 +17,27 @@ from workbench.files import atomic_write, cache_folder, cache_lock, sha256_of_fi
 DIGEST = 64  # bytes at the end: a SHA-256 as hex
 
 
-def cached_index(key: object, write: Callable[[IO[bytes]], None]) -> Path:
-    """The index that belongs to `key`, a JSON value of all that it depends on.
+def cached_index(key: object, write: Callable[[IO[bytes]], None], folder: str = "index") -> Path:
+    """The index, in this folder of the cache, that belongs to `key`, a JSON value of all that it depends on.
 
     `write(stream)` makes it where there is none, or where it is damaged. Of several processes one does, and
     the others wait.
     """
     name = sha256_of_json(key)[:32]
-    path = cache_folder("index", f"{name}.arrow")
-    if not _is_whole(path):
-        with cache_lock(f"index-{name}"):
-            if not _is_whole(path):
+    path = cache_folder(folder, f"{name}.arrow")
+    if not is_whole(path):
+        with cache_lock(f"{folder}-{name}"):
+            if not is_whole(path):
                 with atomic_write(path) as stream:
                     write(stream)
-                    stream.flush()
-                    stream.write(sha256_of_file(Path(stream.name)).encode())
+                    seal(stream)
     return path
+
+
+def seal(stream: IO[bytes]) -> None:
+    """End a new file with the digest of what it holds, which `is_whole` looks for."""
+    stream.flush()
+    stream.write(sha256_of_file(Path(stream.name)).encode())
 
 
 def open_index(path: Path) -> pa.RecordBatchFileReader:
@@ -41,8 +46,8 @@ def open_index(path: Path) -> pa.RecordBatchFileReader:
     return pa.ipc.open_file(pa.BufferReader(content.slice(0, content.size - DIGEST)))
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether there is an index that fits its digest."""
+def is_whole(path: Path) -> bool:
+    """Whether there is a file that fits the digest at its end."""
     try:
         with open(path, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size - DIGEST

@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 
 from workbench.data.contents import LARGEST_IMAGE, digests_of_files
-from workbench.data.decode import BadSample, clean_caption, decode_image
+from workbench.data.decode import BadSample, Reason, clean_caption, decode_image
 
 IMAGE_EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
 LARGEST_TEXT = 1 << 20
@@ -201,6 +201,35 @@ def clean_captions(captions: Iterable[object], skipped: Rejected, identity: str)
     for reason in reasons:
         skipped.note(reason, identity)
     return usable
+
+
+def text_cell(value: Any, not_utf8: Reason = "damaged record") -> str:
+    """The text in a cell of a table, "" for none; raises `BadSample` for anything else."""
+    try:
+        text = value.decode("utf-8-sig") if isinstance(value, bytes) else value
+    except UnicodeError as error:
+        raise BadSample(not_utf8) from error
+    if text is None:
+        return ""
+    if not isinstance(text, str):
+        raise BadSample("damaged record")
+    return text.strip()
+
+
+def split_cell(value: Any) -> str:
+    """The split in a cell of a table, where that may be a number."""
+    return text_cell(str(value) if isinstance(value, int) else value)
+
+
+def note_unsplit(table: pa.Table, lost: Rejected) -> int:
+    """Count the pairs without a split, where others have one, as lost; returns how many they are."""
+    count: int = table["split"].null_count
+    if not count or count == len(table):
+        return 0
+    ids = table["id"].filter(table["split"].is_null())[:EXAMPLES].to_pylist()
+    lost.note("no split", ids[0], count)
+    lost.name("no split", ids)
+    return count
 
 
 def text_captions(text: bytes, a_line: bool) -> list[bytes]:

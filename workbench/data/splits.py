@@ -17,6 +17,8 @@ _MEANINGS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")  # cc3m-train, cc3mTrain, CC3M_TRAIN
+_HASH = re.compile(r"(?<=-of-\d{5})-[0-9a-f]{16}\b")  # train-00000-of-00001-6f3bd7b5a9ee4c8a.parquet
 
 
 def split_named(word: str) -> str | None:
@@ -48,11 +50,17 @@ def splits_in_names(source: str, names: Sequence[str], *, stems: bool) -> list[s
     do not part the source.
 
     `train/0.jpg`, `VAL2017/0.jpg` and, with `stems`, `cc3m-validation-0000.tar` name splits. They part a
-    source where two splits are named; other files then have none. Raises `SettingError` where some files are
-    named as held out and the others as nothing: those would be trained on.
+    source where two splits are named; other files then have none. A word in a longer name of a folder
+    (`cc3m_train`, `split=test`) counts for shards and tables, for pictures where every one lies in such a
+    folder. Raises `SettingError` where some files are named as held out and the others as nothing: those
+    would be trained on.
     """
     found = [_split_in_path(PurePosixPath(name), stems) for name in names]
     named = set(found) - {None}
+    if not named:
+        found = [_split_in_folders(PurePosixPath(name)) for name in names]
+        named = set(found) - {None}
+        return found if len(named) >= 2 and None not in found else None
     if len(named) >= 2:
         return found
     if named and named != {"train"} and None in found:
@@ -71,15 +79,25 @@ def _split_in_path(path: PurePosixPath, stems: bool) -> str | None:
     for folder in path.parts[:-1]:
         if (split := split_named(re.sub(r"[-_]?\d+$", "", folder))) is not None:
             return split
-    words = re.split(r"[^a-z]+", path.name.casefold()) if stems else []
-    splits = {split for word in words if (split := split_named(word)) is not None}
+    return (_split_in_words(path.name) or _split_in_folders(path)) if stems else None
+
+
+def _split_in_folders(path: PurePosixPath) -> str | None:
+    splits = [split for folder in path.parts[:-1] if (split := _split_in_words(folder)) is not None]
+    return splits[0] if splits else None
+
+
+def _split_in_words(name: str) -> str | None:
+    """The one split that the words of a name stand for."""
+    splits = {split for word in _WORD.findall(name) if (split := split_named(word)) is not None}
     return splits.pop() if len(splits) == 1 else None
 
 
 def without_split(name: str) -> str:
-    """A file's name without words for splits and without numbers: the same for all files of one set."""
-    words = re.split(r"[^a-z]+", name.casefold())
-    return " ".join(word for word in words if word and word != "of" and split_named(word) is None)
+    """A file's name without words for splits, numbers and the hub's hashes: the same for all files of one
+    set."""
+    words = map(str.casefold, _WORD.findall(_HASH.sub("", name)))
+    return " ".join(word for word in words if word != "of" and split_named(word) is None)
 
 
 def hashed_splits(table: pa.Table, val_share: float, test_share: float) -> npt.NDArray[np.object_]:

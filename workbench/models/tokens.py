@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from jaxtyping import Bool, Float, Int, UInt8

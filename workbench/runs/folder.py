@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import SettingError
-from workbench.files import read_json
+from workbench.files import can_be_path, read_json
 from workbench.recipe import Recipe, differences
 
 SILENCE = 15.0  # seconds without an update after which a run may be dead
@@ -31,6 +31,16 @@ def runs_folder(out: str | Path = "") -> Path:
 def default_folder(recipe: Recipe, out: str | Path = "") -> Path:
     """A run's folder in `runs_folder(out)`, named after its recipe, so that the same recipe finds its run."""
     return runs_folder(out) / f"{recipe.name}-seed{recipe.seed}-{recipe.fingerprint[:8]}"
+
+
+def chosen_folder(recipe: Recipe, run_dir: str | Path | None) -> Path:
+    """The folder that the user has chosen for a run, else the recipe's own; raises `SettingError` for what no
+    folder can be called."""
+    if run_dir is None:
+        return default_folder(recipe)
+    if not can_be_path(os.fspath(run_dir)):
+        raise SettingError("run_dir", os.fspath(run_dir), "no folder can be called so", "A folder of yours.")
+    return Path(run_dir)
 
 
 def claim_folder(folder: Path, recipe: Recipe) -> None:

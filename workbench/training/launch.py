@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workbench.errors import SettingError
 from workbench.recipe import Recipe
-from workbench.runs.folder import claim_folder, default_folder, is_locked, trained_by
+from workbench.runs.folder import chosen_folder, claim_folder, is_locked, trained_by
 from workbench.runs.run import Run
 
 POLL = 0.2  # seconds
@@ -95,7 +95,7 @@ def launch(recipe: Recipe, processes: int = 1, run_dir: str | Path | None = None
     """
     if processes < 1:
         raise SettingError("processes", processes, "at least one is needed", "1, or the number of GPUs")
-    folder = (Path(run_dir) if run_dir is not None else default_folder(recipe)).absolute()
+    folder = chosen_folder(recipe, run_dir).absolute()
     claim_folder(folder, recipe)
     if is_locked(folder):
         return Job(folder)
@@ -116,7 +116,7 @@ def node_command(recipe: Recipe, nodes: int, processes: int = 1, run_dir: str | 
     The run folder, which is made here, and the cache have to be on a disk that all of them share. `HOST` in
     it stands for the name of one of them.
     """
-    folder = (Path(run_dir) if run_dir is not None else default_folder(recipe)).absolute()
+    folder = chosen_folder(recipe, run_dir).absolute()
     claim_folder(folder, recipe)
     meeting = ["--rdzv_backend", "c10d", "--rdzv_endpoint", "HOST:29500", "--rdzv_id", folder.name]
     several = ["--nnodes", str(nodes), "--nproc_per_node", str(processes), *meeting]

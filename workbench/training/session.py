@@ -20,7 +20,7 @@ from workbench.files import write_json
 from workbench.models.devices import device_of
 from workbench.recipe import Recipe
 from workbench.runs import checkpoint
-from workbench.runs.folder import claim_folder, default_folder, locked
+from workbench.runs.folder import chosen_folder, claim_folder, locked
 from workbench.runs.logger import RunLogger, before_first_step
 from workbench.runs.run import Run
 from workbench.runs.tracker import Tracker, check_tracker
@@ -49,7 +49,7 @@ class Session:
 
     def __init__(self, recipe: Recipe, run_dir: str | Path | None, *, device: Any = None) -> None:
         self.recipe = recipe
-        self.folder = Path(run_dir) if run_dir is not None else default_folder(recipe)
+        self.folder = chosen_folder(recipe, run_dir)
         check_tracker(recipe)
         if recipe.training.threads:
             torch.set_num_threads(recipe.training.threads)

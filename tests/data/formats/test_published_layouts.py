@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data.samples import encoded, shows
+from workbench.data.contents import digest
 from workbench.data.load import available_splits, load_pairs
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
@@ -186,6 +187,50 @@ def test_pictures_inside_parquet_with_a_column_of_splits(tmp_path: Path) -> None
     assert val.rejected.examples == {"empty caption": ["a/000005"]}
     with pytest.raises(Exception, match="no image"):
         val.image(2)
+
+
+@pytest.mark.parametrize("layout", ["default/{}/0000", "split={}/0000", "{}-00000-of-00001-6f3bd7b5a9ee4c8a"])
+def test_parquet_in_the_hubs_other_layouts(tmp_path: Path, layout: str) -> None:
+    for word, numbers in (("train", range(3)), ("validation", range(3, 5))):
+        path = tmp_path / f"{layout.format(word)}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        columns = {"image": [encoded(n) for n in numbers], "caption": [f"it is {n}" for n in numbers]}
+        pq.write_table(pa.table(columns), path)
+    train, val = load_pairs(tmp_path), load_pairs(tmp_path, "val")
+    assert (train.all_captions, val.all_captions) == (
+        ["it is 0", "it is 1", "it is 2"],
+        ["it is 3", "it is 4"],
+    )
+    assert shows(val.image(1), 4)
+
+
+def test_splits_in_a_parquet_column_that_are_numbers_or_missing(tmp_path: Path) -> None:
+    columns = {"image": [encoded(number) for number in range(4)], "caption": ["it"] * 4}
+    pq.write_table(pa.table({**columns, "split": [0, 0, 1, 2]}), tmp_path / "a.parquet")
+    assert available_splits(tmp_path) == ["0", "1", "2"]
+    pq.write_table(pa.table({**columns, "split": ["train", None, "test", " "]}), tmp_path / "a.parquet")
+    with pytest.raises(SettingError, match=r"2 of 4 pairs .*no split: 2 \(a/000001, a/000003\)"):
+        load_pairs(tmp_path)
+    assert load_pairs(tmp_path, max_failed=0.5).facts["splits"] == {"train": 1, "test": 1}
+
+
+def test_unpacked_pictures_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
+    table = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": [encoded(n) for n in range(3)], "caption": ["it"] * 3}), table)
+    ids = everything(table).ids
+    (unpacked,) = (tmp_path / "cache" / "unpacked").iterdir()
+    whole = unpacked.read_bytes()
+    place = whole.index(encoded(1)) + 200
+    unpacked.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+    pairs = everything(table)
+    assert shows(pairs.image(2), 2)
+    with pytest.raises(SettingError, match=r"picture 1 of this file in the cache is damaged"):
+        pairs.image(1)
+    for damaged in (whole[:-40], whole.replace(digest(encoded(1)), digest(encoded(0)))):
+        unpacked.write_bytes(damaged)
+        pairs = everything(table)  # made again
+        assert pairs.ids == ids and shows(pairs.image(1), 1)
 
 
 def test_columns_that_cannot_be_used_are_named(tmp_path: Path) -> None:

@@ -14,18 +14,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from filelock import FileLock
 
 from workbench.data.contents import DIGEST, digest
 from workbench.data.decode import BadSample, decode_image, is_image
-from workbench.data.source import Opened, PairRows, clean_captions
+from workbench.data.source import Opened, PairRows, clean_captions, note_unsplit, split_cell
 from workbench.errors import SettingError
-from workbench.files import atomic_write, cache_folder, sha256_of_json
+from workbench.files import atomic_write, cache_folder, cache_lock, sha256_of_json
 
 _USUAL = "image"
 _IMG2DATASET = ("jpg", "jpeg", "png", "webp")
 _SCHEMA = pa.schema({"digest": pa.binary(DIGEST), "bytes": pa.large_binary()})
-_VERSION = 1
+_VERSION = 2
 _BATCH = 256
 
 
@@ -61,15 +60,22 @@ def picture_column(path: Path, column: str) -> str | None:
 
 
 def open_pictures(
-    paths: list[Path], splits: list[str | None], columns: list[Any], caption_column: str, max_pixels: int
+    base: Path,
+    names: list[str],
+    splits: list[str | None],
+    columns: list[Any],
+    caption_column: str,
+    max_pixels: int,
 ) -> Opened:
-    """Pairs of parquet tables with pictures in `columns`; a pair's id is its table's name and its row.
+    """Pairs of the parquet tables `names` below `base` with pictures in `columns`; a pair's id is its table's
+    name and its row.
 
     `splits` are the tables' by their names; a column `split` comes before them.
     """
     rows, files, places = PairRows(), list[str](), list[tuple[int, int]]()
     split_from = "the names of its folders and tables"
-    for number, (path, split, column) in enumerate(zip(paths, splits, columns, strict=True)):
+    for number, (name, split, column) in enumerate(zip(names, splits, columns, strict=True)):
+        path, prefix = base / name, os.path.splitext(name)[0]
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
             if caption_column not in schema.names:
@@ -83,19 +89,18 @@ def open_pictures(
             row = 0
             for batch in file.iter_batches(columns=wanted):
                 for record in batch.to_pylist():
-                    identity = f"{path.stem}/{row:06d}"
+                    identity = f"{prefix}/{row:06d}"
                     with rows.count_rejected(identity):
                         value = record[caption_column]
                         captions = [] if value is None else value if isinstance(value, list) else [value]
-                        own = record.get("split")
+                        own = split_cell(record.get("split"))
                         split_from = "its column 'split'" if own else split_from
                         usable = clean_captions(captions, rows.skipped, identity)
-                        if any(splits) and not (own or split):
-                            raise BadSample("no split")
                         rows.add(identity, usable, own or split, "")
                         places.append((number, row))
                     row += 1
     table = rows.table().drop_columns("path")
+    note_unsplit(table, rows.lost)
     of_file, place = np.array(places, dtype=np.int64).reshape(-1, 2).T
     reader = UnpackedPictures(files, of_file, place, max_pixels)
     return Opened(table, reader, rows.lost, rows.skipped, split_from)
@@ -112,9 +117,14 @@ class UnpackedPictures:
     _tables: dict[int, pa.Table] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(self, row: int) -> torch.Tensor:
-        data = self._table(int(self.of_file[row]))["bytes"][int(self.place[row])].as_py()
+        number, place = int(self.of_file[row]), int(self.place[row])
+        table = self._table(number)
+        data = table["bytes"][place].as_py()
         if data is None:
             raise BadSample("no image")
+        if digest(data) != table["digest"][place].as_py():
+            problem = f"picture {place} of this file in the cache is damaged"
+            raise SettingError("data.source", self.unpacked[number], problem, "Delete it; it is made again.")
         return decode_image(data, self.max_pixels)
 
     def digests(self, contents: bool) -> pa.Array:
@@ -127,7 +137,7 @@ class UnpackedPictures:
 
     def _table(self, number: int) -> pa.Table:
         if number not in self._tables:
-            self._tables[number] = pa.ipc.open_file(pa.memory_map(self.unpacked[number])).read_all()
+            self._tables[number] = _mapped(self.unpacked[number])
         return self._tables[number]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -135,20 +145,43 @@ class UnpackedPictures:
 
 
 def _unpacked(path: Path, file: pq.ParquetFile, column: str) -> Path:
-    """The file in the cache with a table's pictures, written on the first call."""
+    """The file in the cache with a table's pictures, written where there is none or it is damaged.
+
+    Its batches come with a digest of the pictures' digests; a picture itself is checked when it is read.
+    """
     status = path.stat()
     key = [_VERSION, os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, column]
-    place = cache_folder("unpacked", f"{sha256_of_json(key)[:32]}.arrow")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{place}.lock"):
-        if not place.is_file():
+    name = sha256_of_json(key)[:32]
+    place = cache_folder("unpacked", f"{name}.arrow")
+    with cache_lock(f"unpacked-{name}"):
+        try:
+            _mapped(place)
+        except (OSError, pa.ArrowException):
             with atomic_write(place) as stream, pa.ipc.new_file(stream, _SCHEMA) as writer:
                 for batch in file.iter_batches(_BATCH, columns=[column]):
                     values = batch[column].to_pylist()
                     data = [value.get("bytes") if isinstance(value, dict) else value for value in values]
-                    digests = [None if picture is None else digest(picture) for picture in data]
-                    writer.write_batch(pa.record_batch([digests, data], schema=_SCHEMA))
+                    pictures = [None if picture is None else digest(picture) for picture in data]
+                    unpacked = pa.record_batch([pictures, data], schema=_SCHEMA)
+                    writer.write_batch(unpacked, custom_metadata={"digest": _digest_of(pictures)})
     return place
+
+
+def _mapped(path: str | Path) -> pa.Table:
+    """The pictures in a file, memory-mapped; raises `ArrowException` or `OSError` where there is none that
+    fits its digests."""
+    reader, batches = pa.ipc.open_file(pa.memory_map(str(path))), []
+    for number in range(reader.num_record_batches):
+        batch, metadata = reader.get_batch_with_custom_metadata(number)
+        batch.validate(full=True)  # places beyond the end of the file are read without a question
+        if not metadata or metadata.get("digest") != _digest_of(batch["digest"].to_pylist()):
+            raise pa.ArrowInvalid(f"batch {number} does not fit its digest")
+        batches.append(batch)
+    return pa.Table.from_batches(batches, schema=_SCHEMA)
+
+
+def _digest_of(digests: list[bytes | None]) -> bytes:
+    return digest(b"".join(value or b"-" for value in digests))
 
 
 def check_text_column(path: Path, setting: str, column: str, schema: pa.Schema) -> None:

@@ -31,6 +31,7 @@ from workbench.data.source import (
     Opened,
     Rejected,
     clean_captions,
+    note_unsplit,
     text_captions,
 )
 from workbench.data.splits import split_draw, splits_in_names
@@ -63,11 +64,8 @@ def open_shards(
     splits = splits_in_names(str(base), names, stems=True)
     split_of_shard = pa.array(splits or [None] * len(names), pa.string())
     split = split_of_shard.take(table["shard"].combine_chunks())
-    if splits and split.null_count:
-        unsplit = table["id"].filter(split.is_null())
-        lost.note("no split", unsplit[0].as_py(), len(unsplit))
-        lost.name("no split", unsplit[:3].to_pylist())
     pairs = table.select(["id", "captions", "draw"]).append_column("split", split)
+    note_unsplit(pairs, lost)
     reader = ShardReader(index, paths, max_pixels, states, shard_cache)
     split_from = "the names of its folders and shards"
     return Opened(pairs, reader, lost, skipped, split_from, functools.partial(indexed_pairs, index))

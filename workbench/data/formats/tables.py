@@ -14,11 +14,21 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from workbench.data.decode import BadSample, Reason
+from workbench.data.decode import BadSample
 from workbench.data.duplicates import merge_rows
 from workbench.data.formats.flickr import caption_lines, official_splits, separator_of
 from workbench.data.formats.parquet_pictures import check_text_column, open_pictures, picture_column
-from workbench.data.source import Opened, PairRows, Rejected, check_file, clean_captions, folder_of_pictures
+from workbench.data.source import (
+    Opened,
+    PairRows,
+    Rejected,
+    check_file,
+    clean_captions,
+    folder_of_pictures,
+    note_unsplit,
+    split_cell,
+    text_cell,
+)
 from workbench.data.splits import splits_in_names
 from workbench.errors import SettingError
 
@@ -50,7 +60,7 @@ def open_tables(
         if not all(inside):
             problem = f"{names[inside.index(None)]} has no pictures inside, as others have"
             raise SettingError("data.source", str(base), problem, "Give them apart, by a glob of each.")
-        return open_pictures(paths, named, inside, caption_column, max_pixels)
+        return open_pictures(base, names, named, inside, caption_column, max_pixels)
     folders = {path.parent for path in paths}
     if image_folder is None and len(folders) > 1:
         problem = f"the tables lie in {len(folders)} folders, and relative paths could start from any of them"
@@ -76,7 +86,7 @@ def open_tables(
             with rows.count_rejected(_identity(record[image_column], f"row {number} of {path.name}")):
                 name, image = _image(record[image_column], folder)
                 captions = clean_captions(_as_list(record[caption_column], path), rows.skipped, name)
-                own = _text(record.get(SPLIT_COLUMN)) or lists.get(name)
+                own = split_cell(record.get(SPLIT_COLUMN)) or lists.get(name)
                 if own:
                     split_from = "Flickr8k's lists" if lists else f"its column {SPLIT_COLUMN!r}"
                 elif lists:
@@ -84,12 +94,8 @@ def open_tables(
                     continue
                 rows.add(name, captions, own or split_of_table, image)
     table = rows.table()
-    unsplit = table["split"].is_null()
-    if (count := table["split"].null_count) and count < len(table):
-        ids = table["id"].filter(unsplit)
-        rows.lost.note("no split", ids[0].as_py(), count)
-        rows.lost.name("no split", ids[:3].to_pylist())
-        table = table.filter(pc.invert(unsplit))
+    if note_unsplit(table, rows.lost):
+        table = table.filter(table["split"].is_valid())
     return rows.opened(max_pixels, _merge(table, paths), split_from)
 
 
@@ -202,7 +208,7 @@ def _check_columns(path: Path, needed: tuple[str, str], columns: list[str]) -> N
 
 def _image(value: Any, folder: Path) -> tuple[str, str]:
     """The path of an image as written, tidied, and where it lies."""
-    path = _text(value, not_utf8="unsafe name")
+    path = text_cell(value, not_utf8="unsafe name")
     if not path:
         raise BadSample("no image")
     if "://" in path:
@@ -213,18 +219,6 @@ def _image(value: Any, folder: Path) -> tuple[str, str]:
     image = os.path.join(folder, name)
     check_file(image)
     return name, image
-
-
-def _text(value: Any, not_utf8: Reason = "damaged record") -> str:
-    try:
-        text = value.decode("utf-8-sig") if isinstance(value, bytes) else value
-    except UnicodeError as error:
-        raise BadSample(not_utf8) from error
-    if text is None:
-        return ""
-    if not isinstance(text, str):
-        raise BadSample("damaged record")
-    return text.strip()
 
 
 def _as_list(value: Any, path: Path) -> list[Any]:

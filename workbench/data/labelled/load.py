@@ -23,6 +23,7 @@ from workbench.data.labelled.labels import (
 from workbench.data.labelled.scene_labels import VIEWS, scene_labels
 from workbench.data.load import load_pairs
 from workbench.errors import SettingError
+from workbench.files import can_be_path
 
 __all__ = ["KINDS", "Attributes", "Labelled", "load_labelled"]
 
@@ -71,6 +72,8 @@ def load_labelled(
         return _scenes(written, scenes, image_size, seed)
     prefix = re.match(rf"({'|'.join(KINDS)}):", written)
     path = Path(written[prefix.end() :] if prefix else written).expanduser()
+    if not can_be_path(os.fspath(path)):
+        raise SettingError("source", written, "no folder can be called so", "Name the folder of the set.")
     kind = prefix[1] if prefix else _kind(path, written)
     if splits is not None and kind not in ("awa2", "cub"):
         raise SettingError("splits", os.fspath(splits), f"{written} has none", "They are for AwA2 and CUB.")
