@@ -32,6 +32,7 @@ def data_report(pairs: Pairs, unreadable: Mapping[int, str] | None = None) -> di
             "least": int(captions.min(initial=captions.max(initial=0))),
             "most": int(captions.max(initial=0)),
         },
+        "without_caption": int((captions == 0).sum()),
         "copies_merged": pairs.facts.get("copies merged", 0),
         "skipped": {
             reason: {"count": count, "first": skipped.examples.get(reason, [])}
@@ -44,9 +45,13 @@ def data_report(pairs: Pairs, unreadable: Mapping[int, str] | None = None) -> di
 def report_line(use: str, report: Mapping[str, Any]) -> str:
     """A split's report for people, in one line."""
     spread = report["captions_a_picture"]
+    without = report["without_caption"]
     several = f" ({spread['least']} to {spread['most']} a picture)" if spread["most"] > 1 else ""
+    captions = f"with {report['captions']:,} captions{several}" if report["captions"] else "without captions"
+    if report["captions"] and without:
+        captions += f", {without:,} of them without a caption"
     parts = [
-        f"{use} data: {report['pairs']:,} pictures with {report['captions']:,} captions{several}, split "
+        f"{use} data: {report['pairs']:,} pictures {captions}, split "
         f"{report['split']!r} of {report['source']} ({report['format']}, split by {report['split_from']})"
     ]
     if report["copies_merged"]:

@@ -74,7 +74,7 @@ def measure(
     labelled = zero_shot_sets(recipe, [*splits, *retrieval])
     probes = fit_probes(model, recipe)
     for split in splits:
-        pairs = load_pairs(recipe.data.source, split, **recipe.data.options(train=False))
+        pairs = load_pairs(recipe.data.source, split, **recipe.data_options(train=False)).captioned()
         embedded = encode_pairs(model, pairs, recipe.evaluation.batch, recipe.data.workers)
         scores, queries = evaluate_embedded(model, pairs, embedded, recipe.evaluation.suites)
         if "attributes" in recipe.evaluation.suites:
@@ -146,7 +146,7 @@ def evaluation_splits(recipe: Recipe, *, whole: bool = False) -> list[str]:
     """
     data, named = recipe.data, recipe.evaluation.splits
     whole = whole and not PROBED & set(recipe.evaluation.suites)
-    options = data.options(train=False)
+    options = recipe.data_options(train=False)
     available = available_splits(data.source, by_hash=bool(named) or not whole, **options)
     # A split that choices may be made by (val, val_concepts) gives no result.
     used = (data.train_split, data.validation_split)
@@ -168,19 +168,19 @@ def evaluated_pairs(recipe: Recipe, name: str) -> Pairs:
     """The pairs that the results called `name` are of: a split's, or those of a retrieval set."""
     if (entry := retrieval_sets(recipe).get(name)) is not None:
         return entry.open(recipe)
-    return load_pairs(recipe.data.source, name, **recipe.data.options(train=False))
+    return load_pairs(recipe.data.source, name, **recipe.data_options(train=False)).captioned()
 
 
 def evaluate_embedded(model: DualEncoder, pairs: Pairs, embedded: Embedded, suites: Sequence[str]) -> Results:
     """One split's numbers, and the results of its single queries, from its embeddings.
 
-    Suites that need what the data does not have (names and swapped captions of the embedded dataset) give
-    nothing. Those that take more than one split, attributes and the probes, are `evaluate`'s.
+    Suites that need what the data does not have (captions, names and swapped captions of the embedded
+    dataset) give nothing. Those that take more than one split, attributes and the probes, are `evaluate`'s.
     """
     scores: Scores = {}
     queries: Queries = {"image_of_text": embedded.image_of_text}
     columns = pairs.table.column_names
-    if "retrieval" in suites:
+    if "retrieval" in suites and len(embedded.text):
         _add(retrieval_scores(embedded), scores, queries)
     if "zero_shot" in suites and "objects" in columns:
         for column in ("objects", "categories"):

@@ -195,6 +195,21 @@ class Recipe(Section):
         return sorted(path.stem for path in RECIPES.rglob("*.yaml"))
 
     @property
+    def needs_captions(self) -> bool:
+        """Whether something that it learns from compares pictures with captions."""
+        return bool(self.caption_objectives) or self.trains != "student"
+
+    @property
+    def caption_objectives(self) -> list[str]:
+        """The objectives in use that say nothing of a picture without a caption."""
+        objectives = declared_objectives()
+        return [name for name in self.objectives.weights() if not objectives[name].images_alone]
+
+    def data_options(self, train: bool = True) -> dict[str, Any]:
+        """The keyword arguments of `load_pairs` for its data, with or without captions as it needs them."""
+        return self.data.options(train) | {"captions_needed": self.needs_captions}
+
+    @property
     def fingerprint(self) -> str:
         """sha256 over every setting that changes the outcome, hex."""
         return sha256_of_json(dict(_flat(self, aside=False, later=False)))

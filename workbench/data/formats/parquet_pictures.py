@@ -61,7 +61,12 @@ def picture_column(path: Path, column: str) -> str | None:
 
 
 def open_pictures(
-    paths: list[Path], splits: list[str | None], columns: list[Any], caption_column: str, max_pixels: int
+    paths: list[Path],
+    splits: list[str | None],
+    columns: list[Any],
+    caption_column: str,
+    max_pixels: int,
+    captions_needed: bool = True,
 ) -> Opened:
     """Pairs of parquet tables with pictures in `columns`; a pair's id is its table's name and its row.
 
@@ -72,24 +77,26 @@ def open_pictures(
     for number, (path, split, column) in enumerate(zip(paths, splits, columns, strict=True)):
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
-            if caption_column not in schema.names:
+            has_captions = caption_column in schema.names
+            if not has_captions and captions_needed:
                 has = f"It has {', '.join(map(repr, schema.names))}."
                 raise SettingError(
                     "data.caption_column", caption_column, f"{path.name} has no such column", has
                 )
-            check_text_column(path, "data.caption_column", caption_column, schema)
-            wanted = [caption_column, *(["split"] if "split" in schema.names else [])]
+            if has_captions:
+                check_text_column(path, "data.caption_column", caption_column, schema)
+            wanted = [name for name in (caption_column, "split") if name in schema.names]
             files.append(str(_unpacked(path, file, column)))
             row = 0
             for batch in file.iter_batches(columns=wanted):
                 for record in batch.to_pylist():
                     identity = f"{path.stem}/{row:06d}"
                     with rows.count_rejected(identity):
-                        value = record[caption_column]
+                        value = record.get(caption_column)
                         captions = [] if value is None else value if isinstance(value, list) else [value]
                         own = record.get("split")
                         split_from = "its column 'split'" if own else split_from
-                        usable = clean_captions(captions, rows.skipped, identity)
+                        usable = clean_captions(captions, rows.skipped, identity, captions_needed)
                         if any(splits) and not (own or split):
                             raise BadSample("no split")
                         rows.add(identity, usable, own or split, "")
