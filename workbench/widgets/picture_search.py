@@ -1,6 +1,6 @@
 """Search pictures by typed words or by an uploaded picture."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,6 +8,7 @@ from workbench.figures.gallery import Gallery, Picture, gallery
 from workbench.widgets.notebook import NotebookWidget, is_live, on_change
 
 Hit = tuple[int, float]  # row of the picture, score
+Words = Callable[[str, int], Sequence[Hit]]
 
 
 @runtime_checkable
@@ -26,14 +27,15 @@ class PictureSearch(NotebookWidget):
         PictureSearch(pairs, index.words, index.picture, query="a red apple above a dog")
 
     `words(text, best)` and `picture(bytes of an image file, best)` return the best rows with their scores,
-    best first; without the latter there is no button. The first query is answered at once. Under
+    best first; without the latter there is no button. Several searches by name as `words` answer one below
+    the other. The first query is answered at once. Under
     `WORKBENCH_HEADLESS=1` there is no widget, only that first answer, as `show` gives it.
     """
 
     def __init__(
         self,
         pairs: HasPictures,
-        words: Callable[[str, int], Sequence[Hit]],
+        words: Words | Mapping[str, Words],
         picture: Callable[[bytes, int], Sequence[Hit]] | None = None,
         *,
         query: str = "",
@@ -46,7 +48,11 @@ class PictureSearch(NotebookWidget):
     def show(self, query: str | bytes) -> Gallery:
         """The answer as HTML: to words, or to a picture given as the bytes of its file; raises BadSample for
         no picture."""
+        if isinstance(query, str) and isinstance(self.words, Mapping):
+            answers = ((name, words(query, self.best)) for name, words in self.words.items())
+            return Gallery("".join(self._gallery(hits, f"{name}: “{query}”") for name, hits in answers))
         if isinstance(query, str):
+            assert not isinstance(self.words, Mapping)
             hits, title = self.words(query, self.best), f"“{query}”"
         elif self.picture is None:
             raise ValueError(
@@ -54,6 +60,9 @@ class PictureSearch(NotebookWidget):
             )
         else:
             hits, title = self.picture(query, self.best), "Most like your picture"
+        return self._gallery(hits, title)
+
+    def _gallery(self, hits: Sequence[Hit], title: str) -> Gallery:
         pictures = [
             Picture(self.pairs.image(row), self.pairs.captions(row)[:1], score) for row, score in hits
         ]
