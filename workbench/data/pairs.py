@@ -95,7 +95,7 @@ class Pairs:
         return self._read(row if self._reader_rows is None else int(self._reader_rows[row]))
 
     def captions(self, row: int) -> list[str]:
-        """The captions of a row; none where the source was opened without `captions_needed` and has none."""
+        """The captions of a row; none only where the source was opened without `captions_needed`."""
         return list(self._whole["captions"][self._place(row)].as_py())
 
     def details(self, row: int) -> dict[str, Any]:
@@ -113,9 +113,9 @@ class Pairs:
     @property
     def files(self) -> Iterator[str]:
         """The files of the pictures, in row order; raises ValueError where the reader names none."""
-        rows = np.arange(len(self)) if self._reader_rows is None else self._reader_rows
         if not self.in_files:
             raise ValueError(f"{self!r}: its reader does not say from which files it reads pictures")
+        rows = np.arange(len(self)) if self._reader_rows is None else self._reader_rows
         yield from self._read.files(rows)
 
     @property
@@ -133,8 +133,7 @@ class Pairs:
     def first_caption(self) -> npt.NDArray[np.int64]:
         """The flattened position of each row's first caption, [N + 1]; the last entry is T."""
         lengths = pc.list_value_length(self._whole["captions"]).to_numpy()
-        if self._rows is not None:
-            lengths = lengths[self._rows]
+        lengths = lengths if self._rows is None else lengths[self._rows]
         first = np.zeros(len(self) + 1, dtype=np.int64)
         np.cumsum(lengths, out=first[1:])
         return first
