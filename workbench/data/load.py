@@ -145,9 +145,10 @@ def open_source(
     """
     if duplicates not in ("merge", "keep"):
         raise SettingError("data.duplicates", duplicates, "no such choice", "merge or keep")
-    options = image_folder, image_column, caption_column, caption_lines, max_pixels, shard_cache
-    options = *options, captions_needed
-    kind, opened = _open(source, format, *options)
+    columns = image_folder, image_column, caption_column
+    kind, opened = _open(
+        source, format, *columns, caption_lines, max_pixels, shard_cache, captions_needed=captions_needed
+    )
     _check_losses(source, opened, max_failed)
     digests = opened.read.digests(duplicates == "merge")
     reopen = opened.reopen and functools.partial(_with_digests, opened.reopen, digests)
@@ -201,6 +202,7 @@ def _open(
     caption_lines: bool,
     max_pixels: int,
     shard_cache: float | None,
+    *,
     captions_needed: bool,
 ) -> tuple[str, Opened]:
     if format not in FORMATS:

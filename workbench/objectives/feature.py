@@ -62,7 +62,7 @@ def _texts(inputs: LossInputs) -> tuple[Any, Any]:
     if inputs.captioned is None:
         return inputs.projected_text, inputs.teacher_text
     kept = inputs.captioned[:, None] > 0
-    return tuple(side.where(kept, 0) for side in (inputs.projected_text, inputs.teacher_text))
+    return inputs.projected_text.where(kept, 0), inputs.teacher_text.where(kept, 0)
 
 
 def _cross_modal(inputs: LossInputs, modules: Any) -> Loss:
