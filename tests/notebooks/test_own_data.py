@@ -85,6 +85,14 @@ SECOND: dict[str, dict[str, Any]] = {
     | {"alpha": 0.25, "looked_at": 8, "bins": 3, "shown": 2, "steps": 2, "out": "runs"},
     "07_ablations": {"sweep": "", "split": "test_style", "metrics": ["text_to_image_r1", "text_to_image_r10"]}
     | {"elsewhere": ["test_concepts", "test_style"]},
+    "08_photographs": {
+        "pictures": "FOLDER",
+        "steps": 3,
+        "batch": 8,
+        "seed": 1,
+        "words": ["red"],
+        "out": "runs",
+    },
 }
 ALIKE = {"teacher", "teachers", "run", "sweep", "runs"}  # a second value is another model, or another's runs
 

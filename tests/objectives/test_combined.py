@@ -13,6 +13,7 @@ from workbench.objectives import (
     feature_distillation,
     fused_contrastive_loss,
     gradient_distillation,
+    image_relations,
     interactive_contrastive_loss,
     relational_distillation,
 )
@@ -26,7 +27,8 @@ def embeddings(*widths: int, batch: int = 6) -> list[Tensor]:
 
 
 WEIGHTS = {"task": 0.5, "crd": 2.0, "fd": 3.0, "mfd": 1.1, "gd": 0.2, "icl": 0.7, "afd": 0.9, "cosine": 1.3,
-           "embedding": 0.8, "concepts": 0.6, "cross_modal": 0.4, "preservation": 0.3}  # fmt: skip
+           "embedding": 0.8, "concepts": 0.6, "cross_modal": 0.4, "preservation": 0.3,
+           "image_relations": 0.6}  # fmt: skip
 
 
 def everything() -> tuple[DistillationLoss, tuple, dict]:
@@ -66,6 +68,7 @@ def test_total_is_the_weighted_sum_of_every_term() -> None:
         "concepts": concept_loss(image, text, others["soft_labels"], mixture.concept_classifier),
         "cross_modal": cosine_distillation(projected[0], others["cross_modal_target"]),
         "preservation": cosine_distillation(projected[0], teacher[0]),
+        "image_relations": image_relations(image, teacher[0], 30.0),
     }
     assert terms.keys() == expected.keys()
     for name, value in expected.items():
@@ -94,6 +97,26 @@ def test_gradients_reach_everything_that_learns() -> None:
     }  # fmt: skip
     assert all(float(each.grad.abs().max()) > 0 for each in learners)
     assert teacher_image.grad is None
+
+
+@pytest.mark.parametrize("name", ["fd", "mfd", "cosine"])
+def test_a_picture_without_a_caption_has_no_text_term(name: str) -> None:
+    """Whatever stands where its caption would be, NaN of no meaning included."""
+    mixture = DistillationLoss({name: 1.0}, 6, 6).double()
+    image, text, teacher_image, teacher_text, masked = embeddings(6, 6, 6, 6, 6)
+    captioned = torch.tensor([1, 0, 1, 1, 0, 0], dtype=torch.float64)
+    seen = masked if name == "mfd" else image
+    distance = cosine_distillation if name == "cosine" else feature_distillation
+    kept = captioned.bool()
+    expected = distance(seen, teacher_image) + distance(text[kept], teacher_text[kept]) * kept.sum() / 6
+    teacher_text[~kept] = 0
+    others = {"masked_image": masked, "captioned": captioned}
+    sides = image, text, image, text, 9.0, teacher_image, teacher_text, 30.0
+    torch.testing.assert_close(mixture(*sides, **others)[0], expected)
+    parts = [mixture(*sides, **others, rows=rows)[0] for rows in (slice(0, 2), slice(2, 6))]
+    torch.testing.assert_close(sum(parts), expected)
+    none = mixture(*sides, masked_image=masked, captioned=torch.zeros_like(captioned))[0]
+    torch.testing.assert_close(none, distance(seen, teacher_image))
 
 
 def test_rows_add_up() -> None:

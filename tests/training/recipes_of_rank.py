@@ -15,6 +15,7 @@ from workbench.training import trainer
 
 PAIRS = 24
 SMALL: dict[str, Any] = {
+    "data.source": "scenes",
     "data.scenes": PAIRS,
     "training.batch": 8,
     "training.steps": 3,

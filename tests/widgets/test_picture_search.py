@@ -55,6 +55,12 @@ def test_headless_shows_the_first_answer(shown: list[dict[str, Any]]) -> None:
     assert "all blue" in shown[0]["text/html"]
 
 
+def test_several_searches_answer_below_one_another() -> None:
+    answer = PictureSearch(Colours(), {"teacher": words, "a <student>": words}, best=1).show("green")
+    assert answer.count("<img") == 2
+    assert answer.index("teacher: “green”") < answer.index("a &lt;student&gt;: “green”")
+
+
 def test_a_file_that_is_no_picture_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     search = PictureSearch(Colours(), words, picture)
     answer = search._answer(b"<html>no picture</html>")

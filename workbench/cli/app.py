@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # Takes four minutes on two cores, including the drawing of the scenes.
 DEMO_SPLITS = ["test", "test_style", "test_concepts", "album"]
 DEMO = {"scenes": 4000, "steps": 340, "batch": 128, "splits": DEMO_SPLITS}
+PHOTOGRAPHS = {"steps": 400, "batch": 64}  # some four minutes, however many photographs there are
 
 app = typer.Typer(
     help="Understand and improve CLIP by distillation.",
@@ -85,11 +86,24 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the executed notebook and its report.")] = Path(
         "executed/demo"
     ),
+    pictures: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Photographs of yours, without captions: search them by words."),
+    ] = None,
 ) -> None:
-    """Distil a small student on the embedded dataset and report whether it helped. Four minutes, offline."""
+    """Distil a small student on the embedded dataset and report whether it helped. Four minutes, offline.
+
+    With --pictures the student learns from your photographs, and the page searches them by words.
+    """
     from workbench.batch.notebook_runner import run_notebook
 
-    manifest = run_notebook("00_quickstart", {**DEMO, "out": str(out.absolute())}, out, show_output=True)
+    name, parameters = "00_quickstart", DEMO
+    if pictures is not None:
+        name, parameters = (
+            "08_photographs",
+            {**PHOTOGRAPHS, "pictures": str(pictures.expanduser().absolute())},
+        )
+    manifest = run_notebook(name, {**parameters, "out": str(out.absolute())}, out, show_output=True)
     say_outcome(manifest)
     if manifest["state"] == "finished":
         for table in sorted(out.glob("*.txt")):

@@ -12,7 +12,7 @@ from workbench.data.formats.flickr import is_caption_list
 from workbench.data.formats.folder import caption_file
 from workbench.data.formats.tables import TABLE_EXTENSIONS
 from workbench.data.remote import list_files
-from workbench.data.source import IMAGE_EXTENSIONS
+from workbench.data.source import IMAGE_EXTENSIONS, NoCaptions
 from workbench.data.splits import without_split
 from workbench.errors import SettingError
 from workbench.files import can_be_path
@@ -146,14 +146,14 @@ def fits(name: str) -> str | None:
     return "shards" if extension == ".tar" else None
 
 
-def chosen_files(source: Source, format: str) -> tuple[str, Path, list[str]]:
+def chosen_files(source: Source, format: str, captions_needed: bool = True) -> tuple[str, Path, list[str]]:
     """The format of a source, and the files that are read, as names below a folder.
 
     A `format` other than auto is kept whatever the files are called. Raises `SettingError` where there is
     nothing of that format, or where several files could be meant.
     """
     base, names = find_files(source)
-    kind = detect(source, base, names) if format == "auto" else format
+    kind = detect(source, base, names, captions_needed) if format == "auto" else format
     chosen = [name for name in names if fits(name) == kind]
     if not chosen and kind != "folder" and not os.path.isdir(os.path.expanduser(os.fspath(source))):
         chosen = names  # named by the user, or a JSON that is COCO's by its content
@@ -170,9 +170,9 @@ def chosen_files(source: Source, format: str) -> tuple[str, Path, list[str]]:
     return kind, base, chosen
 
 
-def detect(source: Source, base: Path, names: list[str]) -> str:
+def detect(source: Source, base: Path, names: list[str], captions_needed: bool = True) -> str:
     """The format of the files; a folder's JSON and tables count only where they lie at its top, unless there
-    is nothing else."""
+    is nothing else. Raises `NoCaptions` for pictures alone where captions are needed."""
     if any(fits(name) == "shards" for name in names):
         return "shards"
     images = [name for name in names if fits(name) == "folder"]
@@ -189,12 +189,15 @@ def detect(source: Source, base: Path, names: list[str]) -> str:
         return "table"
     if any(name.endswith(".parquet") for name in names):
         return "table"  # as on the Hugging Face hub: data/train-00000-of-00001.parquet
+    if images and not captions_needed:
+        return "folder"
     counts = Counter(PurePosixPath(name).suffix or "without extension" for name in names)
     files = ", ".join(f"{count} {extension}" for extension, count in counts.most_common(8)) or "no files"
     captions = ", none of the images with a .txt beside it" if images else ""
     problem = f"no format recognised; found {files}{captions}"
     remedy = f"{WHAT_WORKS} data.format says what a file of another name holds."
-    raise SettingError("data.source", os.fspath(source), problem, remedy)
+    error = NoCaptions if images else SettingError
+    raise error("data.source", os.fspath(source), problem, remedy)
 
 
 def single(source: Source, names: list[str]) -> str:

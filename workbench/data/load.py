@@ -22,7 +22,7 @@ from workbench.data.pairs import Pairs
 from workbench.data.remote import is_remote
 from workbench.data.scenes.dataset import SPLITS as SCENE_SPLITS
 from workbench.data.scenes.dataset import scenes as embedded_scenes
-from workbench.data.source import Opened, Rejected
+from workbench.data.source import NoCaptions, Opened, Rejected
 from workbench.data.splits import hashed_splits, in_order, meanings, split_named
 from workbench.errors import SettingError
 
@@ -77,6 +77,7 @@ def load_pairs(
         reader_rows=opened.rows,
         reopen=opened.reopen,
         facts={**opened.facts, "split from": split_from, "splits": sizes},
+        captions_needed=options.get("captions_needed", True),
     )
     return _limited(pairs.select(rows), limit, seed)
 
@@ -127,12 +128,14 @@ def open_source(
     max_failed: float = 0.01,
     max_pixels: int = 50_000_000,
     shard_cache: float | None = None,
+    captions_needed: bool = True,
 ) -> OpenedSource:
     """Open a source with all its splits.
 
     `format` is found from what is there unless given: shards, karpathy, coco, table or folder. A line of a
     text file beside a picture, in a folder or a shard, is a caption; with `caption_lines` false the whole
-    file is one, as alt texts with line breaks are.
+    file is one, as alt texts with line breaks are. Without `captions_needed` a picture may have no caption,
+    and a folder or a table none at all.
 
     Pictures that are equal in their bytes are one picture with all their captions, and in one split only.
     For this all pictures are read once, and again where a file's size or time changed; with `duplicates`
@@ -142,8 +145,10 @@ def open_source(
     """
     if duplicates not in ("merge", "keep"):
         raise SettingError("data.duplicates", duplicates, "no such choice", "merge or keep")
-    options = image_folder, image_column, caption_column, caption_lines, max_pixels, shard_cache
-    kind, opened = _open(source, format, *options)
+    columns = image_folder, image_column, caption_column
+    kind, opened = _open(
+        source, format, *columns, caption_lines, max_pixels, shard_cache, captions_needed=captions_needed
+    )
     _check_losses(source, opened, max_failed)
     digests = opened.read.digests(duplicates == "merge")
     reopen = opened.reopen and functools.partial(_with_digests, opened.reopen, digests)
@@ -197,6 +202,8 @@ def _open(
     caption_lines: bool,
     max_pixels: int,
     shard_cache: float | None,
+    *,
+    captions_needed: bool,
 ) -> tuple[str, Opened]:
     if format not in FORMATS:
         raise SettingError("data.format", format, "no such format", f"One of {', '.join(FORMATS)}.")
@@ -207,17 +214,20 @@ def _open(
     if is_remote(source):
         if format not in ("auto", "shards"):
             raise SettingError("data.format", format, "only shards are read from a URL", WHAT_WORKS_REMOTELY)
-        return "shards", open_shards(*find_shards(os.fspath(source)), max_pixels, caption_lines, shard_cache)
-    kind, base, names = chosen_files(source, format)
+        shards = find_shards(os.fspath(source))
+        return "shards", open_shards(*shards, max_pixels, caption_lines, shard_cache, captions_needed)
+    kind, base, names = chosen_files(source, format, captions_needed)
     if kind == "shards":
-        return kind, open_shards(base, names, max_pixels, caption_lines)
+        return kind, open_shards(base, names, max_pixels, caption_lines, None, captions_needed)
     if kind == "karpathy":
-        return kind, open_karpathy(base / names[0], folder, max_pixels)
+        return kind, open_karpathy(base / names[0], folder, max_pixels, captions_needed)
     if kind == "coco":
-        return kind, open_coco(base, names, folder, max_pixels)
+        return kind, open_coco(base, names, folder, max_pixels, captions_needed)
     if kind == "table":
-        return kind, open_tables(base, names, folder, image_column, caption_column, max_pixels)
-    return kind, open_folder(base, names, max_pixels, caption_lines)
+        return kind, open_tables(
+            base, names, folder, image_column, caption_column, max_pixels, captions_needed
+        )
+    return kind, open_folder(base, names, max_pixels, caption_lines, captions_needed)
 
 
 def _check_losses(source: Source, opened: Opened, max_failed: float) -> None:
@@ -231,6 +241,8 @@ def _check_losses(source: Source, opened: Opened, max_failed: float) -> None:
         remedy = "At least one pair must be usable."
     if "missing file" in opened.lost or "path leaves the image folder" in opened.lost:
         remedy += " Relative paths start from data.image_folder."
+    if opened.lost["no caption"]:
+        raise NoCaptions("data.source", os.fspath(source), problem, remedy)
     raise SettingError("data.source", os.fspath(source), problem, remedy)
 
 

@@ -25,7 +25,7 @@ class Batch:
     images: Tensor  # uint8 [B, 3, H, W]
     tokens: Tensor  # int64 [B, length]
     rows: np.ndarray  # [B] rows of the pairs
-    caption: np.ndarray  # [B] position of the chosen caption among all captions
+    caption: np.ndarray  # [B] position of the chosen caption among all captions, -1: it has none
     failed: list[tuple[str, str]] = field(default_factory=list)  # (sample id, reason)
     waited: float = 0.0  # seconds that the training waited for it
 
@@ -58,11 +58,12 @@ def epoch_order(count: int, seed: int, epoch: int, shard: np.ndarray | None = No
 def caption_choice(first_caption: np.ndarray, row: int, seed: int, epoch: int) -> int:
     """Which caption of `row` an epoch uses, as a position among all captions.
 
-    Every caption comes up once in as many epochs as the picture has captions, from a start of its own.
+    Every caption comes up once in as many epochs as the picture has captions, from a start of its own; -1
+    where there is none.
     """
     start, end = int(first_caption[row]), int(first_caption[row + 1])
-    if end - start == 1:
-        return start
+    if end - start < 2:
+        return start if end > start else -1
     offset = int(np.random.Generator(np.random.Philox(key=[seed, row])).integers(end - start))
     return start + (offset + epoch) % (end - start)
 
@@ -94,7 +95,8 @@ class _Batches(Dataset):
             images.append(image.permute(1, 2, 0))
             rows.append(row)
             positions.append(position)
-            texts.append(self.pairs.captions(row)[position - int(self.pairs.first_caption[row])])
+            first = int(self.pairs.first_caption[row])
+            texts.append(self.pairs.captions(row)[position - first] if position >= 0 else "")
         # Channels last in memory, as the models expect them.
         pixels = torch.stack(images) if rows else torch.empty(0, 1, 1, 3, dtype=torch.uint8)
         tokens = self.tokenize(texts) if rows else torch.empty(0, 1, dtype=torch.int64)

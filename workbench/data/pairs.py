@@ -23,15 +23,15 @@ _PORTION = 65_536  # rows that are held in memory at a time
 class Pairs:
     """Images with captions by row number.
 
-    `table` holds one row a pair: `id` (string, unique), `captions` (list of strings, never empty), then
-    whatever the source knows; `digest`, where it has that, stands for the picture's bytes. `read(row)` gives
-    the image of that row of `table` (or of `reader_rows[row]`), uint8 [3, H, W], or raises `BadSample`.
-    `rejected` counts the pairs rejected while indexing by reason, `max_failed` is the share of unreadable
-    pairs that the user accepts, and `facts` is what the data report says of the source. With `reopen` the
-    table is an index in the cache, whose ids are known to be unique, and which another process opens by this
-    function. Everything stays in Arrow columns, memory-mapped where there is an index, and a subset holds row
-    numbers alone, so ten million pairs fit. Picklable where `read` is. Raises `ValueError` for a table that
-    breaks these rules.
+    `table` holds one row a pair: `id` (string, unique), `captions` (list of strings, empty only without
+    `captions_needed`), then whatever the source knows; `digest`, where it has that, stands for the picture's
+    bytes. `read(row)` gives the image of that row of `table` (or of `reader_rows[row]`), uint8 [3, H, W], or
+    raises `BadSample`. `rejected` counts the pairs rejected while indexing by reason, `max_failed` is the
+    share of unreadable pairs that the user accepts, and `facts` is what the data report says of the source.
+    With `reopen` the table is an index in the cache, whose ids are known to be unique, and which another
+    process opens by this function. Everything stays in Arrow columns, memory-mapped where there is an index,
+    and a subset holds row numbers alone, so ten million pairs fit. Picklable where `read` is. Raises
+    `ValueError` for a table that breaks these rules.
     """
 
     def __init__(
@@ -46,9 +46,10 @@ class Pairs:
         reader_rows: npt.NDArray[np.int64] | None = None,
         reopen: Callable[[], pa.Table] | None = None,
         facts: Mapping[str, Any] | None = None,
+        captions_needed: bool = True,
     ) -> None:
         if reopen is None:
-            _check(table, f"{name}, split {split}")
+            _check(table, f"{name}, split {split}", captions_needed)
         self.name = name
         self.split = split
         self.rejected = Rejected().absorb(rejected or {})
@@ -94,7 +95,7 @@ class Pairs:
         return self._read(row if self._reader_rows is None else int(self._reader_rows[row]))
 
     def captions(self, row: int) -> list[str]:
-        """The captions of a row, one or more."""
+        """The captions of a row; none only where the source was opened without `captions_needed`."""
         return list(self._whole["captions"][self._place(row)].as_py())
 
     def details(self, row: int) -> dict[str, Any]:
@@ -112,9 +113,9 @@ class Pairs:
     @property
     def files(self) -> Iterator[str]:
         """The files of the pictures, in row order; raises ValueError where the reader names none."""
-        rows = np.arange(len(self)) if self._reader_rows is None else self._reader_rows
         if not self.in_files:
             raise ValueError(f"{self!r}: its reader does not say from which files it reads pictures")
+        rows = np.arange(len(self)) if self._reader_rows is None else self._reader_rows
         yield from self._read.files(rows)
 
     @property
@@ -132,8 +133,7 @@ class Pairs:
     def first_caption(self) -> npt.NDArray[np.int64]:
         """The flattened position of each row's first caption, [N + 1]; the last entry is T."""
         lengths = pc.list_value_length(self._whole["captions"]).to_numpy()
-        if self._rows is not None:
-            lengths = lengths[self._rows]
+        lengths = lengths if self._rows is None else lengths[self._rows]
         first = np.zeros(len(self) + 1, dtype=np.int64)
         np.cumsum(lengths, out=first[1:])
         return first
@@ -180,6 +180,11 @@ class Pairs:
         subset._rows = chosen if self._rows is None else self._rows[chosen]
         subset._reader_rows = chosen if self._reader_rows is None else self._reader_rows[chosen]
         return subset
+
+    def captioned(self) -> "Pairs":
+        """Those that have captions; all where none has."""
+        rows = np.flatnonzero(np.diff(self.first_caption))
+        return self.select(rows) if 0 < len(rows) < len(self) else self
 
     def read_by(self, read: Callable[[int], torch.Tensor]) -> "Pairs":
         """The same pairs, their images read by `read(row)`."""
@@ -274,14 +279,14 @@ class Captions(Sequence[str]):
     __hash__ = None  # type: ignore[assignment]  # as a list
 
 
-def _check(table: pa.Table, where: str) -> None:
+def _check(table: pa.Table, where: str, captions_needed: bool) -> None:
     if missing := {"id", "captions"} - set(table.column_names):
         raise ValueError(f"{where}: the table of pairs lacks {sorted(missing)}")
     ids, lengths = table["id"], pc.list_value_length(table["captions"])
     if ids.null_count or pc.count_distinct(ids).as_py() < len(ids):
         repeated = [entry["values"] for entry in pc.value_counts(ids).to_pylist() if entry["counts"] > 1]
         raise ValueError(f"{where}: ids must be unique, these are not: {repeated[:5]}")
-    if lengths.null_count or (len(lengths) and pc.min(lengths).as_py() < 1):
+    if lengths.null_count or (len(lengths) and pc.min(lengths).as_py() < captions_needed):
         row = int(np.flatnonzero(pc.fill_null(lengths, 0).to_numpy() < 1)[0])
         raise ValueError(f"{where}: pair {ids[row].as_py()!r} has no caption")
 

@@ -13,9 +13,11 @@ def data_report(pairs: Pairs, unreadable: Mapping[int, str] | None = None) -> di
 
     `pairs` counts its pictures, `skipped` gives for every reason how many pairs or captions of the whole
     source were left out and the first of their ids, pictures of `unreadable` rows among them;
-    `copies_merged` counts pictures of the source that are equal to another in their bytes.
+    `copies_merged` counts pictures of the source that are equal to another in their bytes, `without_caption`,
+    where there are any, those that have no caption.
     """
     captions = np.diff(pairs.first_caption)
+    without = int((captions == 0).sum())
     skipped = pairs.rejected.copy()
     for row, reason in (unreadable or {}).items():
         skipped.note(reason, pairs.id(row))
@@ -32,6 +34,7 @@ def data_report(pairs: Pairs, unreadable: Mapping[int, str] | None = None) -> di
             "least": int(captions.min(initial=captions.max(initial=0))),
             "most": int(captions.max(initial=0)),
         },
+        **({"without_caption": without} if without else {}),
         "copies_merged": pairs.facts.get("copies merged", 0),
         "skipped": {
             reason: {"count": count, "first": skipped.examples.get(reason, [])}
@@ -44,9 +47,13 @@ def data_report(pairs: Pairs, unreadable: Mapping[int, str] | None = None) -> di
 def report_line(use: str, report: Mapping[str, Any]) -> str:
     """A split's report for people, in one line."""
     spread = report["captions_a_picture"]
+    without = report.get("without_caption", 0)
     several = f" ({spread['least']} to {spread['most']} a picture)" if spread["most"] > 1 else ""
+    captions = f"with {report['captions']:,} captions{several}" if report["captions"] else "without captions"
+    if report["captions"] and without:
+        captions += f", {without:,} of them without a caption"
     parts = [
-        f"{use} data: {report['pairs']:,} pictures with {report['captions']:,} captions{several}, split "
+        f"{use} data: {report['pairs']:,} pictures {captions}, split "
         f"{report['split']!r} of {report['source']} ({report['format']}, split by {report['split_from']})"
     ]
     if report["copies_merged"]:

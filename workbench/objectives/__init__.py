@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from workbench.objectives.gradient import gradient_distillation
     from workbench.objectives.interactive import interactive_contrastive_loss
     from workbench.objectives.regression import embedding_regression
-    from workbench.objectives.relational import relational_distillation
+    from workbench.objectives.relational import image_relations, relational_distillation
 
 # Recipes read the registry in this folder, and reading a recipe must not import torch.
 _FILES = {
@@ -25,6 +25,7 @@ _FILES = {
     "feature_distillation": "feature",
     "fused_contrastive_loss": "fused",
     "gradient_distillation": "gradient",
+    "image_relations": "relational",
     "interactive_contrastive_loss": "interactive",
     "relational_distillation": "relational",
 }
@@ -39,6 +40,7 @@ __all__ = [
     "feature_distillation",
     "fused_contrastive_loss",
     "gradient_distillation",
+    "image_relations",
     "interactive_contrastive_loss",
     "relational_distillation",
 ]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from workbench.errors import SettingError
 from workbench.objectives.chunked import contrastive_and_relational
@@ -94,6 +94,7 @@ class DistillationLoss(nn.Module):
         text_target: Embeddings | None = None,
         soft_labels: Embeddings | None = None,
         cross_modal_target: Embeddings | None = None,
+        captioned: Tensor | None = None,
         rows: slice | None = None,
         ring: tuple[int, ...] | None = None,
     ) -> tuple[Loss, dict[str, Loss]]:
@@ -106,7 +107,8 @@ class DistillationLoss(nn.Module):
         are the student's embeddings of masked images in the teacher's width, `text_target` standardised
         caption embeddings of a language model, `soft_labels` distributions over concepts,
         `cross_modal_target` the cross-modal teacher's embeddings of the pairs, in the teacher's width.
-        ValueError where an objective lacks what it requires.
+        `captioned` [batch] is 0 for pictures without captions, None: all have one. ValueError where an
+        objective lacks what it requires.
         """
         inputs = LossInputs(
             student_image,
@@ -121,6 +123,7 @@ class DistillationLoss(nn.Module):
             text_target,
             soft_labels,
             cross_modal_target,
+            captioned,
             rows,
             self.chunk,
             ring,

@@ -38,18 +38,31 @@ def cosine_distillation(student: Embeddings, teacher: Embeddings, *, rows: slice
 
 
 def _fd(inputs: LossInputs, modules: Any) -> Loss:
-    image, text = zip(inputs.projected, inputs.teacher, strict=True)
-    return feature_distillation(*image, rows=inputs.rows) + feature_distillation(*text, rows=inputs.rows)
+    image = feature_distillation(inputs.projected_image, inputs.teacher_image, rows=inputs.rows)
+    return image + feature_distillation(*_texts(inputs), rows=inputs.rows)
 
 
 def _mfd(inputs: LossInputs, modules: Any) -> Loss:
     image = feature_distillation(inputs.masked_image, inputs.teacher_image, rows=inputs.rows)
-    return image + feature_distillation(inputs.projected_text, inputs.teacher_text, rows=inputs.rows)
+    return image + feature_distillation(*_texts(inputs), rows=inputs.rows)
 
 
 def _cosine(inputs: LossInputs, modules: Any) -> Loss:
-    image, text = zip(inputs.projected, inputs.teacher, strict=True)
-    return cosine_distillation(*image, rows=inputs.rows) + cosine_distillation(*text, rows=inputs.rows)
+    image = cosine_distillation(inputs.projected_image, inputs.teacher_image, rows=inputs.rows)
+    text = cosine_distillation(*_texts(inputs), rows=inputs.rows)
+    if inputs.captioned is None:
+        return image + text
+    # A row of zeros costs 1, and a picture without a caption is to cost nothing.
+    missing = 1 - inputs.captioned[inputs.rows or slice(None)]
+    return image + text - missing.sum() / len(inputs.captioned)
+
+
+def _texts(inputs: LossInputs) -> tuple[Any, Any]:
+    """Student's and teacher's embeddings of the captions, zeros for pictures that have none."""
+    if inputs.captioned is None:
+        return inputs.projected_text, inputs.teacher_text
+    kept = inputs.captioned[:, None] > 0
+    return inputs.projected_text.where(kept, 0), inputs.teacher_text.where(kept, 0)
 
 
 def _cross_modal(inputs: LossInputs, modules: Any) -> Loss:
@@ -70,6 +83,7 @@ FD = Objective(
     reach="pair",
     requires=("teacher_image", "teacher_text"),
     head=("image", "text"),
+    images_alone=True,
 )
 MFD = Objective(
     name="mfd",
@@ -80,6 +94,7 @@ MFD = Objective(
     reach="pair",
     requires=("teacher_image", "teacher_text", "masked_image"),
     head=("image", "text"),
+    images_alone=True,
 )
 COSINE = Objective(
     name="cosine",
@@ -90,6 +105,7 @@ COSINE = Objective(
     reach="pair",
     requires=("teacher_image", "teacher_text"),
     head=("image", "text"),
+    images_alone=True,
 )
 CROSS_MODAL = Objective(
     name="cross_modal",
@@ -110,4 +126,5 @@ PRESERVATION = Objective(
     reach="pair",
     requires=("teacher_image",),
     head=("image",),
+    images_alone=True,
 )

@@ -25,7 +25,8 @@ class Objective(NamedTuple):
     width. `reach`: "pair" is a mean over pairs that know nothing of each other, "ring" compares all pairs and
     takes `ring`, "batch" needs the whole batch in every process. `function` takes the inputs and the module
     that holds learned parts, and returns the loss; `modules` makes these parts from the `Widths`. `order` is
-    the place in the weighted sum, in tables and in legends.
+    the place in the weighted sum, in tables and in legends. `images_alone`: it teaches something of pictures
+    without captions too. `later`: it came after recipes had fingerprints, which know of it where it is used.
     """
 
     name: str
@@ -37,6 +38,8 @@ class Objective(NamedTuple):
     head: tuple[str, ...] = ()
     reach: Literal["pair", "ring", "batch"] = "batch"
     modules: "Callable[[Widths], Mapping[str, nn.Module]] | None" = None
+    images_alone: bool = False
+    later: bool = False
 
 
 class Widths(NamedTuple):
@@ -58,7 +61,8 @@ class LossInputs(NamedTuple):
 
     `projected_*` are the student's embeddings in the teacher's width. `rows` are this process's own rows,
     None for all; `chunk` is the number of rows at a time, None for all at once. With `ring`, the number of
-    rows of every process, everything is this process's own.
+    rows of every process, everything is this process's own. `captioned` [batch] is 1 where a picture has a
+    caption and 0 where its text embeddings mean nothing, None: all have one.
     """
 
     student_image: "Tensor"
@@ -73,6 +77,7 @@ class LossInputs(NamedTuple):
     text_target: Any = None
     soft_labels: Any = None
     cross_modal_target: Any = None
+    captioned: Any = None
     rows: slice | None = None
     chunk: int | None = None
     ring: tuple[int, ...] | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -101,6 +102,32 @@ def _crd(inputs: LossInputs, modules: Any) -> Loss:
     return temperature**2 * loss
 
 
+def image_relations(
+    student: Embeddings, teacher: Embeddings, scale: Scale, *, rows: slice | None = None
+) -> Loss:
+    """Mean_n KL(teacher || student) of the softmax over what image n is like among the batch's other images.
+
+    `student` and `teacher` are image embeddings, [batch, dim] of any norm and any two widths; `scale`
+    multiplies the cosines of both. No caption takes part, and an image is not compared with itself. With
+    `rows`, only these rows' share of the mean. 0 for a batch of fewer than two. Raises ValueError where batch
+    sizes differ. Seed (Fang et al. 2021, arXiv 2101.04731), over the batch in place of its queue.
+    """
+    batch = check_batch("image_relations", student=student, teacher=teacher)
+    own = torch.eye(batch, dtype=torch.bool, device=student.device)[rows or slice(None)]
+    if batch < 2:
+        return student.sum() * 0
+    ours, theirs = (
+        # Far below any cosine and yet finite, since KL takes an infinite logit for NaN.
+        logits(side[rows or slice(None)], side, scale).masked_fill(own, -1e4)
+        for (side,) in (unit(student), unit(teacher))
+    )
+    return divergence(theirs, ours) / batch
+
+
+def _image_relations(inputs: LossInputs, modules: Any) -> Loss:
+    return image_relations(inputs.student_image, inputs.teacher_image, inputs.teacher_scale, rows=inputs.rows)
+
+
 CRD = Objective(
     name="crd",
     function=_crd,
@@ -109,4 +136,14 @@ CRD = Objective(
     needs="teacher",
     reach="ring",
     requires=("teacher_image", "teacher_text", "teacher_scale"),
+)
+IMAGE_RELATIONS = Objective(
+    name="image_relations",
+    function=_image_relations,
+    order=12,
+    colour="#66ccee",
+    needs="teacher",
+    requires=("teacher_image", "teacher_scale"),
+    images_alone=True,
+    later=True,
 )

@@ -74,12 +74,8 @@ class Recipe(Section):
             raise SettingError("name", self.name, problem, remedy)
         self._check_cross_modal()
         if not weights:
-            raise SettingError(
-                "objectives",
-                "all 0",
-                "there is nothing to learn from",
-                "Give one a weight, e.g. objectives.task=1.",
-            )
+            remedy = "Give one a weight, e.g. objectives.task=1"
+            raise SettingError("objectives", "all 0", "there is nothing to learn from", remedy)
         for name, weight in weights.items():
             needed = declared_objectives()[name].needs
             if needed is not None and getattr(self, needed) is None:
@@ -208,6 +204,16 @@ class Recipe(Section):
     def names(cls) -> list[str]:
         """The names of the shipped recipes."""
         return sorted(path.stem for path in RECIPES.rglob("*.yaml"))
+
+    @property
+    def caption_objectives(self) -> list[str]:
+        """The objectives in use that say nothing of a picture without a caption."""
+        return [name for name in self.objectives.weights() if not declared_objectives()[name].images_alone]
+
+    def data_options(self, train: bool = True) -> dict[str, Any]:
+        """The keyword arguments of `load_pairs` for its data, with or without captions as it needs them."""
+        needed = self.trains != "student" or bool(self.caption_objectives)
+        return self.data.options(train) | {"captions_needed": needed}
 
     @property
     def fingerprint(self) -> str:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from workbench.objectives.registry import declared_objectives
+from workbench.objectives.registry import Objective, declared_objectives
 from workbench.recipe.setting_types import (
     IF_CHANGED,
     NOT_FINGERPRINTED,
@@ -194,6 +194,11 @@ class _Weights(Section):
         return {name: weight for name, weight in self.model_dump().items() if weight}
 
 
+def _weight(objective: Objective) -> tuple[Any, Any]:
+    default = 1.0 if objective.name == "task" else 0.0
+    return NotNegative, Field(default=default, json_schema_extra=IF_CHANGED if objective.later else None)
+
+
 if TYPE_CHECKING:
 
     class Objectives(_Weights):
@@ -204,7 +209,7 @@ else:
         __base__=_Weights,
         __doc__="The weight of every objective in `workbench.objectives`.",
         __module__=__name__,
-        **{name: (NotNegative, 1.0 if name == "task" else 0.0) for name in declared_objectives()},
+        **{name: _weight(objective) for name, objective in declared_objectives().items()},
     )
 
 

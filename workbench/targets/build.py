@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -31,8 +31,9 @@ class TrainingTargets(NamedTuple):
     `image_text`: the image-text teacher's embeddings, with its `width`, `scale` and `bias`, and where its
     weights came from; `text`: the language model's embeddings and concepts; `cross_modal` [T, D]: the
     cross-modal teacher's embeddings of the pairs. What the recipe has no teacher for is None.
-    `student_text_is_known`: the student's text tower is the teacher's. `cut`: captions longer than a model's
-    context, by what the model is. `unreadable`: rows of pictures that cannot be read, and why.
+    `student_text_is_known`: the student's text tower is the teacher's. `captions`: which pictures have
+    any. `cut`: captions longer than a model's context, by what the model is. `unreadable`: rows of pictures
+    that cannot be read, and why.
     """
 
     image_text: TargetStore | None = None
@@ -43,6 +44,7 @@ class TrainingTargets(NamedTuple):
     text: TextTeacherTargets | None = None
     cross_modal: np.ndarray | None = None
     student_text_is_known: bool = False
+    captions: Literal["all", "some", "none"] = "all"
     cut: dict[str, CutCaptions] = {}  # noqa: RUF012  a NamedTuple's default
     unreadable: dict[int, str] = {}  # noqa: RUF012
 
@@ -63,7 +65,7 @@ def build_targets(
     its recipe, for recipes that learn from it. Processes wait for each other by files alone, as long as it
     takes. Raises SettingError as the single targets do.
     """
-    targets = TrainingTargets(cut={"student": cut_captions(student, pairs)})
+    targets = TrainingTargets(captions=_captions(pairs), cut={"student": cut_captions(student, pairs)})
     if recipe.teacher is not None:
         teacher = load_teacher(recipe)
         if recipe.objectives.preservation:
@@ -87,6 +89,12 @@ def build_targets(
     )
 
 
+def _captions(pairs: Pairs) -> Literal["all", "some", "none"]:
+    """How many of the pictures have captions."""
+    some = np.diff(pairs.first_caption) > 0
+    return "all" if some.all() else "some" if some.any() else "none"
+
+
 def teachers_answers(recipe: Recipe, **share: Unpack[Share]) -> Iterator[tuple[str, TargetStore]]:
     """The stores of what the teachers of a recipe say about its training pairs, by name, each when it is
     complete; SettingError for a recipe without a teacher."""
@@ -96,7 +104,7 @@ def teachers_answers(recipe: Recipe, **share: Unpack[Share]) -> Iterator[tuple[s
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)  # as training would: another number changes last bits
     data, device = recipe.data, device_of(recipe)
-    pairs = load_pairs(data.source, data.train_split, **data.options())
+    pairs = load_pairs(data.source, data.train_split, **recipe.data_options())
     if recipe.teacher is not None:
         teacher = load_teacher(recipe)
         yield "teacher", compute_targets(recipe, pairs, teacher, device=device, **share)

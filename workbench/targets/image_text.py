@@ -72,12 +72,12 @@ def compute_targets(
     """The teacher's unit embeddings of every picture (every view of it) and every caption of the training
     split.
 
-    Returns a store with columns `image` [views, N, D] and `text` [T, D], float16. Pictures that cannot be
-    read are listed in `bad_rows["image"]`. Raises SettingError for a folder with another teacher's or other
-    data's targets.
+    Returns a store with columns `image` [views, N, D] and, where there are captions, `text` [T, D], float16.
+    Pictures that cannot be read are listed in `bad_rows["image"]`. Raises SettingError for a folder with
+    another teacher's or other data's targets.
     """
     device = device or device_of(recipe)
-    pairs = pairs or load_pairs(recipe.data.source, recipe.data.train_split, **recipe.data.options())
+    pairs = pairs or load_pairs(recipe.data.source, recipe.data.train_split, **recipe.data_options())
     teacher = teacher or load_teacher(recipe)
     model, captions = teacher.model.to(device), pairs.all_captions
     crops = recipe.training.augmentation.crop_scale if recipe.targets.views else (1.0, 1.0)
@@ -122,8 +122,9 @@ def compute_targets(
     )
     columns = {
         "image": Column((views, len(pairs), teacher.dim), "float16", images, row_axis=1),
-        "text": Column((len(captions), teacher.dim), "float16", texts),
     }
+    if len(captions):
+        columns["text"] = Column((len(captions), teacher.dim), "float16", texts)
     return cached(
         fingerprint,
         f"{pairs.name}-{pairs.split}",

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from workbench.data.load import load_pairs
 from workbench.data.loader import Batch, batches
 from workbench.data.pairs import Pairs
+from workbench.data.source import NoCaptions
 from workbench.errors import SettingError
 from workbench.evaluation.similarity import pca_floor
 from workbench.models.dual_encoder import DualEncoder
@@ -18,8 +19,10 @@ from workbench.models.masking import kept_patches, patch_grid
 from workbench.models.trainable import trainable_parameters
 from workbench.models.transform import random_crop
 from workbench.objectives import DistillationLoss
+from workbench.objectives.registry import declared_objectives
 from workbench.recipe import Recipe
 from workbench.targets.build import TrainingTargets
+from workbench.targets.store import TargetStore
 from workbench.training.gradient_shares import gradient_shares
 from workbench.training.learner import BatchTargets, Gradient, Inputs
 from workbench.training.optimisation import Length
@@ -67,6 +70,8 @@ class TargetLookup:
         if self.text is not None and recipe.objectives.embedding:
             some = np.random.default_rng(recipe.seed).permutation(len(self.text.raw))[:R2_SAMPLE]
             self.best_r2 = pca_floor(self.text.embedding(np.sort(some)), student.dim)
+        self.dim = student.dim
+        self.captions = targets.captions
         self.patches = math.prod(patch_grid(student)) if recipe.objectives.mfd else 0
 
     def inputs(self, batch: Batch, epoch: int) -> Inputs:
@@ -76,8 +81,10 @@ class TargetLookup:
             ratio = self.recipe.training.masking.ratio
             kept = self._moved(kept_patches(self.recipe.seed, epoch, batch.rows, self.patches, ratio))
         text = None
-        if self.text_is_known and self.store is not None:
-            text = self._tensor(self.store.rows("text", batch.caption))
+        if self.captions == "none":
+            text = torch.zeros(len(batch), self.dim, device=self.device)  # no tower needs to see them
+        elif self.text_is_known and self.store is not None:
+            text = self._texts(self.store, batch.caption)
         # A process of several that could read none of its pictures takes part with none.
         images = batch.images if len(batch) else batch.images.new_empty(0, 3, *self.size)
         return Inputs(self._moved(images), self._moved(batch.tokens), kept, text)
@@ -88,8 +95,9 @@ class TargetLookup:
         if self.store is not None:
             views = self.recipe.targets.views
             image = self.store.rows("image", batch.rows, epoch % views if views else 0)
-            text = self.store.rows("text", batch.caption)
-            found = BatchTargets(self._tensor(image), self._tensor(text), self.scale)
+            found = BatchTargets(self._tensor(image), self._texts(self.store, batch.caption), self.scale)
+        if self.captions != "all":
+            found = found._replace(captioned=self._tensor(batch.caption >= 0))
         if self.cross_modal is not None:
             found = found._replace(cross_modal_target=self._tensor(self.cross_modal[batch.caption]))
         if self.text is not None:
@@ -104,7 +112,8 @@ class TargetLookup:
         """Inputs and targets of two pairs, whose pictures are black."""
         images = torch.zeros(2, 3, *student.transform.size, dtype=torch.uint8)
         pair = np.arange(2)
-        batch = Batch(images, student.tokenize(["one", "another"]), pair, pair)
+        captions = np.array({"all": [0, 1], "some": [0, -1], "none": [-1, -1]}[self.captions])
+        batch = Batch(images, student.tokenize(["one", "another"]), pair, captions)
         return self.inputs(batch, 0), self.targets(batch, 0)
 
     def progress(self, step: int, loss: DistillationLoss, gradient: Gradient) -> dict[str, Tensor]:
@@ -121,14 +130,30 @@ class TargetLookup:
             found |= {f"gradient_share/{name}": share for name, share in shares.items()}
         for side, theirs in (("image", targets.teacher_image), ("text", targets.teacher_text)):
             ours = getattr(outputs, f"projected_{side}").float()
-            if theirs is not None and ours.shape == theirs.shape:
-                found[f"cosine_to_teacher_{side}"] = F.cosine_similarity(ours, theirs).mean()
+            if theirs is None or ours.shape != theirs.shape or (side == "text" and self.captions == "none"):
+                continue
+            cosine = F.cosine_similarity(ours, theirs)
+            if side == "text" and targets.captioned is not None:
+                found["cosine_to_teacher_text"] = (
+                    cosine.mul(targets.captioned).sum() / targets.captioned.sum()
+                )
+            else:
+                found[f"cosine_to_teacher_{side}"] = cosine.mean()
         if targets.text_target is not None and self.best_r2 is not None:
             # The targets' mean over the training captions is 0: R^2 is measured against predicting that.
             variance = targets.text_target.square().mean()
             found["embedding_r2"] = 1 - gradient.terms["embedding"] / variance
             found["embedding_r2_best"] = torch.full_like(variance, self.best_r2)
         return found
+
+    def _texts(self, store: TargetStore, captions: np.ndarray) -> Tensor:
+        """The teacher's embeddings of captions by position; zeros at -1, where there is none."""
+        if (captions >= 0).all():
+            return self._tensor(store.rows("text", captions))
+        width = store.columns["image"].shape[-1]
+        texts = np.zeros((len(captions), width), dtype=np.float32)
+        texts[captions >= 0] = store.rows("text", captions[captions >= 0]) if (captions >= 0).any() else 0
+        return self._tensor(texts)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return self._moved(torch.from_numpy(values).float())
@@ -142,14 +167,22 @@ class TargetLookup:
 
 def open_pairs(recipe: Recipe) -> tuple[Pairs, Pairs]:
     """The training and the validation pairs of a recipe, of these at most `training.validation_pairs`;
-    SettingError where `data.order` does not fit."""
+    SettingError where `data.order` does not fit, or where an objective needs captions and there are none."""
     data = recipe.data
-    pairs = load_pairs(data.source, data.train_split, **data.options())
+    try:
+        pairs = load_pairs(data.source, data.train_split, **recipe.data_options())
+    except NoCaptions as error:
+        alone = ", ".join(name for name, entry in declared_objectives().items() if entry.images_alone)
+        for name in recipe.caption_objectives:
+            weight, problem = recipe.objectives.weights()[name], f"it needs captions: {error.problem}"
+            remedy = f"Pictures without captions train by {alone} alone. {error.remedy}"
+            raise SettingError(f"objectives.{name}", weight, problem, remedy) from error
+        raise
     if data.order == "shards" and pairs.shard is None:
         problem = f"the pairs of {data.source} are not in tar shards"
         raise SettingError("data.order", "shards", problem, "shuffled.")
-    options = data.options(train=False) | {"limit": recipe.training.validation_pairs}
-    return pairs, load_pairs(data.source, data.validation_split, **options)
+    options = recipe.data_options(train=False) | {"limit": recipe.training.validation_pairs}
+    return pairs, load_pairs(data.source, data.validation_split, **options).captioned()
 
 
 def stream(

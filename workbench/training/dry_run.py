@@ -242,7 +242,7 @@ def _model(settings: Model, part: str) -> DualEncoder:
 def _size(recipe: Recipe) -> tuple[int | None, int | None]:
     """How many pairs and captions there are; where the data are not here, as many as the limit."""
     try:
-        pairs = load_pairs(recipe.data.source, recipe.data.train_split, **recipe.data.options())
+        pairs = load_pairs(recipe.data.source, recipe.data.train_split, **recipe.data_options())
     except SettingError:
         return recipe.data.limit, recipe.data.limit
     return len(pairs), int(pairs.first_caption[-1])

@@ -46,7 +46,7 @@ class Outputs(NamedTuple):
 class BatchTargets(NamedTuple):
     """What teachers say about a batch: an image-text teacher's embeddings and scale, a language model's
     embeddings of the captions, the captions' concepts, and a cross-modal teacher's embeddings of the
-    pairs."""
+    pairs; and which pictures have a caption, None: all."""
 
     teacher_image: Tensor | None = None
     teacher_text: Tensor | None = None
@@ -54,6 +54,7 @@ class BatchTargets(NamedTuple):
     text_target: Tensor | None = None
     soft_labels: Tensor | None = None
     cross_modal_target: Tensor | None = None
+    captioned: Tensor | None = None
 
 
 class Learner(nn.Module):

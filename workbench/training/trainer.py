@@ -77,7 +77,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         logger.info(f"{'resuming' if step else 'training'} {recipe.name} in {session.folder}: {size}")
         session.write_weights(student_start(recipe, student), targets.weights_from)
         logger.info(weights_line(recipe, student, targets))
-        for note in notes(recipe, student, length, session.world, targets):
+        for note in notes(recipe, student, length, session.world, targets, validation):
             logger.info(f"note: {note}")
 
         # ---- the loop
@@ -185,13 +185,20 @@ def load_student(recipe: Recipe) -> DualEncoder:
 
 
 def notes(
-    recipe: Recipe, student: DualEncoder, length: Length, world: int, targets: TrainingTargets
+    recipe: Recipe,
+    student: DualEncoder,
+    length: Length,
+    world: int,
+    targets: TrainingTargets,
+    validation: Pairs,
 ) -> Iterator[str]:
     """What is worth knowing about a run's numbers before it starts."""
     settings = recipe.training
     for name, cut in targets.cut.items():
         if cut.cut:
             yield f"the {name} cuts {cut}"
+    if not len(validation.all_captions):
+        yield "the validation pictures have no captions, so recall is not measured while training"
     if length.batch < settings.batch:
         yield f"there are fewer pairs than training.batch = {settings.batch}"
     if world > 1 and student.trains_batch_statistics and not settings.sync_batch_norm:
@@ -247,6 +254,8 @@ def validate(
     session: Session, wrapped: nn.Module, student: DualEncoder, validation: Pairs, epoch: float
 ) -> None:
     """Record recall on the validation split; every process embeds a part of it, the first ranks them."""
+    if not len(validation.all_captions):
+        return  # there is nothing to find pictures by
     wrapped.eval()
     student.precision = session.recipe.training.precision
     embedded = encode_together(session, student, validation)

@@ -1,6 +1,6 @@
 """Searches pictures by text or by an uploaded picture."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,6 +8,7 @@ from workbench.figures.gallery import Gallery, Picture, gallery
 from workbench.widgets.notebook import NotebookWidget, is_live, on_change
 
 Hit = tuple[int, float]  # row of the picture, score
+Words = Callable[[str, int], Sequence[Hit]]
 
 
 @runtime_checkable
@@ -25,14 +26,14 @@ class PictureSearch(NotebookWidget):
         PictureSearch(pairs, index.words, index.picture, query="a red apple above a dog")
 
     `words(text, best)` and `picture(bytes of an image file, best)` return the best rows with their scores,
-    best first. Without `picture` there is no upload button. `query` is the first search. Under
-    `WORKBENCH_HEADLESS=1` only its result is shown.
+    best first. Without `picture` there is no upload button. Several searches as `words`, by name, answer one
+    below the other. `query` is the first search; headless only its result is shown.
     """
 
     def __init__(
         self,
         pairs: HasPictures,
-        words: Callable[[str, int], Sequence[Hit]],
+        words: Words | Mapping[str, Words],
         picture: Callable[[bytes, int], Sequence[Hit]] | None = None,
         *,
         query: str = "",
@@ -48,7 +49,11 @@ class PictureSearch(NotebookWidget):
         `query` is text or the bytes of an image file. Raises BadSample if the bytes are not a picture, and
         ValueError for a picture if this search supports only text.
         """
+        if isinstance(query, str) and isinstance(self.words, Mapping):
+            answers = ((name, words(query, self.best)) for name, words in self.words.items())
+            return Gallery("".join(self._gallery(hits, f"{name}: “{query}”") for name, hits in answers))
         if isinstance(query, str):
+            assert not isinstance(self.words, Mapping)
             hits, title = self.words(query, self.best), f"“{query}”"
         elif self.picture is None:
             raise ValueError(
@@ -56,6 +61,9 @@ class PictureSearch(NotebookWidget):
             )
         else:
             hits, title = self.picture(query, self.best), "Most like your picture"
+        return self._gallery(hits, title)
+
+    def _gallery(self, hits: Sequence[Hit], title: str) -> Gallery:
         pictures = [
             Picture(self.pairs.image(row), self.pairs.captions(row)[:1], score) for row, score in hits
         ]

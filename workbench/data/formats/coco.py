@@ -11,7 +11,9 @@ from workbench.data.splits import splits_in_names
 from workbench.errors import SettingError
 
 
-def open_coco(base: Path, names: list[str], image_folder: Path | None, max_pixels: int) -> Opened:
+def open_coco(
+    base: Path, names: list[str], image_folder: Path | None, max_pixels: int, captions_needed: bool = True
+) -> Opened:
     """Pairs of the JSONs `names` below `base`; a pair's id is the file name of its image.
 
     Images lie in `image_folder`, else beside the JSON or, as COCO is distributed, in a folder beside its
@@ -20,7 +22,7 @@ def open_coco(base: Path, names: list[str], image_folder: Path | None, max_pixel
     splits = splits_in_names(str(base), names, stems=True)
     rows, known = PairRows(), set[str]()
     for position, name in enumerate(names):
-        captions = read_coco_captions(base / name)
+        captions = read_coco_captions(base / name, captions_needed=captions_needed)
         folder = image_folder or _folder(base / name, captions)
         for picture, sentences in captions.items():
             with rows.count_rejected(picture):
@@ -32,7 +34,7 @@ def open_coco(base: Path, names: list[str], image_folder: Path | None, max_pixel
                     raise BadSample("path leaves the image folder")
                 path = os.path.join(folder, relative)
                 check_file(path)
-                usable = clean_captions(sentences, rows.skipped, picture)
+                usable = clean_captions(sentences, rows.skipped, picture, captions_needed)
                 rows.add(picture, usable, splits[position] if splits else None, path)
     return rows.opened(max_pixels, split_from="the names of its files")
 
@@ -51,8 +53,11 @@ def is_coco(path: Path) -> bool:
     return isinstance(content, dict) and {"images", "annotations"} <= content.keys()
 
 
-def read_coco_captions(path: Path, setting: str = "data.source") -> dict[str, list[str]]:
-    """File name to captions of a COCO captions JSON, pictures in the order of their first annotation.
+def read_coco_captions(
+    path: Path, setting: str = "data.source", captions_needed: bool = True
+) -> dict[str, list[str]]:
+    """File name to captions of a COCO captions JSON, pictures in the order of their first annotation;
+    without `captions_needed` the pictures that have none come after them.
 
     Raises `SettingError`, which names `setting`, for another file, such as one of boxes.
     """
@@ -62,6 +67,8 @@ def read_coco_captions(path: Path, setting: str = "data.source") -> dict[str, li
         captions: dict[str, list[str]] = {}
         for annotation in content["annotations"]:
             captions.setdefault(names[annotation["image_id"]], []).append(annotation["caption"].strip())
+        for name in () if captions_needed else names.values():
+            captions.setdefault(name, [])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         problem = f"not a COCO captions JSON ({type(error).__name__}: {error})"
         remedy = "Name captions_train2017.json or captions_val2017.json."

@@ -8,7 +8,9 @@ from workbench.data.source import LARGEST_TEXT, Opened, PairRows, clean_captions
 from workbench.data.splits import splits_in_names
 
 
-def open_folder(base: Path, images: list[str], max_pixels: int, caption_lines: bool = True) -> Opened:
+def open_folder(
+    base: Path, images: list[str], max_pixels: int, caption_lines: bool = True, captions_needed: bool = True
+) -> Opened:
     """Pairs of the `images`, paths relative to `base`; a pair's id is the name of its image.
 
     Linked folders are followed, links of single files only where they stay within the folder.
@@ -22,12 +24,13 @@ def open_folder(base: Path, images: list[str], max_pixels: int, caption_lines: b
                 raise BadSample("no split")
             image = os.path.join(root, name)
             text_file = caption_file(root, name)
-            if text_file is None:
+            if text_file is None and captions_needed:
                 raise BadSample("no caption")
-            if leaves_folder(root, image) or leaves_folder(root, text_file):
+            if any(leaves_folder(root, file) for file in (image, text_file) if file):
                 raise BadSample("path leaves the image folder")
-            lines = text_captions(read_file(text_file, LARGEST_TEXT), caption_lines)
-            rows.add(name, clean_captions(lines, rows.skipped, name), split, image)
+            text = read_file(text_file, LARGEST_TEXT) if text_file else b""
+            lines = text_captions(text, caption_lines)
+            rows.add(name, clean_captions(lines, rows.skipped, name, captions_needed), split, image)
     return rows.opened(max_pixels, split_from="the names of its folders")
 
 

@@ -12,7 +12,9 @@ from workbench.data.source import Opened, PairRows, check_file, clean_captions
 from workbench.errors import SettingError
 
 
-def open_karpathy(path: Path, image_folder: Path | None, max_pixels: int) -> Opened:
+def open_karpathy(
+    path: Path, image_folder: Path | None, max_pixels: int, captions_needed: bool = True
+) -> Opened:
     """Pairs of a Karpathy JSON, in its splits.
 
     Images lie at `image_folder`/filepath/filename or `image_folder`/filename, the folder being the JSON's own
@@ -28,7 +30,7 @@ def open_karpathy(path: Path, image_folder: Path | None, max_pixels: int) -> Ope
             if name in names:
                 raise BadSample("duplicate id")
             names.add(name)
-            rows.add(name, clean_captions(captions, rows.skipped, name), split, image)
+            rows.add(name, clean_captions(captions, rows.skipped, name, captions_needed), split, image)
     return rows.opened(max_pixels, split_from="the Karpathy JSON")
 
 

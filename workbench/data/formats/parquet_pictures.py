@@ -66,6 +66,7 @@ def open_pictures(
     columns: list[Any],
     caption_column: str,
     max_pixels: int,
+    captions_needed: bool = True,
 ) -> Opened:
     """Pairs of the parquet tables `names` below `base` with pictures in `columns`; a pair's id is its table's
     name and its row.
@@ -78,24 +79,26 @@ def open_pictures(
         path, prefix = base / name, os.path.splitext(name)[0]
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
-            if caption_column not in schema.names:
+            has_captions = caption_column in schema.names
+            if not has_captions and captions_needed:
                 has = f"It has {', '.join(map(repr, schema.names))}."
                 raise SettingError(
                     "data.caption_column", caption_column, f"{path.name} has no such column", has
                 )
-            check_text_column(path, "data.caption_column", caption_column, schema)
-            wanted = [caption_column, *(["split"] if "split" in schema.names else [])]
+            if has_captions:
+                check_text_column(path, "data.caption_column", caption_column, schema)
+            wanted = [name for name in (caption_column, "split") if name in schema.names]
             files.append(str(_unpacked(path, file, column)))
             row = 0
             for batch in file.iter_batches(columns=wanted):
                 for record in batch.to_pylist():
                     identity = f"{prefix}/{row:06d}"
                     with rows.count_rejected(identity):
-                        value = record[caption_column]
+                        value = record.get(caption_column)
                         captions = [] if value is None else value if isinstance(value, list) else [value]
                         own = split_cell(record.get("split"))
                         split_from = "its column 'split'" if own else split_from
-                        usable = clean_captions(captions, rows.skipped, identity)
+                        usable = clean_captions(captions, rows.skipped, identity, captions_needed)
                         rows.add(identity, usable, own or split, "")
                         places.append((number, row))
                     row += 1

@@ -49,6 +49,7 @@ def open_shards(
     max_pixels: int,
     caption_lines: bool = True,
     shard_cache: float | None = None,
+    captions_needed: bool = True,
 ) -> Opened:
     """Pairs of the tar files `names` (relative to `base`, a folder or a URL); a pair's id is its shard's name
     and its key.
@@ -59,7 +60,7 @@ def open_shards(
     """
     paths = [os.path.join(base, name) for name in names]
     states = file_states(paths) if is_remote(str(base)) else None
-    index = _index(paths, names, states, caption_lines, shard_cache)
+    index = _index(paths, names, states, caption_lines, shard_cache, captions_needed)
     table, lost, skipped = read_index(index)
     splits = splits_in_names(str(base), names, stems=True)
     split_of_shard = pa.array(splits or [None] * len(names), pa.string())
@@ -77,9 +78,11 @@ def _index(
     states: list[FileState] | None,
     caption_lines: bool,
     shard_cache: float | None,
+    captions_needed: bool,
 ) -> Path:
     """The index file of these shards, written on the first call; `states` are those of remote ones."""
     key = [_VERSION, LARGEST_IMAGE, LARGEST_TEXT, names, caption_lines]
+    key += [] if captions_needed else ["captions not needed"]
     if states is not None:
         key += [list(state) for state in states]
     else:
@@ -101,7 +104,9 @@ def _index(
         draws = []
         with pa.ipc.new_file(stream, SCHEMA) as writer:
             for number, shard in enumerate(progress):
-                batch = shard.batch(number, os.path.splitext(names[number])[0], caption_lines)
+                batch = shard.batch(
+                    number, os.path.splitext(names[number])[0], caption_lines, captions_needed
+                )
                 counts = {"lost": shard.lost, "skipped": shard.skipped}
                 metadata = {name: json.dumps([what, what.examples]) for name, what in counts.items()}
                 writer.write_batch(batch, custom_metadata=metadata)
@@ -188,7 +193,9 @@ class _ShardContents:
                 start = _next_header(stream, max(position + tarfile.BLOCKSIZE, stream.tell()))
         return False
 
-    def batch(self, shard: int, prefix: str, caption_lines: bool) -> pa.RecordBatch:
+    def batch(
+        self, shard: int, prefix: str, caption_lines: bool, captions_needed: bool = True
+    ) -> pa.RecordBatch:
         """The usable pairs, in the order of the shard; the others are counted."""
         rows = []
         for key in dict.fromkeys([*self._places, *self._texts, *self._rejected]):
@@ -197,9 +204,9 @@ class _ShardContents:
                     raise BadSample(self._rejected[key])
                 if key not in self._places:
                     raise BadSample("no image")
-                texts = _captions(self._texts.get(key, {}), caption_lines)
+                texts = _captions(self._texts.get(key, {}), caption_lines, captions_needed)
                 identity = f"{prefix}/{key}"
-                captions = clean_captions(texts, self.skipped, identity)
+                captions = clean_captions(texts, self.skipped, identity, captions_needed)
                 rows.append((identity, captions, split_draw(identity), shard, *self._places[key]))
             except BadSample as error:
                 self.lost.note(error.reason, f"{prefix}/{key}")
@@ -253,11 +260,13 @@ def _is_safe(key: str) -> bool:
     return parts[0] != "" and ".." not in parts and "\0" not in key and key.isprintable()
 
 
-def _captions(texts: dict[str, bytes], a_line: bool) -> list[Any]:
+def _captions(texts: dict[str, bytes], a_line: bool, needed: bool) -> list[Any]:
     """A pair's captions: those in its txt, else `caption` in its json."""
     if "txt" in texts:
         return list(text_captions(texts["txt"], a_line))
     if "json" not in texts:
+        if not needed:
+            return []
         raise BadSample("no caption")
     try:
         captions = json.loads(texts["json"].decode("utf-8-sig"))["caption"]
@@ -266,5 +275,7 @@ def _captions(texts: dict[str, bytes], a_line: bool) -> list[Any]:
     except (ValueError, RecursionError) as error:
         raise BadSample("damaged record") from error
     except (KeyError, TypeError) as error:
+        if not needed:
+            return []
         raise BadSample("no caption") from error
     return captions if isinstance(captions, list) else [captions]

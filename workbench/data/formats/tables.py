@@ -45,6 +45,7 @@ def open_tables(
     image_column: str,
     caption_column: str,
     max_pixels: int,
+    captions_needed: bool = True,
 ) -> Opened:
     """Pairs of one or several tables, `names` below `base`; a pair's id is the path of its image as written.
 
@@ -60,7 +61,7 @@ def open_tables(
         if not all(inside):
             problem = f"{names[inside.index(None)]} has no pictures inside, as others have"
             raise SettingError("data.source", str(base), problem, "Give them apart, by a glob of each.")
-        return open_pictures(base, names, named, inside, caption_column, max_pixels)
+        return open_pictures(base, names, named, inside, caption_column, max_pixels, captions_needed)
     folders = {path.parent for path in paths}
     if image_folder is None and len(folders) > 1:
         problem = f"the tables lie in {len(folders)} folders, and relative paths could start from any of them"
@@ -72,7 +73,7 @@ def open_tables(
         if usual and path.suffix != ".parquet" and (separator := separator_of(path)) is not None:
             listed = []
             for name, text in caption_lines(path, separator):
-                if text:
+                if text or not captions_needed:
                     listed.append((name, text))
                 else:  # the distributed results.csv has a line without its last separator
                     rows.skipped.note("no caption", name)
@@ -81,11 +82,13 @@ def open_tables(
                 folder = folder_of_pictures(list(dict(listed)), path.parent)
             lists = official_splits(path.parent)
         else:
-            records = _records(path, (image_column, caption_column), rows.lost)
+            columns = (image_column, caption_column) if captions_needed else (image_column,)
+            records = _records(path, columns, caption_column, rows.lost)
         for number, record in enumerate(records, 1):
             with rows.count_rejected(_identity(record[image_column], f"row {number} of {path.name}")):
                 name, image = _image(record[image_column], folder)
-                captions = clean_captions(_as_list(record[caption_column], path), rows.skipped, name)
+                texts = _as_list(record.get(caption_column), path, captions_needed)
+                captions = clean_captions(texts, rows.skipped, name, captions_needed)
                 own = split_cell(record.get(SPLIT_COLUMN)) or lists.get(name)
                 if own:
                     split_from = "Flickr8k's lists" if lists else f"its column {SPLIT_COLUMN!r}"
@@ -105,22 +108,26 @@ def _identity(value: Any, otherwise: str) -> str:
     return text if isinstance(text, str) and text.strip() and text.isprintable() else otherwise
 
 
-def _records(path: Path, needed: tuple[str, str], lost: Rejected) -> Iterator[Record]:
-    """The rows of a table with at least the two columns; strings may come as bytes."""
+def _records(path: Path, needed: tuple[str, ...], captions: str, lost: Rejected) -> Iterator[Record]:
+    """The rows of a table with at least the columns `needed`, and those of `captions` and of splits where it
+    has them; strings may come as bytes."""
+    wanted = tuple(dict.fromkeys((*needed, captions, SPLIT_COLUMN)))
     kind = path.suffix.lower()
     try:
         if kind == ".jsonl":
             yield from _json_lines(path, needed, lost)
         elif kind == ".parquet":
-            yield from _parquet(path, needed)
+            yield from _parquet(path, needed, wanted)
         else:
-            yield from _separated(path, needed, lost)
+            yield from _separated(path, needed, wanted, lost)
     except (pa.ArrowException, csv.Error, OSError) as error:
         problem = f"not a readable {kind[1:]} table ({error})"
         raise SettingError("data.source", str(path), problem, "Repair or remove the file.") from error
 
 
-def _separated(path: Path, needed: tuple[str, str], lost: Rejected) -> Iterator[Record]:
+def _separated(
+    path: Path, needed: tuple[str, ...], wanted: tuple[str, ...], lost: Rejected
+) -> Iterator[Record]:
     with open(path, "rb") as stream:
         header = stream.readline(1 << 20).decode("utf-8-sig", errors="replace")
     headers = {separator: next(csv.reader([header], delimiter=separator), []) for separator in "\t,;|"}
@@ -131,7 +138,7 @@ def _separated(path: Path, needed: tuple[str, str], lost: Rejected) -> Iterator[
         lost.note("damaged record", f"row {row.number} of {path.name}" if row.number else row.text[:60])
         return "skip"
 
-    names = [name for name in dict.fromkeys((*needed, SPLIT_COLUMN)) if name in columns]
+    names = [name for name in wanted if name in columns]
     batches = pa.csv.open_csv(
         path,
         pa.csv.ReadOptions(block_size=16 << 20, use_threads=False),
@@ -161,7 +168,7 @@ def _check_quotes(path: Path, separator: str) -> None:
             raise SettingError("data.source", str(path), problem, remedy) from None
 
 
-def _json_lines(path: Path, needed: tuple[str, str], lost: Rejected) -> Iterator[Record]:
+def _json_lines(path: Path, needed: tuple[str, ...], lost: Rejected) -> Iterator[Record]:
     columns: set[str] = set()
     with open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
@@ -182,12 +189,13 @@ def _json_lines(path: Path, needed: tuple[str, str], lost: Rejected) -> Iterator
         _check_columns(path, needed, sorted(columns))
 
 
-def _parquet(path: Path, needed: tuple[str, str]) -> Iterator[Record]:
+def _parquet(path: Path, needed: tuple[str, ...], wanted: tuple[str, ...]) -> Iterator[Record]:
     with pq.ParquetFile(path) as file:
         _check_columns(path, needed, file.schema_arrow.names)
         check_text_column(path, "data.image_column", needed[0], file.schema_arrow)
-        check_text_column(path, "data.caption_column", needed[1], file.schema_arrow)
-        names = [name for name in file.schema_arrow.names if name in (*needed, SPLIT_COLUMN)]
+        names = [name for name in file.schema_arrow.names if name in wanted]
+        if wanted[1] in names:
+            check_text_column(path, "data.caption_column", wanted[1], file.schema_arrow)
         allowed = MOST_TEXT + MOST_RATIO * path.stat().st_size
         for batch in file.iter_batches(2048, columns=names):
             allowed -= batch.nbytes
@@ -199,8 +207,8 @@ def _parquet(path: Path, needed: tuple[str, str]) -> Iterator[Record]:
             yield from batch.to_pylist()
 
 
-def _check_columns(path: Path, needed: tuple[str, str], columns: list[str]) -> None:
-    for setting, name in zip(("data.image_column", "data.caption_column"), needed, strict=True):
+def _check_columns(path: Path, needed: tuple[str, ...], columns: list[str]) -> None:
+    for setting, name in zip(("data.image_column", "data.caption_column"), needed, strict=False):
         if name not in columns:
             problem = f"{path.name} has no such column"
             raise SettingError(setting, name, problem, f"It has {', '.join(map(repr, columns)) or 'none'}.")
@@ -221,8 +229,10 @@ def _image(value: Any, folder: Path) -> tuple[str, str]:
     return name, image
 
 
-def _as_list(value: Any, path: Path) -> list[Any]:
+def _as_list(value: Any, path: Path, needed: bool) -> list[Any]:
     if value is None:
+        if not needed:
+            return []
         raise BadSample("no caption")
     if isinstance(value, bytes) and path.suffix.lower() != ".parquet" and value.lstrip().startswith(b"["):
         try:

@@ -1,6 +1,7 @@
 """Searches the pictures of a split by text or by a picture, and measures the precision of the search."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -31,6 +32,11 @@ class PictureIndex:
     def words(self, query: str, best: int = 12) -> list[Hit]:
         """The pictures that match the text best, ranked by cosine minus `hubness`."""
         return self._nearest(encode_texts(self.model, [query])[0], best, self.hubness)
+
+    def answers(self, queries: Sequence[str], best: int = 12) -> np.ndarray:
+        """The rows of the pictures that fit each of the queries best, best first, [Q, best]."""
+        scores = encode_texts(self.model, queries) @ self.image.T - self.hubness
+        return self.rows[scores.topk(min(best, len(self.image))).indices.numpy()]
 
     @torch.no_grad()
     def picture(self, data: bytes, best: int = 12) -> list[Hit]:
