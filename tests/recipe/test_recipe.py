@@ -274,7 +274,7 @@ def test_the_fingerprint_follows_what_changes_the_outcome() -> None:
     assert lasting_settings(base) == plain
     named = lasting_settings(Recipe.from_settings(BASE, {"evaluation.retrieval": ["coco.json"]}))
     assert named["evaluation"]["retrieval"] == ["coco.json"]
-    with pytest.raises(SettingError, match=r"data\.test_share = 0\.5: with data\.val_share it is 1 of"):
+    with pytest.raises(SettingError, match=r"data\.test_share = 0\.5: together with data\.val_share it is 1"):
         Recipe.from_settings(BASE, {"data.val_share": 0.5, "data.test_share": 0.5})
     assert recipe(training__lr="0.002").fingerprint == recipe(training__lr=2e-3).fingerprint
     assert recipe(training__epochs=3).fingerprint == recipe(training__epochs=3.0).fingerprint
