@@ -73,6 +73,7 @@ SECOND: dict[str, dict[str, Any]] = {
     | {"looked_at": 16, "out": "runs"},
     "04_cross_modal_teacher": {
         "run": "demo",
+        "grounded_run": None,
         "source": "FOLDER",
         "split": "val",
         "pictures": 8,

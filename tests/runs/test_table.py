@@ -84,7 +84,7 @@ def test_a_run_of_a_sweep_that_never_began(
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str, str]] = {
-    "no YAML": (lambda run: (run / "recipe.yaml").write_text("name: [x"), "damaged", "no YAML"),
+    "no YAML": (lambda run: (run / "recipe.yaml").write_text("name: [x"), "damaged", "not a YAML file"),
     "empty recipe": (lambda run: (run / "recipe.yaml").write_text(""), "damaged", "recipe.yaml:"),
     "other version": (
         lambda run: (run / "recipe.yaml").write_text("name: x\nolder: 1\n"),

@@ -301,15 +301,18 @@ def test_two_processes_train_as_one(straight, recipe, tmp_path):
 def test_batch_statistics_of_each_process_are_told(recipe):
     student = trainer.load_student(recipe(student__model="demo_student_plain")).train()
     length = trainer.Length.of(recipe(), 27, 2)
-    (note,) = trainer.notes(recipe(), student, length, 2, TrainingTargets())
+    held_out = workbench.load_pairs("scenes", "val")
+
+    def notes(recipe, processes):
+        return list(trainer.notes(recipe, student.train(), length, processes, TrainingTargets(), held_out))
+
+    (note,) = notes(recipe(), 2)
     assert "each of 2 processes has BatchNorm statistics of its own 4 pairs" in note
     assert "training.sync_batch_norm=true" in note
-    assert not list(trainer.notes(recipe(), student, length, 1, TrainingTargets()))
-    assert not list(
-        trainer.notes(recipe(training__sync_batch_norm=True), student, length, 2, TrainingTargets())
-    )
+    assert not notes(recipe(), 1)
+    assert not notes(recipe(training__sync_batch_norm=True), 2)
     student.freeze_batch_norm = True
-    assert not list(trainer.notes(recipe(), student.train(), length, 2, TrainingTargets()))
+    assert not notes(recipe(), 2)
 
 
 def test_a_job_outlives_its_handle_and_can_be_stopped_and_resumed(straight, recipe, tmp_path):
