@@ -96,7 +96,7 @@ def test_one_unit_has_no_spread() -> None:
 @pytest.mark.parametrize(
     "a, b, options, message",
     [
-        ([1.0, 2.0], [1.0], {}, "one length, got 2 and 1"),
+        ([1.0, 2.0], [1.0], {}, "differ in length, got 2 and 1"),
         ([], [], {}, "at least one number"),
         ([[1.0]], [[1.0]], {}, "shape"),
         ([1.0, np.nan], [1.0, 2.0], {}, "a holds 1 values that are not finite"),
