@@ -107,5 +107,5 @@ def test_a_linear_map_is_read_off_and_noise_is_not() -> None:
     model = LinearRegression().fit(source, noise)
     expected = r2_score(held_noise, model.predict(held_out), multioutput="variance_weighted")
     assert readout_r2(source, noise, held_out, held_noise) == pytest.approx(expected, abs=1e-4)
-    with pytest.raises(ValueError, match="400 and 200 rows"):
+    with pytest.raises(ValueError, match="400 sources and 200 targets"):
         readout_r2(source, held_noise, held_out, held_noise)

@@ -36,6 +36,7 @@ WEIGHTS = {
     "cross_modal": 0.9,
     "cosine": 0.4,
     "preservation": 0.2,
+    "image_relations": 0.35,
 }
 SEED = 5
 TINY_RESNET = str(Path(__file__).parents[1] / "tiny_resnet.json")

@@ -99,7 +99,7 @@ def test_frozen_parts_take_no_part(alone, together):
 def test_batch_norm_over_all_processes_is_that_of_one(alone, together):
     """Gradients, and the running statistics that evaluation uses."""
     statistics = [name for name in alone["8-0-batchnorm"] if name.startswith("statistics/")]
-    assert len(statistics) == 2 * 15
+    assert len(statistics) == 2 * 19
     for cut in ("3-0", "4-0"):
         for rank in range(2):
             same(together[f"{cut}-batchnorm-{rank}"], alone["8-0-batchnorm"])

@@ -85,7 +85,7 @@ def test_an_epoch_of_a_longer_run_is_the_end_of_a_shorter(recipe, tmp_path) -> N
 
 def test_an_interrupted_run_ends_in_the_same_weights(recipe, tmp_path, monkeypatch) -> None:
     whole = workbench.train(recipe(), tmp_path / "whole").cross_modal_teacher()
-    from workbench.training import teacher
+    from workbench.training import teacher_losses as teacher
 
     real, calls = teacher._loss, []
 
