@@ -41,7 +41,7 @@ def test_what_has_no_map_is_refused_in_words() -> None:
     for embeddings, message in (
         (points[:3], r"shape \(3, 5\).*N at least 4"),
         (broken, r"2 of 12 hold NaN.*rows 3, 7"),
-        (zero, r"1 of 12 hold .*zeros alone \(rows 5\)"),
+        (zero, r"1 of 12 hold .*only zeros \(rows 5\)"),
     ):
         with pytest.raises(SettingError, match=message):
             maps.umap_map(embeddings, {"test": "broken"}, say=None)

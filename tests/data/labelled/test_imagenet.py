@@ -65,5 +65,11 @@ def test_without_classes_or_anything(tmp_path: Path) -> None:
 
 
 def test_words_as_folder_names_are_a_plain_folder(tmp_path: Path) -> None:
+    write_classes(tmp_path, ["tench", "goldfish"])
+    assert load_labelled(tmp_path).class_names == ["goldfish", "tench"]
+
+
+def test_ids_among_words_are_refused(tmp_path: Path) -> None:
     write_classes(tmp_path, ["tench", "n01440764"])
-    assert load_labelled(tmp_path).class_names == ["n01440764", "tench"]
+    with pytest.raises(SettingError, match="1 of 2 class folders have no words in their names: n01440764"):
+        load_labelled(tmp_path)

@@ -1,5 +1,4 @@
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -108,10 +107,9 @@ def strip(caption: str, words) -> str:
 def own_captions(tmp_path_factory):
     """A table of pictures with captions of its own: its training split holds every word."""
     folder = tmp_path_factory.mktemp("own")
-    Image.new("RGB", (8, 8)).save(folder / "one.png")
     lines = []
     for number, caption in enumerate(CAPTIONS * 2):
-        shutil.copy(folder / "one.png", folder / f"{number}.png")
+        Image.new("RGB", (8, 8), (number % 256, number // 256, 0)).save(folder / f"{number}.png")
         split = "train" if number < len(CAPTIONS) else "val"
         lines.append({"image": f"{number}.png", "caption": caption, "split": split})
     (folder / "captions.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
@@ -125,7 +123,7 @@ def test_a_decoder_of_ones_own_captions(own_captions, tmp_path) -> None:
         app.app, ["train-decoder", "task_only_demo", str(folder), *settings], catch_exceptions=False
     )
     assert printed.exit_code == 0 and f"evaluation.decoder: {folder}" in printed.output
-    assert f"learned from {len(CAPTIONS)} captions" in printed.output
+    assert f"trained on {len(CAPTIONS)} captions" in printed.output
     loaded = load_caption_decoder(str(folder))
     written = loaded.write(loaded.vectors(CAPTIONS))
     assert exact_match(written, CAPTIONS).token_f1.mean() > 0.6  # untrained: 0

@@ -135,7 +135,7 @@ def test_runs_are_compared_on_them(tmp_path: Path, student) -> None:
         runs.append(run)
     table = workbench.compare(runs)
     assert {"val", "coco", "coco-1k"} <= set(table.sizes)
-    assert "21 images, 49 captions" in str(table)
+    assert "21 pictures in 5 folds, 49 captions" in str(table)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_runs_are_compared_on_them(tmp_path: Path, student) -> None:
         (["{tmp}/val"], "would be called 'val'"),
         (["{tmp}/coco.json@{tmp}/nowhere"], "no such folder"),
         (["coco-1k:{tmp}/small.json"], "2 pictures for 5 folds"),
-        (["{tmp}/own"], "it is what the recipe trains on"),
+        (["{tmp}/own"], "the recipe trains on this source"),
     ],
 )
 def test_entries_that_cannot_be_meant(tmp_path: Path, student, entries: list[str], message: str) -> None:
