@@ -61,6 +61,7 @@ def test_what_cannot_be_checkpointed_is_refused(tmp_path: Path) -> None:
         checkpoint_gradients(student(str(tmp_path / "resnet.json")))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of dynamo itself
 @pytest.mark.slow
 def test_compiled_towers_give_the_same_gradients() -> None:
     plain, _ = gradients(student(TINY))

@@ -14,6 +14,7 @@ from workbench.objectives import (
     interactive_contrastive_loss,
     relational_distillation,
 )
+from workbench.training.gather import share_sizes
 from workbench.training.learner import BatchTargets, Outputs, batch_loss
 
 BATCH = 11
@@ -98,7 +99,9 @@ def check_mixture(ring: tuple[int, ...], mine: slice) -> None:
         outputs = Outputs(*sides[:2], *mixture.project(*sides[:2]), masked, scale)
         theirs = [side.detach() for side in sides[2:]]
         targets = BatchTargets(*theirs, 20.0, text_target, labels.softmax(1), theirs[0] + 1)
-        loss, shown = batch_loss(mixture, outputs, targets)
+        loss, shown = batch_loss(
+            mixture, outputs, targets, share_sizes(len(outputs.image), outputs.image.device)
+        )
         loss.backward()
         learned = [scale.grad, *(parameter.grad for parameter in mixture.parameters())]
         for gradient in learned:
