@@ -21,7 +21,8 @@ def test_the_map_answers(tmp_path: Path) -> None:
         tab = page.tab
         tab.wait_for_selector(".js-plotly-plot .main-svg")
         tab.wait_for_function("() => document.querySelectorAll('.js-plotly-plot').length >= 2")
-        first, second = tab.query_selector_all(".js-plotly-plot")[:2]
+        # Behind each widget lies its static copy, which is hidden.
+        first, second = tab.locator(".js-plotly-plot:visible").element_handles()[:2]
         first.scroll_into_view_if_needed()
         box = first.bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
