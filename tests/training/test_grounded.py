@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import workbench
+from tests.training.test_teacher import student
 from workbench.data.load import load_pairs
 from workbench.errors import SettingError
 from workbench.evaluation.probes.grounding import choices
@@ -52,18 +53,6 @@ def recipe(tower):
         )
 
     return make
-
-
-def student(recipe, **changes) -> Recipe:
-    more = {
-        "trains": "student",
-        "objectives.cross_modal": 1,
-        "training.epochs": 1,
-        "training.batch": 8,
-        "training.scale": 20,
-        "training.warmup_steps": 0,
-    }
-    return Recipe.from_settings(recipe().model_dump(mode="json"), {**more, **changes})
 
 
 @pytest.fixture

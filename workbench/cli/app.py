@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Takes four minutes on two cores, including the drawing of the scenes.
 DEMO_SPLITS = ["test", "test_style", "test_concepts", "album"]
 DEMO = {"scenes": 4000, "steps": 340, "batch": 128, "splits": DEMO_SPLITS}
-PHOTOGRAPHS = {"steps": 400, "batch": 64}  # some four minutes, however many photographs there are
+PHOTOGRAPHS = {"steps": 400, "batch": 64}  # as many steps however many photographs there are
 
 app = typer.Typer(
     help="Understand and improve CLIP by distillation.",

@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from workbench.objectives.chunked_kernel import Gradient, Plan, Side, run_chunks
+from workbench.objectives.chunked_kernel import (
+    Gradient,
+    Plan,
+    Side,
+    run_chunks,
+)
+from workbench.objectives.forward_gradients import save_gradients, saved_gradients
 from workbench.objectives.ring import ring_mixture
 from workbench.objectives.similarity import Embeddings, Loss, Scale, check_batch, check_width, common_dtype
 
@@ -152,17 +158,12 @@ class _Chunked(torch.autograd.Function):
             matching, divergence = run_chunks(sides, plan, gradients)
             for gradient, (_, key, _) in zip(gradients, groups, strict=True):
                 gradient.finish(key, plan.chunk)
-        parts = [part for gradient in gradients for part in (gradient.query, gradient.key, gradient.scale)]
-        context.save_for_backward(*parts)
-        context.dtypes = [tensor.dtype for group in groups for tensor in group]
+        save_gradients(context, groups, gradients)
         context.mark_non_differentiable(matching, divergence)
         return plan.matching * matching + plan.divergence * divergence, matching, divergence
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        given = [
-            None if part is None else (upstream * part).to(dtype)
-            for part, dtype in zip(context.saved_tensors, context.dtypes, strict=True)
-        ]
+        given = saved_gradients(context, upstream)
         return (*given, *[None] * (7 - len(given)))

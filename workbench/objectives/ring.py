@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from workbench.objectives.chunked_kernel import Gradient, Plan, Side, chunks
+from workbench.objectives.forward_gradients import save_gradients, saved_gradients
 from workbench.objectives.similarity import Embeddings, Loss, Scale, common_dtype
 
 ROWS = 1024  # queries at a time, where the caller gives no chunk
@@ -71,19 +72,14 @@ class _Ring(torch.autograd.Function):
         matching = torch.stack([(way.norms[0] - positives).sum() for way in normalisers]).sum()
         divergences = [way.divergence.sum() for way in normalisers if way.divergence is not None]
         divergence = torch.stack(divergences).sum() if divergences else torch.zeros_like(matching)
-        parts = [part for gradient in gradients for part in (gradient.query, gradient.key, gradient.scale)]
-        context.save_for_backward(*parts)
-        context.dtypes = [tensor.dtype for group in groups for tensor in group]
+        save_gradients(context, groups, gradients)
         context.mark_non_differentiable(matching, divergence)
         return plan.matching * matching + plan.divergence * divergence, matching, divergence
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, upstream: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        given = [
-            None if part is None else (upstream * part).to(dtype)
-            for part, dtype in zip(context.saved_tensors, context.dtypes, strict=True)
-        ]
+        given = saved_gradients(context, upstream)
         return (*given, *[None] * (8 - len(given)))
 
 

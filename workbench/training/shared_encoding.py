@@ -2,13 +2,13 @@
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
 from workbench.evaluation.encode import Embedded, encode_pairs
 from workbench.models.dual_encoder import DualEncoder
+from workbench.training.gather import gathered, share_sizes
 from workbench.training.session import Session
 
 
@@ -46,11 +46,4 @@ def encode_together(session: Session, student: DualEncoder, pairs: Pairs) -> Emb
 
 def _gathered(session: Session, values: Tensor) -> Tensor:
     """The rows of all processes, in their order, on the CPU; processes may have different numbers of them."""
-    lengths = torch.zeros(session.world, dtype=torch.int64, device=session.device)
-    lengths[session.rank] = len(values)
-    dist.all_reduce(lengths)
-    padded = torch.zeros(int(lengths.max()), *values.shape[1:], dtype=values.dtype, device=session.device)
-    padded[: len(values)] = values.to(session.device)
-    parts = [torch.empty_like(padded) for _ in range(session.world)]
-    dist.all_gather(parts, padded)
-    return torch.cat([part[:length] for part, length in zip(parts, lengths.tolist(), strict=True)]).cpu()
+    return gathered(values.to(session.device), share_sizes(len(values), session.device)).cpu()
