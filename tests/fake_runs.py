@@ -17,6 +17,8 @@ import numpy as np
 
 from workbench.files import write_json
 from workbench.recipe import Recipe
+from workbench.runs.folder import write_recipe
+from workbench.runs.records import sealed
 
 WEIGHTS = {"task": 1.0, "crd": 1.0, "fd": 4.0, "icl": 1.0}
 
@@ -38,13 +40,13 @@ def write_run(
     shift)."""
     loaded = Recipe.load(recipe, {"seed": seed, **(overrides or {})})
     folder.mkdir(parents=True, exist_ok=True)
-    loaded.save(folder / "recipe.yaml")
+    write_recipe(folder, loaded)
     random = np.random.default_rng([seed, sum(recipe.encode())])
     weights = WEIGHTS if loaded.teacher else {"task": 1.0}
     with open(folder / "metrics.jsonl", "w", encoding="utf-8") as stream:
         for step in range(1, steps + 1):
             for record in records(step, steps, random, weights, bad=step in skipped):
-                stream.write(json.dumps(record) + "\n")
+                stream.write(sealed(record))
     write_status(folder, state, steps, steps, skipped_steps=len(skipped))
     write_json(
         folder / "versions.json",

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from tests.fake_runs import write_run
 from tests.targets.little_store import BATCH, FINGERPRINT, columns, contents
@@ -23,7 +25,8 @@ from workbench.evaluation.suites import _write
 from workbench.files import atomic_folder, atomic_write
 from workbench.reports.compare import compare
 from workbench.runs.folder import read_status
-from workbench.runs.records import Records
+from workbench.runs.logger import RunLogger
+from workbench.runs.records import Records, sealed
 from workbench.runs.run import Run
 from workbench.targets import TargetStore, fill, store
 from workbench.targets.standardise import Standardiser
@@ -134,6 +137,46 @@ def test_damaged_evaluations_are_never_read(tmp_path):
     assert set(counts) <= {"same", "told"} and counts["told"] > CASES // 2, counts
 
 
+def test_damaged_records_and_recipes_are_never_read(tmp_path, capsys):
+    run = Run(write_run(tmp_path / "run", steps=30))
+
+    def read() -> object:
+        capsys.readouterr()
+        table, recipe = run.metrics, run.recipe
+        if "warning" in capsys.readouterr().err:  # the end of the file is lost
+            raise SettingError("run", str(run.path / "metrics.jsonl"), "", "")
+        return table.to_csv(), run.validations.to_csv(), recipe.to_yaml()
+
+    counts = outcomes(run.path, ["metrics.jsonl", "recipe.yaml"], read, repr(read()))
+    assert set(counts) <= {"same", "told"} and counts["told"] > CASES // 2, counts
+
+
+def test_records_and_recipes_without_digests_are_read(tmp_path):
+    run = Run(write_run(tmp_path / "run", steps=30))
+    before = run.metrics.to_csv(), run.recipe
+    path = run.path / "metrics.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    older = [
+        json.dumps({key: value for key, value in record.items() if key != "crc32"}) for record in records
+    ]
+    path.write_text("\n".join(older) + "\n")
+    run.recipe.save(run.path / "recipe.yaml")
+    assert (run.metrics.to_csv(), run.recipe) == before
+    with open(path, "a") as stream:  # resumed by this version, and then damaged
+        stream.write(sealed(records[-1]))
+        stream.write(older[-1] + "\n")
+    with pytest.raises(SettingError, match=r"metrics\.jsonl.*CRC-32"):
+        _ = run.metrics
+
+
+def test_a_resumed_run_says_which_records_it_could_not_keep(tmp_path, capsys):
+    path = write_run(tmp_path / "run", steps=8) / "metrics.jsonl"
+    path.write_text(path.read_text().replace('"loss": ', '"loss": 1', 1) + '{"kind": "st')
+    RunLogger(path.parent, 9).start(6)
+    assert "warning: 1 damaged lines were removed from" in capsys.readouterr().out
+    assert list(Records(path, strict=True).read().metrics["step"]) == [2, 3, 4, 5, 6]
+
+
 def test_a_broken_status_is_a_state_and_keeps_nothing_from_being_read(tmp_path):
     run = Run(write_run(tmp_path / "run", steps=4, splits={"test": 0.0}))
     for text in ("", "{", "[1]", '{"step": "3"}', '{"rejected": {"x": []}}', "[" * 100_000):
@@ -212,6 +255,21 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch, small_fi
             write()
         assert caught.value.filename == str(tmp_path / "out" / "file")
         assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_libraries_that_do_not_say_why_they_cannot_write_are_understood(small_disk):
+    values = torch.zeros(1 << 18)
+    for write in (
+        lambda: _written(atomic_write(small_disk / "out"), lambda stream: np.save(stream, values)),
+        lambda: _written(atomic_write(small_disk / "out"), lambda stream: torch.save(values, stream)),
+        lambda: _written(atomic_folder(small_disk / "out"), lambda out: save_file({"a": values}, out / "a")),
+    ):
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            write()
+        assert caught.value.filename == str(small_disk / "out")
+        assert list(small_disk.iterdir()) == []
+    with pytest.raises(RuntimeError, match="of another kind"), atomic_write(small_disk / "out"):
+        raise RuntimeError("of another kind")
 
 
 def _written(context, fill_it) -> None:

@@ -5,7 +5,9 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -32,18 +34,18 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     # The process id keeps two processes that write the same file out of each other's half-written one.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     encoding = None if "b" in mode else "utf-8"
-    with disk_errors_name(path):
-        try:
+    try:
+        with disk_errors_name(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(partial, mode, encoding=encoding) as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(partial, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
@@ -69,8 +71,8 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     """
     folder = Path(folder).absolute()
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    with disk_errors_name(folder):
-        try:
+    try:
+        with disk_errors_name(folder):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             yield partial
@@ -79,36 +81,59 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
                     os.replace(path, folder / path.name)
             else:
                 os.replace(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     sync_folder(folder.parent)
 
 
 @contextlib.contextmanager
 def disk_errors_name(path: Path) -> Iterator[None]:
-    """Name `path` in the error of a disk that is full, read-only or broken, whichever library raised it."""
+    """Name `path` in the error of a disk that is full, read-only or broken, whichever library raised it.
+
+    What was written so far should still be there when the block ends: it is what a full disk is full of.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno not in DISK_ERRORS or str(error.filename) == str(path):
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
     except Exception as error:
-        # torch raises RuntimeError, safetensors SafetensorError, and neither says why.
-        if not (type(error).__name__ == "SafetensorError" or isinstance(error, RuntimeError)):
+        number = _disk_error(error, path)
+        if number is None or (isinstance(error, OSError) and str(error.filename) == str(path)):
             raise
-        if not _is_full(path) and "os error 28" not in str(error):
-            raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
-LEAST = 4096  # free bytes below which a disk is full
+PROBE = 1 << 18  # bytes: more than a library keeps in its buffer
 
 
-def _is_full(path: Path) -> bool:
-    existing = next((folder for folder in path.absolute().parents if folder.is_dir()), None)
-    return existing is not None and shutil.disk_usage(existing).free < LEAST
+def _disk_error(error: BaseException, path: Path) -> int | None:
+    """The system's number of the disk error behind an error, None where a disk is not at fault.
+
+    NumPy's short writes, torch's RuntimeError and safetensors' SafetensorError have no number of their own:
+    it is that of the error they came from, stands in their text, or shows when more is written.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno if error.errno in DISK_ERRORS else None
+    if not isinstance(error, OSError | RuntimeError) and type(error).__name__ != "SafetensorError":
+        return None
+    origin = error.__cause__ or error.__context__
+    if origin is not None and (number := _disk_error(origin, path)) is not None:
+        return number
+    if match := re.search(r"os error (\d+)", str(error)):
+        return int(match[1]) if int(match[1]) in DISK_ERRORS else None
+    return _refused_by_disk(path)
+
+
+def _refused_by_disk(path: Path) -> int | None:
+    """The system's number of the error with which a file beside `path` cannot be written, None if it can."""
+    folder = next((folder for folder in path.absolute().parents if folder.is_dir()), None)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(bytes(PROBE))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        return error.errno if error.errno in DISK_ERRORS else None
+    return None
 
 
 def sync_folder(folder: Path) -> None:

@@ -205,7 +205,7 @@ def test_an_old_one_that_cannot_be_deleted_does_not_stop_the_run(tmp_path, monke
         real(path, ignore_errors=ignore_errors)
 
     monkeypatch.setattr(shutil, "rmtree", rmtree)
-    with pytest.warns(UserWarning, match="step-00000001 could not be deleted: PermissionError"):
+    with pytest.warns(UserWarning, match="step-00000001 could not be deleted: not yours"):
         save_value(tmp_path, 3)
     assert load_latest(tmp_path).step == 3
 
@@ -410,27 +410,12 @@ def test_a_disk_that_really_fills_up(small_disk):
 
     save_zeros(1, 100)
     for kilobytes in (400, 900):  # the optimiser does not fit, the weights do not fit
-        with pytest.raises(CheckpointError, match="step 2 could not be written"):
+        with pytest.raises(CheckpointError, match=r"step 2 could not be written.*No space left on device"):
             save_zeros(2, kilobytes)
         assert steps_in(small_disk) == ["step-00000001"]
     assert load_latest(small_disk).step == 1
     save_zeros(2, 100)
     assert load_latest(small_disk).step == 2
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1 MB."""
-    if os.geteuid() != 0 or not shutil.which("mount"):
-        pytest.skip("mounting a small file system needs root")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_folder_that_cannot_be_written(tmp_path):

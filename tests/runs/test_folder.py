@@ -1,4 +1,4 @@
-"""Where runs go."""
+"""Where runs go, and what keeps them there."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from workbench.errors import SettingError
 from workbench.recipe import Recipe
-from workbench.runs.folder import chosen_folder, default_folder, runs_folder
+from workbench.runs.folder import chosen_folder, default_folder, locked, runs_folder
 
 
 def test_runs_go_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +28,12 @@ def test_a_recipe_finds_its_run_again() -> None:
 def test_what_no_folder_can_be_called_is_told(name: str) -> None:
     with pytest.raises(SettingError, match=r"run_dir = .*no folder can be called so"):
         chosen_folder(Recipe.load("task_only_demo"), name)
+
+
+def test_a_full_disk_is_named_before_anything_is_written(small_disk: Path) -> None:
+    (small_disk / "run").mkdir()
+    with pytest.raises(OSError, match="No space left"), open(small_disk / "other", "wb") as other:
+        other.write(bytes(2 << 20))
+    with pytest.raises(OSError, match="No space left on device") as caught, locked(small_disk / "run"):
+        pass
+    assert caught.value.filename == str(small_disk / "run")

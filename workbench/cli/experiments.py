@@ -48,12 +48,13 @@ def evaluate(
     from workbench.evaluation.suites import measure
     from workbench.models.loading import load_dual_encoder
     from workbench.recipe import Recipe
+    from workbench.runs.folder import read_recipe
     from workbench.runs.run import Run
 
     changes = assignments(settings or [])
     if (Path(run_or_model) / "recipe.yaml").is_file():
         run = Run(run_or_model)
-        recipe = Recipe.load(run.path / "recipe.yaml", changes)
+        recipe = read_recipe(run.path, changes)
         # Results on other data must not replace the run's own.
         folder = out or (run.path / "evaluation" if recipe.data == run.recipe.data else None)
         (model, step), whole = run.restored(), not run.trained_on(recipe.data.source)

@@ -12,8 +12,9 @@ from workbench.files import sha256_of_json
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.interpolate import interpolate
 from workbench.models.loading import load_dual_encoder
-from workbench.recipe import Recipe, lasting_settings
+from workbench.recipe import lasting_settings
 from workbench.reports.compare import START
+from workbench.runs.folder import read_recipe, write_recipe
 from workbench.runs.run import Run
 
 Key = tuple[str, str]
@@ -62,9 +63,9 @@ def evaluated_between(run: Run, alpha: float, folder: Path) -> Run:
 
 
 def _evaluated(run: Run, name: str, path: Path, model: Callable[[], DualEncoder]) -> Run:
-    recipe = Recipe.load(str(run.path / "recipe.yaml"), {"name": name})
+    recipe = read_recipe(run.path, {"name": name})
     if not (path / "evaluation").is_dir():
-        recipe.save(path / "recipe.yaml")
+        write_recipe(path, recipe)
         evaluate(model(), recipe, path / "evaluation")
     return Run(path)
 

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from workbench.errors import SettingError
-from workbench.files import atomic_write, read_json, sha256_of_file, sync_folder, write_json
+from workbench.files import atomic_write, disk_errors_name, read_json, sha256_of_file, sync_folder, write_json
 
 MODEL, OPTIMISER, STATE = "model.safetensors", "optimiser.pt", "state.json"
 MANIFEST, POINTER = "manifest.json", "LAST"
@@ -83,26 +83,26 @@ def save(
     final = folder / f"step-{step:08d}"
     partial = final.with_suffix(".tmp")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(folder.parent)
-        _remove_leftovers(folder)
-        partial.mkdir()
-        weights = safetensors.torch.save(_unshared(tensors))
-        files = {
-            MODEL: _write(partial / MODEL, lambda stream: stream.write(weights)),
-            OPTIMISER: _write(partial / OPTIMISER, lambda stream: torch.save(optimiser, stream)),
-            STATE: _write(partial / STATE, lambda stream: stream.write(state_text.encode())),
-        }
-        write_json(partial / MANIFEST, {"step": step, "files": files})
-        _verify(partial, step, files)
-        _put_in_place(partial, final)
-        with atomic_write(folder / POINTER, "w") as stream:
-            stream.write(f"{final.name}\n")
+        with disk_errors_name(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            sync_folder(folder.parent)
+            _remove_leftovers(folder)
+            partial.mkdir()
+            weights = safetensors.torch.save(_unshared(tensors))
+            files = {
+                MODEL: _write(partial / MODEL, lambda stream: stream.write(weights)),
+                OPTIMISER: _write(partial / OPTIMISER, lambda stream: torch.save(optimiser, stream)),
+                STATE: _write(partial / STATE, lambda stream: stream.write(state_text.encode())),
+            }
+            write_json(partial / MANIFEST, {"step": step, "files": files})
+            _verify(partial, step, files)
+            _put_in_place(partial, final)
+            with atomic_write(folder / POINTER, "w") as stream:
+                stream.write(f"{final.name}\n")
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if not isinstance(error, Exception):
             raise
-        # A full disk raises OSError in Python, RuntimeError in torch and SafetensorError in safetensors.
         reason = f"the checkpoint of step {step} could not be written to {folder}: {_cause(error)}"
         raise CheckpointError(reason) from error
     _remove_beyond(folder, step, keep)
@@ -295,4 +295,6 @@ def _require_plain(value: Any, where: str) -> None:
 
 
 def _cause(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else type(error).__name__

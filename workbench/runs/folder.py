@@ -6,15 +6,17 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import SettingError
-from workbench.files import can_be_path, read_json
+from workbench.files import atomic_write, can_be_path, disk_errors_name, read_json
 from workbench.recipe import Recipe, differences
 
 SILENCE = 15.0  # seconds without an update after which a run may be dead
 BEYOND = 1e12  # larger than any valid time
+DIGEST = b"# sha256 of the lines below: "  # how a run's recipe begins, also where its end is lost
 # The fields of status.json that other code reads, with their types.
 STATUS: dict[str, tuple[type, ...]] = {
     **{"state": (str,), "step": (int,), "total_steps": (int,), "message": (str,), "skipped_steps": (int,)},
@@ -63,7 +65,7 @@ def claim_folder(folder: Path, recipe: Recipe) -> None:
             )
         if tolerance is None:
             return
-    recipe.save(folder / "recipe.yaml")
+    write_recipe(folder, recipe)
 
 
 def _has_begun(folder: Path) -> bool:
@@ -90,7 +92,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / "lock", "a")  # noqa: SIM115, closed below
+        lock = open(folder / "lock", "ab", buffering=0)  # noqa: SIM115, closed below
     except OSError as error:
         problem = f"this folder is not writable ({error.strerror})"
         raise SettingError("run_dir", str(folder), problem, "Choose a writable folder.") from None
@@ -104,9 +106,9 @@ def locked(folder: Path) -> Iterator[None]:
                 "another process trains in it",
                 "wait for it, or choose another folder",
             ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))  # the process to signal to stop
-        lock.flush()
+        with disk_errors_name(folder):
+            lock.truncate(0)
+            lock.write(str(os.getpid()).encode())  # the process to signal to stop
         yield
 
 
@@ -137,11 +139,27 @@ def is_silent(folder: Path, status: Mapping[str, Any]) -> bool:
     return quiet and status.get("host") == socket.gethostname() and not is_locked(folder)
 
 
-def read_recipe(folder: Path) -> Recipe:
-    """The resolved recipe of a run. Raises SettingError, naming the file, if it cannot be read."""
+def write_recipe(folder: Path, recipe: Recipe) -> None:
+    """Write the recipe of a run, with a digest by which `read_recipe` sees later changes."""
+    text = recipe.to_yaml().encode()
+    with atomic_write(folder / "recipe.yaml") as stream:
+        stream.write(DIGEST + sha256(text).hexdigest().encode() + b"\n" + text)
+
+
+def read_recipe(folder: Path, overrides: Mapping[str, object] | None = None) -> Recipe:
+    """The resolved recipe of a run, with dotted `overrides`.
+
+    Raises SettingError, naming the file, if it cannot be read, or is not what the run was trained with.
+    Recipes of older runs have no digest and are not checked.
+    """
     file = folder / "recipe.yaml"
     try:
-        return Recipe.load(str(file))
+        recipe = Recipe.load(str(file), overrides)
+        first, _, text = file.read_bytes().partition(b"\n")
+        if first.startswith(DIGEST) and first != DIGEST + sha256(text).hexdigest().encode():
+            remedy = "Restore the file, or remove its first line if the change is meant."
+            raise SettingError("recipe", str(file), "it was changed since the run wrote it", remedy)
+        return recipe
     except SettingError as error:
         problem = f"in {file}: {error.problem}"
         raise SettingError(error.setting, error.value, problem, error.remedy) from None

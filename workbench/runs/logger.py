@@ -1,7 +1,6 @@
 """Writes the records of a training run: metrics.jsonl, status.json and lines in the terminal."""
 
 import contextlib
-import json
 import math
 import os
 import socket
@@ -16,6 +15,7 @@ from workbench.data.pairs import Pairs
 from workbench.data.report import data_report, report_line
 from workbench.files import atomic_write, write_json
 from workbench.runs.folder import read_status
+from workbench.runs.records import sealed, unsealed
 from workbench.runs.tracker import Tracker
 
 STATUS_EVERY = 2.0  # seconds between two updates of status.json
@@ -57,8 +57,11 @@ class RunLogger:
             return
         path = self.folder / "metrics.jsonl"
         if path.is_file():
-            with atomic_write(path, "w") as stream:
-                stream.writelines(line for line in _whole_lines(path) if _step_of(line) <= step)
+            lines, damaged = _records_until(path, step)
+            with atomic_write(path) as stream:
+                stream.writelines(lines)
+            if damaged:
+                self.info(f"warning: {damaged} damaged lines were removed from {path}")
         if sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -78,7 +81,7 @@ class RunLogger:
         size = path.stat().st_size if path.is_file() else 0
         try:
             with open(path, "a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"kind": kind, "step": step, **clean}) + "\n")
+                stream.write(sealed({"kind": kind, "step": step, **clean}))
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.truncate(path, size)  # a full disk may leave a partial line
@@ -193,15 +196,16 @@ def before_first_step(folder: Path, message: str, state: str = "running") -> Non
         write_json(folder / "status.json", known | facts | {"state": state, "seconds_left": None})
 
 
-def _step_of(line: str) -> float:
-    """The step of a record, infinity for a damaged line."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf
-
-
-def _whole_lines(path: Path) -> list[str]:
-    """The complete lines of a file. A kill can leave a partial last line."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    return [line for line in lines if line.endswith("\n")]
+def _records_until(path: Path, step: int) -> tuple[list[bytes], int]:
+    """The lines of a file of records up to `step`, and how many are damaged. A kill can leave a partial last
+    line, which does not count."""
+    lines, damaged, required = [], 0, False
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            record, required = unsealed(line, required=required)
+        except ValueError:
+            damaged += line.endswith(b"\n")
+            continue
+        if record["step"] <= step and line.endswith(b"\n"):
+            lines.append(line)
+    return lines, damaged

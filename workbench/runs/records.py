@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import zlib
 from array import array
 from bisect import bisect_left
+from collections.abc import Mapping
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,31 @@ BLOCK = 4 << 20  # bytes read at a time
 # gradient shares, which are measured only at some steps.
 _STEP = re.compile(rb'\{"kind": "step", "step": (\d+),')
 _SPECIAL = (b'"loss": null', b'"gradient_norm": null', b'"gradient_share/')
+_DIGEST = b', "crc32": '
+
+
+def sealed(record: Mapping[str, Any]) -> str:
+    """A record as a line that ends with the CRC-32 of what comes before it."""
+    body = json.dumps(record)[:-1]
+    return f"{body}{_DIGEST.decode()}{zlib.crc32(body.encode())}}}\n"
+
+
+def unsealed(line: bytes, *, required: bool) -> tuple[dict[str, Any], bool]:
+    """The record in a line, and whether the line has a digest, which those of older runs lack.
+
+    Raises ValueError for a line that is no record, does not fit its digest, or lacks one that is `required`.
+    """
+    body, mark, digest = line.rstrip(b"\n").rpartition(_DIGEST)
+    if (required and not mark) or (mark and digest != b"%d}" % zlib.crc32(body)):
+        raise ValueError("its CRC-32 differs")
+    try:
+        record = json.loads(body + b"}" if mark else line)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    valid = isinstance(record, dict) and isinstance(record.get("step"), int) and "kind" in record
+    if not valid:
+        raise ValueError("it has no kind and step")
+    return record, bool(mark)
 
 
 class Records:
@@ -46,6 +73,7 @@ class Records:
         self._place, self._tail, self._lines = 0, b"", 0
         self._file: tuple[int, int] | None = None
         self._last, self._every, self._special = 0, 1, 0
+        self._sealed = False  # whether lines have digests
         self._tables = {"step": _Table(), "validation": _Table()}
 
     @property
@@ -95,15 +123,13 @@ class Records:
                 self._last = step
                 return
         try:
-            record = json.loads(line)
-            kind, step = record.pop("kind"), record["step"]
-            if not isinstance(step, int):
-                raise TypeError
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            record, self._sealed = unsealed(line, required=self._sealed)
+        except ValueError as error:
             if self.strict:
-                problem = f"line {self._lines} is not a record"
+                problem = f"line {self._lines} is not a record as it was written ({error})"
                 raise SettingError("run", str(self.path), problem, "Remove the damaged lines.") from None
             return
+        kind, step = record.pop("kind"), record["step"]
         if kind == "step":
             # A validation follows its step, so one of this step or later belongs to a previous session.
             self._tables["validation"].cut(step)

@@ -121,8 +121,12 @@ class Run:
 
     @property
     def _records(self) -> Records:
-        """All records. Raises SettingError, naming the file, for a damaged line."""
-        return Records(self.path / "metrics.jsonl", strict=True).read()
+        """All records. Raises SettingError, naming the file, for a damaged line; missing ones are a warning."""
+        records, status = Records(self.path / "metrics.jsonl", strict=True).read(), self.status
+        if status.get("state") == "finished" and records.steps != status["step"]:
+            lines = f"the last line of {records.path} is of step {records.steps}"
+            print(f"warning: {lines}, and the run finished at step {status['step']}", file=sys.stderr)
+        return records
 
     def model(self, epoch: int | None = None) -> "DualEncoder":
         """Load the student of the last checkpoint, or of `epoch`, in evaluation mode and without loss heads.
@@ -225,7 +229,7 @@ class Run:
         if suite is not None:
             changes["evaluation.suites"] = [suite]
         if changes:
-            recipe = Recipe.load(str(self.path / "recipe.yaml"), changes)
+            recipe = read_recipe(self.path, changes)
         own = recipe.data == self.recipe.data
         other = not self.trained_on(recipe.data.source)
         folder = self.path / "evaluation" if own else None

@@ -15,7 +15,7 @@ from workbench.files import read_json, unsigned
 from workbench.metrics import metric
 from workbench.recipe import Recipe, differences
 from workbench.recipe.yaml_io import read_yaml
-from workbench.runs.folder import is_locked, is_silent
+from workbench.runs.folder import is_locked, is_silent, read_recipe
 
 LEVELS = 2  # the depth of the search for run folders; the folder `run` of a sweep's run does not count
 OURS = ("recipe.yaml", "status.json", "metrics.jsonl")  # files that identify a run folder
@@ -184,10 +184,11 @@ def _read(path: Path, root: Path) -> RunRow:
     if state in ("failed", "interrupted", "gone") and status.get("message"):
         reasons.insert(0, str(status["message"]))
     try:
-        recipe = Recipe.load(path / "recipe.yaml")
+        recipe = read_recipe(path)
     except (OSError, ValueError, RecursionError) as error:
         problem = error.problem if isinstance(error, SettingError) and error.setting == "recipe" else error
-        reasons.insert(0, f"recipe.yaml: {problem}")
+        place = f"in {path / 'recipe.yaml'}: "
+        reasons.insert(0, f"recipe.yaml: {str(problem).removeprefix(place)}")
         return RunRow(path, str(folder), folder.name, DAMAGED, "; ".join(reasons), **known)
     known |= {"seed": recipe.seed, "recipe": recipe}
     return RunRow(path, str(folder), recipe.name, state, "; ".join(reasons), **known)
