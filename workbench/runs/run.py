@@ -121,7 +121,7 @@ class Run:
 
     @property
     def _records(self) -> Records:
-        """All records. Raises SettingError, naming the file, for a damaged line, and warns of missing ones."""
+        """All records. Raises SettingError for a damaged line, naming the file, and warns of missing ones."""
         records, status = Records(self.path / "metrics.jsonl", strict=True).read(), self.status
         if status.get("state") == "finished" and records.steps != status["step"]:
             lines = f"the last line of {records.path} is of step {records.steps}"
