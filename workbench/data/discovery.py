@@ -1,6 +1,7 @@
 """Finds the files that `data.source` stands for, and their format."""
 
 import glob
+import json
 import os
 import re
 from collections import Counter
@@ -13,7 +14,7 @@ from workbench.data.formats.folder import caption_file
 from workbench.data.formats.tables import TABLE_EXTENSIONS
 from workbench.data.remote import list_files
 from workbench.data.source import IMAGE_EXTENSIONS, NoCaptions
-from workbench.data.splits import without_split
+from workbench.data.splits import split_in_words, without_split
 from workbench.errors import SettingError
 from workbench.files import can_be_path
 
@@ -129,9 +130,10 @@ def _walk(folder: Path) -> Iterator[str]:
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = os.path.relpath(parent, folder)
         for name in files:
             if not name.startswith("."):
-                yield os.path.relpath(os.path.join(parent, name), folder)
+                yield name if inside == "." else os.path.join(inside, name)
 
 
 def fits(name: str) -> str | None:
@@ -155,13 +157,15 @@ def chosen_files(source: Source, format: str, captions_needed: bool = True) -> t
     base, names = find_files(source)
     kind = detect(source, base, names, captions_needed) if format == "auto" else format
     chosen = [name for name in names if fits(name) == kind]
+    if kind in ("coco", "karpathy") and not any(_KARPATHY.fullmatch(name) for name in chosen):
+        chosen = (chosen if kind == "coco" else []) or caption_jsons(names) or chosen
     if not chosen and kind != "folder" and not os.path.isdir(os.path.expanduser(os.fspath(source))):
         chosen = names  # named by the user, or a JSON that is COCO's by its content
     if not chosen:
         problem = f"no file there fits data.format = {kind}"
         remedy = f"Name the file itself where it has another extension. {WHAT_WORKS}"
         raise SettingError("data.source", os.fspath(source), problem, remedy)
-    if kind == "karpathy":
+    if kind == "karpathy" and chosen != caption_jsons(chosen):
         chosen = [single(source, chosen)]
     elif kind == "table" and not is_pattern(source):
         top = [name for name in chosen if "/" not in name] or chosen
@@ -189,6 +193,8 @@ def detect(source: Source, base: Path, names: list[str], captions_needed: bool =
         return "table"
     if any(name.endswith(".parquet") for name in names):
         return "table"  # as on the Hugging Face hub: data/train-00000-of-00001.parquet
+    if (jsons := caption_jsons(names)) and (kind := _format_of_json(base / jsons[0])):
+        return kind
     if images and not captions_needed:
         return "folder"
     counts = Counter(PurePosixPath(name).suffix or "without extension" for name in names)
@@ -198,6 +204,28 @@ def detect(source: Source, base: Path, names: list[str], captions_needed: bool =
     remedy = f"{WHAT_WORKS} data.format says what a file of another name holds."
     error = NoCaptions if images else SettingError
     raise error("data.source", os.fspath(source), problem, remedy)
+
+
+def caption_jsons(names: list[str]) -> list[str]:
+    """The JSONs at the top of a folder that are its splits by their names (train.json, test.json), else the
+    only one."""
+    top = [name for name in names if "/" not in name and name.lower().endswith(".json")]
+    splits = [name for name in top if split_in_words(os.path.splitext(name)[0])]
+    if splits and len({without_split(name) for name in splits}) == 1:
+        return splits
+    return top if len(top) == 1 else []
+
+
+def _format_of_json(path: Path) -> str | None:
+    """The format that a JSON's first entries are of, None for any other file."""
+    try:
+        content = json.loads(path.read_bytes())
+        pictures, annotations = content["images"], content.get("annotations")
+        if annotations is None:
+            return "karpathy" if "sentences" in pictures[0] else None
+        return "coco" if "caption" in annotations[0] else None
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return None
 
 
 def single(source: Source, names: list[str]) -> str:

@@ -220,7 +220,7 @@ def _open(
     if kind == "shards":
         return kind, open_shards(base, names, max_pixels, caption_lines, None, captions_needed)
     if kind == "karpathy":
-        return kind, open_karpathy(base / names[0], folder, max_pixels, captions_needed)
+        return kind, open_karpathy(base, names, folder, max_pixels, captions_needed)
     if kind == "coco":
         return kind, open_coco(base, names, folder, max_pixels, captions_needed)
     if kind == "table":

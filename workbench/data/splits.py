@@ -1,8 +1,9 @@
 """Which split a picture is in: by the word that a table, a folder or a file name has for it, or by a hash."""
 
 import hashlib
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -55,10 +56,10 @@ def splits_in_names(source: str, names: Sequence[str], *, stems: bool) -> list[s
     folder. Raises `SettingError` where some files are named as held out and the others as nothing: those
     would be trained on.
     """
-    found = [_split_in_path(PurePosixPath(name), stems) for name in names]
+    found = _split_of_each(names, lambda path: _split_in_path(path, stems), stems)
     named = set(found) - {None}
     if not named:
-        found = [_split_in_folders(PurePosixPath(name)) for name in names]
+        found = _split_of_each(names, _split_in_folders, False)
         named = set(found) - {None}
         return found if len(named) >= 2 and None not in found else None
     if len(named) >= 2:
@@ -75,19 +76,32 @@ def splits_in_names(source: str, names: Sequence[str], *, stems: bool) -> list[s
     return None
 
 
+def _split_of_each(
+    names: Sequence[str], split_of: Callable[[PurePosixPath], str | None], stems: bool
+) -> list[str | None]:
+    """The split of every path; where file names do not count, found once for each folder."""
+    if stems:
+        return [split_of(PurePosixPath(name)) for name in names]
+    known: dict[str, str | None] = {}
+    folders = [os.path.dirname(name) for name in names]
+    for folder in set(folders):
+        known[folder] = split_of(PurePosixPath(folder, "file"))
+    return [known[folder] for folder in folders]
+
+
 def _split_in_path(path: PurePosixPath, stems: bool) -> str | None:
     for folder in path.parts[:-1]:
         if (split := split_named(re.sub(r"[-_]?\d+$", "", folder))) is not None:
             return split
-    return (_split_in_words(path.name) or _split_in_folders(path)) if stems else None
+    return (split_in_words(path.name) or _split_in_folders(path)) if stems else None
 
 
 def _split_in_folders(path: PurePosixPath) -> str | None:
-    splits = [split for folder in path.parts[:-1] if (split := _split_in_words(folder)) is not None]
+    splits = [split for folder in path.parts[:-1] if (split := split_in_words(folder)) is not None]
     return splits[0] if splits else None
 
 
-def _split_in_words(name: str) -> str | None:
+def split_in_words(name: str) -> str | None:
     """The one split that the words of a name stand for."""
     splits = {split for word in _WORD.findall(name) if (split := split_named(word)) is not None}
     return splits.pop() if len(splits) == 1 else None

@@ -255,3 +255,33 @@ def test_columns_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": nothing, "caption": ["it"]}), path)
     with pytest.raises(SettingError, match=r"paths without bytes"):
         load_pairs(path)
+
+
+@pytest.mark.parametrize("form", ["coco", "karpathy"])
+def test_a_folder_of_a_json_for_each_split(tmp_path: Path, form: str) -> None:
+    (tmp_path / "images").mkdir()
+    for split, numbers in (("train", range(3)), ("test", range(3, 5))):
+        for number in numbers:
+            (tmp_path / "images" / f"{number}.jpg").write_bytes(encoded(number))
+        content: dict[str, object] = {
+            "images": [{"id": number, "file_name": f"{number}.jpg"} for number in numbers],
+            "annotations": [{"image_id": number, "caption": f"caption of {number}"} for number in numbers],
+        }
+        if form == "karpathy":
+            sentences = [{"raw": f"caption of {number}"} for number in range(5)]
+            place = {"filepath": "images"}
+            content = {
+                "images": [
+                    {"filename": f"{number}.jpg", "sentences": [sentences[number]], **place}
+                    for number in numbers
+                ]
+            }
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+    (tmp_path / "licences.json").write_text("{}")
+    assert available_splits(tmp_path) == ["train", "test"]
+    pairs = load_pairs(tmp_path, "test")
+    assert pairs.captions(1) == ["caption of 4"] and shows(pairs.image(1), 4)
+    assert pairs.facts["format"] == form and pairs.facts["splits"] == {"train": 3, "test": 2}
+    if form == "coco":
+        (tmp_path / "test.json").unlink()
+        assert len(everything(tmp_path)) == 3  # the only one whose name is a split's

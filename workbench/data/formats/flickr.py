@@ -1,8 +1,9 @@
 """Reads the lists of captions that Flickr8k and Flickr30k come with: captions.txt, .token, results.csv."""
 
+import os
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from workbench.errors import SettingError
 
@@ -13,7 +14,7 @@ _SPLIT_LIST = re.compile(r"Flickr_?8k\.(train|dev|test)Images\.txt")
 
 def is_caption_list(name: str) -> bool:
     """Whether a file is called as such a list is, without the extension of a table."""
-    plain = PurePosixPath(name).name.casefold()
+    plain = os.path.basename(name).casefold()  # of hundreds of thousands of names, faster than a path's
     return plain == "captions.txt" or (plain.endswith((".token", ".token.txt")) and ".lemma." not in plain)
 
 

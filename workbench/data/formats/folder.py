@@ -13,7 +13,9 @@ def open_folder(
 ) -> Opened:
     """Pairs of the `images`, paths relative to `base`; a pair's id is the name of its image.
 
-    Linked folders are followed, links of single files only where they stay within the folder.
+    Linked folders are followed, links of single files only where they stay within the folder. The captions
+    are read anew every time: a text file that changes does not change the time of its folder, so a list that
+    was kept by those times would be of captions that are no more.
     """
     splits = splits_in_names(str(base), images, stems=False)
     rows, root = PairRows(), os.fspath(base)

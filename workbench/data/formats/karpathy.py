@@ -9,28 +9,34 @@ from typing import Any
 
 from workbench.data.decode import BadSample
 from workbench.data.source import Opened, PairRows, check_file, clean_captions
+from workbench.data.splits import splits_in_names
 from workbench.errors import SettingError
 
 
 def open_karpathy(
-    path: Path, image_folder: Path | None, max_pixels: int, captions_needed: bool = True
+    base: Path, names: list[str], image_folder: Path | None, max_pixels: int, captions_needed: bool = True
 ) -> Opened:
-    """Pairs of a Karpathy JSON, in its splits.
+    """Pairs of the Karpathy JSONs `names` below `base`, in their splits.
 
     Images lie at `image_folder`/filepath/filename or `image_folder`/filename, the folder being the JSON's own
-    unless given. A pair's id is its filename.
+    unless given. A pair's id is its filename. Of several JSONs (train.json, test.json) a record without a
+    split has the one in its file's name.
     """
-    with karpathy_records(path) as images:
-        if not isinstance(images, list):
-            raise TypeError("`images` is not a list")
-    rows, names = PairRows(), set[str]()
-    for number, record in enumerate(images, 1):
-        with rows.count_rejected(_name(record) or f"record {number}"):
-            name, split, image, captions = _fields(record, image_folder or path.parent)
-            if name in names:
-                raise BadSample("duplicate id")
-            names.add(name)
-            rows.add(name, clean_captions(captions, rows.skipped, name, captions_needed), split, image)
+    splits = splits_in_names(str(base), names, stems=True)
+    rows, known = PairRows(), set[str]()
+    for position, file in enumerate(names):
+        path, split_of_file = base / file, splits[position] if splits else None
+        with karpathy_records(path) as images:
+            if not isinstance(images, list):
+                raise TypeError("`images` is not a list")
+        for number, record in enumerate(images, 1):
+            with rows.count_rejected(_name(record) or f"record {number}"):
+                name, split, image, captions = _fields(record, image_folder or path.parent, split_of_file)
+                if name in known:
+                    raise BadSample("duplicate id")
+                known.add(name)
+                usable = clean_captions(captions, rows.skipped, name, captions_needed)
+                rows.add(name, usable, split, image)
     return rows.opened(max_pixels, split_from="the Karpathy JSON")
 
 
@@ -50,9 +56,9 @@ def _name(record: Any) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _fields(record: Any, folder: Path) -> tuple[str, str, str, list[Any]]:
+def _fields(record: Any, folder: Path, split_of_file: str | None) -> tuple[str, str, str, list[Any]]:
     try:
-        name, split = record["filename"], record["split"]
+        name, split = record["filename"], record.get("split", split_of_file)
         captions = [sentence["raw"] for sentence in record["sentences"]]
         relative = os.path.normpath(os.path.join(record.get("filepath", ""), name))
         name, split = name + "", split + ""  # strings, or a TypeError
