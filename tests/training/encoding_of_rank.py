@@ -16,7 +16,13 @@ from workbench.models.dual_encoder import DualEncoder
 from workbench.models.loading import load_dual_encoder
 from workbench.recipe import Recipe
 from workbench.training.session import Session
-from workbench.training.shared_encoding import encode_together
+from workbench.training.shared_encoding import (
+    encode_images_together,
+    encode_texts_together,
+    encode_together,
+)
+
+TEXTS = ["a picture of a cat", "a picture of a dog"]  # fewer than processes
 
 
 def student() -> DualEncoder:
@@ -53,6 +59,11 @@ def main() -> None:
                     "image_of_text": torch.from_numpy(embedded.image_of_text),
                 }
                 torch.save(found, Path(sys.argv[1]) / f"{name}.pt")
+            images = encode_images_together(session, student(), pairs)
+            texts = encode_texts_together(session, student(), TEXTS)
+            if images is not None:
+                found = {"image": images[0], "rows": torch.from_numpy(images[1]), "text": texts}
+                torch.save(found, Path(sys.argv[1]) / f"{name}-alone.pt")
 
 
 if __name__ == "__main__":

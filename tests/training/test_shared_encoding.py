@@ -8,7 +8,7 @@ import torch
 
 import workbench
 from tests.training import encoding_of_rank
-from workbench.evaluation.encode import encode_pairs
+from workbench.evaluation.encode import encode_pairs, encode_texts
 from workbench.recipe import Recipe
 from workbench.training.batch_inputs import open_pairs
 
@@ -23,6 +23,10 @@ def test_three_processes_find_what_one_does(tmp_path: Path) -> None:
         torch.testing.assert_close(together["text"], alone.text, atol=1e-6, rtol=0)
         assert together["rows"].tolist() == alone.rows.tolist()
         assert together["image_of_text"].tolist() == alone.image_of_text.tolist()
+        apart = torch.load(tmp_path / f"{name}-alone.pt", weights_only=True)
+        assert torch.equal(apart["image"], together["image"]) and torch.equal(apart["rows"], together["rows"])
+        texts = encode_texts(encoding_of_rank.student(), encoding_of_rank.TEXTS)
+        torch.testing.assert_close(apart["text"], texts, atol=1e-6, rtol=0)
 
 
 def test_workers_read_the_same_pictures() -> None:

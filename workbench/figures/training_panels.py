@@ -12,6 +12,7 @@ from workbench.figures.style import (
     BASELINE,
     INK,
     MOST_POINTS,
+    PALETTE,
     metric_label,
     run_colours,
     shorten,
@@ -34,6 +35,8 @@ FROM_ZERO, THOUSANDS = {"rangemode": "tozero"}, {"exponentformat": "SI"}
 # At least to 1 %, else several ticks have one name; from zero, else a first value alone gets -50 to 150 %.
 PER_CENT = {"tickformat": ".1~%", "autorangeoptions": {"include": [0, 0.01]}} | FROM_ZERO
 SKIPPED, VALIDATION = "skipped step", "Validation recall@1"
+TOP1 = "zero_shot_top1"
+ZERO_SHOT = f"Validation {metric_label(TOP1)}"
 
 
 @runtime_checkable
@@ -136,6 +139,10 @@ def _one_run(run: Recorded) -> list[Panel]:
         _curve(validations, column, colour, metric_label(column), points=True)
         for column, colour in (("text_to_image_r1", WORDS), ("image_to_text_r1", PICTURES))
     ]
+    accuracies = [
+        _curve(validations, column, colour, name, points=True)
+        for (column, name), colour in zip(_zero_shot(validations).items(), PALETTE, strict=False)
+    ]
     cosines = [
         _curve(metrics, f"cosine_to_teacher_{side}", colour, f"{side} tower", dash="dot")
         for side, colour in (("image", PICTURES), ("text", WORDS))
@@ -160,6 +167,7 @@ def _one_run(run: Recorded) -> list[Panel]:
             {"tickformat": ".0%", "autorangeoptions": {"include": [0, 0.1]}},
         ),
         Panel(VALIDATION, recalls, PER_CENT),
+        Panel(ZERO_SHOT, accuracies, PER_CENT),
         Panel("Cosine to teacher", cosines),
         Panel("R² of the regression and its upper bound", regression),
         Panel("Recall@1 of the cross-modal teacher", recalls_of_z, PER_CENT),
@@ -185,11 +193,18 @@ def _several_runs(groups: Mapping[str, list[Recorded]]) -> list[Panel]:
         for name, colour, run in members
         for column, dash in (("text_to_image_r1", "solid"), ("image_to_text_r1", "dot"))
     ]
+    dashes = ("solid", "dot", "dash", "dashdot")
+    accuracies = [
+        _curve(run.validations, column, colour, name, dash=dash, points=True)
+        for name, colour, run in members
+        for column, dash in zip(_zero_shot(run.validations), dashes, strict=False)
+    ]
     cosines = [*lines("cosine_to_teacher_image"), *lines("cosine_to_teacher_text", dash="dot")]
     return [
         Panel("Loss, running mean", lines("loss", smooth=True)),
         Panel("Task term, running mean", lines("task", smooth=True)),
         Panel("Recall@1 (image to text dotted)", recalls, PER_CENT),
+        Panel(ZERO_SHOT, accuracies, PER_CENT),
         Panel("Cosine to teacher (text dotted)", cosines),
         Panel("R² of the regression, running mean", lines("embedding_r2", smooth=True)),
         Panel("Logit scale", lines("scale")),
@@ -197,6 +212,12 @@ def _several_runs(groups: Mapping[str, list[Recorded]]) -> list[Panel]:
         Panel("Learning rate", lines("lr"), FROM_ZERO),
         Panel("Samples/s, running mean", lines("samples_per_second", smooth=True), FROM_ZERO | THOUSANDS),
     ]
+
+
+def _zero_shot(validations: DataFrame) -> dict[str, str]:
+    """The columns of accuracies on zero-shot sets, with the names of the sets."""
+    prefix = f"{TOP1}/"
+    return {name: name.removeprefix(prefix) for name in validations.columns if name.startswith(prefix)}
 
 
 def _noisy(table: DataFrame, column: str, colour: str, name: str = "") -> list[Curve]:

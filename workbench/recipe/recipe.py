@@ -87,6 +87,10 @@ class Recipe(Section):
             raise SettingError(
                 "training.micro_batch", training.micro_batch, "it is larger than training.batch", remedy
             )
+        if training.max_forgotten is not None and not self.evaluation.during_training:
+            problem = "nothing is measured by which a student could be seen to forget"
+            remedy = "Name a zero-shot set in evaluation.during_training."
+            raise SettingError("training.max_forgotten", training.max_forgotten, problem, remedy)
         if training.steps is not None and training.warmup_steps > training.steps:
             problem = f"warm-up would be longer than the {training.steps} steps of the training"
             raise SettingError(

@@ -62,19 +62,9 @@ class Data(Section):
     def options(self, train: bool = True) -> dict[str, Any]:
         """The keyword arguments of `load_pairs`; `limit` bounds training pairs only."""
         names = (
-            "format",
-            "image_folder",
-            "image_column",
-            "caption_column",
-            "val_share",
-            "test_share",
-            "caption_lines",
-            "duplicates",
-            "max_failed",
-            "max_pixels",
-            "shard_cache",
-            "scenes",
-            "image_size",
+            *("format", "image_folder", "image_column", "caption_column", "val_share", "test_share"),
+            *("caption_lines", "duplicates", "max_failed", "max_pixels", "shard_cache"),
+            *("scenes", "image_size"),
         )
         return {name: getattr(self, name) for name in names} | {"limit": self.limit if train else None}
 
@@ -228,7 +218,9 @@ class Masking(Section):
 class Training(Section):
     """The optimisation: length, batch, learning rates, validation and checkpoints.
 
-    `validation_pairs`: the largest number of validation pairs during training, drawn once; null: all.
+    `validation_pairs`: the largest number of validation pairs during training, drawn once; null: all. The
+    same number bounds the pictures of each set in `evaluation.during_training`. `max_forgotten`: stop once
+    the top-1 accuracy on one of these sets is so many points below that of the student's start.
     `scale`: a fixed multiplier of the student's cosines in the losses; null: the student's own, learned.
     `loss_chunk`: rows computed at once in losses that compare all pairs of the batch; null: all rows.
     `loss_ring`: processes pass their embeddings in a ring instead of gathering the whole batch in each.
@@ -268,6 +260,7 @@ class Training(Section):
     augmentation: Augmentation = Augmentation()
     masking: Masking = Masking()
     validation_pairs: Count | None = Field(default=5000, json_schema_extra=NOT_FINGERPRINTED)
+    max_forgotten: Positive | None = Field(default=None, json_schema_extra=IF_CHANGED)
     validate_every: Count | None = Field(default=None, json_schema_extra=NOT_FINGERPRINTED)
     checkpoint_every: Count = Field(default=200, json_schema_extra=NOT_FINGERPRINTED)
     keep: Annotated[int, Field(ge=2)] | Literal["all"] = Field(default=2, json_schema_extra=NOT_FINGERPRINTED)
@@ -280,7 +273,8 @@ class Training(Section):
 
 
 class Evaluation(Section):
-    """The evaluation after training.
+    """The evaluation after training, and `during_training`: zero-shot sets, in the form of `labelled`, on
+    which the student's top-1 accuracy is measured before the first step and at every validation.
 
     `splits`: null uses all evaluation splits of the source. `retrieval`: further sets of pictures and
     captions, such as dataset_flickr30k.json; `SOURCE@FOLDER` gives the folder of the pictures, and
@@ -296,5 +290,6 @@ class Evaluation(Section):
     retrieval: Names = Field(default=(), json_schema_extra={"aside": True, "later": True})
     composition: Names = Field(default=(), json_schema_extra={"aside": True, "later": True})
     labelled: Names = Field(default=(), json_schema_extra=NOT_FINGERPRINTED)
+    during_training: Names = Field(default=(), json_schema_extra={"aside": True, "later": True})
     decoder: str = Field(default="demo", json_schema_extra=NOT_FINGERPRINTED)
     batch: Count = Field(default=256, json_schema_extra=NOT_FINGERPRINTED)

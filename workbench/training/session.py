@@ -59,6 +59,7 @@ class Session:
         self.world = self.accelerator.num_processes if self.accelerator else 1
         self.main = self.rank == 0
         self.logger: RunLogger | None = None
+        self.ended_early: str | None = None  # why the run is finished before its last step
         self._stack = contextlib.ExitStack()
         self._request = StopRequest()
         self._unsaved = 0
@@ -193,8 +194,8 @@ class Session:
         if error is not None:
             message, state = _failure(error)
             return state, message
-        if self.logger.step == self.logger.total_steps:
-            return "finished", ""
+        if self.ended_early or self.logger.step == self.logger.total_steps:
+            return "finished", self.ended_early or ""
         if self._request.signal is None:
             return "interrupted", ""
         name = signal.Signals(self._request.signal).name

@@ -11,7 +11,6 @@ from torch import nn
 from workbench.data.loader import Batch
 from workbench.data.pairs import Pairs
 from workbench.evaluation.composition_sets import composition_sets
-from workbench.evaluation.retrieval.metrics import retrieval_metrics
 from workbench.evaluation.retrieval.sets import retrieval_sets
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.execution import checkpoint_gradients, compile_towers, synchronise_batch_norm
@@ -28,8 +27,8 @@ from workbench.training.failures import NonFiniteSteps, memory_shortage
 from workbench.training.learner import Gradient, Learner, backward, freeze_unreached
 from workbench.training.optimisation import Length, adamw, clip_gradient, schedule
 from workbench.training.session import Session
-from workbench.training.shared_encoding import encode_together
 from workbench.training.teacher import teacher_run, train_teacher
+from workbench.training.validation import forgotten, validate, validation_sets
 
 
 def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
@@ -51,6 +50,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         check_world(recipe, session.world)
         composition_sets(recipe, retrieval_sets(recipe))  # what will be measured at the end is here
         pairs, validation = open_pairs(recipe)
+        sets = validation_sets(recipe)
         student = load_student(recipe)
         check_student(recipe, student, len(pairs), session.world)
         teacher = trained_cross_modal_teacher(session)
@@ -82,6 +82,12 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
 
         # ---- the loop
         non_finite = NonFiniteSteps(recipe, session.folder, learner)
+        if saved:
+            start, session.ended_early = saved.state.get("zero_shot", {}), saved.state.get("ended_early")
+        else:
+            start = validate(session, wrapped, learner.result, validation, sets, 0) if sets else {}
+        if session.ended_early:
+            length = length._replace(total=step)
         for epoch, batch in stream(session, pairs, student, length, step, targets.unreadable):
             began = time.perf_counter()
             logger.failed.update(batch.failed)  # by id: a pair fails again in every epoch
@@ -110,12 +116,16 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                     waiting=batch.waited / seconds,
                 )
             if length.validates_after(step):
-                validate(session, wrapped, learner.result, validation, step / length.per_epoch)
+                now = validate(session, wrapped, learner.result, validation, sets, step / length.per_epoch)
+                session.ended_early = forgotten(session, start, now)
+            stopping = stopping or bool(session.ended_early)
             if stopping or length.saves_after(step):
                 state = {
                     "epochs_done": length.epochs_done(step),
                     "skipped_steps": logger.skipped_steps,
                     "failed": logger.failed,
+                    **({"zero_shot": start} if sets else {}),
+                    **({"ended_early": session.ended_early} if session.ended_early else {}),
                 }
                 session.save(step, learner, optimiser, state, last=stopping or step == length.total)
             if stopping:
@@ -248,22 +258,3 @@ def distillation_loss(recipe: Recipe, student: DualEncoder, targets: TrainingTar
         direction_weights=recipe.training.direction_weights,
         temperature=recipe.training.distillation_temperature,
     )
-
-
-def validate(
-    session: Session, wrapped: nn.Module, student: DualEncoder, validation: Pairs, epoch: float
-) -> None:
-    """Record recall on the validation split; every process embeds a part of it, the first ranks them."""
-    if not len(validation.all_captions):
-        return  # there is nothing to find pictures by
-    wrapped.eval()
-    student.precision = session.recipe.training.precision
-    embedded = encode_together(session, student, validation)
-    if session.logger is not None and embedded is not None:
-        scores = retrieval_metrics(
-            embedded.image, embedded.text, embedded.image_of_text, average_precision=False
-        )
-        recalls = {f"text_to_image_r{k}": value for k, value in scores.text_to_image.recall.items()}
-        recalls |= {f"image_to_text_r{k}": value for k, value in scores.image_to_text.recall.items()}
-        session.logger.record("validation", session.logger.step, epoch=epoch, **recalls)
-    session.wait()

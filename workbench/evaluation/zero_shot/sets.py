@@ -24,32 +24,31 @@ from workbench.models.dual_encoder import DualEncoder
 from workbench.recipe import Recipe
 
 
-def zero_shot_sets(recipe: Recipe, taken: list[str]) -> dict[str, str]:
+def zero_shot_sets(recipe: Recipe, taken: list[str], setting: str = "labelled") -> dict[str, str]:
     """The sources in `evaluation.labelled` by name, which is that of the folder with its prefix.
 
-    Raises SettingError if a name occurs twice or is already `taken`.
+    `setting` is another list of sources, `during_training`. Raises SettingError if a name occurs twice or is
+    already `taken`.
     """
     sets: dict[str, str] = {}
-    for source in recipe.evaluation.labelled:
+    for source in getattr(recipe.evaluation, setting):
         prefix = re.match(rf"({'|'.join(KINDS)}):(.+)", source)
         kind, path = prefix.groups() if prefix else ("", source)
         folder = path if path.startswith("scenes:") else Path(path).expanduser().resolve().name
         name = re.sub(r"[^\w.-]+", "-", f"{kind}-{folder}" if kind else folder).strip("-.") or "labelled"
         if name in sets or name in taken:
             problem = f"its results would be called {name!r}, like those of another set or split"
-            raise SettingError("evaluation.labelled", source, problem, "Give its folder another name.")
+            raise SettingError(f"evaluation.{setting}", source, problem, "Give its folder another name.")
         sets[name] = source
     return sets
 
 
-def evaluate_set(model: DualEncoder, recipe: Recipe, source: str) -> tuple[dict[str, Any], Queries]:
-    """Evaluate a set. Returns the report, with its numbers under `scores`, and the results of single images.
-
-    Raises SettingError for `evaluation.labelled` if there is no such set.
-    """
+def open_set(recipe: Recipe, source: str, setting: str = "labelled") -> Labelled:
+    """Open a set as the recipe reads its data; SettingError for `evaluation.labelled`, or another `setting`,
+    if there is no such set."""
     data = recipe.data
     try:
-        labelled = load_labelled(
+        return load_labelled(
             source,
             max_failed=data.max_failed,
             max_pixels=data.max_pixels,
@@ -57,10 +56,17 @@ def evaluate_set(model: DualEncoder, recipe: Recipe, source: str) -> tuple[dict[
             image_size=data.image_size,
         )
     except SettingError as error:
-        raise SettingError(
-            "evaluation.labelled", source, f"{error.value}: {error.problem}", error.remedy
-        ) from error
-    whole, labelled = labelled, labelled.for_testing()
+        problem = f"{error.value}: {error.problem}"
+        raise SettingError(f"evaluation.{setting}", source, problem, error.remedy) from error
+
+
+def evaluate_set(model: DualEncoder, recipe: Recipe, source: str) -> tuple[dict[str, Any], Queries]:
+    """Evaluate a set. Returns the report, with its numbers under `scores`, and the results of single images.
+
+    Raises SettingError for `evaluation.labelled` if there is no such set.
+    """
+    whole = open_set(recipe, source)
+    labelled = whole.for_testing()
     image, rows, failed = encode_images(model, labelled.pairs, recipe.evaluation.batch)
     scores, queries = labelled_scores(model, labelled.select(rows), image)
     more, of_queries, learned_from = classifier_scores(model, recipe, whole, image, rows)
