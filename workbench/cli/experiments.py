@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,9 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder for the results as JSON [RUN/evaluation, for the run's own data]."),
     ] = None,
+    epochs: Annotated[
+        str | None, typer.Option(metavar="all", help="Evaluate every kept epoch of a run, and its start.")
+    ] = None,
 ) -> None:
     """Evaluate a run's student, or any model, on every evaluation split."""
     from workbench.evaluation.suites import measure
@@ -52,6 +56,9 @@ def evaluate(
     from workbench.runs.run import Run
 
     changes = assignments(settings or [])
+    if epochs is not None:
+        _evaluate_epochs(run_or_model, epochs, out, changes)
+        return
     if (Path(run_or_model) / "recipe.yaml").is_file():
         run = Run(run_or_model)
         recipe = read_recipe(run.path, changes)
@@ -96,6 +103,29 @@ def evaluate(
     )
     if folder:
         print(f"written to {folder}")
+
+
+def _evaluate_epochs(path: str, epochs: str, out: Path | None, changes: Mapping[str, object]) -> None:
+    from workbench.runs.epochs import evaluate_epochs
+    from workbench.runs.run import Run
+
+    if epochs != "all":
+        problem = "only all kept epochs can be evaluated together"
+        raise SettingError("--epochs", epochs, problem, "Use all.")
+    if out is not None:
+        problem = "results of epochs are written to evaluation/epochs in the run"
+        raise SettingError("--out", str(out), problem, "Leave it out.")
+    by_epoch = evaluate_epochs(Run(path), changes)
+    rows = {(split, name) for scores in by_epoch.values() for split in scores for name in scores[split]}
+    print_rows(
+        [
+            ("", "", *(f"epoch {epoch}" if epoch else "start" for epoch in by_epoch)),
+            *(
+                (split, name, *(number(scores.get(split, {}).get(name)) for scores in by_epoch.values()))
+                for split, name in sorted(rows)
+            ),
+        ]
+    )
 
 
 def compare(runs: Runs) -> None:

@@ -5,6 +5,7 @@ from workbench.figures.boxes import picture_with_boxes
 from workbench.figures.cluster_map import cluster_map
 from workbench.figures.comparison import comparison_figure
 from workbench.figures.distributions import distribution_figure
+from workbench.figures.epochs import epochs_figure
 from workbench.figures.gallery import Gallery, Picture, gallery
 from workbench.figures.lines import line_figure
 from workbench.figures.parallel import parallel_figure
@@ -25,6 +26,7 @@ __all__ = [
     "cluster_map",
     "comparison_figure",
     "distribution_figure",
+    "epochs_figure",
     "gallery",
     "line_figure",
     "parallel_figure",

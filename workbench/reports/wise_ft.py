@@ -11,35 +11,17 @@ from workbench.figures.pareto import ParetoPoint
 from workbench.files import sha256_of_json
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.interpolate import interpolate
-from workbench.models.loading import load_dual_encoder
 from workbench.recipe import lasting_settings
 from workbench.reports.compare import START
+from workbench.runs.epochs import has_start, start_model
 from workbench.runs.folder import read_recipe, write_recipe
 from workbench.runs.run import Run
 
 Key = tuple[str, str]
 
+__all__ = ["evaluated_between", "evaluated_start", "has_start", "kept_points", "start_model"]
+
 BETWEEN = re.compile(r"WiSE-FT, ([\d.]+) of (.+)")  # the name of a group: alpha and the recipe
-
-
-def has_start(run: Run) -> bool:
-    """Whether the whole student started from pretrained weights. Otherwise there is nothing to forget."""
-    student = run.recipe.student
-    parts = ", ".join(dict.fromkeys(student.initial_weights.values()))
-    return run.start is not None and (student.pretrained is not None or run.start != parts)
-
-
-def start_model(run: Run) -> DualEncoder:
-    """The student before its first training step."""
-    recipe = run.recipe
-    model = load_dual_encoder(
-        recipe.student.model,
-        recipe.student.pretrained,
-        initial_weights=recipe.student.initial_weights,
-        allow_download=recipe.allow_download,
-        setting="student",
-    )
-    return model.eval()
 
 
 def evaluated_start(run: Run, folder: Path) -> Run:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from workbench.targets.cross_modal import AnyTeacher
 
 
+Scores = dict[str, dict[str, float]]  # by split or set, and by metric
 DATA_FACTS = {"split", "pairs", "captions", "fingerprint"}
 
 
@@ -128,6 +129,15 @@ class Run:
             print(f"warning: {lines}, and the run finished at step {status['step']}", file=sys.stderr)
         return records
 
+    @property
+    def epochs(self) -> dict[int, int]:
+        """The training step at the end of every epoch that has a checkpoint, in ascending order."""
+        from workbench.runs import checkpoint
+
+        kept = checkpoint.list_checkpoints(self.path / "checkpoints")
+        ends = {_epochs_done(path / checkpoint.STATE): step for step, path in kept.items()}
+        return {epoch: step for epoch, step in ends.items() if epoch}
+
     def model(self, epoch: int | None = None) -> "DualEncoder":
         """Load the student of the last checkpoint, or of `epoch`, in evaluation mode and without loss heads.
 
@@ -204,16 +214,14 @@ class Run:
                     file=sys.stderr,
                 )
             return saved
-        kept = checkpoint.list_checkpoints(folder)
-        ends = {_epochs_done(path / checkpoint.STATE): step for step, path in kept.items()}
-        ends.pop(None, None)
+        ends = self.epochs
         if epoch not in ends:
             epochs = ", ".join(map(str, ends)) or "none"
             problem = "there is no checkpoint at the end of this epoch"
             raise SettingError("epoch", epoch, problem, f"Available epochs: {epochs}.")
         return checkpoint.load(folder, ends[epoch], optimiser=False)
 
-    def evaluate(self, suite: str | None = None, **data: Any) -> dict[str, dict[str, float]]:
+    def evaluate(self, suite: str | None = None, **data: Any) -> Scores:
         """Evaluate the last checkpoint with all suites of the recipe or just one, and return scores by split.
 
         Results are also written to evaluation/, and merged with those of other suites for the same
@@ -238,6 +246,17 @@ class Run:
         for name, report in reports.items():
             print(f"evaluated on {name}: {size_of(report)}")
         return {name: report["scores"] for name, report in reports.items()}
+
+    def evaluate_epochs(self, suite: str | None = None, **data: Any) -> dict[int, Scores]:
+        """Evaluate every kept epoch as `evaluate` does the last one, and return scores by epoch and split.
+
+        The pretrained start is epoch 0. Results are stored, so that a repeated call evaluates only what is
+        missing. `training.keep: all` keeps every epoch. Raises SettingError if there is none.
+        """
+        from workbench.runs.epochs import evaluate_epochs
+
+        changes: dict[str, Any] = {f"data.{key}": value for key, value in data.items()}
+        return evaluate_epochs(self, changes | ({} if suite is None else {"evaluation.suites": [suite]}))
 
     def trained_on(self, source: str) -> bool:
         """Whether `source` is the source of the run's own data."""
