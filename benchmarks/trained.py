@@ -47,9 +47,20 @@ def shared(recipes: Sequence[workbench.Recipe], chosen: argparse.Namespace) -> l
     return [trained(recipe, chosen.runs) for recipe in recipes]
 
 
+def place_of(recipe: workbench.Recipe, folder: Path) -> Path:
+    """The run folder of a recipe."""
+    return folder / f"seed{recipe.seed}-{recipe.fingerprint[:12]}"
+
+
+def is_made(recipe: workbench.Recipe, folder: Path) -> bool:
+    """Whether its run is finished and evaluated."""
+    place = place_of(recipe, folder)
+    return all((place / f".evaluated-{suite}").is_file() for suite in recipe.evaluation.suites)
+
+
 def trained(recipe: workbench.Recipe, folder: Path) -> workbench.Run:
     """The run of one recipe, evaluated with all its suites."""
-    place = folder / f"seed{recipe.seed}-{recipe.fingerprint[:12]}"
+    place = place_of(recipe, folder)
     if recipe.objectives.cross_modal and recipe.cross_modal.control != "null":
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".teacher-{bare(recipe).fingerprint[:12]}.lock"):

@@ -82,7 +82,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
 
         # ---- the loop
         non_finite = NonFiniteSteps(recipe, session.folder, learner)
-        for epoch, batch in stream(session, pairs, student, length, step, targets.unreadable):
+        for epoch, batch in stream(session, pairs, student, length, step, targets.unreadable, targets.false):
             began = time.perf_counter()
             logger.failed.update(batch.failed)  # by id: a pair fails again in every epoch
             check_failures(logger.failed, len(pairs), recipe)
