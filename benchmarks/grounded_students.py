@@ -33,15 +33,15 @@ TEXT, SPATIAL = "dclip_grounded_text_demo", "dclip_grounded_spatial_demo"
 ROWS: dict[str, tuple[str, dict[str, object]]] = {
     "no teacher": ("dclip_no_teacher_demo", {}),
     "no teacher, hard negatives": ("dclip_hard_negatives_demo", {}),
-    "null teacher, hard negatives": ("dclip_null_teacher_demo", HARD),
     "grounded teacher": ("dclip_grounded_demo", SHIPPED),
     "grounded teacher, hard negatives": (GROUNDED, {}),
-    "the same before other pictures' regions": (GROUNDED, OTHERS),
-    "text learns: no teacher, hard negatives": (TEXT, ALONE),
-    "text learns: grounded teacher": (TEXT, {"training.hard_negatives": 0.0}),
-    "text learns: grounded teacher, hard negatives": (TEXT, {}),
     "spatial head, text learns: no teacher, hard negatives": (SPATIAL, ALONE),
     "spatial head, text learns: grounded teacher, hard negatives": (SPATIAL, {}),
+    "null teacher, hard negatives": ("dclip_null_teacher_demo", HARD),
+    "other pictures' regions, hard negatives": (GROUNDED, OTHERS),
+    "text learns: no teacher, hard negatives": (TEXT, ALONE),
+    "text learns: grounded teacher, hard negatives": (TEXT, {}),
+    "spatial head, text learns: grounded teacher": (SPATIAL, {"training.hard_negatives": 0.0}),
 }
 COLUMNS = {
     ("test", "text_to_image_r1"): "text to image R@1",
