@@ -3,9 +3,9 @@ regions.
 
     python benchmarks/grounded.py [--runs NAME=RUN ...] [--pictures 300] [--out benchmarks/results]
 
-Pointing, recall with true, shuffled and empty regions, and captions that are nearly true, by region source,
-split and number of things. Writes grounded.json after every row, and grounded.md (the table). Stop and start
-it as you like.
+Pointing, recall with true, shuffled and empty regions, and captions that are nearly true, by the whole match
+and by Z alone, by region source, split and number of things. Writes grounded.json and grounded.md (the table)
+after every row. Stop and start it as you like.
 """
 
 import argparse
@@ -29,14 +29,14 @@ RUNS = {"published": "demo", "grounded": "grounded_demo"}
 # (split, proposer, number of things; None: any)
 MEASURED = (
     ("test", "yolo", None),
-    ("test", "yolo", 1),
-    ("test", "yolo", 2),
-    ("test", "yolo", 3),
     ("test", "ground_truth", None),
     ("test", "grid", None),
     ("test", "patches", None),
     ("test_style", "yolo", None),
     ("test_concepts", "yolo", None),
+    ("test", "yolo", 1),
+    ("test", "yolo", 2),
+    ("test", "yolo", 3),
 )
 MATCHED = 100  # captions that every picture is read with
 COLUMNS = (
@@ -44,6 +44,7 @@ COLUMNS = (
     *("recall_of_z_whole", "recall_of_z_shuffled", "recall_of_z_emptied"),
     *("match_image_to_text", "match_image_to_text_shuffled"),
     *("swapped_relation", "swapped_attribute", "replaced_word"),
+    *("swapped_relation_by_z", "swapped_relation_by_z_as_target"),
 )
 
 
@@ -75,8 +76,10 @@ def measure(
             f"match_{key}{name}": value
             for key, value in match_recall(teacher, inputs, some, **change).items()
         }
-    for name, swap in choices(teacher, inputs, FalseTargets(recipe, pairs, frozen)).items():
-        result |= {name: swap.accuracy, f"{name}_captions": len(swap.correct)}
+    false = FalseTargets(recipe, pairs, frozen)
+    for ending, by in (("", "match"), ("_by_z", "embedding"), ("_by_z_as_target", "target")):
+        for name, swap in choices(teacher, inputs, false, by=by).items():
+            result |= {f"{name}{ending}": swap.accuracy, f"{name}_captions": len(swap.correct)}
     return result
 
 
@@ -100,13 +103,15 @@ def main() -> None:
     chosen = parser.parse_args()
     path = chosen.out / "grounded.json"
     kept = read_json(path) if path.is_file() else {}
-    shown = {}
+    runs = {}
     for named in chosen.runs:
         name, _, folder = named.partition("=")
-        run = open_teacher_run(folder)
-        digest = weights_digest(run.cross_modal_teacher().state_dict())
-        for split, proposer, things in MEASURED:
+        runs[name] = open_teacher_run(folder)
+    shown = {}
+    for split, proposer, things in MEASURED:
+        for name, run in runs.items():
             label = f"{name}, {split}, {proposer}" + (f", {things} things" if things else "")
+            digest = weights_digest(run.cross_modal_teacher().state_dict())
             key = f"{label}, {chosen.pictures} pictures, {digest[:12]}"
             if key not in kept:
                 kept[key] = measure(run, split, proposer, things, chosen.pictures)
@@ -115,8 +120,8 @@ def main() -> None:
                     label, {column: round(kept[key].get(column, np.nan), 3) for column in COLUMNS}, flush=True
                 )
             shown[label] = kept[key]
-    with atomic_write(chosen.out / "grounded.md", "w") as stream:
-        stream.write(table(shown))
+            with atomic_write(chosen.out / "grounded.md", "w") as stream:
+                stream.write(table(shown))
 
 
 if __name__ == "__main__":

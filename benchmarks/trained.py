@@ -1,6 +1,7 @@
 """Runs of the ablations: trained and evaluated once, whichever tables they stand in, by several processes."""
 
 import argparse
+import functools
 import os
 import subprocess
 import sys
@@ -8,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
+from torch import Tensor
 
 import workbench
 from workbench.evaluation.suites import evaluate
+from workbench.models.dual_encoder import DualEncoder
 from workbench.training.teacher import bare, teacher_run
 
 
@@ -47,9 +50,20 @@ def shared(recipes: Sequence[workbench.Recipe], chosen: argparse.Namespace) -> l
     return [trained(recipe, chosen.runs) for recipe in recipes]
 
 
+def place_of(recipe: workbench.Recipe, folder: Path) -> Path:
+    """The run folder of a recipe."""
+    return folder / f"seed{recipe.seed}-{recipe.fingerprint[:12]}"
+
+
+def is_made(recipe: workbench.Recipe, folder: Path) -> bool:
+    """Whether its run is finished and evaluated."""
+    place = place_of(recipe, folder)
+    return all((place / f".evaluated-{suite}").is_file() for suite in recipe.evaluation.suites)
+
+
 def trained(recipe: workbench.Recipe, folder: Path) -> workbench.Run:
     """The run of one recipe, evaluated with all its suites."""
-    place = folder / f"seed{recipe.seed}-{recipe.fingerprint[:12]}"
+    place = place_of(recipe, folder)
     if recipe.objectives.cross_modal and recipe.cross_modal.control != "null":
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".teacher-{bare(recipe).fingerprint[:12]}.lock"):
@@ -62,7 +76,27 @@ def trained(recipe: workbench.Recipe, folder: Path) -> workbench.Run:
     if missing:
         suites = recipe.evaluation.model_copy(update={"suites": tuple(missing)})
         model, step = run.restored()
+        remember_texts(model)
         evaluate(model, recipe.model_copy(update={"evaluation": suites}), run.path / "evaluation", step=step)
         for suite in missing:
             marks[suite].touch()
     return run
+
+
+@functools.cache
+def _embedded_texts(digest: str) -> dict[bytes, Tensor]:
+    return {}
+
+
+def remember_texts(model: DualEncoder) -> None:
+    """Have the model embed a batch of captions once in this process: the text tower of many runs is frozen,
+    and captions cost most of an evaluation."""
+    known, embed = _embedded_texts(model.text_digest()), model.encode_text
+
+    def encode_text(tokens: Tensor) -> Tensor:
+        key = f"{tuple(tokens.shape)} {tokens.device}".encode() + tokens.cpu().numpy().tobytes()
+        if key not in known:
+            known[key] = embed(tokens)
+        return known[key]
+
+    model.encode_text = encode_text  # type: ignore[method-assign]

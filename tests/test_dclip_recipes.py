@@ -1,5 +1,7 @@
 """DCLIP's recipes: the paper's settings, and controls that differ from DCLIP in one thing."""
 
+import itertools
+
 import pytest
 
 from workbench.models.trainable import CHOICES
@@ -30,6 +32,27 @@ CONTROLS = {
 @pytest.mark.parametrize("name", CONTROLS)
 def test_a_control_differs_in_one_thing(name: str) -> None:
     assert set(differences(Recipe.load("dclip_demo"), Recipe.load(name))) == CONTROLS[name]
+
+
+def test_students_of_the_grounded_teacher_differ_in_one_thing_each() -> None:
+    chain = {
+        "dclip_grounded_demo": None,
+        "dclip_grounded_hard_negatives_demo": {"cross_modal.run", "training.hard_negatives"},
+        "dclip_grounded_text_demo": {
+            "student.trainable_text",
+            "student.frozen",
+            "training.lr_multipliers",
+        },
+        "dclip_grounded_spatial_demo": {"student.model"},
+    }
+    for (before, _), (name, expected) in itertools.pairwise(chain.items()):
+        differing = {
+            setting if not setting.startswith("training.lr_multipliers") else "training.lr_multipliers"
+            for setting in differences(Recipe.load(before), Recipe.load(name))
+        }
+        assert differing == expected, name
+    control = differences(Recipe.load("dclip_no_teacher_demo"), Recipe.load("dclip_hard_negatives_demo"))
+    assert set(control) == {"training.hard_negatives"}
 
 
 def test_the_teacher_is_the_one_that_the_student_learns_from() -> None:

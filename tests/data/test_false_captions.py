@@ -1,9 +1,10 @@
 """False captions: exchanges only where they make a caption false, by rules, on scenes and on real
 sentences."""
 
+import pyarrow as pa
 import pytest
 
-from workbench.data.false_captions import false_caption, false_captions
+from workbench.data.false_captions import FalseCaptions, HardNegatives, false_caption, false_captions
 from workbench.data.load import load_pairs
 from workbench.data.pairs import Pairs
 
@@ -82,3 +83,33 @@ def test_pairs_without_names_are_exchanged_by_rules() -> None:
     bare = Pairs(scenes.table.select(["id", "captions"]), scenes.image, name="bare", split="val")
     kinds = {one.kind for one in false_captions(bare) if one is not None}
     assert kinds == {"objects", "attributes", "word"}
+
+
+def test_hard_negatives_are_a_share_of_the_pictures_with_a_telling_caption() -> None:
+    pairs = load_pairs("scenes", "train", scenes=40)
+    false = FalseCaptions(pairs)
+    brought = {}
+    for share in (0.0, 0.5, 1.0):
+        hard = HardNegatives(false, share, seed=3)
+        brought[share] = 0
+        for row, first in enumerate(pairs.first_caption[:-1]):
+            position, number = hard(row, 2, int(first))
+            assert (position, number) == hard(row, 2, int(first))  # of seed, epoch and row alone
+            assert pairs.image_of_caption[position] == row
+            if number < 0:
+                assert position == first
+                continue
+            brought[share] += 1
+            assert false.caption[number] == position
+            assert false.captions[number].text != pairs.all_captions[position]
+            own = false.of_caption[first : pairs.first_caption[row + 1]]
+            exchanges = [false.captions[at].exchanged for at in own if at >= 0]
+            assert bool(false.captions[number].exchanged) == any(exchanges)  # relations before other words
+    assert brought[0.0] == 0 and 0 < brought[0.5] < brought[1.0] <= 40
+    assert HardNegatives(false, 1.0, seed=3)(0, 2, -1)[1] >= 0
+
+
+def test_pictures_without_captions_bring_none() -> None:
+    table = pa.table({"id": ["a"], "captions": pa.array([[]], pa.list_(pa.string()))})
+    pairs = Pairs(table, lambda row: None, name="bare", split="train", captions_needed=False)
+    assert HardNegatives(FalseCaptions(pairs), 1.0, seed=0)(0, 0, -1) == (-1, -1)

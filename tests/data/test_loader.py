@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from workbench.data.decode import BadSample
+from workbench.data.false_captions import FalseCaption, FalseCaptions, HardNegatives
 from workbench.data.loader import batches, caption_choice, epoch_order
 from workbench.data.pairs import Pairs
 
@@ -19,7 +20,9 @@ def read(row):
 
 
 def tokenize(captions):
-    return torch.tensor([[int(caption.split()[0]), ord(caption[-1])] for caption in captions])
+    return torch.tensor(
+        [[int(caption.split()[0]), ord(caption[-1])] if caption else [0, 0] for caption in captions]
+    )
 
 
 def view(image, epoch, row):
@@ -45,6 +48,27 @@ def test_a_batch_holds_together(pairs):
             assert image.unique().tolist() == [row + 100]
             text = pairs.all_captions[caption]
             assert pairs.image_of_caption[caption] == row and tokens.tolist() == [row, ord(text[-1])]
+
+
+def test_hard_negatives_bring_their_true_and_false_captions(pairs):
+    false = FalseCaptions.__new__(FalseCaptions)
+    false.first = pairs.first_caption
+    false.caption = np.flatnonzero([text.endswith("b") for text in pairs.all_captions])
+    false.captions = [
+        FalseCaption(f"{pairs.all_captions[at].split()[0]} z", "word", None) for at in false.caption
+    ]
+    false.of_caption = np.full(len(pairs.all_captions), -1)
+    false.of_caption[false.caption] = np.arange(len(false.caption))
+    found = epoch_of(pairs, hard=HardNegatives(false, 1.0, seed=1))
+    assert any((batch.false >= 0).any() and (batch.false < 0).any() for batch in found)
+    for batch in found:
+        for row, caption, number, tokens, wrong in zip(
+            batch.rows, batch.caption, batch.false, batch.tokens, batch.false_tokens, strict=True
+        ):
+            assert pairs.image_of_caption[caption] == row
+            assert (number >= 0) == (row % 3 > 0)  # the others have one caption, and no false one
+            if number >= 0:
+                assert tokens.tolist() == [row, ord("b")] and wrong.tolist() == [row, ord("z")]
 
 
 def test_an_epoch_visits_everything_once_and_drops_what_does_not_fill_a_batch(pairs):

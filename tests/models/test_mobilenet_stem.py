@@ -3,8 +3,9 @@
 import timm
 import torch
 
+from workbench.export.programs import needs_workbench
 from workbench.models.loading import load_dual_encoder
-from workbench.models.mobilenet_stem import GRID, NAME, STAGES
+from workbench.models.mobilenet_stem import GRID, NAME, SPATIAL_NAME, STAGES, SpatialAttention
 from workbench.models.package_weights import load_into
 
 
@@ -46,3 +47,22 @@ def test_words_start_from_minilm_where_a_recipe_asks_for_it():
     ids = [student.tokenizer.tokenizer(word)["input_ids"][1] for word in (" apple", " lemon", " truck")]
     apple, lemon, truck = table[ids]
     assert apple @ lemon > apple @ truck
+
+
+@torch.no_grad()
+def test_the_spatial_tower_starts_as_the_demo_teacher_and_knows_places():
+    plain = load_dual_encoder("demo_teacher", "demo_teacher").eval()
+    spatial = load_dual_encoder("demo_teacher_spatial", "demo_teacher").eval()
+    pictures = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8, generator=torch.manual_seed(0))
+    assert torch.equal(spatial.encode_image(pictures), plain.encode_image(pictures))
+    assert spatial.text_digest() == plain.text_digest()
+    assert needs_workbench(spatial) and not needs_workbench(plain)
+    added = spatial.clip.visual.trunk.blocks[-1]
+    assert isinstance(added, SpatialAttention) and timm.create_model(SPATIAL_NAME).num_features == 1280
+    # Once it has learned, exchanged places make another picture; to an average they are the same.
+    torch.nn.init.normal_(added.widen.weight, std=0.1)
+    maps = torch.randn(1, 320, 4, 4)
+    exchanged = maps.flip(3)
+    assert not torch.allclose(added(maps).mean((2, 3)), added(exchanged).mean((2, 3)), atol=1e-3)
+    added.positions.zero_()
+    torch.testing.assert_close(added(maps).mean((2, 3)), added(exchanged).mean((2, 3)))

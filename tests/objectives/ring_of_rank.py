@@ -96,7 +96,7 @@ def check_mixture(ring: tuple[int, ...], mine: slice) -> None:
         )
         masked.requires_grad_()
         scale = torch.tensor(14.0, dtype=torch.float64, requires_grad=True)
-        outputs = Outputs(*sides[:2], *mixture.project(*sides[:2]), masked, scale)
+        outputs = Outputs(*sides[:2], *mixture.project(*sides[:2]), masked, None, scale)
         theirs = [side.detach() for side in sides[2:]]
         targets = BatchTargets(*theirs, 20.0, text_target, labels.softmax(1), theirs[0] + 1)
         loss, shown = batch_loss(

@@ -216,6 +216,12 @@ def test_a_recipe_without_a_student_is_refused() -> None:
         ({"training.micro_batch": 256}, "training.micro_batch"),
         ({"training.steps": 20}, "training.warmup_steps"),
         ({"training.augmentation.crop_scale": [1.0, 0.5]}, "training.augmentation.crop_scale"),
+        ({"training.hard_negatives": 0.5, "training.loss_chunk": 8}, "training.hard_negatives"),
+        ({"training.hard_negatives": 0.5, "training.loss_ring": True}, "training.hard_negatives"),
+        (
+            {"training.hard_negatives": 0.5, "objectives.task": 0, "objectives.fd": 1.0},
+            "training.hard_negatives",
+        ),
     ],
 )
 def test_settings_that_disagree_are_refused(overrides: dict[str, Any], setting: str) -> None:

@@ -46,7 +46,7 @@ def make_learner(model: str, dropout: bool = False, *options: str) -> Learner:
     """The same first weights in every process; with dropout behind the last norm of both towers.
 
     Further `options`: "frozen" stops the image tower, "batchnorm" takes one with BatchNorm over all
-    processes, the name of an objective leaves out the others.
+    processes, "hard" brings captions that are nearly true, the name of an objective leaves out the others.
     """
     torch.manual_seed(0)
     student = load_dual_encoder(
@@ -62,11 +62,15 @@ def make_learner(model: str, dropout: bool = False, *options: str) -> Learner:
     return Learner(student, mixture).double().train()
 
 
-def some(data: dict[str, Tensor], rows: slice) -> tuple[Inputs, BatchTargets]:
+def some(data: dict[str, Tensor], rows: slice, hard: bool = False) -> tuple[Inputs, BatchTargets]:
     batch = Inputs(data["images"][rows], data["tokens"][rows], data["kept"][rows])
     theirs = data["teacher_image"][rows], data["teacher_text"][rows]
     others = (data[name][rows] for name in ("text_target", "soft_labels", "cross_modal_target"))
-    return batch, BatchTargets(*theirs, 20.0, *others)
+    targets = BatchTargets(*theirs, 20.0, *others)
+    if hard:
+        brought = data["hard"][rows]
+        return batch._replace(false=data["false"][rows], hard=brought), targets._replace(hard=brought)
+    return batch, targets
 
 
 def found(learner: Learner, terms: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -88,7 +92,7 @@ def whole(
     for rows, seed in parts:
         torch.manual_seed(seed)
         pieces.append(learner(*some(data, rows)[0]))
-    sides = [torch.cat(side) for side in zip(*(piece[:5] for piece in pieces), strict=True)]
+    sides = [torch.cat(side) for side in zip(*(piece[:-1] for piece in pieces), strict=True)]
     loss, terms = batch_loss(
         learner.mixture, Outputs(*sides, pieces[0].scale), some(data, slice(None))[1], [len(sides[0])]
     )
@@ -110,7 +114,8 @@ def main(model: str, inputs: Path, out: Path, cases: list[str]) -> None:
     for case in cases:
         cut, micro_batch, *options = ("4", "0") if case == "steps" else case.split(":")
         learner = make_learner(model, "dropout" in options, *options)
-        freeze_unreached(learner, *some(data, slice(2)))
+        hard = "hard" in options
+        freeze_unreached(learner, *some(data, slice(2), hard))
         wrapped = DistributedDataParallel(learner) if world > 1 else learner
         # Shares need not be equal: a process drops the pairs it cannot read.
         bounds = [0, int(cut), size] if several else [0, size]
@@ -118,7 +123,7 @@ def main(model: str, inputs: Path, out: Path, cases: list[str]) -> None:
         if case == "steps":
             result = ten_steps(wrapped, learner, data, mine)
         else:
-            batch, targets = some(data, mine)
+            batch, targets = some(data, mine, hard)
             terms, _ = backward(wrapped, learner.mixture, batch, targets, int(micro_batch) or None, SEED)
             result = found(learner, terms)
         save_file(result, out.with_name(f"{out.name}-{case.replace(':', '-')}-{rank}"))

@@ -17,7 +17,7 @@ def given(mixture: DistillationLoss, width: int) -> tuple[Outputs, BatchTargets]
     theirs = [torch.randn(6, 8, generator=generator) for _ in range(2)]
     with torch.no_grad():
         outputs = Outputs(
-            image, text, *mixture.project(image, text), mixture.image_head(masked), torch.tensor(9.0)
+            image, text, *mixture.project(image, text), mixture.image_head(masked), None, torch.tensor(9.0)
         )
     return outputs, BatchTargets(theirs[0], theirs[1], 20.0)
 
@@ -61,7 +61,7 @@ def test_they_are_the_norms_of_the_terms_gradients() -> None:
 def test_nothing_pulls_where_student_and_teacher_are_one() -> None:
     mixture = DistillationLoss({"fd": 1.0}, 8, 8)
     same = F.normalize(torch.randn(4, 8), dim=1)
-    outputs = Outputs(same, same, same, same, None, torch.tensor(9.0))
+    outputs = Outputs(same, same, same, same, None, None, torch.tensor(9.0))
     assert gradient_shares(mixture, outputs, BatchTargets(same, same, 9.0))["fd"] == pytest.approx(
         0, abs=1e-6
     )

@@ -16,6 +16,7 @@ from workbench.evaluation.probes.leak_probe import leak_probe
 from workbench.evaluation.probes.pointing import pointing_accuracy
 from workbench.models.loading import load_dual_encoder
 from workbench.recipe import Recipe
+from workbench.targets.build import build_targets
 from workbench.targets.cross_modal import cross_modal_inputs, new_teacher
 from workbench.targets.false_captions import FalseTargets
 from workbench.targets.image_text import load_teacher
@@ -150,6 +151,38 @@ def test_a_student_learns_from_it_alone_and_on_two_processes(recipe, tower, tmp_
     assert together.status["state"] == "finished"
     for ours, theirs in zip(alone.model().parameters(), together.model().parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
+
+
+def test_a_student_has_hard_negatives_whether_its_text_tower_learns_or_not(recipe, tmp_path) -> None:
+    """Embeddings that were computed once are those that the tower computes in a step."""
+    changes = {"objectives.cross_modal": 0, "training.hard_negatives": 1.0, "training.lr": 1e-6}
+    learned = {}
+    for text in (False, True):
+        chosen = student(recipe, **changes, **{"student.trainable_text": text})
+        learned[text] = workbench.train(chosen, tmp_path / f"text-{text}")
+    first = [run.metrics["task"].iloc[0] for run in learned.values()]
+    assert first[0] == pytest.approx(first[1], rel=2e-3)  # kept as float16
+    plain = workbench.train(
+        student(recipe, **{**changes, "training.hard_negatives": 0.0}), tmp_path / "plain"
+    )
+    assert plain.metrics["task"].iloc[0] < first[0] - 0.1
+    again = workbench.launch(learned[True].recipe, 2, tmp_path / "two").wait()
+    assert again.metrics["task"].iloc[0] == pytest.approx(first[1], rel=1e-4)
+
+
+def test_a_named_teacher_may_be_asked_before_other_regions(recipe, parts, tmp_path) -> None:
+    """`cross_modal.control` changes what it is asked about, not how it was trained."""
+    inputs, _, _ = parts
+    run = workbench.train(recipe(cross_modal__epochs=1), tmp_path / "teacher")
+    pairs, model = inputs.pairs, load_dual_encoder(str(run.recipe.student.model))
+    answers = {}
+    for control in ("none", "shuffled_regions", "text_only"):
+        named = {"cross_modal.run": str(run.path), "cross_modal.control": control}
+        trained = run.recipe, run.cross_modal_teacher()
+        built = build_targets(student(recipe, **named), pairs, model, tmp_path, trained, say=None)
+        answers[control] = built.cross_modal
+    assert not np.allclose(answers["none"], answers["shuffled_regions"], atol=1e-2)
+    assert answers["none"].any() and not answers["text_only"].any()
 
 
 def test_settings_of_the_other_teacher_are_refused(recipe) -> None:

@@ -37,6 +37,8 @@ def inputs(tmp_path_factory):
             "text_target": torch.randn(8, 10, dtype=torch.float64),
             "soft_labels": torch.rand(8, 6, dtype=torch.float64).softmax(1),
             "cross_modal_target": torch.randn(8, 24, dtype=torch.float64),
+            "false": torch.randint(1, 49000, (8, 24)),
+            "hard": torch.tensor([1.0, 0, 0, 1, 0, 1, 0, 0]),
         },
         path,
     )
@@ -46,8 +48,8 @@ def inputs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(inputs, tmp_path_factory):
     out = tmp_path_factory.mktemp("alone") / "r"
-    single = [f"8:0:{name}" for name in (*WEIGHTS, "frozen", "batchnorm")]
-    main(TINY, inputs, out, ["8:0", "8:3", "8:3:dropout", "8:0:dropout", "steps", *single])
+    single = [f"8:0:{name}" for name in (*WEIGHTS, "frozen", "batchnorm", "hard")]
+    main(TINY, inputs, out, ["8:0", "8:3", "8:3:hard", "8:3:dropout", "8:0:dropout", "steps", *single])
     return {path.name.removeprefix("r-")[:-2]: load_file(path) for path in out.parent.iterdir()}
 
 
@@ -58,6 +60,7 @@ def together(inputs, tmp_path_factory):
     cases = ["4:0", "3:0", "8:0", "4:2", "5:2:dropout", "steps"]
     cases += [f"{cut}:{name}" for name in WEIGHTS for cut in ("3:0", "5:2")]
     cases += ["3:0:frozen", "5:2:frozen", "3:0:batchnorm", "4:0:batchnorm"]
+    cases += ["3:0:hard", "8:0:hard", "5:2:hard"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += [SCRIPT, TINY, str(inputs), str(out), *cases]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
@@ -117,6 +120,15 @@ def test_two_processes_learn_the_same_in_ten_steps(alone, together):
 
 def test_gradient_cache_gives_the_full_batch_gradient(alone):
     same(alone["8-3"], alone["8-0"])
+
+
+def test_false_captions_take_part_wherever_they_are(alone, together):
+    """By two processes, of which one has few or none, and in micro-batches without any."""
+    assert float(alone["8-0-hard"]["term/task"]) > float(alone["8-0"]["term/task"])
+    same(alone["8-3-hard"], alone["8-0-hard"])
+    for cut in ("3-0", "8-0", "5-2"):
+        for rank in range(2):
+            same(together[f"{cut}-hard-{rank}"], alone["8-0-hard"])
 
 
 def test_gradient_cache_repeats_dropout(inputs, alone, together):

@@ -78,6 +78,47 @@ class FalseCaption(NamedTuple):
     exchanged: tuple[str, str] | None
 
 
+class FalseCaptions:
+    """The false captions of `pairs`: `captions` by number, their `kinds`, `caption` the position of the true
+    caption of each, `of_caption` the number for each true caption, -1 where it has none."""
+
+    def __init__(self, pairs: Pairs, seed: int = 0) -> None:
+        made = false_captions(pairs, seed)
+        self.first = pairs.first_caption
+        self.caption = np.array([at for at, one in enumerate(made) if one is not None], dtype=np.int64)
+        self.captions: list[FalseCaption] = [one for one in made if one is not None]
+        self.kinds = np.array([one.kind for one in self.captions], dtype=object)
+        self.of_caption = np.full(len(made), -1, dtype=np.int64)
+        self.of_caption[self.caption] = np.arange(len(self.caption))
+
+    def telling(self, row: int, position: int, rng: np.random.Generator) -> int:
+        """A caption of picture `row` that has a false form, one that an exchange makes true before others;
+        `position` where the picture has none."""
+        numbers = self.of_caption[self.first[row] : self.first[row + 1]]
+        numbers = numbers[numbers >= 0]
+        telling = [number for number in numbers if self.captions[number].exchanged]
+        drawn = telling or list(numbers)
+        return int(self.caption[rng.choice(drawn)]) if drawn else position
+
+
+class HardNegatives(NamedTuple):
+    """Which pictures bring a caption that is nearly true, a function of seed, epoch and row: a `share` of
+    them, as in NegCLIP (Yuksekgonul et al. 2023)."""
+
+    false: FalseCaptions
+    share: float
+    seed: int
+
+    def __call__(self, row: int, epoch: int, position: int) -> tuple[int, int]:
+        """The position of the caption that the picture shows then, in place of `position`, and the number of
+        its false form; -1 where it brings none."""
+        rng = np.random.default_rng([self.seed, epoch, row])
+        if rng.random() >= self.share:
+            return position, -1
+        position = self.false.telling(row, position, rng)
+        return position, int(self.false.of_caption[position]) if position >= 0 else -1
+
+
 class _Thing(NamedTuple):
     name: str
     start: int  # of the article, else of the name

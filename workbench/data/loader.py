@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from workbench.data.decode import BadSample
+from workbench.data.false_captions import HardNegatives
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
 
@@ -20,7 +21,8 @@ Key = tuple[int, int]  # (epoch, row): all that a sample depends on
 
 @dataclass
 class Batch:
-    """Samples of one step. A pair that could not be read is listed in `failed`, never replaced."""
+    """Samples of one step. A pair that could not be read is listed in `failed`, never replaced. `false` and
+    `false_tokens` are those of captions that are nearly true, where pictures bring some."""
 
     images: Tensor  # uint8 [B, 3, H, W]
     tokens: Tensor  # int64 [B, length]
@@ -28,13 +30,17 @@ class Batch:
     caption: np.ndarray  # [B] position of the chosen caption among all captions, -1: it has none
     failed: list[tuple[str, str]] = field(default_factory=list)  # (sample id, reason)
     waited: float = 0.0  # seconds that the training waited for it
+    false: np.ndarray | None = None  # [B] number of the false caption, -1: it has none
+    false_tokens: Tensor | None = None  # int64 [B, length]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def pin_memory(self) -> "Batch":
         """The same in pinned memory, from which copies to a GPU overlap with computation."""
-        return replace(self, images=self.images.pin_memory(), tokens=self.tokens.pin_memory())
+        false = None if self.false_tokens is None else self.false_tokens.pin_memory()
+        images, tokens = self.images.pin_memory(), self.tokens.pin_memory()
+        return replace(self, images=images, tokens=tokens, false_tokens=false)
 
 
 def epoch_order(count: int, seed: int, epoch: int, shard: np.ndarray | None = None) -> np.ndarray:
@@ -76,6 +82,7 @@ class _Batches(Dataset):
     seed: int
     view: Callable[[Tensor, int, int], Tensor]
     tokenize: Callable[[Sequence[str]], Tensor]
+    hard: HardNegatives | None = None
 
     def __getitem__(self, keys: Sequence[Key]) -> Batch | SettingError:
         try:
@@ -85,6 +92,7 @@ class _Batches(Dataset):
 
     def _batch(self, keys: Sequence[Key]) -> Batch:
         images, failed, rows, positions, texts = [], [], [], [], []
+        numbers: list[int] = []
         for epoch, row in keys:
             try:
                 image = self.view(self.pairs.image(row), epoch, row)
@@ -92,6 +100,9 @@ class _Batches(Dataset):
                 failed.append((self.pairs.id(row), str(error.reason)))
                 continue
             position = caption_choice(self.pairs.first_caption, row, self.seed, epoch)
+            if self.hard is not None:
+                position, number = self.hard(row, epoch, position)
+                numbers.append(number)
             images.append(image.permute(1, 2, 0))
             rows.append(row)
             positions.append(position)
@@ -100,8 +111,13 @@ class _Batches(Dataset):
         # Channels last in memory, as the models expect them.
         pixels = torch.stack(images) if rows else torch.empty(0, 1, 1, 3, dtype=torch.uint8)
         tokens = self.tokenize(texts) if rows else torch.empty(0, 1, dtype=torch.int64)
-        visited, captions = (np.array(numbers, dtype=np.int64) for numbers in (rows, positions))
-        return Batch(pixels.permute(0, 3, 1, 2), tokens, visited, captions, failed)
+        visited, captions, false = (np.array(side, dtype=np.int64) for side in (rows, positions, numbers))
+        batch = Batch(pixels.permute(0, 3, 1, 2), tokens, visited, captions, failed)
+        if self.hard is None:
+            return batch
+        known = self.hard.false.captions
+        wrong = [known[number].text if number >= 0 else "" for number in numbers]
+        return replace(batch, false=false, false_tokens=self.tokenize(wrong) if rows else tokens)
 
 
 def batches(
@@ -118,16 +134,18 @@ def batches(
     workers: int = 0,
     pinned: bool = False,
     exclude: np.ndarray | None = None,
+    hard: HardNegatives | None = None,
 ) -> Iterator[Batch]:
     """One process's share of the batches of global `steps`, counted from the start of the first epoch.
 
     `view(image, epoch, row)` prepares a picture; `batch` counts the pairs of all `world` processes together;
     the last, incomplete batch of an epoch is dropped, so every step sees the same number. `shard` is the
     order's, as in `epoch_order`. `exclude` lists rows known to be unreadable. `pinned`: in pinned memory, for
-    a GPU. One set of loader workers serves all epochs and prepares batches ahead, across their ends.
+    a GPU. `hard`: which pictures bring a caption that is nearly true. One set of loader workers serves all
+    epochs and prepares batches ahead, across their ends.
     """
     loader = DataLoader(
-        _Batches(pairs, seed, view, tokenize),
+        _Batches(pairs, seed, view, tokenize, hard),
         sampler=_keys(len(pairs), batch, seed, steps, shard, rank, world, exclude),
         batch_size=None,  # the samples are batches already
         num_workers=workers,

@@ -17,7 +17,8 @@ TOLERANCE = 1e-4
 
 def needs_workbench(model: DualEncoder) -> bool:
     """Whether open_clip builds the image tower only after this package has registered it with timm."""
-    return model.config["model_cfg"]["vision_cfg"].get("timm_model_name") == mobilenet_stem.NAME
+    name = model.config["model_cfg"]["vision_cfg"].get("timm_model_name")
+    return name in (mobilenet_stem.NAME, mobilenet_stem.SPATIAL_NAME)
 
 
 def write_programs(model: DualEncoder, folder: Path) -> None:

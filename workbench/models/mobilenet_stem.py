@@ -1,4 +1,4 @@
-"""The image towers of the demo students: the first layers of MobileNetV2, as timm models.
+"""The image towers of the demo students: MobileNetV2's first layers, or all with attention, as timm models.
 
 ImageNet's MobileNetV2 has a stride of 32, at which the small things of a 64 px picture are gone; cut off at
 stride 16 it keeps them, and half a million weights that know what things look like. Photographs are larger,
@@ -8,18 +8,22 @@ the towers.
 
 from typing import Any
 
+import torch
+from jaxtyping import Float
 from timm.models import generate_default_cfgs, register_model
 from timm.models.efficientnet import EfficientNet
-from torch import nn
+from torch import Tensor, nn
 
-NAME, PHOTO_NAME = "mobilenetv2_stem", "mobilenetv2_six_stages"
+NAME, PHOTO_NAME, SPATIAL_NAME = "mobilenetv2_stem", "mobilenetv2_six_stages", "mobilenetv2_spatial"
 STAGES = 5  # of seven; the fifth ends at stride 16 with 96 channels
 GRID = 2  # places a side that the last map is averaged to, so that left, right, top and bottom stay apart
+CHANNELS, PLACES, WIDTH, HEADS = 320, 4, 128, 8  # the last map at 128 px, and the attention among its places
 
 default_cfgs = generate_default_cfgs(
     {
         NAME: {"input_size": (3, 64, 64), "pool_size": (1, 1), "num_classes": 0},
         PHOTO_NAME: {"input_size": (3, 128, 128), "pool_size": (4, 4), "num_classes": 0},
+        SPATIAL_NAME: {"input_size": (3, 128, 128), "pool_size": (PLACES, PLACES), "num_classes": 0},
     }
 )
 
@@ -53,4 +57,41 @@ def mobilenetv2_six_stages(pretrained: bool = False, **kwargs: Any) -> Efficient
     model.conv_head = model.bn2 = nn.Identity()
     model.num_features = model.head_hidden_size = 160
     model.reset_classifier(0)
+    return model
+
+
+class SpatialAttention(nn.Module):
+    """Attention among the places of a map, with learned positions, added to the map.
+
+    It begins as the identity, so that a tower with trained weights stays what it is until this learns.
+    """
+
+    def __init__(self, channels: int, places: int, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.narrow = nn.Linear(channels, width)
+        self.positions = nn.Parameter(torch.randn(places**2, width) * width**-0.5)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.widen = nn.Linear(width, channels)
+        nn.init.zeros_(self.widen.weight)
+        nn.init.zeros_(self.widen.bias)
+
+    def forward(
+        self, maps: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The map, of any values, with what its places see of one another."""
+        rows = self.narrow(self.norm(maps.flatten(2).transpose(1, 2))) + self.positions
+        seen, _ = self.attention(rows, rows, rows, need_weights=False)
+        return maps + self.widen(seen).transpose(1, 2).reshape(maps.shape)
+
+
+@register_model
+def mobilenetv2_spatial(pretrained: bool = False, **kwargs: Any) -> EfficientNet:
+    """MobileNetV2 for 128 px with attention among the 4 x 4 places of its last map, before they are averaged:
+    features [batch, 1280]."""
+    from timm import create_model
+
+    model: Any = create_model("mobilenetv2_100", **kwargs)
+    model.default_cfg = model.pretrained_cfg = default_cfgs[SPATIAL_NAME].default.to_dict()
+    model.blocks.append(SpatialAttention(CHANNELS, PLACES, WIDTH, HEADS))  # the others keep their names
     return model

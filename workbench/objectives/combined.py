@@ -95,6 +95,8 @@ class DistillationLoss(nn.Module):
         soft_labels: Embeddings | None = None,
         cross_modal_target: Embeddings | None = None,
         captioned: Tensor | None = None,
+        false_text: Embeddings | None = None,
+        hard: Tensor | None = None,
         rows: slice | None = None,
         ring: tuple[int, ...] | None = None,
     ) -> tuple[Loss, dict[str, Loss]]:
@@ -107,8 +109,9 @@ class DistillationLoss(nn.Module):
         are the student's embeddings of masked images in the teacher's width, `text_target` standardised
         caption embeddings of a language model, `soft_labels` distributions over concepts,
         `cross_modal_target` the cross-modal teacher's embeddings of the pairs, in the teacher's width.
-        `captioned` [batch] is 0 for pictures without captions, None: all have one. ValueError where an
-        objective lacks what it requires.
+        `captioned` [batch] is 0 for pictures without captions, None: all have one. `false_text` are the
+        student's embeddings of captions that are nearly true, one a picture where `hard` [batch] is 1.
+        ValueError where an objective lacks what it requires.
         """
         inputs = LossInputs(
             student_image,
@@ -124,6 +127,8 @@ class DistillationLoss(nn.Module):
             soft_labels,
             cross_modal_target,
             captioned,
+            false_text,
+            hard,
             rows,
             self.chunk,
             ring,

@@ -31,6 +31,8 @@ def contrastive_loss(
     chunk: int | None = None,
     ring: Sequence[int] | None = None,
     direction_weights: tuple[float, float] = (0.5, 0.5),
+    false_text: Embeddings | None = None,
+    hard: Float[Tensor, " batch"] | None = None,
 ) -> Loss:
     """Symmetric InfoNCE, mean over the batch: 1/2 [CE(Z, I) + CE(Z^T, I)], Z = scale * image_hat text_hat^T.
 
@@ -43,15 +45,19 @@ def contrastive_loss(
     process's own rows and so is the share; the others' pass by, so that no process holds the whole batch.
     The gradient is that of all shares together, as after an all-gather.
     `direction_weights` are those of images that look for their text and of texts that look for their image,
-    in place of the halves. Raises ValueError where batch sizes or widths differ, and for unequal directions
-    in chunks or in a ring. Radford et al. 2021 (CLIP), figure 3.
+    in place of the halves. `false_text` [batch, dim] are captions that are nearly true: those whose `hard` is
+    not 0 are further negatives of all images (NegCLIP, Yuksekgonul et al. 2023). Raises ValueError where
+    batch sizes or widths differ, and for unequal directions or false captions in chunks or in a ring. Radford
+    et al. 2021 (CLIP), figure 3.
     """
     batch = check_batch("contrastive_loss", image=image, text=text)
     check_width("contrastive_loss", image=image, text=text)
     check_chunk("contrastive_loss", chunk)
+    way = "in a ring" if ring else "in chunks"
     if (chunk or ring) and direction_weights != (0.5, 0.5):
-        way = "in a ring" if ring else "in chunks"
         raise ValueError(f"contrastive_loss: direction_weights {direction_weights} cannot be had {way}")
+    if (chunk or ring) and false_text is not None:
+        raise ValueError(f"contrastive_loss: false captions cannot be had {way}")
     if ring:
         return ring_mixture((image, text, scale), None, (1.0, 0.0), ring, chunk, both=True)[0] / (
             2 * sum(ring)
@@ -59,7 +65,13 @@ def contrastive_loss(
     if chunk:
         return chunked_matching(image, text, scale, chunk, rows, both=True) / (2 * batch)
     image, text = unit(image, text)
-    if rows is not None:
+    if false_text is not None and hard is not None:
+        check_width("contrastive_loss", image=image, false_text=false_text)
+        wrong = unit(false_text[hard > 0])[0]
+        mine = range(batch)[rows or slice(None)]
+        scores = logits(image[mine.start : mine.stop], torch.cat([text, wrong]), scale)
+        directions = matching_loss(scores, mine.start), matching(text, image, scale, rows)
+    elif rows is not None:
         directions = matching(image, text, scale, rows), matching(text, image, scale, rows)
     else:  # one matrix serves both directions
         scores = logits(image, text, scale)
@@ -88,6 +100,8 @@ def _task(inputs: LossInputs, modules: Any) -> Loss:
         chunk=inputs.chunk,
         ring=inputs.ring,
         direction_weights=inputs.direction_weights,
+        false_text=inputs.false_text,
+        hard=inputs.hard,
     )
 
 

@@ -62,7 +62,8 @@ class LossInputs(NamedTuple):
     `projected_*` are the student's embeddings in the teacher's width. `rows` are this process's own rows,
     None for all; `chunk` is the number of rows at a time, None for all at once. With `ring`, the number of
     rows of every process, everything is this process's own. `captioned` [batch] is 1 where a picture has a
-    caption and 0 where its text embeddings mean nothing, None: all have one.
+    caption and 0 where its text embeddings mean nothing, None: all have one. `false_text` are the student's
+    embeddings of captions that are nearly true, which count where `hard` [batch] is 1, None: there are none.
     """
 
     student_image: "Tensor"
@@ -78,6 +79,8 @@ class LossInputs(NamedTuple):
     soft_labels: Any = None
     cross_modal_target: Any = None
     captioned: Any = None
+    false_text: Any = None
+    hard: Any = None
     rows: slice | None = None
     chunk: int | None = None
     ring: tuple[int, ...] | None = None

@@ -110,6 +110,16 @@ class Recipe(Section):
                 "training.loss_chunk and training.loss_ring need equal weights of both directions",
                 "Use [0.5, 0.5], or training.loss_chunk=null and training.loss_ring=false.",
             )
+        if training.hard_negatives:
+            changes = {
+                "a weight for objectives.task, whose negatives they are": not self.objectives.task,
+                "training.loss_chunk=null": training.loss_chunk is not None,
+                "training.loss_ring=false": training.loss_ring,
+            }
+            for change in (change for change, wanted in changes.items() if wanted):
+                problem = "the task loss compares them in one matrix with the whole batch"
+                remedy = f"Use 0, or {change}."
+                raise SettingError("training.hard_negatives", training.hard_negatives, problem, remedy)
         whole = [name for name in weights if declared_objectives()[name].reach == "batch"]
         if training.loss_ring and whole:
             problem = f"objectives.{whole[0]} needs the whole batch in every process"

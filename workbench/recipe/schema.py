@@ -224,14 +224,14 @@ class Training(Section):
     `scale`: a fixed multiplier of the student's cosines in the losses; null: the student's own, learned.
     `loss_chunk`: rows computed at once in losses that compare all pairs of the batch; null: all rows.
     `loss_ring`: processes pass their embeddings in a ring instead of gathering the whole batch in each.
-    `direction_weights`: weights of image-to-text and text-to-image in the task loss, with sum 1.
-    `distillation_temperature`: the divisor of the teacher's and student's scales in CRD. Values above 1
-    soften an overconfident teacher. `layer_decay`: ratio of a layer's learning rate to that of the layer
-    above; null: equal rates. `ema`: decay of an exponential moving average of the student, which is then
-    validated, evaluated and exported; null: no average. `sync_batch_norm`: BatchNorm statistics cover the
-    pairs of all processes. `gradient_checkpointing`: recompute the activations of blocks in the backward pass
-    instead of storing them. `compile`: compile both towers with torch.compile. `track`: an experiment tracker
-    that also receives the run's metrics.
+    `direction_weights`: of image-to-text and text-to-image in the task loss, with sum 1. `hard_negatives`:
+    share of pictures whose caption brings one that is nearly true, as a negative of the task (NegCLIP).
+    `distillation_temperature`: divisor of teacher's and student's scales in CRD; above 1 it softens an
+    overconfident teacher. `layer_decay`: ratio of a layer's learning rate to that of the layer above; null:
+    equal rates. `ema`: decay of an exponential moving average of the student, which is then validated,
+    evaluated and exported; null: none. `sync_batch_norm`: BatchNorm statistics cover the pairs of all
+    processes. `gradient_checkpointing`: recompute activations in the backward pass instead of storing them.
+    `compile`: compile both towers. `track`: an experiment tracker that also receives the run's metrics.
     """
 
     epochs: Positive = 10.0
@@ -250,6 +250,7 @@ class Training(Section):
     clip_norm: Positive | None = 1.0
     scale: Positive | None = None
     direction_weights: Annotated[tuple[Portion, Portion], Field(strict=False)] = (0.5, 0.5)
+    hard_negatives: Portion = Field(default=0.0, json_schema_extra=IF_CHANGED)
     distillation_temperature: Positive = 1.0
     lr_multipliers: dict[str, NotNegative] = {}
     layer_decay: Share | None = Field(default=None, json_schema_extra=IF_CHANGED)

@@ -7,16 +7,19 @@ from typing import Any, Literal, NamedTuple, Unpack
 import numpy as np
 import torch
 
+from workbench.data.false_captions import FalseCaptions
 from workbench.data.load import load_pairs
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
 from workbench.models.devices import device_of
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.tokens import CutCaptions, cut_captions
+from workbench.models.trainable import trainable_parameters
 from workbench.recipe import Recipe
 from workbench.targets.cached import Share
 from workbench.targets.cross_modal import AnyTeacher, cross_modal_inputs, cross_modal_targets, whole_views
 from workbench.targets.decoded_cache import decoded_pairs
+from workbench.targets.false_captions import FalseTargets
 from workbench.targets.frozen_maps import mapped_pairs
 from workbench.targets.image_text import Teacher, compute_targets, load_teacher
 from workbench.targets.store import TargetStore
@@ -33,7 +36,8 @@ class TrainingTargets(NamedTuple):
     cross-modal teacher's embeddings of the pairs. What the recipe has no teacher for is None.
     `student_text_is_known`: the student's text tower is the teacher's. `captions`: which pictures have
     any. `cut`: captions longer than a model's context, by what the model is. `unreadable`: rows of pictures
-    that cannot be read, and why.
+    that cannot be read, and why. `false`: captions that are nearly true, where the student's task has hard
+    negatives, with embeddings where its text tower is the teacher's and stays so.
     """
 
     image_text: TargetStore | None = None
@@ -47,6 +51,7 @@ class TrainingTargets(NamedTuple):
     captions: Literal["all", "some", "none"] = "all"
     cut: dict[str, CutCaptions] = {}  # noqa: RUF012  a NamedTuple's default
     unreadable: dict[int, str] = {}  # noqa: RUF012
+    false: FalseCaptions | None = None
 
 
 def build_targets(
@@ -66,6 +71,7 @@ def build_targets(
     takes. Raises SettingError as the single targets do.
     """
     targets = TrainingTargets(captions=_captions(pairs), cut={"student": cut_captions(student, pairs)})
+    hard = bool(recipe.training.hard_negatives)
     if recipe.teacher is not None:
         teacher = load_teacher(recipe)
         if recipe.objectives.preservation:
@@ -84,6 +90,10 @@ def build_targets(
         if recipe.objectives.cross_modal:
             values = _cross_modal(recipe, pairs, teacher, cross_modal_teacher, device=device, **share)
             targets = targets._replace(cross_modal=values)
+        if hard and targets.student_text_is_known and not trainable_parameters(student)["text"]:
+            targets = targets._replace(false=FalseTargets(recipe, pairs, teacher, device=device, **share))
+    if hard and targets.false is None:
+        targets = targets._replace(false=FalseCaptions(pairs, recipe.seed))
     return targets._replace(
         text=text_teacher_targets(recipe, pairs, folder / "knowledge", device=device, **share)
     )
@@ -160,6 +170,9 @@ def _cross_modal(
     if trained is None:
         raise ValueError("the recipe learns from a cross-modal teacher, and none was given")
     settings, cross_modal_teacher = trained
-    update = {"regions": settings.regions, "cross_modal": settings.cross_modal}
+    # A teacher that was trained with its own regions may be asked without them, or with others.
+    control = settings.cross_modal.control if recipe.cross_modal.run is None else recipe.cross_modal.control
+    cross_modal = settings.cross_modal.model_copy(update={"control": control})
+    update = {"regions": settings.regions, "cross_modal": cross_modal}
     inputs = cross_modal_inputs(recipe.model_copy(update=update), pairs, teacher, device=device, **share)
     return cross_modal_targets(inputs, cross_modal_teacher, **share)

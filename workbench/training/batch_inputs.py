@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from workbench.data.false_captions import FalseCaptions, HardNegatives
 from workbench.data.load import load_pairs
 from workbench.data.loader import Batch, batches
 from workbench.data.pairs import Pairs
@@ -22,6 +24,7 @@ from workbench.objectives import DistillationLoss
 from workbench.objectives.registry import declared_objectives
 from workbench.recipe import Recipe
 from workbench.targets.build import TrainingTargets
+from workbench.targets.false_captions import FalseTargets
 from workbench.targets.store import TargetStore
 from workbench.training.gradient_shares import gradient_shares
 from workbench.training.learner import BatchTargets, Gradient, Inputs
@@ -70,6 +73,7 @@ class TargetLookup:
         if self.text is not None and recipe.objectives.embedding:
             some = np.random.default_rng(recipe.seed).permutation(len(self.text.raw))[:R2_SAMPLE]
             self.best_r2 = pca_floor(self.text.embedding(np.sort(some)), student.dim)
+        self.false = targets.false
         self.dim = student.dim
         self.captions = targets.captions
         self.patches = math.prod(patch_grid(student)) if recipe.objectives.mfd else 0
@@ -87,7 +91,15 @@ class TargetLookup:
             text = self._texts(self.store, batch.caption)
         # A process of several that could read none of its pictures takes part with none.
         images = batch.images if len(batch) else batch.images.new_empty(0, 3, *self.size)
-        return Inputs(self._moved(images), self._moved(batch.tokens), kept, text)
+        inputs = Inputs(self._moved(images), self._moved(batch.tokens), kept, text)
+        if batch.false is None or batch.false_tokens is None:
+            return inputs
+        false: Tensor = batch.false_tokens
+        if text is not None and isinstance(self.false, FalseTargets):
+            known = np.zeros((len(batch), self.dim), dtype=np.float32)
+            known[batch.false >= 0] = self.false.text[batch.false[batch.false >= 0]]
+            false = torch.from_numpy(known)
+        return inputs._replace(false=self._moved(false), hard=self._tensor(batch.false >= 0))
 
     def targets(self, batch: Batch, epoch: int) -> BatchTargets:
         """What the teachers say about a batch; what the recipe does not need stays None."""
@@ -96,6 +108,8 @@ class TargetLookup:
             views = self.recipe.targets.views
             image = self.store.rows("image", batch.rows, epoch % views if views else 0)
             found = BatchTargets(self._tensor(image), self._texts(self.store, batch.caption), self.scale)
+        if batch.false is not None:
+            found = found._replace(hard=self._tensor(batch.false >= 0))
         if self.captions != "all":
             found = found._replace(captioned=self._tensor(batch.caption >= 0))
         if self.cross_modal is not None:
@@ -114,6 +128,9 @@ class TargetLookup:
         pair = np.arange(2)
         captions = np.array({"all": [0, 1], "some": [0, -1], "none": [-1, -1]}[self.captions])
         batch = Batch(images, student.tokenize(["one", "another"]), pair, captions)
+        if self.false is not None:
+            none = np.full(2, -1)
+            batch = replace(batch, false=none, false_tokens=batch.tokens)
         return self.inputs(batch, 0), self.targets(batch, 0)
 
     def progress(self, step: int, loss: DistillationLoss, gradient: Gradient) -> dict[str, Tensor]:
@@ -192,12 +209,15 @@ def stream(
     length: Length,
     step: int,
     unreadable: Collection[int] = (),
+    false: FalseCaptions | None = None,
 ) -> Iterator[tuple[int, Batch]]:
     """(epoch, this process's part of the batch) of every step from `step` to the last.
 
-    Rows of pictures that are known to be `unreadable` are skipped.
+    Rows of pictures that are known to be `unreadable` are skipped. `false` captions are the recipe's hard
+    negatives.
     """
     recipe = session.recipe
+    hard = None if false is None else HardNegatives(false, recipe.training.hard_negatives, recipe.seed)
     loaded = batches(
         pairs,
         StudentTransform(recipe, student),
@@ -211,6 +231,7 @@ def stream(
         workers=recipe.data.workers,
         pinned=session.device.type == "cuda",
         exclude=np.array(sorted(unreadable), dtype=np.int64),
+        hard=hard,
     )
     for number, batch in enumerate(loaded, step):
         yield number // length.per_epoch, batch

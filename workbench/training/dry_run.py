@@ -112,6 +112,9 @@ def _student(
             text_target=torch.randn(PAIRS, width), soft_labels=torch.rand(PAIRS, clusters).softmax(1)
         )
     inputs = Inputs(images, tokens, kept)
+    if recipe.training.hard_negatives:
+        hard = torch.ones(PAIRS)
+        inputs, given = inputs._replace(false=tokens.flip(0), hard=hard), given._replace(hard=hard)
     unreached = freeze_unreached(learner, inputs, given)
     student.train()
     terms, outputs = backward(learner, mixture, inputs, given, None, recipe.seed)

@@ -29,6 +29,7 @@ def gradient_shares(
         *mixture.project(image, text),
         outputs.scale.detach(),
         masked_image=masked,
+        false_text=outputs.false_text,
         chunk=mixture.chunk,
         direction_weights=mixture.direction_weights,
         temperature=mixture.temperature,

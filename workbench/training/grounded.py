@@ -72,7 +72,7 @@ class GroundedLoss:
         for at, row in enumerate(rows):
             position, turned = captions[at], False
             if self.false is not None and rng.random() < settings.hard_negatives:
-                position = self._telling(int(row), position, rng)
+                position = self.false.telling(int(row), position, rng)
                 number = int(self.false.of_caption[position])
                 if number >= 0:
                     places = self._places(int(row), number)
@@ -110,15 +110,6 @@ class GroundedLoss:
             return -F.logsigmoid(truth * (scores + teacher.sigmoid_bias)).sum() / count
         own = torch.arange(count, device=scores.device)
         return (F.cross_entropy(scores, own) + F.cross_entropy(scores[:, :count].T, own)) / 2
-
-    def _telling(self, row: int, position: int, rng: np.random.Generator) -> int:
-        """A caption of the picture that has a false form, one that an exchange makes true before others."""
-        assert self.false is not None
-        numbers = self.false.of_caption[self.first[row] : self.first[row + 1]]
-        numbers = numbers[numbers >= 0]
-        telling = [number for number in numbers if self.false.captions[number].exchanged]
-        drawn = telling or list(numbers)
-        return int(self.false.caption[rng.choice(drawn)]) if drawn else position
 
     def _places(self, row: int, number: int) -> list[int] | None:
         """The regions of the two things whose exchange makes the false caption true, where each has one."""

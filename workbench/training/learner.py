@@ -19,12 +19,15 @@ from workbench.training.gather import gathered, processes, share_sizes
 class Inputs(NamedTuple):
     """What a learner is given of a batch: uint8 pictures (or the maps of frozen layers), tokens, the patches
     that a masked one keeps, and embeddings of the captions where these are known (of a text tower that stays
-    as it is)."""
+    as it is). `false`: tokens or embeddings of captions that are nearly true, for the pairs that are `hard`.
+    """
 
     images: Tensor
     tokens: Tensor
     kept: Tensor | None = None
     text: Tensor | None = None
+    false: Tensor | None = None
+    hard: Tensor | None = None
 
     def part(self, rows: slice) -> "Inputs":
         """The same of some of its pairs."""
@@ -33,20 +36,21 @@ class Inputs(NamedTuple):
 
 class Outputs(NamedTuple):
     """What a learner gives for a batch: the student's embeddings, as they are and in the teacher's width
-    (`masked_image` too), and its scale."""
+    (`masked_image` too), those of captions that are nearly true, and its scale."""
 
     image: Tensor
     text: Tensor
     projected_image: Tensor
     projected_text: Tensor
     masked_image: Tensor | None
+    false_text: Tensor | None
     scale: Tensor
 
 
 class BatchTargets(NamedTuple):
     """What teachers say about a batch: an image-text teacher's embeddings and scale, a language model's
     embeddings of the captions, the captions' concepts, and a cross-modal teacher's embeddings of the
-    pairs; and which pictures have a caption, None: all."""
+    pairs; which pictures have a caption, None: all; and which bring one that is nearly true (1, else 0)."""
 
     teacher_image: Tensor | None = None
     teacher_text: Tensor | None = None
@@ -55,6 +59,7 @@ class BatchTargets(NamedTuple):
     soft_labels: Tensor | None = None
     cross_modal_target: Tensor | None = None
     captioned: Tensor | None = None
+    hard: Tensor | None = None
 
 
 class Learner(nn.Module):
@@ -87,13 +92,19 @@ class Learner(nn.Module):
         return self.student if average is None else average.module
 
     def forward(
-        self, images: Tensor, tokens: Tensor, kept: Tensor | None = None, text: Tensor | None = None
+        self,
+        images: Tensor,
+        tokens: Tensor,
+        kept: Tensor | None = None,
+        text: Tensor | None = None,
+        false: Tensor | None = None,
+        hard: Tensor | None = None,
     ) -> Outputs:
         if not len(images):
             # A process that could read none of its pictures: towers take no empty batch, and the others wait.
             one = [
                 None if side is None else side.new_zeros(1, *side.shape[1:])
-                for side in (images, tokens, kept, text)
+                for side in (images, tokens, kept, text, false, hard)
             ]
             *sides, scale = self(*one)
             return Outputs._make([*(None if side is None else side[:0] for side in sides), scale])
@@ -104,8 +115,13 @@ class Learner(nn.Module):
         masked = None
         if kept is not None:
             masked = self.mixture.image_head(encode_masked_image(self.student, images, kept))
+        if false is not None and hard is not None and not false.is_floating_point():
+            chosen, tokens_of = hard > 0, false
+            false = torch.zeros_like(text)
+            if chosen.any():
+                false = false.index_put((chosen,), self.student.encode_text(tokens_of[chosen]).to(text.dtype))
         scale = self.student.scale if self.scale is None else image.new_full((), self.scale)
-        return Outputs(image, text, *self.mixture.project(image, text), masked, scale)
+        return Outputs(image, text, *self.mixture.project(image, text), masked, false, scale)
 
     @torch.no_grad()
     def after_step_(self) -> None:
@@ -134,6 +150,7 @@ def freeze_unreached(learner: Learner, inputs: Inputs, targets: BatchTargets) ->
         outputs.projected_text,
         outputs.scale,
         masked_image=outputs.masked_image,
+        false_text=outputs.false_text,
         **targets._asdict(),
     )
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -161,7 +178,7 @@ def batch_loss(
         else:
             start = sum(sizes[: dist.get_rank()])
             rows = slice(start, start + sizes[dist.get_rank()])
-            outputs = Outputs._make([*(gathered(side, sizes) for side in outputs[:5]), outputs.scale])
+            outputs = Outputs._make([*(gathered(side, sizes) for side in outputs[:-1]), outputs.scale])
             targets = BatchTargets._make([gathered(side, sizes) for side in targets])
     total, terms = mixture(
         outputs.image,
@@ -170,6 +187,7 @@ def batch_loss(
         outputs.projected_text,
         outputs.scale,
         masked_image=outputs.masked_image,
+        false_text=outputs.false_text,
         rows=rows,
         ring=ring,
         **targets._asdict(),
@@ -216,7 +234,7 @@ def backward(
             pieces.append(learner(*inputs.part(part)))
     sides = [
         None if side[0] is None else torch.cat(side).requires_grad_()
-        for side in zip(*(piece[:5] for piece in pieces), strict=True)
+        for side in zip(*(piece[:-1] for piece in pieces), strict=True)
     ]
     leaves = Outputs._make([*sides, pieces[0].scale.detach().requires_grad_()])
     # Gradients stay on this process until the last backward.
@@ -229,7 +247,7 @@ def backward(
         last = part is parts[-1]
         with nullcontext() if last else silent():
             outputs = learner(*inputs.part(part))
-            shares = [None if leaf is None or leaf.grad is None else leaf.grad[part] for leaf in leaves[:5]]
+            shares = [None if leaf is None or leaf.grad is None else leaf.grad[part] for leaf in leaves[:-1]]
             shares.append(leaves.scale.grad if last else None)
             used = [
                 (output, share)

@@ -96,9 +96,11 @@ def _matrices(mixture: DistillationLoss, inputs: Inputs, learner: Learner, targe
 
     def loss(count: int) -> int:
         def random(side: Any) -> Any:
-            return torch.randn(count, side.shape[1]) if isinstance(side, Tensor) and side.ndim == 2 else side
+            if not isinstance(side, Tensor):
+                return side
+            return torch.randn(count, side.shape[1]) if side.ndim == 2 else torch.ones(count)
 
-        sides = [None if side is None else random(side).requires_grad_() for side in outputs[:5]]
+        sides = [None if side is None else random(side).requires_grad_() for side in outputs[:-1]]
         given = BatchTargets._make([random(side) for side in targets])
         if given.soft_labels is not None:
             given = given._replace(soft_labels=given.soft_labels.softmax(1))

@@ -88,7 +88,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
             start = validate(session, wrapped, learner.result, validation, sets, 0) if sets else {}
         if session.ended_early:
             length = length._replace(total=step)
-        for epoch, batch in stream(session, pairs, student, length, step, targets.unreadable):
+        for epoch, batch in stream(session, pairs, student, length, step, targets.unreadable, targets.false):
             began = time.perf_counter()
             logger.failed.update(batch.failed)  # by id: a pair fails again in every epoch
             check_failures(logger.failed, len(pairs), recipe)

@@ -85,6 +85,17 @@ def test_choices_by_kind() -> None:
     assert choices(Reads(DIM, 1), Inputs(), false(3))["swapped_relation"].accuracy == 0
 
 
+def test_choices_by_z_alone() -> None:
+    """What `Looks` adds of single words is left out: its Z, and their embedding, are one for both."""
+    assert choices(Looks(DIM, 1), Inputs(), false(3), by="embedding")["swapped_relation"].accuracy == 0
+    elsewhere = false(3)
+    elsewhere.text = np.roll(elsewhere.text, 1, axis=0)
+    # A caption's own Z is nearest to it; a student that embeds the picture as Z of the true one tells both.
+    assert choices(Reads(DIM, 1), Inputs(), elsewhere, by="target")["swapped_relation"].accuracy == 1
+    elsewhere.text = np.eye(DIM, dtype=np.float32)[:3]
+    assert choices(Reads(DIM, 1), Inputs(), elsewhere, by="target")["swapped_relation"].accuracy == 0
+
+
 @pytest.mark.parametrize(
     ("teacher", "own", "shuffled"), [(Looks(DIM, 1), 1.0, 0.0), (Reads(DIM, 1), 0.0, 0.0)]
 )

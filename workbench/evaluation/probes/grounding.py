@@ -1,5 +1,7 @@
 """Does a cross-modal teacher know a caption from one that is nearly true, and does it need the picture?"""
 
+from typing import Literal
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,19 +20,30 @@ NAMES = {"objects": "swapped_relation", "attributes": "swapped_attribute", "word
 def match(output: CrossModalOutput | GroundedOutput, text: Tensor) -> Tensor:
     """How well pictures and captions beside each other agree, [batch]: the cosine of Z and the caption's
     embedding, and what the teacher adds of single words."""
-    cosines = F.cosine_similarity(output.embedding.float(), text.float(), dim=-1)
+    cosines = _cosine(output, text)
     return cosines + output.agreement.float() if isinstance(output, GroundedOutput) else cosines
+
+
+def _cosine(output: CrossModalOutput | GroundedOutput, text: Tensor) -> Tensor:
+    return F.cosine_similarity(output.embedding.float(), text.float(), dim=-1)
 
 
 @torch.no_grad()
 def choices(
-    teacher: AnyTeacher, inputs: CrossModalInputs, false: FalseTargets, batch: int = 256, **regions: bool
+    teacher: AnyTeacher,
+    inputs: CrossModalInputs,
+    false: FalseTargets,
+    batch: int = 256,
+    by: Literal["match", "embedding", "target"] = "match",
+    **regions: bool,
 ) -> dict[str, Swap]:
     """How often a picture prefers its caption to the false one, by kind: `swapped_relation` (two things
     exchanged), `swapped_attribute` and `replaced_word`; kinds that the pairs have none of are left out.
 
-    Each caption is read with the picture. Chance is 0.5; a tie counts against the teacher. `regions`:
-    `shuffled` or `emptied`, as in `CrossModalInputs`.
+    Each caption is read with the picture. Chance is 0.5; a tie counts against the teacher. `by`: what
+    decides, "match" or Z's cosine alone ("embedding"); "target" takes Z of the true caption for the picture,
+    as a student does that has learned its targets by heart. `regions`: `shuffled` or `emptied`, as in
+    `CrossModalInputs`.
     """
     teacher.eval()
     correct = []
@@ -38,9 +51,13 @@ def choices(
         numbers = np.arange(start, min(start + batch, len(false.captions)))
         captions = false.caption[numbers]
         rows = inputs.pairs.image_of_caption[captions]
-        true = match(teacher(**inputs(captions, **regions)), inputs.embedding_of(captions))
-        wrong = teacher(**inputs.of(false.tokens.rows(numbers), rows, **regions))
-        margin = true - match(wrong, inputs.tensor(np.asarray(false.text[numbers])))
+        score = match if by == "match" else _cosine
+        read = teacher(**inputs(captions, **regions))
+        misread = (
+            read if by == "target" else teacher(**inputs.of(false.tokens.rows(numbers), rows, **regions))
+        )
+        wrong = inputs.tensor(np.asarray(false.text[numbers]))
+        margin = score(read, inputs.embedding_of(captions)) - score(misread, wrong)
         correct.append((margin > TIE).cpu().numpy())
     won = np.concatenate(correct) if correct else np.zeros(0, dtype=bool)
     results = {}

@@ -1,0 +1,121 @@
+"""Does a student learn relations from the grounded teacher, or only from hard negatives?
+
+    python benchmarks/grounded_students.py [--seeds 0 1 2] [--runs runs] [--out benchmarks/results]
+                                           [--workers CORES] [--finished]
+
+On the embedded dataset: trains students of the shipped grounded teacher and their controls, evaluates them
+beside the start that they share, and writes grounded_students.json, .md (the table) and the runs' .html
+report. Stop and start it as you like. `--finished` trains nothing and tabulates what is there.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from ablation import markdown
+from PIL import Image
+from trained import arguments, is_made, shared
+
+import workbench
+from workbench.data.false_captions import FalseCaptions
+from workbench.evaluation.probes.grounding import NAMES
+from workbench.files import atomic_write, write_json
+from workbench.reports.html import write_report
+from workbench.reports.wise_ft import evaluated_start
+
+HARD = {"training.hard_negatives": 0.5}
+SHIPPED = {"cross_modal.run": "grounded_demo"}
+OTHERS = {"cross_modal.control": "shuffled_regions"}  # Z of the shipped teacher, before another's regions
+ALONE = {"objectives.cross_modal": 0.0}
+GROUNDED = "dclip_grounded_hard_negatives_demo"
+TEXT, SPATIAL = "dclip_grounded_text_demo", "dclip_grounded_spatial_demo"
+ROWS: dict[str, tuple[str, dict[str, object]]] = {
+    "no teacher": ("dclip_no_teacher_demo", {}),
+    "no teacher, hard negatives": ("dclip_hard_negatives_demo", {}),
+    "grounded teacher": ("dclip_grounded_demo", SHIPPED),
+    "grounded teacher, hard negatives": (GROUNDED, {}),
+    "spatial head, text learns: no teacher, hard negatives": (SPATIAL, ALONE),
+    "spatial head, text learns: grounded teacher, hard negatives": (SPATIAL, {}),
+    "null teacher, hard negatives": ("dclip_null_teacher_demo", HARD),
+    "other pictures' regions, hard negatives": (GROUNDED, OTHERS),
+    "text learns: no teacher, hard negatives": (TEXT, ALONE),
+    "text learns: grounded teacher, hard negatives": (TEXT, {}),
+    "spatial head, text learns: grounded teacher": (SPATIAL, {"training.hard_negatives": 0.0}),
+}
+COLUMNS = {
+    ("test", "text_to_image_r1"): "text to image R@1",
+    ("test", "swap_accuracy"): "swapped relation",
+    ("false_captions", "composition_swapped_attribute_accuracy"): "swapped attribute",
+    ("false_captions", "composition_replaced_word_accuracy"): "replaced word",
+    ("test_concepts", "text_to_image_r1"): "unseen names, text to image R@1",
+    ("test_concepts", "swap_accuracy"): "unseen names, swapped relation",
+}
+PICTURES = 400  # of the test split, whose attributes are exchanged and words replaced
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--finished", action="store_true", help="tabulate the runs that are finished")
+    chosen = arguments(parser).parse_args()
+
+    evaluation = {
+        "evaluation.suites": ["retrieval", "composition"],
+        "evaluation.splits": ["test", "test_concepts"],
+        "evaluation.composition": [str(false_captions(chosen.runs / "false_captions"))],
+        "evaluation.labelled": [],
+    }
+    # Seed by seed, so that a stop on the way leaves whole tables.
+    wanted = [
+        (row, workbench.Recipe.load(name, {**settings, **evaluation, "seed": seed}))
+        for seed in chosen.seeds
+        for row, (name, settings) in ROWS.items()
+    ]
+    if chosen.finished:
+        wanted = [(row, recipe) for row, recipe in wanted if is_made(recipe, chosen.runs)]
+    made = shared([recipe for _, recipe in wanted], chosen)
+    runs: dict[str, list[workbench.Run]] = {row: [] for row in ROWS}
+    for (row, _), run in zip(wanted, made, strict=True):
+        runs[row].append(run)
+    named = [(row, run) for row, group in runs.items() for run in group]
+    everything = [evaluated_start(named[0][1], chosen.runs), *(run for _, run in named)]
+    comparison = workbench.compare(everything, names=["start", *(row for row, _ in named)])
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    written = json.loads(comparison.to_json())
+    counts = {row: len(group) for row, group in runs.items()}
+    result = {"seeds": counts, "rows": written["rows"], "note": written["note"]}
+    write_json(chosen.out / "grounded_students.json", result)
+    with atomic_write(chosen.out / "grounded_students.md", "w") as stream:
+        stream.write(markdown(comparison.table, list(comparison.groups), COLUMNS))
+    print(counts)
+    print(comparison)
+    print(write_report(everything, chosen.runs / "grounded_students.html"))
+
+
+def false_captions(folder: Path) -> Path:
+    """A set of hard captions in SugarCrepe's form: test pictures whose attributes are exchanged, and whose
+    words are replaced."""
+    recipe = workbench.Recipe.load(GROUNDED)
+    options = recipe.data.options(train=False)
+    pairs = workbench.load_pairs(recipe.data.source, "test", **options).select(np.arange(PICTURES))
+    false = FalseCaptions(pairs)
+    folder.mkdir(parents=True, exist_ok=True)
+    for row in range(len(pairs)):
+        Image.fromarray(pairs.image(row).permute(1, 2, 0).numpy()).save(folder / f"{row}.png")
+    for kind in ("attributes", "word"):
+        questions = {}
+        for number in np.flatnonzero(false.kinds == kind):
+            position = int(false.caption[number])
+            questions[str(number)] = {
+                "filename": f"{pairs.image_of_caption[position]}.png",
+                "caption": pairs.all_captions[position],
+                "negative_caption": false.captions[number].text,
+            }
+        write_json(folder / f"{NAMES[kind]}.json", questions)
+    return folder
+
+
+if __name__ == "__main__":
+    main()
