@@ -99,7 +99,7 @@ def test_what_cannot_be_meant_is_refused_and_says_what_would_work(tmp_path: Path
         with pytest.raises(SettingError, match=message) as error:
             find_layouts(tmp_path / name)
         assert error.value.setting == "evaluation.composition" and error.value.value == str(tmp_path / name)
-    with pytest.raises(SettingError, match="no published file lies there"):
+    with pytest.raises(SettingError, match="it holds no published file"):
         find_layouts(tmp_path)
 
 

@@ -15,10 +15,10 @@ from workbench.errors import SettingError
 def open_karpathy(
     path: Path, image_folder: Path | None, max_pixels: int, captions_needed: bool = True
 ) -> Opened:
-    """Pairs of a Karpathy JSON, in its splits.
+    """Open a Karpathy JSON with its splits. A pair's id is its filename.
 
-    Images lie at `image_folder`/filepath/filename or `image_folder`/filename, the folder being the JSON's own
-    unless given. A pair's id is its filename.
+    Images are read from `image_folder`/filepath/filename or `image_folder`/filename. The default folder is
+    the JSON's own.
     """
     with karpathy_records(path) as images:
         if not isinstance(images, list):
@@ -36,7 +36,7 @@ def open_karpathy(
 
 @contextlib.contextmanager
 def karpathy_records(path: Path) -> Iterator[Any]:
-    """The records of a Karpathy JSON; what reading them raises becomes a `SettingError`."""
+    """The records of a Karpathy JSON. Errors of reading them become a `SettingError`."""
     try:
         yield json.loads(path.read_bytes())["images"]
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
