@@ -99,7 +99,7 @@ def attribute_prediction(
     `image` is [N, D], `with_text` and `without_text` are [A, D], of any norm. `present` [N, A] is 1, 0, or
     NaN for unknown, which does not count. Average precision is the mean, over the images that have the
     attribute, of the precision at each one's score, tied images included (scikit-learn's). A NaN score counts
-    as the worst. Raises ValueError if the shapes do not fit.
+    against the model. Raises ValueError if the shapes do not fit.
     """
     truth = np.asarray(present, dtype=np.float64)
     shapes = [tuple(side.shape) for side in (image, with_text, without_text, truth)]

@@ -1,5 +1,4 @@
-"""Does a cross-modal teacher distinguish a caption from one that is nearly true, and does it need the
-picture?"""
+"""Does a cross-modal teacher tell a caption from one that is nearly true, and does it need the picture?"""
 
 import numpy as np
 import torch
@@ -30,8 +29,8 @@ def choices(
     """How often a picture prefers its caption to the false one, by kind: `swapped_relation` (two things
     exchanged), `swapped_attribute` and `replaced_word`. Kinds that do not occur are left out.
 
-    Each caption is read with the picture. Chance is 0.5, and a tie counts as an error. `regions` is
-    `shuffled` or `emptied`, as in `CrossModalInputs`.
+    Each caption is read with the picture. Chance is 0.5, and a tie counts as an error. `regions`
+    is `shuffled` or `emptied`, as in `CrossModalInputs`.
     """
     teacher.eval()
     correct = []
@@ -55,11 +54,11 @@ def choices(
 @torch.no_grad()
 def match_recall(
     teacher: AnyTeacher, inputs: CrossModalInputs, captions: np.ndarray, batch: int = 256, **regions: bool
+) -> dict[str, float]:
     """Recall@1 among these captions and their pictures, reading every picture with every caption.
 
     The keys are `image_to_text` and `text_to_image`, and ties count as errors. The number of readings is the
     square of the number of captions, so use some hundreds.
-    """
     """
     teacher.eval()
     rows, text = inputs.pairs.image_of_caption[captions], inputs.embedding_of(captions)
