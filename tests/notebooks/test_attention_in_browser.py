@@ -170,6 +170,7 @@ def test_saved_it_is_a_figure(page: Page, tmp_path: Path) -> None:
     assert tab.locator(".jp-OutputArea-child:visible").count() == 1
     tab.locator(".workbench-attention .word").nth(8).click()
     page.wait_for(lambda page: "gloves" in subtitle(page), PATIENCE, "what a word looks at")
+    page.run_cell("pass")  # answered once the copy is updated, which comes after the widget
     page.save()
     page.reopen()
     page.wake()
