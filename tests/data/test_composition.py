@@ -90,7 +90,7 @@ def test_what_cannot_be_meant_is_refused_and_says_what_would_work(tmp_path: Path
     for name, content, message in (
         ("nowhere.json", None, "no such file or folder"),
         ("broken.json", "{", "broken.json cannot be read"),
-        ("other.json", '[{"text": "x"}]', r"no layout that is known \(their fields: text\)"),
+        ("other.json", '[{"text": "x"}]', r"no known layout \(their fields: text\)"),
         ("empty.json", "[]", "fields: none"),
         ("coco_karpathy_test.json", '[{"image": "a.jpg", "caption": ["x"]}]', "json.dump"),
     ):
@@ -99,7 +99,7 @@ def test_what_cannot_be_meant_is_refused_and_says_what_would_work(tmp_path: Path
         with pytest.raises(SettingError, match=message) as error:
             find_layouts(tmp_path / name)
         assert error.value.setting == "evaluation.composition" and error.value.value == str(tmp_path / name)
-    with pytest.raises(SettingError, match="no published file lies there"):
+    with pytest.raises(SettingError, match="it holds no published file"):
         find_layouts(tmp_path)
 
 

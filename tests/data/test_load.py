@@ -214,7 +214,7 @@ def test_what_cannot_be_opened_says_what_would_work(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"1 \.jpg, 1 \.md, none of the images with a \.txt") as caught:
         load_pairs(tmp_path)
     assert caught.value.setting == "data.source" and "shards" in caught.value.remedy
-    with pytest.raises(SettingError, match=r"no file there fits data\.format = shards"):
+    with pytest.raises(SettingError, match=r"no file in it fits data\.format = shards"):
         load_pairs(tmp_path, format="shards")
     with pytest.raises(SettingError, match=r"data\.format"):
         load_pairs(tmp_path, format="webdataset")

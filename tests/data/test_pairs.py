@@ -119,7 +119,7 @@ def test_files_are_those_of_the_rows(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_names_no_files_is_told() -> None:
-    with pytest.raises(ValueError, match="does not say from which files"):
+    with pytest.raises(ValueError, match="does not know the files"):
         list(pairs().files)
 
 

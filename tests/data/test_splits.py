@@ -92,7 +92,7 @@ def test_words_in_longer_names_of_folders_of_pictures() -> None:
     assert (
         splits_in_names("here", ["train_station/1.jpg", "test_tube/1.jpg", "cat/1.jpg"], stems=False) is None
     )
-    with pytest.raises(SettingError, match="say 'test', those of 1 say no split"):
+    with pytest.raises(SettingError, match="say 'test', those of 1 name no split"):
         splits_in_names("here", ["cc3m_test/0.tar", "cc3m/0.tar"], stems=True)
 
 
@@ -123,7 +123,7 @@ def test_words_that_a_source_has_both_of_stay_apart() -> None:
 def test_held_out_files_beside_unnamed_ones_are_refused(tmp_path: Path) -> None:
     for name in ("cc3m-validation-0000.tar", "cc3m-0000.tar"):
         write_shard(tmp_path / name, {"a.jpg": encoded(0, comment=name), "a.txt": b"it"})
-    with pytest.raises(SettingError, match=r"say 'val', those of 1 say no split, such as 'cc3m-0000\.tar'"):
+    with pytest.raises(SettingError, match=r"say 'val', those of 1 name no split, such as 'cc3m-0000\.tar'"):
         load_pairs(tmp_path)
     assert splits_in_names("here", ["train/1.jpg", "bus/1.jpg"], stems=False) is None  # a vehicle
     assert splits_in_names("here", ["test-0.tar", "test-1.tar"], stems=True) is None  # all of one

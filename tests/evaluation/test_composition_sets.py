@@ -199,7 +199,7 @@ def test_runs_are_compared_on_them_and_reports_tell_of_them(tmp_path: Path, stud
         (["nowhere"], "no such file or folder"),
         (["{tmp}/sugar_crepe@{tmp}/nowhere"], "no such folder"),
         (["{tmp}/sugar_crepe", "{tmp}/b/sugar_crepe"], "would be called 'sugar_crepe'"),
-        (["{tmp}/images"], "no published file lies there"),
+        (["{tmp}/images"], "it holds no published file"),
         (["{tmp}/val.json"], "would be called 'val'"),
     ],
 )

@@ -221,7 +221,7 @@ def test_weights_that_cannot_be_used(weights: dict, teacher_dim: int | None, mes
 def test_missing_teacher_is_named() -> None:
     image, text = embeddings(4, 4)
     mixture = DistillationLoss({"task": 1.0, "crd": 1.0}, 4, 4)
-    with pytest.raises(ValueError, match="'crd' cannot do without teacher_scale"):
+    with pytest.raises(ValueError, match="'crd' requires teacher_scale"):
         mixture(image, text, image, text, 10.0, image, text)
     with pytest.raises(ValueError, match="without teacher_image, teacher_text, teacher_scale"):
         mixture(image, text, image, text, 10.0)

@@ -69,5 +69,5 @@ def test_false_captions_are_negatives_of_every_image() -> None:
 
 def test_false_captions_cannot_be_had_in_chunks() -> None:
     sides = torch.randn(3, 4, 2)
-    with pytest.raises(ValueError, match="false captions cannot be had in chunks"):
+    with pytest.raises(ValueError, match="hard negative captions are not supported in chunks"):
         contrastive_loss(sides[0], sides[1], 10.0, chunk=2, false_text=sides[2], hard=torch.ones(4))

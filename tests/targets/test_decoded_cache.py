@@ -216,7 +216,7 @@ def test_pairs_must_say_which_files_they_are_read_from(recipe, pictures):
         name="n",
         split="s",
     )
-    with pytest.raises(ValueError, match="does not say from which files"):
+    with pytest.raises(ValueError, match="does not know the files"):
         decoded_cache.decoded_pairs(recipe(data__decoded=20), pairs)
 
 

@@ -1,4 +1,4 @@
-"""Pictures and captions: every source opens as `Pairs`, and everything else reads those."""
+"""Pictures and captions. Every source opens as `Pairs`, and the rest of the library reads only those."""
 
 from workbench.data.decode import BadSample, decode_image
 from workbench.data.labelled.load import Attributes, Labelled, load_labelled

@@ -1,4 +1,4 @@
-"""Opens sets of hard captions as their authors publish them: SugarCrepe, ARO and Winoground."""
+"""Opens the published sets of hard captions: SugarCrepe, ARO and Winoground."""
 
 import json
 import os
@@ -37,12 +37,12 @@ PUBLISHED = (
 
 
 class Item(NamedTuple):
-    """One question: which of the `captions` is true, the first, of the part `box` of its one picture; or with
-    two `pictures`, which of two captions is whose."""
+    """One question. With one picture: which of `captions` is true of its part `box` (the first is). With two
+    pictures: which of two captions belongs to which picture."""
 
     pictures: tuple[str, ...]
     captions: tuple[str, ...]
-    group: str = ""  # what ARO's macro accuracy is a mean over
+    group: str = ""  # the group that ARO's macro accuracy averages over
     box: Box | None = None
 
 
@@ -67,7 +67,7 @@ def _visual_genome(record: Mapping[str, Any], group: str) -> Item:
 
 def _order(record: Mapping[str, Any]) -> Item:
     true, *shuffled = record["caption_options"]
-    # A caption of a few words can come out of shuffling as it was, which is no question.
+    # Shuffling may leave a short caption unchanged, which then is no wrong answer.
     return Item((record["image"],), (true, *(text for text in shuffled if text != true)))
 
 
@@ -75,7 +75,7 @@ def _winoground(record: Mapping[str, Any]) -> Item:
     return Item((record["image_0"], record["image_1"]), (record["caption_0"], record["caption_1"]))
 
 
-# What a record has -> the layout, and how to read the record. Each stands before those with fewer fields.
+# The fields of a record -> the layout, and its reader. Layouts with more fields come first.
 _LAYOUTS: dict[tuple[str, ...], tuple[str, Callable[[Mapping[str, Any]], Item]]] = {
     ("image_0", "image_1", "caption_0", "caption_1"): ("winoground", _winoground),
     ("image_path", "true_caption", "false_caption", "relation_name"): ("relation", _relation),
@@ -87,11 +87,11 @@ _LAYOUTS: dict[tuple[str, ...], tuple[str, Callable[[Mapping[str, Any]], Item]]]
 
 @dataclass(frozen=True)
 class Choices:
-    """Questions about pictures, opened.
+    """The questions of one layout, with their pictures.
 
-    `pairs` has each picture, or part of one, once, with the captions asked about it. Of question n,
-    `images[n]` are the rows of its one or two pictures, `captions[n]` its captions, `categories[n]` the file
-    that it is from and `groups[n]` what ARO's macro accuracy counts it under.
+    `pairs` holds every picture, or part of a picture, once, with all captions asked about it. For question n,
+    `images[n]` holds the rows of its one or two pictures, `captions[n]` its captions, `categories[n]` the
+    stem of its file and `groups[n]` its group in ARO's macro accuracy.
     """
 
     layout: str
@@ -109,10 +109,10 @@ class Choices:
 
 
 def find_layouts(source: str | os.PathLike[str]) -> dict[Path, str]:
-    """File -> layout of the published files that a file or folder (or its folder `data`) holds.
+    """The layouts, by file, of the published files in a file or folder (or in its sub-folder `data`).
 
-    Layouts are sugar_crepe, relation, attribution, order and winoground. Raises `SettingError` where there is
-    none.
+    Layouts are sugar_crepe, relation, attribution, order and winoground. Raises `SettingError` if there is no
+    such file.
     """
     path = Path(source).expanduser()
     if not path.exists():
@@ -121,7 +121,7 @@ def find_layouts(source: str | os.PathLike[str]) -> dict[Path, str]:
         records = _records(path, os.fspath(source))
         if (layout := _layout(records)) is None:
             fields = ", ".join(sorted(map(str, records[0]))) if _are_records(records) else "none"
-            problem = f"its records are of no layout that is known (their fields: {fields})"
+            problem = f"its records have no known layout (their fields: {fields})"
             captions = _are_records(records) and {"image", "caption"} <= records[0].keys()
             raise SettingError(SETTING, os.fspath(source), problem, ORDER_CASES if captions else PUBLISHED)
         return {path: layout}
@@ -131,10 +131,10 @@ def find_layouts(source: str | os.PathLike[str]) -> dict[Path, str]:
             try:
                 layouts[file] = _layout(_records(file, os.fspath(source)))
             except SettingError:
-                continue  # a file of something else
+                continue  # an unrelated file
         if known := {file: layout for file, layout in layouts.items() if layout is not None}:
             return known
-    raise SettingError(SETTING, os.fspath(source), "no published file lies there", PUBLISHED)
+    raise SettingError(SETTING, os.fspath(source), "it holds no published file", PUBLISHED)
 
 
 def open_choices(
@@ -145,10 +145,11 @@ def open_choices(
     max_pixels: int = 50_000_000,
     max_failed: float = 0.01,
 ) -> Choices:
-    """The questions of files of one layout, in their order; `entry` is what errors call them.
+    """Open the questions of files of one layout, in order. Errors call the source `entry`.
 
-    Pictures lie in `image_folder`, else beside the files, or in a folder at most two levels below theirs or
-    the one above it. Raises `SettingError` where no question can be used, or more than `max_failed` cannot.
+    Pictures are read from `image_folder`. By default they are searched for beside the files, and in folders
+    up to two levels below the files' folder or its parent. Raises `SettingError` if no question is usable or
+    if more than the share `max_failed` is unusable.
     """
     read = next(reader for name, reader in _LAYOUTS.values() if name == layout)
     lost = Rejected()
@@ -236,7 +237,7 @@ def _check_losses(entry: str, kept: int, lost: Rejected, max_failed: float) -> N
 
 
 def _records(path: Path, source: str) -> list[Any]:
-    """The records of a JSON list or object, or of a JSON-lines file; SettingError for anything else."""
+    """The records of a JSON list or object, or of a JSON-lines file. Raises SettingError for others."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".jsonl":
@@ -261,7 +262,7 @@ def _layout(records: Sequence[Any]) -> str | None:
 
 
 def _checked(read: Callable[[Mapping[str, Any]], Item], record: Any) -> Item:
-    """A record's question; raises `BadSample` for a damaged one, and one that leaves nothing to choose."""
+    """The question of a record. Raises `BadSample` if the record is damaged or leaves no choice."""
     try:
         item = read(record)
         pictures = tuple(name + "" for name in item.pictures)  # strings, or a TypeError
@@ -274,7 +275,7 @@ def _checked(read: Callable[[Mapping[str, Any]], Item], record: Any) -> Item:
 
 
 def _image_folder(folder: Path, items: Sequence[Item]) -> Path:
-    """Where the pictures lie of questions that are in `folder`."""
+    """The folder of the pictures of questions whose file is in `folder`."""
     names = [os.path.normpath(name) for item in items for name in item.pictures]
     names = [name for name in names if not name.startswith("..")]
     with_endings = [name if Path(name).suffix else f"{name}.png" for name in names]
@@ -283,7 +284,7 @@ def _image_folder(folder: Path, items: Sequence[Item]) -> Path:
 
 
 def _path(folder: Path, name: str) -> str:
-    """Where a picture lies: by its name, by its name with an ending, or without the folders before it."""
+    """The file of a picture, by its name, its name with an extension, or its name without folders."""
     relative = os.path.normpath(name)
     if os.path.isabs(relative) or relative.startswith(".."):
         raise BadSample("path leaves the image folder")

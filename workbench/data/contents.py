@@ -1,4 +1,4 @@
-"""What pictures contain, as digests of their bytes: read once, then known by their files' sizes and times."""
+"""Digests of the bytes of pictures. Files are read once; their sizes and times then identify the bytes."""
 
 import contextlib
 import hashlib
@@ -22,10 +22,10 @@ from workbench.files import atomic_write, cache_folder, sha256_of_json
 
 LARGEST_IMAGE = 128 << 20  # bytes
 DIGEST = 16  # bytes: 128 bits of SHA-256
-THREADS = 8  # reading waits for the disk, hashing releases the interpreter
+THREADS = 8  # reading waits for the disk, and hashing releases the GIL
 _TYPE = pa.binary(DIGEST)
 _ABSENT = bytes(DIGEST)  # a picture that cannot be read
-_SIZE_AND_TIME = 16  # bytes of a file's state, which also has the time of its last change of any kind
+_SIZE_AND_TIME = 16  # leading bytes of a file's state; the time of its last metadata change follows
 _SCHEMA = pa.schema({"path": pa.string(), "state": pa.binary(24), "digest": _TYPE})
 _VERSION = 2
 _BLOCK = 8192
@@ -33,15 +33,15 @@ Result = TypeVar("Result")
 
 
 def digest(data: bytes) -> bytes:
-    """What stands for a picture's bytes."""
+    """The digest that identifies the bytes of a picture."""
     return hashlib.sha256(data).digest()[:DIGEST]
 
 
 def digests_of_files(paths: pa.ChunkedArray, contents: bool = True) -> pa.Array:
-    """A digest of the bytes of each file, null for one that cannot be read.
+    """A digest of the bytes of every file, null if it cannot be read.
 
-    What a file held when its size and times were the same is taken from the cache. Without `contents` nothing
-    is read: size and time of last change stand for the bytes.
+    Digests of files with unchanged size and times come from the cache. Without `contents` no file is read:
+    digests of size and modification time replace those of the bytes.
     """
     absolute = [os.path.abspath(path) for path in paths.to_pylist()]
     states = [_state(path) for path in absolute]
@@ -65,7 +65,7 @@ def digests_of_files(paths: pa.ChunkedArray, contents: bool = True) -> pa.Array:
             for row, value in zip(unread, _each(_digest_of_file, [absolute[r] for r in unread]), strict=True):
                 digests[row] = value
                 finished.append(row)
-        finally:  # what was read stays known, should the reading be interrupted
+        finally:  # keeps what was read when the reading is interrupted
             if finished:
                 _remember(
                     memory, known, ours.append_column("digest", pa.array(digests, _TYPE)).take(finished)
@@ -80,11 +80,11 @@ def digests_in_files(
     sizes: npt.NDArray[np.int64],
     contents: bool = True,
 ) -> pa.Array:
-    """A digest of the `sizes` bytes at `offsets` in the file that each row is in, by its number in ascending
-    order; null where they cannot be read.
+    """A digest of the `sizes` bytes at `offsets` in the file of every row, null if they cannot be read.
 
-    Each file's digests lie in the cache under its path, size and times. Without `contents` nothing is read:
-    the file's size and time of last change and the row's place in it stand for the bytes.
+    `of_row` holds the index of each row's file, in ascending order. The digests of a file are cached under
+    its path, size and times. Without `contents` no file is read: digests of the file's size and modification
+    time and of the row's position in it replace those of the bytes.
     """
     starts = np.searchsorted(of_row, np.arange(len(files) + 1))
 
@@ -106,7 +106,7 @@ def digests_in_files(
 
 
 def file_states(files: Iterable[str]) -> list[tuple[int, int] | None]:
-    """Size and time of last change of every file; None for one that is not there."""
+    """The size and modification time of every file, None if it does not exist."""
     states: list[tuple[int, int] | None] = []
     for file in files:
         try:
@@ -124,7 +124,7 @@ def digests_by_version(
     offsets: npt.NDArray[np.int64],
     sizes: npt.NDArray[np.int64],
 ) -> pa.Array:
-    """A digest for each row of its file's version, by the file's number, and of its place in the file."""
+    """A digest per row of the version of its file, by the file's index, and of its position in the file."""
     places = zip(of_row.tolist(), offsets.tolist(), sizes.tolist(), strict=True)
     return pa.array(
         [digest(f"{versions[file]} {offset} {size}".encode()) for file, offset, size in places], _TYPE
@@ -132,19 +132,19 @@ def digests_by_version(
 
 
 def _each(function: Callable[[Any], Result], items: Sequence[Any]) -> Iterator[Result]:
-    """A function's results in order, from several threads; shows progress where a terminal watches."""
+    """The results of a function in order, computed by several threads, with a progress bar in terminals."""
     with (
         ThreadPoolExecutor(THREADS) as pool,
         tqdm(total=len(items), desc="reading pictures once", disable=None, leave=False) as progress,
     ):
-        for start in range(0, len(items), _BLOCK):  # a pool keeps all that waits in memory
+        for start in range(0, len(items), _BLOCK):  # a pool keeps everything submitted in memory
             for result in pool.map(function, items[start : start + _BLOCK]):
                 progress.update()
                 yield result
 
 
 def _state(path: str) -> bytes | None:
-    """A regular file's size, time of last change, and time of last change of anything about it; else None."""
+    """A regular file's size, modification time and time of last metadata change, None for other files."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):  # ValueError: a NUL in the name
@@ -176,7 +176,7 @@ def _stacked(digests: Iterable[bytes]) -> npt.NDArray[np.uint8]:
 
 
 def _known(memory: Path) -> pa.Table:
-    """What was found in files before: path, state then, digest; an empty table where that is damaged."""
+    """The cached paths, states and digests, an empty table if the cache file is damaged."""
     if not is_whole(memory):
         return _SCHEMA.empty_table()
     known: pa.Table = open_index(memory).read_all()
@@ -193,7 +193,7 @@ def _remember(memory: Path, known: pa.Table, fresh: pa.Table) -> None:
 
 @contextlib.contextmanager
 def _locked(memory: Path) -> Iterator[None]:
-    """Keep other processes from reading the same pictures meanwhile: they find what was read."""
+    """Keep other processes from reading the same pictures meanwhile; they use the digests afterwards."""
     memory.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{memory}.lock"):
         yield

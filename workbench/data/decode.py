@@ -1,4 +1,4 @@
-"""Bytes to a picture or a caption, safely, or a named reason why not."""
+"""Decodes bytes to a picture or a caption, safely, or names the reason for refusing them."""
 
 import io
 import re
@@ -49,16 +49,16 @@ Reason = Literal[
 REASONS: tuple[str, ...] = get_args(Reason)
 _JOINERS = "\u200c\u200d"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_FORMAT = re.compile(  # Unicode's category Cf without the joiners, and fillers that look like nothing
+_FORMAT = re.compile(  # Unicode's category Cf without the joiners, and fillers that are invisible
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff"
     "\uffa0\ufff9-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
 )
 MOST_SCANS = 32  # of a JPEG; encoders write about ten
-LONGEST_CAPTION = 10_000  # characters; a longer one is a page that strayed in, not a caption
+LONGEST_CAPTION = 10_000  # characters; longer texts are pages, not captions
 
 
 class BadSample(Exception):
-    """A pair that cannot be used; `reason` is one of `REASONS`, fit to be counted."""
+    """A pair that cannot be used; `reason` is one of `REASONS`."""
 
     def __init__(self, reason: Reason) -> None:
         self.reason = reason
@@ -68,14 +68,15 @@ class BadSample(Exception):
 def decode_image(data: bytes, max_pixels: int = 50_000_000) -> torch.Tensor:
     """Decode a JPEG, PNG, WebP, GIF (first frame) or BMP into a uint8 RGB tensor [3, height, width].
 
-    In memory the channels come last, which is fastest to resize.
-    The format is taken from the first bytes, never from a name, and the size from the header before any pixel
-    is decoded. EXIF orientation is applied, transparency blended with white. Raises `BadSample` with one of
-    `REASONS`; a file that ends early is refused, not half decoded, a JPEG cut short before a proper end too.
+    In memory the channels come last, which is fastest to resize. The first bytes, never a file name,
+    determine the format, and the header gives the size before any pixel is decoded. EXIF orientation is
+    applied, and transparency is blended with white. Raises `BadSample` with one of `REASONS`. A file that
+    ends early is refused instead of half decoded, even a JPEG that was cut and closed with a proper end
+    marker.
     """
     opener = _opener(data)
     try:
-        # The plugin's own class, since Image.open would warn about large images by a limit that is not ours.
+        # The plugin's class, because Image.open warns about large images by a limit of its own.
         image = opener(io.BytesIO(data))
         width, height = image.size
     except Exception as error:  # decoders raise anything on hostile bytes
@@ -83,7 +84,7 @@ def decode_image(data: bytes, max_pixels: int = 50_000_000) -> torch.Tensor:
     if width * height > max_pixels:
         raise BadSample("too many pixels")
     if opener is JpegImageFile and data.count(_SCAN) > MOST_SCANS:
-        raise BadSample("too many scans")  # each is a pass over all pixels: seconds, from a few bytes
+        raise BadSample("too many scans")  # each is a pass over all pixels: seconds of work from a few bytes
     try:
         return _decode_jpeg(data) if opener is JpegImageFile and _HAS_JPEG else _decode_with_pillow(image)
     except Exception as error:
@@ -91,10 +92,10 @@ def decode_image(data: bytes, max_pixels: int = 50_000_000) -> torch.Tensor:
 
 
 def clean_caption(caption: object) -> str:
-    """A caption, bytes or str, in Unicode NFC with single spaces; raises `BadSample` where none is left.
+    """Clean a caption (bytes or str): Unicode NFC, single spaces. Raises `BadSample` if it is not usable.
 
-    Control characters (escapes of terminals among them) become spaces. Characters that are not seen are taken
-    out, those that turn the direction of writing too; only joiners, which emoji and many scripts need, stay.
+    Control characters, such as terminal escapes, become spaces. Invisible characters are removed, including
+    those that change the writing direction. Only joiners, which emoji and many scripts need, are kept.
     """
     try:
         text = caption.decode("utf-8-sig") if isinstance(caption, bytes) else caption
@@ -135,26 +136,26 @@ def _opener(data: bytes) -> type[ImageFile]:
 
 
 def is_image(data: bytes) -> bool:
-    """Whether bytes begin as a picture of a known format does."""
+    """Whether bytes begin like a picture of a known format."""
     try:
         return _opener(data) is not None
     except BadSample:
         return False
 
 
-# The operator itself: torchvision 0.29 warns on every call of its wrapper, which is to go in a later version.
+# The operator itself, because torchvision 0.29 warns on every call of its wrapper, which it will remove.
 _HAS_JPEG = hasattr(torch.ops.image, "decode_jpeg")
 
 
 _PROGRESSIVE, _SCAN, _END = b"\xff\xc2", b"\xff\xda", b"\xff\xd9"  # markers of a JPEG
-_MORE = bytes(1 + 97 * number % 251 for number in range(2048))  # what no coded picture ends with
+_MORE = bytes(1 + 97 * number % 251 for number in range(2048))  # no encoded picture ends like this
 
 
 def _decode_jpeg(data: bytes) -> torch.Tensor:
     pixels = _jpeg(data)
-    # Where a scan ends early, the rest is one flat grey, or lacks detail in a progressive picture. A plain
-    # background is flat as well, so these are decoded again with more data before their end, which a whole
-    # picture does not care for. Pillow gives the same pixels and, unlike torchvision, prints no warnings.
+    # If a scan ends early, the rest is one flat grey, or lacks detail in a progressive picture. A plain
+    # background is flat too, so suspects are decoded again with extra data before the end marker, which does
+    # not change a complete picture. Pillow gives the same pixels and, unlike torchvision, prints no warnings.
     corner = pixels[:, -4:, -4:].flatten(1)
     suspect = _PROGRESSIVE in data or bool((corner == corner[:, :1]).all())
     end = data.find(_END, data.rfind(_SCAN))
@@ -175,7 +176,7 @@ def _jpeg(data: bytes) -> torch.Tensor:
 def _decode_with_pillow(opened: ImageFile) -> torch.Tensor:
     opened.load()
     image = ImageOps.exif_transpose(opened)
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion clips to white
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to white
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -1,4 +1,4 @@
-"""Finds the files that `data.source` stands for, and their format."""
+"""Finds the files behind `data.source`, and their format."""
 
 import glob
 import json
@@ -28,7 +28,7 @@ WHAT_WORKS_REMOTELY = (
     "Name tar shards, e.g. https://HOST/cc3m/{00000..00331}.tar or s3://BUCKET/cc3m/*.tar, or their folder. "
     "Other formats are read from this machine's files: download them first."
 )
-MOST_SHARDS = 1_000_000  # that a range in braces may stand for
+MOST_SHARDS = 1_000_000  # in the range of a brace pattern
 _KARPATHY = re.compile(r"dataset_\w+\.json")
 _COCO = re.compile(r"(annotations/)?captions_\w+\.json")
 _WILDCARD = re.compile(r"[*?\[{]")
@@ -36,14 +36,14 @@ Source = str | os.PathLike[str]
 
 
 def find_files(source: Source) -> tuple[Path, list[str]]:
-    """The files that a path, folder, glob or brace pattern stands for, as sorted names below a common folder.
+    """The files of a path, folder, glob or brace pattern, as sorted names relative to a common folder.
 
-    Hidden files are skipped, links followed. Raises `SettingError` where there are none.
+    Hidden files are skipped, and links are followed. Raises `SettingError` if there are no files.
     """
     text = os.path.expanduser(os.fspath(source))
     path = Path(text)
     if not can_be_path(text):
-        raise SettingError("data.source", os.fspath(source), "no file can be called so", WHAT_WORKS)
+        raise SettingError("data.source", os.fspath(source), "it cannot be the name of a file", WHAT_WORKS)
     if path.is_dir():
         return path, sorted(_walk(path))
     if path.exists():
@@ -62,9 +62,9 @@ def find_files(source: Source) -> tuple[Path, list[str]]:
 
 
 def find_shards(source: str) -> tuple[str, list[str]]:
-    """The tar shards that a URL stands for, as `find_files` does: sorted names below a common URL.
+    """The tar shards of a URL, folder URL or pattern, as sorted names relative to a common URL.
 
-    Raises `SettingError` where there are none.
+    Raises `SettingError` if there are none.
     """
     wildcard = re.compile(r"[*\[]" if _is_web(source) else r"[*?\[]")
     head = re.split(r"[*?\[{]", source)[0]
@@ -86,23 +86,23 @@ def find_shards(source: str) -> tuple[str, list[str]]:
 
 
 def is_shard(url: str) -> bool:
-    """Whether a URL is that of a tar file; the query of a web address does not count."""
+    """Whether a URL is that of a tar file, regardless of the query of a web address."""
     return fits(url.partition("?")[0]) == "shards"
 
 
 def _is_web(url: str) -> bool:
-    """Whether a question mark in the URL begins a query, and is not a wildcard."""
+    """Whether a question mark in the URL starts a query instead of being a wildcard."""
     return url.startswith(("http://", "https://"))
 
 
 def is_pattern(source: Source) -> bool:
-    """Whether the source is a glob or has braces, and is not the name of something that exists."""
+    """Whether the source is a glob or brace pattern and not the name of an existing file."""
     text = os.path.expanduser(os.fspath(source))
     return not os.path.exists(text) and _WILDCARD.search(text) is not None
 
 
 def _expand_braces(pattern: str) -> Iterator[str]:
-    """Every string that `{00000..00010}` and `{a,b}` in a pattern stand for."""
+    """Every string that a pattern with `{00000..00010}` or `{a,b}` stands for."""
     braces = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", pattern)
     if braces is None:
         yield pattern
@@ -115,8 +115,8 @@ def _expand_braces(pattern: str) -> Iterator[str]:
         width = max(len(first), len(last)) if padded else 0
         numbers = range(int(first), int(last) + 1)
         if len(numbers) > MOST_SHARDS:
-            problem = f"its range has {len(numbers):,} files, and {MOST_SHARDS:,} are the most"
-            raise SettingError("data.source", pattern, problem, "Name the files that are there.")
+            problem = f"its range has {len(numbers):,} files, more than {MOST_SHARDS:,}"
+            raise SettingError("data.source", pattern, problem, "Name only files that exist.")
         choices = [f"{number:0{width}d}" for number in numbers]
     for choice in choices:
         yield from _expand_braces(pattern[: braces.start()] + choice + pattern[braces.end() :])
@@ -138,7 +138,7 @@ def _walk(folder: Path) -> Iterator[str]:
 
 def fits(name: str) -> str | None:
     """The format that a file of this name may belong to."""
-    extension = os.path.splitext(name)[1].lower()  # of hundreds of thousands of names, faster than a path's
+    extension = os.path.splitext(name)[1].lower()  # faster than pathlib for hundreds of thousands of names
     if extension in IMAGE_EXTENSIONS:
         return "folder"
     if extension in TABLE_EXTENSIONS or is_caption_list(name):
@@ -149,10 +149,10 @@ def fits(name: str) -> str | None:
 
 
 def chosen_files(source: Source, format: str, captions_needed: bool = True) -> tuple[str, Path, list[str]]:
-    """The format of a source, and the files that are read, as names below a folder.
+    """The format of a source, its folder, and the names in that folder of the files to read.
 
-    A `format` other than auto is kept whatever the files are called. Raises `SettingError` where there is
-    nothing of that format, or where several files could be meant.
+    A `format` other than auto is kept, whatever the names of the files. Raises `SettingError` if there is no
+    file of that format, or if several files could be meant.
     """
     base, names = find_files(source)
     kind = detect(source, base, names, captions_needed) if format == "auto" else format
@@ -160,10 +160,10 @@ def chosen_files(source: Source, format: str, captions_needed: bool = True) -> t
     if kind in ("coco", "karpathy") and not any(_KARPATHY.fullmatch(name) for name in chosen):
         chosen = (chosen if kind == "coco" else []) or caption_jsons(names) or chosen
     if not chosen and kind != "folder" and not os.path.isdir(os.path.expanduser(os.fspath(source))):
-        chosen = names  # named by the user, or a JSON that is COCO's by its content
+        chosen = names  # named by the user, or a JSON with COCO's content
     if not chosen:
-        problem = f"no file there fits data.format = {kind}"
-        remedy = f"Name the file itself where it has another extension. {WHAT_WORKS}"
+        problem = f"no file in it fits data.format = {kind}"
+        remedy = f"Name the file itself if it has another extension. {WHAT_WORKS}"
         raise SettingError("data.source", os.fspath(source), problem, remedy)
     if kind == "karpathy" and chosen != caption_jsons(chosen):
         chosen = [single(source, chosen)]
@@ -175,8 +175,8 @@ def chosen_files(source: Source, format: str, captions_needed: bool = True) -> t
 
 
 def detect(source: Source, base: Path, names: list[str], captions_needed: bool = True) -> str:
-    """The format of the files; a folder's JSON and tables count only where they lie at its top, unless there
-    is nothing else. Raises `NoCaptions` for pictures alone where captions are needed."""
+    """The format of the files. JSON files and tables count only at the top of a folder, unless it holds
+    nothing else. Raises `NoCaptions` for pictures without captions if captions are needed."""
     if any(fits(name) == "shards" for name in names):
         return "shards"
     images = [name for name in names if fits(name) == "folder"]
@@ -201,7 +201,7 @@ def detect(source: Source, base: Path, names: list[str], captions_needed: bool =
     files = ", ".join(f"{count} {extension}" for extension, count in counts.most_common(8)) or "no files"
     captions = ", none of the images with a .txt beside it" if images else ""
     problem = f"no format recognised; found {files}{captions}"
-    remedy = f"{WHAT_WORKS} data.format says what a file of another name holds."
+    remedy = f"{WHAT_WORKS} data.format names the format of a file with another name."
     error = NoCaptions if images else SettingError
     raise error("data.source", os.fspath(source), problem, remedy)
 
@@ -229,7 +229,7 @@ def _format_of_json(path: Path) -> str | None:
 
 
 def single(source: Source, names: list[str]) -> str:
-    """The one file among `names` that can be meant; raises `SettingError` where several could."""
+    """The only file among `names` that can be meant. Raises `SettingError` if there are several."""
     top = [name for name in names if "/" not in name]
     named = [name for name in top if _KARPATHY.fullmatch(name)] or top or names
     if len(named) > 1:

@@ -1,4 +1,4 @@
-"""Pictures that are equal in their bytes are one picture, with all their captions and in one split."""
+"""Merges pictures with equal bytes into one picture with all their captions, in one split."""
 
 from typing import NamedTuple
 
@@ -11,9 +11,9 @@ _ORDER = {"train": 0, "val": 1}  # a picture of several splits stays in the one 
 
 
 class Merged(NamedTuple):
-    """Pairs without copies: `rows` of the pairs that stay, the `table` of these with all their captions, how
-    many copies were `merged` with a picture of their own split, and how many were left out since the picture
-    is in another split as well (`left_out`, rows)."""
+    """Pairs without copies: the `table` of the pairs that stay, with all their captions, and their `rows`;
+    how many copies were `merged` with a picture of the same split; and the rows `left_out` because another
+    split has the same picture."""
 
     table: pa.Table
     rows: npt.NDArray[np.int64]
@@ -22,10 +22,10 @@ class Merged(NamedTuple):
 
 
 def merge_copies(table: pa.Table) -> Merged:
-    """Merge the rows of one split whose column `digest` is the same; null is equal to nothing.
+    """Merge the rows of a split that have the same value in the column `digest`. Null equals nothing.
 
-    A picture that the source has put into several splits leaves `train` for any other, and `val` for those
-    for testing, which stay as they are: what is held out is not trained on.
+    A picture in several splits leaves `train` for any other split, and `val` for the test splits. The test
+    splits keep all their pictures, so that no held-out picture is trained on.
     """
     picture = _codes(pc.fill_null(table["digest"].cast(pa.binary()), b""))
     unknown = table["digest"].is_null().to_numpy()
@@ -39,8 +39,8 @@ def merge_copies(table: pa.Table) -> Merged:
 
 
 def merge_rows(table: pa.Table, picture: npt.NDArray[np.int64]) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-    """One row a picture (`picture` numbers each row's), at the place of its first row, with the captions of
-    all its rows in order; and these first rows."""
+    """Merge rows into one per picture, given each row's picture number, with the captions of all rows in
+    order. Pictures keep the order of their first rows, which are returned too."""
     _, first, of_row = np.unique(picture, return_index=True, return_inverse=True)
     if len(first) == len(table):
         return table, np.arange(len(table))
@@ -58,12 +58,12 @@ def merge_rows(table: pa.Table, picture: npt.NDArray[np.int64]) -> tuple[pa.Tabl
 
 
 def _codes(values: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """A number for each value, the same for equal ones."""
+    """A number for every value, equal for equal values."""
     return np.array(values.combine_chunks().dictionary_encode().indices.to_numpy(), dtype=np.int64)
 
 
 def _held_out(picture: npt.NDArray[np.int64], split: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-    """Which rows are in the split, or one of the splits, that their picture stays in; all that have none."""
+    """Whether each row is in the split that its picture stays in. True for all rows without a split."""
     known = split.is_valid().to_numpy()
     if not known.any():
         return np.ones(len(picture), dtype=bool)

@@ -1,7 +1,7 @@
-"""Captions that are nearly true: two things exchanged, two attributes exchanged, or one word replaced.
+"""Makes captions that are nearly true: two things exchanged, two attributes exchanged, or one word replaced.
 
-By rules on English text, without a tagger: relations and attributes are word lists, things are the names
-that the data know, else what follows an article up to the next word of structure.
+The rules work on English text without a tagger. Relations and attributes are word lists. Things are the names
+that the data provide, otherwise the words between an article and the next function word.
 """
 
 import itertools
@@ -17,8 +17,8 @@ from workbench.data.scenes.catalogue import article
 ARTICLES = ("a", "an", "the")
 OPPOSITES = {"left": "right", "above": "below", "over": "under", "top": "bottom", "small": "large"}
 OPPOSITES |= {second: first for first, second in OPPOSITES.items()}
-PLACES = {"left", "right", "above", "below", "over", "under"}  # true of exchanged things in exchanged places
-# Relations that do not hold the other way round; "near", "with" and "beside" do.
+PLACES = {"left", "right", "above", "below", "over", "under"}  # become true again if the things change places
+# Relations that are not symmetric; "near", "with" and "beside" are.
 RELATIONS = PLACES | {"on", "in", "into", "onto", "inside", "behind", "atop", "through", "beneath"}
 SIZES = ("small", "large", "big", "tiny", "huge", "little")
 ATTRIBUTES = (
@@ -29,7 +29,7 @@ ATTRIBUTES = (
     ("tall", "short", "long"),
     ("round", "square"),
     ("open", "closed", "empty", "full"),
-)  # a word is replaced by another of its line, and exchanged with one
+)  # a word is replaced by, or exchanged with, a word of the same line
 _LINE_OF = {word: line for line in ATTRIBUTES for word in line}
 _STRUCTURE = {
     *RELATIONS,
@@ -69,8 +69,9 @@ _WORD = re.compile(r"[^\W_][\w'’-]*|[^\w\s]")
 class FalseCaption(NamedTuple):
     """A caption that is nearly true, and how it was made from the true one.
 
-    `kind` is "objects" (exchanged), "attributes" (exchanged) or "word" (replaced). `exchanged`: the two
-    things that make it the true caption when they change places and boxes; None where nothing does.
+    `kind` is "objects" (exchanged), "attributes" (exchanged) or "word" (replaced). `exchanged` names two
+    things: if they exchanged places and boxes in the picture, the caption would be true. None if there are no
+    such things.
     """
 
     text: str
@@ -128,12 +129,12 @@ class _Thing(NamedTuple):
 def false_caption(
     caption: str, names: Sequence[str] | None = None, others: Sequence[str] = (), seed: Sequence[int] = (0,)
 ) -> FalseCaption | None:
-    """What is nearly true of the picture of `caption`: an exchange where there is one to make, else one word
-    replaced; None where no rule applies.
+    """Make a caption that is nearly true of the picture of `caption`: by an exchange if possible, otherwise
+    by replacing a word. Returns None if no rule applies.
 
-    `names` are the things that the picture is known to show, None: unknown. `others` are names of things
-    that it does not show, from which a replacement is drawn by `seed`. NegCLIP (Yuksekgonul et al. 2023)
-    exchanges any two words of a kind; here only what makes the caption false: "a cat and a dog" stays.
+    `names` are the things that the picture shows, None if unknown. `others` are the names of things that it
+    does not show; a replacement is drawn from them by `seed`. NegCLIP (Yuksekgonul et al. 2023) exchanges any
+    two words of one kind. Here only exchanges that make the caption false count: "a cat and a dog" stays.
     """
     things = _known(caption, names) if names is not None else _phrases(caption)
     for attempt in (_exchange_things, _exchange_attributes):
@@ -144,9 +145,9 @@ def false_caption(
 
 
 def false_captions(pairs: Pairs, seed: int = 0) -> list[FalseCaption | None]:
-    """The false caption of every caption of `pairs`, in their order, None where there is none.
+    """The false caption of every caption of `pairs`, in order, None if no rule applies.
 
-    Words are replaced in one caption of a picture; exchanges are made wherever there is one.
+    At most one caption of a picture has a word replaced. Exchanges are made wherever they are possible.
     """
     known = pairs.table["objects"].to_pylist() if "objects" in pairs.table.column_names else None
     if known is not None:
@@ -232,14 +233,13 @@ def _replace_word(
 
 
 def _put(caption: str, start: int, end: int, word: str) -> str:
-    """The caption with `word` in a place, and the article before it as it is spoken."""
-    before = re.sub(r"\b(a|an)(\s+)$", lambda found: article(word) + found[2], caption[:start])
+    """Replace part of a caption by `word`, and adapt the article before it."""
+    before = re.sub(r"\b(a|an)(\s+)$", lambda match: article(word) + match[2], caption[:start])
     return before + word + caption[end:]
 
 
 def _known(caption: str, names: Sequence[str]) -> list[_Thing]:
-    """Where known things are said, in the caption's order; a thing that is said twice, or not, is left
-    out."""
+    """The known things that the caption names exactly once, in the caption's order."""
     things = []
     for name in names:
         said = list(re.finditer(rf"(?<![\w-])(?:(?:a|an|the)\s+)?{re.escape(name)}(?![\w-])", caption, re.I))
@@ -249,8 +249,8 @@ def _known(caption: str, names: Sequence[str]) -> list[_Thing]:
 
 
 def _phrases(caption: str) -> list[_Thing]:
-    """What follows an article, up to a word of structure, of movement, or a mark; its name has no
-    attributes."""
+    """The words after each article, up to a function word, a verb of movement or a punctuation mark. The
+    names leave out attributes."""
     things, words = [], list(re.finditer(_WORD, caption))
     for at, word in enumerate(words):
         if word[0].lower() not in ARTICLES:

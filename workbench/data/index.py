@@ -1,6 +1,6 @@
 """Indexes of sources in the cache: Arrow IPC files that one process writes and every process memory-maps.
 
-An index ends with the digest of what comes before. A file that does not fit its digest is made again.
+An index ends with a digest of its content. A file that does not match its digest is written again.
 """
 
 import hashlib
@@ -18,10 +18,11 @@ DIGEST = 64  # bytes at the end: a SHA-256 as hex
 
 
 def cached_index(key: object, write: Callable[[IO[bytes]], None], folder: str = "index") -> Path:
-    """The index, in this folder of the cache, that belongs to `key`, a JSON value of all that it depends on.
+    """The index for `key` in this folder of the cache. `key` is a JSON value of all that the index depends
+    on.
 
-    `write(stream)` makes it where there is none, or where it is damaged. Of several processes one does, and
-    the others wait.
+    `write(stream)` creates the index if it is missing or damaged. Only one process does that; the others
+    wait.
     """
     name = sha256_of_json(key)[:32]
     path = cache_folder(folder, f"{name}.arrow")
@@ -35,19 +36,19 @@ def cached_index(key: object, write: Callable[[IO[bytes]], None], folder: str = 
 
 
 def seal(stream: IO[bytes]) -> None:
-    """End a new file with the digest of what it holds, which `is_whole` looks for."""
+    """Append the digest of a new file's content, which `is_whole` checks."""
     stream.flush()
     stream.write(sha256_of_file(Path(stream.name)).encode())
 
 
 def open_index(path: Path) -> pa.RecordBatchFileReader:
-    """The record batches of an index that `cached_index` has found whole, memory-mapped."""
+    """The record batches, memory-mapped, of an index from `cached_index`."""
     content = pa.memory_map(str(path)).read_buffer()
     return pa.ipc.open_file(pa.BufferReader(content.slice(0, content.size - DIGEST)))
 
 
 def is_whole(path: Path) -> bool:
-    """Whether there is a file that fits the digest at its end."""
+    """Whether a file exists and matches the digest at its end."""
     try:
         with open(path, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size - DIGEST

@@ -1,4 +1,4 @@
-"""Opens what users have: tar shards, Karpathy JSON, tables, folders of images, and the embedded dataset."""
+"""Opens the users' data: tar shards, Karpathy JSON, tables, folders of images, and the embedded dataset."""
 
 import functools
 import os
@@ -26,7 +26,7 @@ from workbench.data.source import NoCaptions, Opened, Rejected
 from workbench.data.splits import hashed_splits, in_order, meanings, split_named
 from workbench.errors import SettingError
 
-WHOLE = "all"  # every pair of a source without splits of its own
+WHOLE = "all"  # the split of every pair if a source has no splits
 
 
 def load_pairs(
@@ -41,20 +41,20 @@ def load_pairs(
     test_share: float = 0.05,
     **options: Any,
 ) -> Pairs:
-    """Open one split of a source: `scenes` (the embedded dataset), or a file, folder, glob or brace pattern,
-    for shards also as a URL that fsspec knows (`s3://`, `gs://`, `hf://`, `https://`).
+    """Open one split of a source: `scenes` (the embedded dataset), a file, folder, glob or brace pattern, or,
+    for shards, a URL that fsspec knows (`s3://`, `gs://`, `hf://`, `https://`).
 
-    `options` are those of `open_source`. Splits are the source's own: a Karpathy JSON's, a table's column
-    `split`, or what folders, shards and tables are named (`train`, `cc3m-validation-0000.tar`); `validation`,
-    `valid` and `dev` are `val`. A source without any is split by a hash of each pair's id, `val_share` and
-    `test_share` of it, so that a pair stays where it is when others come and go; its split "all" is the whole
-    of it. `limit` takes that many pairs of the split by `seed`, in the source's order; a larger limit
-    contains the smaller. `scenes` is the size of the embedded training split, `image_size` its pixels, and
-    `seed` draws it too.
+    `options` are those of `open_source`. Splits are the source's own: those of a Karpathy JSON, of a table's
+    column `split`, or of the names of folders, shards and tables (`train`, `cc3m-validation-0000.tar`);
+    `validation`, `valid` and `dev` mean `val`. A source without splits is split by a hash of each pair's id
+    into `val_share`, `test_share` and the rest, so that a pair keeps its split when others come and go. The
+    split "all" of such a source is the whole source. `limit` draws that many pairs of the split by `seed` and
+    keeps the source's order; a larger limit contains the smaller. `scenes` is the size of the embedded
+    training split and `image_size` its pixels; `seed` draws it too.
 
-    Pairs that cannot be used are counted in `Pairs.rejected`; damage inside an image shows when it is read.
-    `Pairs.facts` says how the source was read. Raises `SettingError` where no pair is usable or more than
-    `max_failed` of the pairs are rejected.
+    Unusable pairs are counted in `Pairs.rejected`. Damage inside an image only shows when the image is read.
+    `Pairs.facts` records how the source was read. Raises `SettingError` if no pair is usable or if more than
+    the share `max_failed` of the pairs is rejected.
     """
     if _is_embedded(source, options.get("format", "auto")):
         count = scenes if split == "train" else None
@@ -90,9 +90,9 @@ def available_splits(
     by_hash: bool = True,
     **options: Any,
 ) -> list[str]:
-    """The splits that a source has, train, val and test first; takes the options of `load_pairs`.
+    """The splits of a source, train, val and test first. Takes the options of `load_pairs`.
 
-    Without `by_hash` a source that has no splits of its own has the one called "all".
+    Without `by_hash`, a source without splits has the only split "all".
     """
     if _is_embedded(source, options.get("format", "auto")):
         return list(SCENE_SPLITS)
@@ -103,9 +103,9 @@ def available_splits(
 
 
 class OpenedSource(NamedTuple):
-    """All pairs of a source: a `table` with `id`, `captions`, `digest` and `split`, the reader of pictures
-    with the `rows` that it knows the pairs by (None: those of the table), what was `rejected`, and `facts`
-    for the data report. `reopen` gives ids, captions and digests again in another process, from an index."""
+    """All pairs of a source: a `table` with `id`, `captions`, `digest` and `split`; the picture reader
+    `read`, and the `rows` by which it knows the pairs (None: the rows of the table); what was `rejected`; and
+    `facts` for the data report. `reopen` reads ids, captions and digests from an index in another process."""
 
     table: pa.Table
     read: Any
@@ -132,16 +132,16 @@ def open_source(
 ) -> OpenedSource:
     """Open a source with all its splits.
 
-    `format` is found from what is there unless given: shards, karpathy, coco, table or folder. A line of a
-    text file beside a picture, in a folder or a shard, is a caption; with `caption_lines` false the whole
-    file is one, as alt texts with line breaks are. Without `captions_needed` a picture may have no caption,
+    `format` is shards, karpathy, coco, table or folder, and is recognised by default. Every line of a text
+    file beside a picture, in a folder or a shard, is a caption. With `caption_lines` false the whole file is
+    one caption, as for alt texts with line breaks. Without `captions_needed` a picture may have no caption,
     and a folder or a table none at all.
 
-    Pictures that are equal in their bytes are one picture with all their captions, and in one split only.
-    For this all pictures are read once, and again where a file's size or time changed; with `duplicates`
-    "keep" they are not read, and sizes and times stand for what files contain; so do versions for what lies
-    behind a URL. `shard_cache` is how many gigabytes of remote shards to keep on this machine, None: read
-    every picture where it lies.
+    Pictures with equal bytes are merged into one picture with all their captions, in one split. To this end
+    all pictures are read once, and again if a file's size or time changes. With `duplicates` "keep" they are
+    not read: sizes and times of files, or versions of files behind a URL, then identify the content.
+    `shard_cache` is how many gigabytes of remote shards to cache; None reads every picture from the remote
+    shard. Raises `SettingError` like `load_pairs`.
     """
     if duplicates not in ("merge", "keep"):
         raise SettingError("data.duplicates", duplicates, "no such choice", "merge or keep")
@@ -163,7 +163,7 @@ def open_source(
             rejected.name("in another split too", ids)
         facts["copies merged"] = merged.merged
         if len(merged.table) < len(table):
-            # An index knows nothing of what was merged, so that these pairs are kept in memory.
+            # An index knows nothing of merged copies, so these pairs are kept in memory.
             table, rows, reopen = merged.table, merged.rows, None
     return OpenedSource(table, opened.read, rows, rejected, facts, opened.split_from, reopen)
 
@@ -188,7 +188,7 @@ def _limited(pairs: Pairs, limit: int | None, seed: int) -> Pairs:
 
 
 def draw_rows(available: int, count: int, seed: int) -> npt.NDArray[np.int64]:
-    """`count` of the rows by seed, in ascending order; a larger draw contains the smaller."""
+    """Draw `count` of the rows by seed, in ascending order. A larger draw contains the smaller."""
     # The key's second word keeps this draw apart from the order of epochs, which has the same seed.
     return np.sort(np.random.Generator(np.random.Philox(key=[seed, 2**63])).permutation(available)[:count])
 
@@ -247,7 +247,7 @@ def _check_losses(source: Source, opened: Opened, max_failed: float) -> None:
 
 
 def _in_plain_splits(table: pa.Table) -> pa.Table:
-    """The table with the words that a source has for its splits put as they are meant."""
+    """Replace the source's own words for its splits by their usual names."""
     words = table["split"].unique().drop_null().to_pylist()
     meaning = meanings(words)
     if all(word == split for word, split in meaning.items()):
@@ -260,11 +260,11 @@ def _in_plain_splits(table: pa.Table) -> pa.Table:
 def _splits(
     opened: OpenedSource, val_share: float, test_share: float, *, whole: bool = False
 ) -> tuple[npt.NDArray[np.object_], str]:
-    """The split of every row, and where it comes from: the source's own, else by a hash of the id or, with
-    `whole`, none."""
+    """The split of every row, and the origin of the splits: the source itself, otherwise a hash of the ids
+    or, with `whole`, none."""
     table = opened.table
     if table["split"].null_count < len(table):
-        # As a few names and a code a row: a Python string for every row would take more than the captions.
+        # As a few names and a code a row: one Python string a row would take more memory than the captions.
         encoded = pa.chunked_array([table["split"].combine_chunks().dictionary_encode()]).chunk(0)
         names = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
         return names[pc.fill_null(encoded.indices, len(names) - 1).to_numpy()], opened.split_from

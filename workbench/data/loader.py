@@ -1,4 +1,4 @@
-"""Batches for training: order, caption choice and augmentation are pure functions of (seed, epoch, index)."""
+"""Batches for training. Order, caption choice and augmentation are pure functions of (seed, epoch, index)."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,30 +14,30 @@ from workbench.data.false_captions import HardNegatives
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
 
-AT_ONCE = 8  # shards that an epoch in the order of shards reads side by side
+AT_ONCE = 8  # shards that are read side by side when an epoch follows the shards
 
-Key = tuple[int, int]  # (epoch, row): all that a sample depends on
+Key = tuple[int, int]  # (epoch, row), which determine a sample
 
 
 @dataclass
 class Batch:
-    """Samples of one step. A pair that could not be read is listed in `failed`, never replaced. `false` and
-    `false_tokens` are those of captions that are nearly true, where pictures bring some."""
+    """Samples of one step. An unreadable pair is listed in `failed` and never replaced. `false` and
+    `false_tokens` belong to hard negative captions, for the pictures that bring one."""
 
     images: Tensor  # uint8 [B, 3, H, W]
     tokens: Tensor  # int64 [B, length]
     rows: np.ndarray  # [B] rows of the pairs
-    caption: np.ndarray  # [B] position of the chosen caption among all captions, -1: it has none
+    caption: np.ndarray  # [B] position of the chosen caption among all captions, -1: the picture has none
     failed: list[tuple[str, str]] = field(default_factory=list)  # (sample id, reason)
-    waited: float = 0.0  # seconds that the training waited for it
-    false: np.ndarray | None = None  # [B] number of the false caption, -1: it has none
+    waited: float = 0.0  # seconds that the training waited for this batch
+    false: np.ndarray | None = None  # [B] number of the hard negative caption, -1 for none
     false_tokens: Tensor | None = None  # int64 [B, length]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def pin_memory(self) -> "Batch":
-        """The same in pinned memory, from which copies to a GPU overlap with computation."""
+        """A copy in pinned memory, so that transfers to a GPU overlap with computation."""
         false = None if self.false_tokens is None else self.false_tokens.pin_memory()
         images, tokens = self.images.pin_memory(), self.tokens.pin_memory()
         return replace(self, images=images, tokens=tokens, false_tokens=false)
@@ -46,8 +46,8 @@ class Batch:
 def epoch_order(count: int, seed: int, epoch: int, shard: np.ndarray | None = None) -> np.ndarray:
     """The order [count] in which an epoch visits the rows.
 
-    With the `shard` [count] of each row, a few shards at a time are read side by side, each from its start to
-    its end; which shards go together, and how their rows alternate, is drawn for the epoch.
+    With the `shard` [count] of every row, a few shards at a time are read side by side, each from start to
+    end. Every epoch draws which shards are read together and how their rows alternate.
     """
     generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     if shard is None:
@@ -56,16 +56,15 @@ def epoch_order(count: int, seed: int, epoch: int, shard: np.ndarray | None = No
     turn = generator.permutation(len(shards))[shard] // AT_ONCE
     drawn = generator.random(count)
     position = np.empty(count)
-    # A shard's rows take its draws in ascending order.
+    # The rows of a shard take its draws in ascending order.
     position[np.argsort(shard, kind="stable")] = drawn[np.lexsort((drawn, shard))]
     return np.lexsort((position, turn))
 
 
 def caption_choice(first_caption: np.ndarray, row: int, seed: int, epoch: int) -> int:
-    """Which caption of `row` an epoch uses, as a position among all captions.
+    """Which caption of `row` an epoch uses, as a position among all captions; -1 if the picture has none.
 
-    Every caption comes up once in as many epochs as the picture has captions, from a start of its own; -1
-    where there is none.
+    A picture with n captions uses each of them once in n epochs. The first one is drawn by seed and row.
     """
     start, end = int(first_caption[row]), int(first_caption[row + 1])
     if end - start < 2:
@@ -76,7 +75,7 @@ def caption_choice(first_caption: np.ndarray, row: int, seed: int, epoch: int) -
 
 @dataclass
 class _Batches(Dataset):
-    """Reads and prepares the batch of some (epoch, row); what data loader workers run."""
+    """Reads and prepares batches by (epoch, row), in the workers of the data loader."""
 
     pairs: Pairs
     seed: int
@@ -88,7 +87,7 @@ class _Batches(Dataset):
         try:
             return self._batch(keys)
         except SettingError as error:
-            return error  # to be raised where it is read: from a worker, torch makes a traceback's text of it
+            return error  # raised by the reader, because torch would replace it by the text of a traceback
 
     def _batch(self, keys: Sequence[Key]) -> Batch:
         images, failed, rows, positions, texts = [], [], [], [], []
@@ -136,13 +135,13 @@ def batches(
     exclude: np.ndarray | None = None,
     hard: HardNegatives | None = None,
 ) -> Iterator[Batch]:
-    """One process's share of the batches of global `steps`, counted from the start of the first epoch.
+    """One process's share of the batches of the global `steps`, counted from the start of the first epoch.
 
-    `view(image, epoch, row)` prepares a picture; `batch` counts the pairs of all `world` processes together;
-    the last, incomplete batch of an epoch is dropped, so every step sees the same number. `shard` is the
-    order's, as in `epoch_order`. `exclude` lists rows known to be unreadable. `pinned`: in pinned memory, for
-    a GPU. `hard`: which pictures bring a caption that is nearly true. One set of loader workers serves all
-    epochs and prepares batches ahead, across their ends.
+    `view(image, epoch, row)` prepares a picture. `batch` counts the pairs of all `world` processes together.
+    The last, incomplete batch of an epoch is dropped, so every step has the same size. `shard` is that of
+    `epoch_order`. `exclude` lists rows known to be unreadable. `pinned` copies batches to pinned memory for a
+    GPU. `hard` chooses the pictures that bring a hard negative caption. One set of loader workers serves all
+    epochs and prepares batches ahead, beyond the end of an epoch.
     """
     loader = DataLoader(
         _Batches(pairs, seed, view, tokenize, hard),
@@ -150,7 +149,7 @@ def batches(
         batch_size=None,  # the samples are batches already
         num_workers=workers,
         pin_memory=pinned,
-        # Workers draw nothing themselves; the generator only keeps the loader from touching the global one.
+        # Workers draw no random numbers; the generator keeps the loader from using the global one.
         generator=torch.Generator(),
     )
     began = time.perf_counter()
@@ -171,7 +170,7 @@ def _keys(
     world: int,
     exclude: np.ndarray | None,
 ) -> Iterator[list[Key]]:
-    """What a process reads in every step."""
+    """The keys that a process reads in every step."""
     kept = np.ones(count, dtype=bool)
     if exclude is not None:
         kept[exclude] = False

@@ -1,4 +1,4 @@
-"""Images with captions, map-style: what every source opens and everything else reads."""
+"""Images with captions, map-style: the common form of all sources."""
 
 import hashlib
 import operator
@@ -17,21 +17,20 @@ from workbench.data.source import Rejected
 from workbench.files import sha256_of_json
 
 RowNumbers = Sequence[int] | npt.NDArray[np.int64]
-_PORTION = 65_536  # rows that are held in memory at a time
+_PORTION = 65_536  # rows in memory at a time
 
 
 class Pairs:
-    """Images with captions by row number.
+    """Images with captions, by row number.
 
-    `table` holds one row a pair: `id` (string, unique), `captions` (list of strings, empty only without
-    `captions_needed`), then whatever the source knows; `digest`, where it has that, stands for the picture's
-    bytes. `read(row)` gives the image of that row of `table` (or of `reader_rows[row]`), uint8 [3, H, W], or
-    raises `BadSample`. `rejected` counts the pairs rejected while indexing by reason, `max_failed` is the
-    share of unreadable pairs that the user accepts, and `facts` is what the data report says of the source.
-    With `reopen` the table is an index in the cache, whose ids are known to be unique, and which another
-    process opens by this function. Everything stays in Arrow columns, memory-mapped where there is an index,
-    and a subset holds row numbers alone, so ten million pairs fit. Picklable where `read` is. Raises
-    `ValueError` for a table that breaks these rules.
+    `table` has one row a pair: `id` (string, unique), `captions` (list of strings, empty only without
+    `captions_needed`), then further columns of the source; an optional `digest` identifies the picture's
+    bytes. `read(row)` returns the image of that row of `table` (or of `reader_rows[row]`), uint8 [3, H, W],
+    or raises `BadSample`. `rejected` counts the pairs rejected while indexing by reason, `max_failed` is the
+    share of unreadable pairs that the user accepts, and `facts` describe the source for the data report.
+    With `reopen` the table is an index in the cache, with unique ids, which another process opens by calling
+    it. All data stay in Arrow columns, and a subset only holds row numbers, so ten million pairs fit in
+    memory. Picklable if `read` is. Raises `ValueError` for a table that breaks these rules.
     """
 
     def __init__(
@@ -57,13 +56,13 @@ class Pairs:
         self.facts = dict(facts or {})
         self._whole = table
         self._reopen = reopen
-        self._read: Any = read  # which may name the files and shards that it reads
-        self._rows: npt.NDArray[np.int64] | None = None  # of a subset: the row of each in the whole table
-        self._reader_rows = reader_rows  # and the reader's
+        self._read: Any = read  # may also name the files and shards that it reads
+        self._rows: npt.NDArray[np.int64] | None = None  # of a subset: the rows of the whole table
+        self._reader_rows = reader_rows  # and those of the reader
 
     @cached_property
     def table(self) -> pa.Table:
-        """All columns of these pairs, one row a pair; of a subset this is a copy in memory."""
+        """All columns of these pairs, one row a pair. For a subset this is a copy in memory."""
         if self._rows is None:
             return self._whole
         portions = [self._portion(start) for start in range(0, len(self), _PORTION)]
@@ -81,7 +80,7 @@ class Pairs:
         return list(self.each_id())
 
     def each_id(self) -> Iterator[str]:
-        """The ids one after the other, of which no list is made."""
+        """Iterates over the ids without building a list."""
         for start in range(0, len(self), _PORTION):
             yield from self._portion(start, columns=["id"])["id"].to_pylist()
 
@@ -90,16 +89,16 @@ class Pairs:
         return str(self._whole["id"][self._place(row)].as_py())
 
     def image(self, row: int) -> torch.Tensor:
-        """The image of a row, uint8 [3, H, W]; raises `BadSample` where it cannot be read."""
+        """The image of a row, uint8 [3, H, W]. Raises `BadSample` if it cannot be read."""
         row = self._checked(row)
         return self._read(row if self._reader_rows is None else int(self._reader_rows[row]))
 
     def captions(self, row: int) -> list[str]:
-        """The captions of a row; none only where the source was opened without `captions_needed`."""
+        """The captions of a row, empty only if the source was opened without `captions_needed`."""
         return list(self._whole["captions"][self._place(row)].as_py())
 
     def details(self, row: int) -> dict[str, Any]:
-        """The further columns of a row, beside its id and captions."""
+        """The further columns of a row, besides its id and captions."""
         place = self._place(row)
         known = ("id", "captions", "digest")
         extra = [column for column in self._whole.column_names if column not in known]
@@ -107,26 +106,26 @@ class Pairs:
 
     @property
     def in_files(self) -> bool:
-        """Whether the reader names the files of the pictures."""
+        """Whether the reader knows the files of the pictures."""
         return hasattr(self._read, "files")
 
     @property
     def files(self) -> Iterator[str]:
-        """The files of the pictures, in row order; raises ValueError where the reader names none."""
+        """The files of the pictures, in row order. Raises ValueError if the reader does not know them."""
         if not self.in_files:
-            raise ValueError(f"{self!r}: its reader does not say from which files it reads pictures")
+            raise ValueError(f"{self!r}: its reader does not know the files of the pictures")
         rows = np.arange(len(self)) if self._reader_rows is None else self._reader_rows
         yield from self._read.files(rows)
 
     @property
     def shard(self) -> npt.NDArray[np.int64] | None:
-        """The number of the tar shard that holds each row, [N]; None where the pairs are not in shards."""
+        """The index of the tar shard of every row, [N]; None if the pairs are not in shards."""
         rows = np.arange(len(self)) if self._reader_rows is None else self._reader_rows
         return self._read.shard_of(rows) if hasattr(self._read, "shard_of") else None
 
     @property
     def all_captions(self) -> "Captions":
-        """Every caption, flattened in row order; T of them, read where they are asked for."""
+        """All T captions, flattened in row order and read on demand."""
         return Captions(self)
 
     @cached_property
@@ -145,7 +144,7 @@ class Pairs:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of ids, captions and, where the table has their digests, of pictures, in order, as hex."""
+        """SHA-256 as hex of ids, captions and, if the table has them, picture digests, in order."""
         streams = [hashlib.sha256() for _ in range(5)]
         for start in range(0, len(self), _PORTION):
             for batch in self._portion(start, columns=["id", "captions"]).to_batches():
@@ -160,7 +159,7 @@ class Pairs:
 
     @cached_property
     def pictures_fingerprint(self) -> str:
-        """SHA-256 of the pictures' digests in order, as hex; else of their files' sizes and times."""
+        """SHA-256 as hex of the picture digests in order, otherwise of the files' sizes and times."""
         if "digest" not in self._whole.column_names:
             return sha256_of_json(file_states(self.files))
         whole = hashlib.sha256()
@@ -170,7 +169,8 @@ class Pairs:
         return whole.hexdigest()
 
     def select(self, rows: RowNumbers) -> "Pairs":
-        """The pairs of `rows`, in that order, read by the same reader."""
+        """The pairs of `rows`, in that order. Raises IndexError or ValueError for unknown or repeated
+        rows."""
         chosen = np.asarray(rows, dtype=np.int64).reshape(-1)
         if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self)):
             raise IndexError(f"rows must lie in [0, {len(self)})")
@@ -182,18 +182,18 @@ class Pairs:
         return subset
 
     def captioned(self) -> "Pairs":
-        """Those that have captions; all where none has."""
+        """The pairs with captions; all pairs if none has a caption."""
         rows = np.flatnonzero(np.diff(self.first_caption))
         return self.select(rows) if 0 < len(rows) < len(self) else self
 
     def read_by(self, read: Callable[[int], torch.Tensor]) -> "Pairs":
-        """The same pairs, their images read by `read(row)`."""
+        """The same pairs with images from `read(row)`."""
         pairs = self._copy()
         pairs._read, pairs._reader_rows = read, None
         return pairs
 
     def _copy(self) -> "Pairs":
-        """The same pairs again, without what was derived from them."""
+        """A copy without cached properties."""
         copy = object.__new__(Pairs)
         derived = ("table", "first_caption", "image_of_caption", "fingerprint", "pictures_fingerprint")
         copy.__dict__ = {name: value for name, value in self.__dict__.items() if name not in derived}
@@ -211,12 +211,12 @@ class Pairs:
             self._whole = self._reopen()
 
     def _portion(self, start: int, stop: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """Rows from `start` to `stop` (default: a portion of them) in memory."""
+        """Rows `start` to `stop` (default: `_PORTION` rows) in memory."""
         stop = min(len(self), start + _PORTION if stop is None else stop)
         table = self._whole if columns is None else self._whole.select(columns)
         if self._rows is None or stop <= start:
             return table.slice(start, max(0, stop - start))
-        # Of the part that holds them alone: `take` puts all chunks of what it is given together first.
+        # Only of the part that contains them, because `take` first joins all chunks that it is given.
         rows = self._rows[start:stop]
         first = int(rows.min())
         return table.slice(first, int(rows.max()) + 1 - first).take(pa.array(rows - first))
@@ -233,7 +233,7 @@ class Pairs:
 
 
 class Captions(Sequence[str]):
-    """Every caption of some pairs, flattened in row order, like a list that was never made."""
+    """The captions of some pairs, flattened in row order: a list that reads its items on demand."""
 
     def __init__(self, pairs: Pairs) -> None:
         self._pairs = pairs

@@ -1,4 +1,4 @@
-"""Files behind a URL that fsspec knows: found, read in ranges or kept whole in a bounded cache, with
+"""Files behind a URL that fsspec knows: listed, read in ranges, or cached whole within a size limit, with
 retries."""
 
 import io
@@ -22,20 +22,19 @@ from workbench.errors import SettingError
 from workbench.files import atomic_write, cache_folder, cache_lock, sha256_of_json
 
 WAITS = (0.5, 2.0, 8.0)  # seconds before each further attempt
-BLOCK = 8 << 20  # bytes of a range where a file is read from end to end
-IN_USE = 300  # seconds since it was last read for which a cached file makes room for no other
-LOOK_AGAIN = 60  # seconds after which a file that found no room looks for it again
+BLOCK = 8 << 20  # bytes of a range when a file is read from end to end
+IN_USE = 300  # seconds after its last use during which a cached file is not deleted
+LOOK_AGAIN = 60  # seconds until a file that did not fit into the cache is tried again
 _LOOKED_FOR_ROOM: dict[Path, float] = {}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://")
-# What servers call the version of a file's contents, in the order of trust.
+# What servers call the version of a file's content, the most reliable first.
 _VERSIONS = ("etag", "content-md5", "md5hash", "blob_id", "last-modified", "lastmodified", "updated", "mtime")
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
 class FileState(NamedTuple):
-    """A remote file as it was when it was looked at; `version` is whatever the server says of its
-    contents."""
+    """The size of a remote file, and the `version` of its content as the server states it, "" if unknown."""
 
     url: str
     size: int
@@ -48,7 +47,7 @@ def is_remote(source: str | os.PathLike[str]) -> bool:
 
 
 def list_files(url: str, base: str, pattern: bool) -> list[str]:
-    """The files in a remote folder, or those that a pattern matches, as sorted names below `base`."""
+    """The files in a remote folder, or those that match a pattern, as sorted names relative to `base`."""
     filesystem, path = _filesystem(url)
     top = _filesystem(base)[1]
     try:
@@ -61,8 +60,8 @@ def list_files(url: str, base: str, pattern: bool) -> list[str]:
 
 
 def file_states(urls: list[str]) -> list[FileState]:
-    """The state of every file; `SettingError` naming those that cannot be opened."""
-    _filesystem(urls[0])  # a package that is missing is no fault of a file
+    """The state of every file. Raises `SettingError` naming the files that cannot be opened."""
+    _filesystem(urls[0])  # a missing package is not the fault of a file
 
     def state(url: str) -> FileState | str:
         try:
@@ -71,7 +70,7 @@ def file_states(urls: list[str]) -> list[FileState]:
         except Exception as error:  # every filesystem raises its own
             return _reason(error)
         if facts["size"] is None:
-            return "its server does not say how large it is"
+            return "its server does not state its size"
         versions = [str(facts[name]) for name in (*_VERSIONS, "created") if facts.get(name)]
         return FileState(url, facts["size"], versions[0] if versions else "")
 
@@ -86,25 +85,25 @@ def file_states(urls: list[str]) -> list[FileState]:
 
 
 def read_range(url: str, start: int, size: int) -> bytes:
-    """`size` bytes from `start` on, fewer where the file has ended.
+    """Read `size` bytes from `start` on, fewer at the end of the file.
 
-    Raises FileNotFoundError where there is no file any more, and `SettingError` where it cannot be read.
+    Raises FileNotFoundError if the file no longer exists, and `SettingError` if it cannot be read.
     """
     data, offset = _fetch(url, start, size)
     return data[start - offset :][:size]
 
 
 def open_remote(state: FileState) -> IO[bytes]:
-    """The file as a stream that can seek, read in blocks."""
+    """The file as a seekable stream, read in blocks."""
     return io.BufferedReader(_Ranges(state), BLOCK)
 
 
 def cached_copy(state: FileState, gigabytes: float) -> Path | None:
-    """The whole file in the cache, fetched on the first call; None where there is no room for it.
+    """The whole file in the cache, fetched on the first call. None if it does not fit.
 
-    All cached files together take at most so many gigabytes (10^9 bytes). Those that were not read for
-    longest go first, and those of the last minutes stay: where more files are in use than there is room for,
-    the others are better read in ranges than fetched again and again.
+    All cached files together take at most this many gigabytes (10^9 bytes). The least recently used files are
+    deleted first, but none that was used in the last minutes: if more files are in use than fit, reading the
+    others in ranges is faster than fetching them again and again.
     """
     folder = cache_folder("shards")
     name = sha256_of_json(state)[:32]
@@ -121,12 +120,12 @@ def cached_copy(state: FileState, gigabytes: float) -> Path | None:
 
 
 def _download(state: FileState, path: Path, limit: int) -> bool:
-    """Fetch a file to `path`; False where there is no room for it."""
+    """Fetch a file to `path`. Returns False if it does not fit."""
     if state.size > limit:
         return False
     with atomic_write(path) as copy:
         with cache_lock("shards"):
-            copy.truncate(state.size)  # takes its room before other processes look for theirs
+            copy.truncate(state.size)  # claims its space before other processes look for theirs
             room = _make_room(path.parent, limit)
         if room:
             with open_remote(state) as stream:
@@ -137,7 +136,7 @@ def _download(state: FileState, path: Path, limit: int) -> bool:
 
 
 def _make_room(folder: Path, limit: int) -> bool:
-    """Delete the files that were not read for longest until the others fit; False if too many are in use."""
+    """Delete the least recently used files until the others fit. Returns False if too many are in use."""
     states = sorted(((path.stat(), path) for path in folder.iterdir()), key=lambda item: item[0].st_mtime)
     total = sum(status.st_size for status, _ in states)
     for status, path in states:
@@ -151,7 +150,7 @@ def _make_room(folder: Path, limit: int) -> bool:
 def in_parallel(
     function: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int
 ) -> Iterator[_Result]:
-    """`function` of every item, in order, on as many threads as results are computed ahead."""
+    """The results of `function` for every item, in order, computed `ahead` by as many threads."""
     waiting: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(ahead) as pool:
         for item in items:
@@ -170,7 +169,7 @@ class _Ranges(io.RawIOBase):
     def __init__(self, state: FileState) -> None:
         self.name = state.url
         self._state, self._place = state, 0
-        self._data, self._offset = b"", 0  # what came last: all of the file from servers that know no ranges
+        self._data, self._offset = b"", 0  # the last response: all of the file if a server ignores ranges
 
     def readable(self) -> bool:
         return True
@@ -199,9 +198,9 @@ class _Ranges(io.RawIOBase):
 
 
 def _fetch(url: str, start: int, size: int) -> tuple[bytes, int]:
-    """Bytes of a file, and the place of the first: `start`, or 0 where a server sends the whole file."""
+    """Bytes of a file and the offset of the first: `start`, or 0 if a server sends the whole file."""
     filesystem, path = _filesystem(url)
-    # Filesystems without ranges of their own open the file, and would read ahead.
+    # Filesystems without range requests open the file, and would read ahead.
     options = {} if isinstance(filesystem, AsyncFileSystem) else {"cache_type": "none"}
     try:
         data = _persist(lambda: filesystem.cat_file(path, start=start, end=start + size, **options))
@@ -211,7 +210,7 @@ def _fetch(url: str, start: int, size: int) -> tuple[bytes, int]:
         if getattr(error, "status", None) == 416:  # the file ends before this range
             return b"", start
         problem = f"it cannot be read ({_reason(error)})"
-        remedy = "Check the connection and the access rights, and start again: a run goes on where it was."
+        remedy = "Check the connection and the access rights, and start again; runs are resumed."
         raise SettingError("data.source", url, problem, remedy) from error
     if len(data) <= size:
         return data, start
@@ -225,7 +224,7 @@ def _fetch(url: str, start: int, size: int) -> tuple[bytes, int]:
 
 
 def _filesystem(url: str) -> tuple[Any, str]:
-    """The filesystem of a URL, and what that calls the file."""
+    """The filesystem of a URL, and the path of the file in it."""
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
@@ -238,7 +237,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
 
 
 def _persist(function: Callable[[], _Result]) -> _Result:
-    """What a function returns, called again after a while where the network may be to blame."""
+    """Call a function, again after a while if the network may have failed, and return its result."""
     for wait in WAITS:
         try:
             return function()
@@ -250,14 +249,14 @@ def _persist(function: Callable[[], _Result]) -> _Result:
 
 
 def _origin(error: BaseException) -> BaseException:
-    """What happened: fsspec says "no such file" of every server that it cannot ask."""
+    """The original error, because fsspec reports "no such file" for every server that it cannot reach."""
     cause = error.__cause__
     of_network = isinstance(cause, TimeoutError) or type(cause).__module__.startswith("aiohttp")
     return cause if cause and of_network and isinstance(error, FileNotFoundError) else error
 
 
 def _is_final(error: BaseException) -> bool:
-    """Whether asking again would not help."""
+    """Whether a retry would not help."""
     status = getattr(error, "status", None)
     if isinstance(status, int):
         return 400 <= status < 500 and status not in (408, 429)
@@ -265,7 +264,7 @@ def _is_final(error: BaseException) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """In a few words."""
+    """An error in a few words."""
     origin = _origin(error)
     status = getattr(origin, "status", None)
     if isinstance(origin, FileNotFoundError) or status in (404, 410):

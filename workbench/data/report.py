@@ -1,4 +1,4 @@
-"""The data report: what was found in a source and what became of it, in data.json, terminal and page."""
+"""The data report: the content of a source and what was skipped, for data.json, the terminal and HTML."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,12 +9,12 @@ from workbench.data.pairs import Pairs
 
 
 def data_report(pairs: Pairs, unreadable: Mapping[int, str] | None = None) -> dict[str, Any]:
-    """What is known of a split, as JSON.
+    """The report of a split, as JSON.
 
-    `pairs` counts its pictures, `skipped` gives for every reason how many pairs or captions of the whole
-    source were left out and the first of their ids, pictures of `unreadable` rows among them;
-    `copies_merged` counts pictures of the source that are equal to another in their bytes, `without_caption`,
-    where there are any, those that have no caption.
+    `pairs` counts its pictures. `skipped` gives, by reason, how many pairs or captions of the whole source
+    were skipped, with the first ids, including the pictures of `unreadable` rows. `copies_merged` counts
+    pictures of the source that have the same bytes as another. `without_caption`, if not 0, counts pictures
+    without a caption.
     """
     captions = np.diff(pairs.first_caption)
     without = int((captions == 0).sum())
@@ -45,7 +45,7 @@ def data_report(pairs: Pairs, unreadable: Mapping[int, str] | None = None) -> di
 
 
 def report_line(use: str, report: Mapping[str, Any]) -> str:
-    """A split's report for people, in one line."""
+    """The report of a split in one line of text."""
     spread = report["captions_a_picture"]
     without = report.get("without_caption", 0)
     several = f" ({spread['least']} to {spread['most']} a picture)" if spread["most"] > 1 else ""

@@ -1,4 +1,4 @@
-"""An opened source of any format, and the functions that the formats share."""
+"""An opened source of any format, and the functions that formats share."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from workbench.errors import SettingError
 IMAGE_EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
 LARGEST_TEXT = 1 << 20
 
-# large_string: the text of a source may exceed 2 GB, where the offsets of string end.
+# large_string: the texts of a source may exceed 2 GB, the limit of string's offsets.
 SCHEMA = pa.schema(
     {
         "id": pa.large_string(),
@@ -31,11 +31,11 @@ SCHEMA = pa.schema(
     }
 )
 _BATCH = 65_536
-EXAMPLES = 3  # ids that are kept of every reason
+EXAMPLES = 3  # ids that are kept for every reason
 
 
 class Rejected(Counter[str]):
-    """How many were left out by reason, with the first ids of each in `examples`."""
+    """Counts of rejected pairs by reason, with the first ids of each reason in `examples`."""
 
     def __init__(
         self, counts: Mapping[str, int] | None = None, examples: Mapping[str, list[str]] | None = None
@@ -44,18 +44,18 @@ class Rejected(Counter[str]):
         self.examples = {reason: list(ids) for reason, ids in (examples or {}).items()}
 
     def note(self, reason: str, identity: str, count: int = 1) -> None:
-        """Count one more, or several, of which `identity` is the first."""
+        """Count one, or several, of which `identity` is the first."""
         self[reason] += count
         self.name(reason, [identity])
 
     def name(self, reason: str, ids: Iterable[str]) -> None:
-        """Keep some of these ids as examples of a reason."""
+        """Keep the first of these ids as examples of a reason."""
         known = self.examples.setdefault(reason, [])
         known.extend(identity for identity in ids if identity not in known)
         del known[EXAMPLES:]
 
     def absorb(self, other: Mapping[str, int]) -> "Rejected":
-        """Add the counts and examples of another; returns this one."""
+        """Add the counts and examples of another. Returns self."""
         self.update(other)
         for reason, ids in getattr(other, "examples", {}).items():
             self.name(reason, ids)
@@ -71,7 +71,7 @@ class Rejected(Counter[str]):
         return ", ".join(parts)
 
     def copy(self) -> "Rejected":
-        """An equal one."""
+        """A copy with its own examples."""
         return Rejected(self, self.examples)
 
     def __reduce__(self) -> tuple[type["Rejected"], tuple[dict[str, int], dict[str, list[str]]]]:
@@ -86,15 +86,15 @@ class NoCaptions(SettingError):
 class Opened:
     """A source with all its splits.
 
-    `table` has the columns `id`, `captions` and `split` (null throughout where the source has no splits),
-    `read` gives the image of one of its rows. `lost` counts rejected pairs by reason, `skipped` what was
-    ignored without losing a pair. `split_from` says in words where the splits come from. The table may
-    have `draw` (`splits.split_draw` of the ids). `reopen`, of an index, gives its ids and captions again in
-    another process; their ids are known to be unique.
+    `table` has the columns `id`, `captions` and `split` (all null if the source has no splits) and possibly
+    `draw` (`splits.split_draw` of the ids). `read` returns the image of a row. `lost` counts rejected pairs
+    by reason, `skipped` what was ignored without losing a pair. `split_from` describes the origin of the
+    splits. For an index, `reopen` reads ids and captions again in another process; its ids are known to be
+    unique.
     """
 
     table: pa.Table
-    read: Any  # a Callable[[int], torch.Tensor] with `digests`, as FileReader
+    read: Any  # a Callable[[int], torch.Tensor] with `digests`, like FileReader
     lost: Rejected = field(default_factory=Rejected)
     skipped: Rejected = field(default_factory=Rejected)
     split_from: str = ""
@@ -102,7 +102,7 @@ class Opened:
 
     @property
     def kept(self) -> int:
-        """How many pairs are usable; where there are splits, those in one of them."""
+        """How many pairs are usable; if there are splits, those with a split."""
         unsplit = self.table["split"].null_count
         return len(self.table) - (unsplit if unsplit < len(self.table) else 0)
 
@@ -122,12 +122,12 @@ class FileReader:
         return list(self.paths.take(pa.array(rows)).to_pylist())
 
     def digests(self, contents: bool) -> pa.Array:
-        """What identifies the content of every row's picture, as `contents.digests_of_files` gives it."""
+        """A digest of the content of every row's picture, as `contents.digests_of_files` computes it."""
         return digests_of_files(self.paths, contents)
 
 
 class PairRows:
-    """Collects pairs into Arrow columns and counts those rejected, so that no Python objects pile up."""
+    """Collects pairs in Arrow columns, without keeping Python objects, and counts the rejected ones."""
 
     def __init__(self, lost: Mapping[str, int] | None = None) -> None:
         self.lost, self.skipped = Rejected().absorb(lost or {}), Rejected()
@@ -136,14 +136,14 @@ class PairRows:
 
     @contextlib.contextmanager
     def count_rejected(self, identity: str) -> Iterator[None]:
-        """Turn a `BadSample` inside, about the pair of this id, into a count of its reason."""
+        """Turn a `BadSample` raised inside, about the pair with this id, into a count of its reason."""
         try:
             yield
         except BadSample as error:
             self.lost.note(error.reason, identity)
 
     def add(self, identity: str, captions: list[str], split: str | None, path: str) -> None:
-        """Append one pair; raises `BadSample` for names that are not UTF-8."""
+        """Append one pair. Raises `BadSample` for names that are not UTF-8."""
         try:
             f"{identity}{path}".encode()
         except UnicodeError as error:
@@ -158,7 +158,7 @@ class PairRows:
         return pa.Table.from_batches(self._batches, schema=SCHEMA)
 
     def opened(self, max_pixels: int, table: pa.Table | None = None, split_from: str = "") -> Opened:
-        """The pairs (or `table`, made from them) as a source whose images lie in files."""
+        """The pairs (or `table`, made from them) as a source with images in files."""
         table = self.table() if table is None else table
         reader = FileReader(table["path"], max_pixels)
         return Opened(table.drop_columns("path"), reader, self.lost, self.skipped, split_from)
@@ -169,7 +169,7 @@ class PairRows:
 
 
 def check_file(path: str | Path) -> int:
-    """The size of a regular file in bytes; raises `BadSample` for anything else."""
+    """The size of a regular file in bytes. Raises `BadSample` for anything else."""
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -181,7 +181,7 @@ def check_file(path: str | Path) -> int:
 
 
 def read_file(path: str | Path, largest: int = LARGEST_IMAGE) -> bytes:
-    """The bytes of a regular file of at most `largest` bytes; raises `BadSample`."""
+    """The bytes of a regular file of at most `largest` bytes. Raises `BadSample`."""
     if check_file(path) > largest:
         raise BadSample("file too large")
     try:
@@ -193,10 +193,10 @@ def read_file(path: str | Path, largest: int = LARGEST_IMAGE) -> bytes:
 def clean_captions(
     captions: Iterable[object], skipped: Rejected, identity: str, needed: bool = True
 ) -> list[str]:
-    """The usable captions of the picture of this id, one or more; the others are counted in `skipped`.
+    """The usable captions of the picture with this id, one or more. The others are counted in `skipped`.
 
-    Raises `BadSample` with the first reason where none is left and one is `needed`; otherwise an empty
-    caption is no caption, and not counted.
+    If none is usable, raises `BadSample` with the first reason, unless `needed` is false; then an empty
+    caption counts as no caption and is not counted as skipped.
     """
     usable, reasons = [], []
     for caption in captions:
@@ -214,7 +214,7 @@ def clean_captions(
 
 
 def text_cell(value: Any, not_utf8: Reason = "damaged record") -> str:
-    """The text in a cell of a table, "" for none; raises `BadSample` for anything else."""
+    """The text in a cell of a table, "" if empty. Raises `BadSample` for anything else."""
     try:
         text = value.decode("utf-8-sig") if isinstance(value, bytes) else value
     except UnicodeError as error:
@@ -227,12 +227,12 @@ def text_cell(value: Any, not_utf8: Reason = "damaged record") -> str:
 
 
 def split_cell(value: Any) -> str:
-    """The split in a cell of a table, where that may be a number."""
+    """The split in a cell of a table, which may be a number."""
     return text_cell(str(value) if isinstance(value, int) else value)
 
 
 def note_unsplit(table: pa.Table, lost: Rejected) -> int:
-    """Count the pairs without a split, where others have one, as lost; returns how many they are."""
+    """Count pairs without a split as lost if other pairs have one. Returns how many there are."""
     count: int = table["split"].null_count
     if not count or count == len(table):
         return 0
@@ -243,9 +243,9 @@ def note_unsplit(table: pa.Table, lost: Rejected) -> int:
 
 
 def text_captions(text: bytes, a_line: bool) -> list[bytes]:
-    """The captions in a text file: one a line that is not empty or, unless `a_line`, all of it as one.
+    """The captions in a text file: every non-empty line or, unless `a_line`, the whole text.
 
-    Raises `BadSample` for UTF-16, of which every other byte is a NUL.
+    Raises `BadSample` for UTF-16, in which every other byte is a NUL.
     """
     if b"\0" in text:
         raise BadSample("caption not UTF-8")
@@ -254,8 +254,8 @@ def text_captions(text: bytes, a_line: bool) -> list[bytes]:
 
 
 def folder_of_pictures(names: Sequence[str], *starts: Path) -> Path:
-    """Where these pictures lie: in the first of the folders, or folders at most two levels below them, that
-    holds one of the first of them; the first folder where none does."""
+    """The first of the folders `starts`, or of the folders up to two levels below them, that contains one of
+    the first of these pictures; the first of `starts` if none does."""
     for start in dict.fromkeys(starts):
         for folder in (start, *sorted(path for depth in ("*/", "*/*/") for path in start.glob(depth))):
             if any(os.path.isfile(folder / name) for name in names[:20]):

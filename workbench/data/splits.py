@@ -1,4 +1,4 @@
-"""Which split a picture is in: by the word that a table, a folder or a file name has for it, or by a hash."""
+"""Assigns pictures to splits, by the words in tables and in names of folders and files, or by a hash."""
 
 import hashlib
 import os
@@ -23,15 +23,15 @@ _HASH = re.compile(r"(?<=-of-\d{5})-[0-9a-f]{16}\b")  # train-00000-of-00001-6f3
 
 
 def split_named(word: str) -> str | None:
-    """The split that a word stands for: `validation`, `valid`, `dev` and `VAL` are `val`; None for others."""
+    """The split that a word stands for: `validation`, `valid`, `dev` and `VAL` are `val`. None for others."""
     return _MEANINGS.get(word.strip().casefold())
 
 
 def meanings(words: Iterable[str]) -> dict[str, str]:
     """The split that each of a source's own words for its splits stands for.
 
-    Words that mean the same are one split where the source has only one of them, and `restval` is `train`, as
-    is customary; a source with both `val` and `dev` keeps them apart. Other words stay as they are.
+    Words with the same meaning are one split if the source uses only one of them, and `restval` is `train`,
+    as is customary. A source with both `val` and `dev` keeps them apart. Other words are unchanged.
     """
     spellings: dict[str, set[str]] = {}
     for word in set(words):
@@ -47,29 +47,29 @@ def meanings(words: Iterable[str]) -> dict[str, str]:
 
 
 def splits_in_names(source: str, names: Sequence[str], *, stems: bool) -> list[str | None] | None:
-    """The split of each relative path by its folders, with `stems` also by its file's name; None where names
-    do not part the source.
+    """The split of each relative path by its folders and, with `stems`, by its file's name; None if the names
+    do not split the source.
 
-    `train/0.jpg`, `VAL2017/0.jpg` and, with `stems`, `cc3m-validation-0000.tar` name splits. They part a
-    source where two splits are named; other files then have none. A word in a longer name of a folder
-    (`cc3m_train`, `split=test`) counts for shards and tables, for pictures where every one lies in such a
-    folder. Raises `SettingError` where some files are named as held out and the others as nothing: those
+    `train/0.jpg`, `VAL2017/0.jpg` and, with `stems`, `cc3m-validation-0000.tar` name splits. Names split a
+    source if they name at least two splits; other files then have none. A word in a longer folder name
+    (`cc3m_train`, `split=test`) counts for shards and tables, and for pictures if all are in such folders.
+    Raises `SettingError` if some files are named as held out and the others have no split, because the others
     would be trained on.
     """
-    found = _split_of_each(names, lambda path: _split_in_path(path, stems), stems)
-    named = set(found) - {None}
+    splits = _split_of_each(names, lambda path: _split_in_path(path, stems), stems)
+    named = set(splits) - {None}
     if not named:
-        found = _split_of_each(names, _split_in_folders, False)
-        named = set(found) - {None}
-        return found if len(named) >= 2 and None not in found else None
+        splits = _split_of_each(names, _split_in_folders, False)
+        named = set(splits) - {None}
+        return splits if len(named) >= 2 and None not in splits else None
     if len(named) >= 2:
-        return found
-    if named and named != {"train"} and None in found:
+        return splits
+    if named and named != {"train"} and None in splits:
         (split,) = named
-        other = names[found.index(None)]
+        other = names[splits.index(None)]
         problem = (
-            f"the names of {len(found) - found.count(None)} of its files say {split!r}, those of "
-            f"{found.count(None)} say no split, such as {other!r}"
+            f"the names of {len(splits) - splits.count(None)} of its files say {split!r}, those of "
+            f"{splits.count(None)} name no split, such as {other!r}"
         )
         remedy = f"Name the others too (train/{other}), or give one of the two by its own folder or glob."
         raise SettingError("data.source", source, problem, remedy)
@@ -102,26 +102,26 @@ def _split_in_folders(path: PurePosixPath) -> str | None:
 
 
 def split_in_words(name: str) -> str | None:
-    """The one split that the words of a name stand for."""
+    """The only split that the words of a name stand for, None if there is none or several."""
     splits = {split for word in _WORD.findall(name) if (split := split_named(word)) is not None}
     return splits.pop() if len(splits) == 1 else None
 
 
 def without_split(name: str) -> str:
-    """A file's name without words for splits, numbers and the hub's hashes: the same for all files of one
-    set."""
+    """A file's name without words for splits, numbers and the hub's hashes, which is the same for all files
+    of one set."""
     words = map(str.casefold, _WORD.findall(_HASH.sub("", name)))
     return " ".join(word for word in words if word != "of" and split_named(word) is None)
 
 
 def hashed_splits(table: pa.Table, val_share: float, test_share: float) -> npt.NDArray[np.object_]:
-    """A split for every row by a hash of its id, so that it stays where it is when others come and go."""
+    """A split for every row by a hash of its id, so that it stays the same when other rows come and go."""
     if not (val_share >= 0 and test_share >= 0 and val_share + test_share < 1):
         shares, problem = (val_share, test_share), "not shares of a whole"
         raise SettingError("val_share, test_share", shares, problem, "Take less than 1 together.")
     draw = _draws(table) / 2**64
     starts = [1 - val_share - test_share, 1 - test_share]
-    chosen = np.searchsorted(starts, draw, side="right").astype(np.int8)  # a place in USUAL_SPLITS
+    chosen = np.searchsorted(starts, draw, side="right").astype(np.int8)  # an index into USUAL_SPLITS
     train, val, test = range(3)
     if len(table) >= 3 and not all(
         (chosen == split).any()
@@ -139,7 +139,7 @@ def hashed_splits(table: pa.Table, val_share: float, test_share: float) -> npt.N
 
 
 def split_draw(identity: str) -> int:
-    """The draw, in [0, 2^64), that puts a pair into a split where its source has none: a hash of its id."""
+    """A hash of a pair's id in [0, 2^64), which determines its split if its source has no splits."""
     return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8])
 
 

@@ -1,4 +1,4 @@
-"""Evaluates the sets of hard captions that a recipe names: SugarCrepe, ARO, Winoground."""
+"""Evaluates the sets of hard captions in a recipe: SugarCrepe, ARO, Winoground."""
 
 import os
 import re
@@ -19,9 +19,9 @@ from workbench.models.dual_encoder import DualEncoder
 from workbench.recipe import Recipe
 
 SETTING = "evaluation.composition"
-FEWEST = 25  # questions about a pair of attributes that ARO's macro accuracy counts
-# Relations that ARO's macro accuracy leaves out, as most hold both ways or are rare: Yuksekgonul et al. 2023,
-# from the notebook with which its authors reproduce VG-Relation.
+FEWEST = 25  # questions that a pair of attributes needs to count in ARO's macro accuracy
+# Relations that ARO's macro accuracy excludes, because most are symmetric or rare: Yuksekgonul et al. 2023,
+# from the authors' notebook that reproduces VG-Relation.
 UNCOUNTED = frozenset(
     """adjusting, around, attached to, beside, between, bigger than, biting, boarding, brushing, by,
     chewing, cleaning, climbing, close to, coming from, coming out of, contain, crossing, dragging,
@@ -59,7 +59,7 @@ class CompositionSet(NamedTuple):
     image_folder: Path | None
 
     def open(self, recipe: Recipe) -> Choices:
-        """Its questions; SettingError where it cannot be opened."""
+        """Open its questions. Raises SettingError if that is impossible."""
         data = recipe.data
         return open_choices(
             self.files, self.layout, self.entry, self.image_folder, data.max_pixels, data.max_failed
@@ -67,16 +67,16 @@ class CompositionSet(NamedTuple):
 
 
 def composition_sets(recipe: Recipe, taken: Collection[str] = ()) -> dict[str, CompositionSet]:
-    """Name -> set in `evaluation.composition`.
+    """The sets in `evaluation.composition`, by name.
 
-    SugarCrepe's files in a folder are one set, named as the folder is (the one above a folder `data`). Other
-    files are a set each, named as the file, `examples.jsonl` winoground. Raises `SettingError` where there is
-    no such set, and where two names are one, or one of those `taken`.
+    SugarCrepe's files in a folder are one set with the name of the folder (or of the folder above `data`).
+    Every other file is a set with the name of the file, and `examples.jsonl` is winoground. Raises
+    `SettingError` if a set does not exist, and if two names are equal or one is in `taken`.
     """
     sets: dict[str, CompositionSet] = {}
     for entry in recipe.evaluation.composition:
         source, folder = entry, None
-        if not os.path.exists(os.path.expanduser(entry)):  # a file may have an @ in its name
+        if not os.path.exists(os.path.expanduser(entry)):  # the name of a file may contain an @
             source, at, place = entry.partition("@")
             folder = Path(place).expanduser() if at else None
             if folder is not None and not folder.is_dir():
@@ -111,7 +111,7 @@ def _plain(name: str) -> str:
 def evaluate_composition(
     model: DualEncoder, recipe: Recipe, entry: CompositionSet
 ) -> tuple[dict[str, Any], Queries]:
-    """The report on one set (numbers under `scores`) and the results of its single questions."""
+    """The report on one set (values under `scores`), and the results of its questions."""
     choices = entry.open(recipe)
     image, rows, failed = encode_images(model, choices.pairs, recipe.evaluation.batch)
     place = np.full(len(choices.pairs), -1, dtype=np.int64)
@@ -148,14 +148,15 @@ def choice_scores(
     categories: Sequence[str],
     groups: Sequence[str],
 ) -> tuple[Scores, Queries]:
-    """How often the true caption is closer than all others, and which questions were answered so.
+    """How often the true caption is closer than all others, and which questions were answered correctly.
 
-    Question n is about the rows `images[n]` [1, or 2 for Winoground] of `image` [I, D]; its captions are the
-    rows `texts[n]` of `text` [T, D], the true one first, or of two pictures each its own. Ties count against
-    us. Besides the accuracy over all questions there are that of each category and their mean (SugarCrepe,
-    Hsieh et al. 2023), or the mean over relations or pairs of attributes that ARO counts (Yuksekgonul et al.
-    2023). For Winoground (Thrush et al. 2022) there are its text, image and group scores: both captions, both
-    pictures, and both of these. Chance is 1 / 2, 1 / 5 for ARO's order, and 1 / 4, 1 / 4 and 1 / 6.
+    Question n is about the rows `images[n]` [1, or 2 for Winoground] of `image` [I, D]. Its captions are the
+    rows `texts[n]` of `text` [T, D]: the true one first or, for two pictures, one for each. Ties count as
+    errors. Besides the accuracy over all questions, the result has that of each category and their mean
+    (SugarCrepe, Hsieh et al. 2023), or the mean over the relations or pairs of attributes that ARO counts
+    (Yuksekgonul et al. 2023). For Winoground (Thrush et al. 2022) it has the text, image and group scores:
+    both captions, both pictures, and all of these. Chance is 1 / 2, 1 / 5 for ARO's order, and 1 / 4, 1 / 4
+    and 1 / 6.
     """
     if layout == "winoground":
         return _winoground(image, text, images, np.array(texts))
@@ -190,7 +191,7 @@ def choice_scores(
 
 def _winoground(image: Matrix, text: Matrix, images: np.ndarray, texts: np.ndarray) -> tuple[Scores, Queries]:
     def both(own: Matrix, right: Matrix, rows: np.ndarray, options: np.ndarray) -> np.ndarray:
-        """Whether each of the two, `rows` of `own`, is closer to its option than to the other's."""
+        """Whether each of the two `rows` of `own` is closer to its own option than to the other's."""
         first, second = (
             swap_accuracy(own[rows[:, side]], right[options[:, side]], right[options[:, 1 - side]]).correct
             for side in (0, 1)

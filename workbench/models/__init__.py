@@ -1,4 +1,4 @@
-"""Two-tower models: any open_clip model, and the demo's own; the cross-modal teachers above them."""
+"""Two-tower models: any open_clip model and the demo's own, and the cross-modal teachers on top of them."""
 
 from workbench.models.cross_modal import CrossModalTeacher
 from workbench.models.dual_encoder import DualEncoder

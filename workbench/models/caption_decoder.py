@@ -1,4 +1,4 @@
-"""A decoder that writes a caption from one vector: T5 by name or folder, or a small one of our own."""
+"""A decoder that generates a caption from one vector: a T5 by name or folder, or a small one."""
 
 import json
 from collections import Counter
@@ -20,10 +20,10 @@ SETTINGS = "decoder.json"
 
 
 class CaptionDecoder(nn.Module):
-    """T5 with everything that its decoder sees of a caption squeezed through one vector.
+    """T5 whose decoder sees a caption only through one vector.
 
-    `vectors` gives it, the mean of the encoder's last states; `loss` and `write` take any vectors of that
-    width, `dim`. `deviation` is how far trained vectors spread in a dimension.
+    `vectors` returns this vector, the mean of the encoder's last states. `loss` and `write` take any vectors
+    of that width, `dim`. `deviation` is the standard deviation of trained vectors per dimension.
     """
 
     def __init__(self, t5: Any, tokenizer: Any, deviation: float = 1.0) -> None:
@@ -40,13 +40,13 @@ class CaptionDecoder(nn.Module):
         return torch.where(mask[..., None], states, 0).sum(1) / mask.sum(1, keepdim=True)
 
     def loss(self, vectors: Float[Tensor, "n dim"], captions: Sequence[str]) -> Float[Tensor, ""]:
-        """Cross-entropy of the true captions' tokens, mean over tokens."""
+        """The cross-entropy of the true captions' tokens, mean over tokens."""
         ids, mask = self._tokens(captions)
         return self.t5(encoder_outputs=(vectors[:, None],), labels=ids.masked_fill(~mask, -100)).loss
 
     @torch.no_grad()
     def write(self, vectors: Float[Tensor, "n dim"], batch: int = 500) -> list[str]:
-        """The caption it writes from each vector, token by token the likeliest, at most 64."""
+        """Decode each vector greedily into a caption of at most 64 tokens."""
         from transformers.modeling_outputs import BaseModelOutput
 
         self.t5.eval()
@@ -74,10 +74,10 @@ class CaptionDecoder(nn.Module):
 
 
 def load_caption_decoder(name: str = "demo", *, allow_download: bool = False) -> CaptionDecoder:
-    """The decoder shipped for the embedded dataset ("demo"), a folder that `save` wrote, or T5 by hub name.
+    """Load the decoder for the embedded dataset ("demo"), a folder that `save` wrote, or T5 by hub name.
 
-    A T5 as published has never seen captions through one vector: train it first (`evaluation.exact_match.
-    train_decoder`). Raises SettingError where it is not there; downloads only where `allow_download`.
+    A published T5 has never decoded captions from one vector: train it first (`evaluation.exact_match.
+    train_decoder`). Raises SettingError if it is missing. Downloads only with `allow_download`.
     """
     from transformers import AutoTokenizer, T5ForConditionalGeneration
 

@@ -1,9 +1,9 @@
-"""The photo teacher's image tower: ImageNet's MobileNetV2 and the names of the classes that it recognises.
+"""The photo teacher's image tower: ImageNet's MobileNetV2 and the names of its classes.
 
 ConSE (Norouzi et al. 2014, arXiv 1312.5650) joins a classifier and a text encoder without training: the
-embedding of an image is the mean of the classes' name embeddings, weighted with their probabilities. A ridge
-regression from the classifier's rows to the names adds what the probabilities lose. Importing this module is
-what `open_clip.create_model` needs to build the tower; tools/make_photo_teacher.py makes its weights.
+embedding of an image is the mean of the classes' name embeddings, weighted by their probabilities. A ridge
+regression from the classifier's rows to the names adds what the probabilities lose. `open_clip.create_model`
+can build the tower once this module is imported; tools/make_photo_teacher.py makes its weights.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ default_cfgs = generate_default_cfgs({NAME: {"input_size": (3, 224, 224), "pool_
 
 
 class ConSE(nn.Module):
-    """From a classifier's features to the space of its classes' names.
+    """Maps a classifier's features to the space of its classes' names.
 
     The temperature of the softmax is part of the weights of `logits`.
     """

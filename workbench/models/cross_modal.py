@@ -1,8 +1,8 @@
 """The cross-modal teacher of DCLIP: a caption's words and a picture's regions attend to each other, and are
 pooled into one embedding of the pair.
 
-Everything is masked: values in the padding, NaN included, change nothing, and the embedding of a pair does
-not depend on the rest of the batch (in the released code it does, down to a cosine of 0.62).
+Everything is masked: values in the padding, even NaN, change nothing, and the embedding of a pair does not
+depend on the rest of the batch (in the released code it does, down to a cosine of 0.62).
 """
 
 import math
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from workbench.models.spherical_clusters import spherical_clusters
 
-EPSILON = 1e-6  # added to a region's weight before its logarithm: a weight of 0 must not become NaN
+EPSILON = 1e-6  # added to a region's weight before its logarithm, because a weight of 0 must not become NaN
 ROTARY_BASE = 10_000.0
-GRID = 16.0  # positions that a picture's side counts for, so that boxes turn as far as a few words do
+GRID = 16.0  # positions per side of a picture, so that boxes rotate as far as a few words do
 
 
 class CrossModalOutput(NamedTuple):
-    """The embeddings of pairs, with the attention maps and pooling weights that notebooks show."""
+    """The embeddings of pairs, with the attention maps and pooling weights for notebooks."""
 
     embedding: Float[Tensor, "batch dim"]
     token_to_region: Float[Tensor, "batch heads tokens regions"]
@@ -90,11 +90,11 @@ class CrossModalTeacher(nn.Module):
     ) -> CrossModalOutput:
         """The pairs' embeddings, of any norm, with every attention map and pooling weight.
 
-        Masks are true where there is something. `region_weights` (see `region_weights`), zero or more, enter
-        as log(weight + 1e-6) added to the logits of attention and pooling: equal weights change nothing.
-        `region_boxes` [x0, y0, x1, y1] in shares of the picture, only read with `rotary`. Rows of the maps
-        sum to 1 over the other side's valid entries. A side without valid entries is skipped: its rows and
-        maps are 0 and Z is the other side's. ValueError for rotary attention without boxes.
+        Masks are true at valid entries. `region_weights` (see `region_weights`), zero or more, are added as
+        log(weight + 1e-6) to the logits of attention and pooling, so equal weights change nothing.
+        `region_boxes` are [x0, y0, x1, y1] in shares of the picture, and only used with `rotary`. Rows of the
+        maps sum to 1 over the other side's valid entries. A side without valid entries is skipped: its rows
+        and maps are 0, and Z is the other side's. Raises ValueError for rotary attention without boxes.
         """
         tokens = tokens.masked_fill(~token_mask.unsqueeze(-1), 0.0)
         regions = regions.masked_fill(~region_mask.unsqueeze(-1), 0.0)
@@ -138,7 +138,7 @@ class CrossModalTeacher(nn.Module):
     def _pool_clusters(
         self, tokens: Tensor, token_bias: Tensor, regions: Tensor, region_bias: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        if self.target == "image":  # words count only where there is no region
+        if self.target == "image":  # words count only if there is no region
             token_bias = token_bias.masked_fill((region_bias > -math.inf).any(1, keepdim=True), -math.inf)
         rows, bias = torch.cat([tokens, regions], 1), torch.cat([token_bias, region_bias], 1)
         membership = spherical_clusters(rows.detach(), bias > -math.inf, self.clusters)
@@ -151,7 +151,7 @@ class CrossModalTeacher(nn.Module):
         return embedding, pooling[:, : tokens.shape[1]], pooling[:, tokens.shape[1] :]
 
     def _turns(self, tokens: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Angles that queries and keys of tokens and of regions are turned by, [batch, entries, head / 2]."""
+        """The rotation angles of the queries and keys of tokens and regions, [batch, entries, head / 2]."""
         half = tokens.shape[2] // self.heads // 2
         rates = ROTARY_BASE ** (-torch.arange(half // 2, device=tokens.device) / (half // 2))
         position = torch.arange(tokens.shape[1], device=tokens.device, dtype=tokens.dtype)
@@ -164,10 +164,10 @@ class CrossModalTeacher(nn.Module):
 def pool(
     rows: Float[Tensor, "batch rows dim"], bias: Float[Tensor, "batch rows"], temperature: float
 ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch rows"]]:
-    """Sum of the rows weighted by softmax(cos(row, mean) / temperature + bias), and these weights.
+    """The sum of the rows weighted by softmax(cos(row, mean) / temperature + bias), and these weights.
 
-    Rows whose bias is minus infinity count neither in the mean nor in the sum; where all do, both results
-    are 0.
+    Rows with a bias of minus infinity are excluded from the mean and the sum. If all are excluded, both
+    results are 0.
     """
     valid = (bias > -math.inf).to(rows.dtype).unsqueeze(-1)
     mean = (rows * valid).sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1)
@@ -183,11 +183,11 @@ def region_weights(
     tokens: Float[Tensor, "batch tokens dim"],
     token_mask: Bool[Tensor, "batch tokens"],
 ) -> Float[Tensor, "batch regions"]:
-    """What each region counts: confidence x share of the picture x max(0, its best cosine with a token).
+    """The weight of each region: confidence x share of the picture x max(0, its best cosine with a token).
 
-    Sums to 1 over a picture's valid regions; equal where all would be 0; 0 in the padding. `areas` are shares
-    of the picture. DCLIP's formula, with areas in shares of the picture for square pixels, and no negative
-    cosines.
+    Weights sum to 1 over a picture's valid regions, are equal if all would be 0, and are 0 in the padding.
+    `areas` are shares of the picture. This is DCLIP's formula, with shares of the picture in place of areas
+    in square pixels, and without negative cosines.
     """
     regions = F.normalize(regions.masked_fill(~region_mask.unsqueeze(-1), 0.0), dim=-1)
     tokens = F.normalize(tokens.masked_fill(~token_mask.unsqueeze(-1), 0.0), dim=-1)
@@ -200,8 +200,8 @@ def region_weights(
 
 
 def key_bias(mask: Tensor, weights: Tensor | None, like: Tensor) -> Tensor:
-    """What is added to the logits of these keys: minus infinity in the padding, else the log of the weight
-    over the mean weight, which leaves regions as a whole as strong relative to words as they are without
+    """The bias of the logits of these keys: minus infinity in the padding, otherwise the log of the weight
+    over the mean weight. The balance between regions as a whole and words thus stays as it is without
     weights."""
     bias = torch.zeros_like(like[..., 0])
     if weights is not None:
@@ -212,7 +212,7 @@ def key_bias(mask: Tensor, weights: Tensor | None, like: Tensor) -> Tensor:
 
 
 def masked_softmax(logits: Tensor) -> Tensor:
-    """Softmax over the last axis; all 0 where every logit is minus infinity."""
+    """Softmax over the last axis, all 0 if every logit is minus infinity."""
     nothing = (logits == -math.inf).all(-1, keepdim=True)
     return logits.masked_fill(nothing, 0.0).softmax(-1).masked_fill(nothing, 0.0)
 
@@ -224,9 +224,9 @@ def attend(
     bias: Tensor,
     turns: tuple[Tensor, Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
-    """Multi-head attention with a bias by key; the context is 0 where no key is valid.
+    """Multi-head attention with a bias per key. The context is 0 if no key is valid.
 
-    Written out because PyTorch's own has no place for rotations between its projections and its products.
+    Written out because PyTorch's own cannot apply rotations between its projections and its products.
     """
     split = (attention.num_heads, attention.head_dim)
     weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
@@ -243,7 +243,7 @@ def attend(
 
 
 def _turned(heads: Tensor, angles: Tensor) -> Tensor:
-    """Rotary position embedding (Su et al. 2021): the halves of each head turned against each other."""
+    """Rotary position embedding (Su et al. 2021), which rotates the halves of each head."""
     cos, sin = angles.cos().unsqueeze(1), angles.sin().unsqueeze(1)
     first, second = heads.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)

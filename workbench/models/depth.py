@@ -1,4 +1,4 @@
-"""How deep in its tower each parameter of a two-tower model lies, for learning rates that follow depth."""
+"""The depth of each parameter in its tower, for learning rates that decrease with depth."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -19,12 +19,12 @@ _STEM = re.compile(
 
 
 def layer_factors(clip: nn.Module, decay: float) -> dict[str, float]:
-    """The factor of the learning rate of each parameter of open_clip's module: `decay` to the power of its
-    distance from the top of its tower.
+    """The learning-rate factor of each parameter of open_clip's module: `decay` to the power of its distance
+    from the top of its tower.
 
-    What follows the last block counts 1, the last block `decay`, what comes before the first block the
-    least; the scale and bias of the logits 1. Bao et al. 2022 (BEiT, arXiv 2106.08254). SettingError for a
-    tower without blocks.
+    Layers after the last block have the factor 1, the last block `decay`, and layers before the first block
+    the smallest factor. Scale and bias of the logits have 1. Bao et al. 2022 (BEiT, arXiv 2106.08254). Raises
+    SettingError for a tower without blocks.
     """
     names = [name for name, _ in clip.named_parameters()]
     image = {name.removeprefix("visual."): name for name in names if name.startswith("visual.")}

@@ -9,7 +9,7 @@ from workbench.recipe import Recipe
 
 
 def best_device() -> torch.device:
-    """This process's GPU where there is one (of several processes each has its own), else the CPU."""
+    """This process's GPU if there is one (each of several processes has its own), otherwise the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -18,7 +18,7 @@ def best_device() -> torch.device:
 def device_of(recipe: Recipe) -> torch.device:
     """The device of `training.device`, for everything that a recipe computes: targets, training, evaluation.
 
-    Raises SettingError for a GPU that is not there.
+    Raises SettingError for a missing GPU.
     """
     name = recipe.training.device
     if name == "cuda" and not torch.cuda.is_available():

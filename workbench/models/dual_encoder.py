@@ -21,20 +21,18 @@ from workbench.models.transform import ImageTransform, normalised
 CONFIG_NAME = "open_clip_config.json"
 WEIGHTS_NAME = "open_clip_model.safetensors"
 MAX_SCALE = 100.0
-CPU_PORTION = 32  # pictures that a processor embeds together: the maps of more leave its caches
+CPU_PORTION = 32  # pictures that a CPU embeds together; the feature maps of more exceed its caches
 
 
 class DualEncoder(nn.Module):
-    """An open_clip model that takes pictures as uint8 and captions as tokens, and gives embeddings of any
-    norm.
+    """An open_clip model that embeds uint8 pictures and tokenized captions. Embeddings have any norm.
 
-    `clip` is the plain open_clip module, `config` its open_clip configuration, `transform` and `tokenize`
-    make its inputs. `frozen` names modules of `clip` that neither learn nor update batch statistics; nor
-    do others of which no parameter learns; with `freeze_batch_norm` no BatchNorm updates its statistics.
-    `precision` is what `embed_images` and evaluation compute in, "float32" or "bfloat16". `weights_from` says
-    where the weights came from, None: they are random.
-    `fixed` names the parameters that are frozen, and those that the architecture does not let learn
-    (positions made of sines).
+    `clip` is the plain open_clip module, `config` its open_clip configuration, and `transform` and `tokenize`
+    prepare its inputs. Modules of `clip` that `frozen` names, and modules without trainable parameters,
+    neither learn nor update batch statistics. With `freeze_batch_norm` no BatchNorm updates its statistics.
+    `precision`, "float32" or "bfloat16", is that of `embed_images` and evaluation. `weights_from` is the
+    source of the weights, None if they are random. `fixed` names the frozen parameters, and those that the
+    architecture excludes from learning (sinusoidal positions).
     """
 
     clip: Any  # open_clip's classes share no base class with these methods
@@ -72,22 +70,22 @@ class DualEncoder(nn.Module):
 
     @property
     def dim(self) -> int:
-        """Width of both embeddings."""
+        """The width of both embeddings."""
         return int(self.config["model_cfg"]["embed_dim"])
 
     @property
     def scale(self) -> Float[Tensor, ""]:
-        """Multiplier of cosine similarities: the exponential of the log, within [1, 100] in training while it
-        learns."""
+        """The multiplier of cosine similarities: the exponential of the learned log, within [1, 100] while it
+        is trained."""
         log = self.clip.logit_scale
         if not (log.requires_grad and self.training):
-            return log.exp().reshape(())  # a frozen model keeps its own; SigLIP's is above 100
+            return log.exp().reshape(())  # a frozen model keeps its own, which is above 100 for SigLIP
         # A plain clamp passes no gradient at its bounds, so a scale at a bound would stay there.
         return (log - (log - log.clamp(0.0, math.log(MAX_SCALE))).detach()).exp().reshape(())
 
     @property
     def bias(self) -> float | None:
-        """What SigLIP's models add to the scaled cosines; None for a model without one."""
+        """The bias that SigLIP's models add to the scaled cosines, None for models without one."""
         bias = getattr(self.clip, "logit_bias", None)
         return None if bias is None else float(bias.detach())
 
@@ -96,7 +94,7 @@ class DualEncoder(nn.Module):
         modules = dict(self.clip.named_modules())
         for name in self.frozen:
             modules[name].eval()
-        # A layer that learns nothing should not change by what it sees either (BatchNorm), nor drop anything.
+        # A frozen layer must not change with its inputs (BatchNorm), and must not use dropout.
         for module in self.clip.modules():
             if self.freeze_batch_norm and isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
@@ -119,13 +117,13 @@ class DualEncoder(nn.Module):
         return self.clip.encode_image(pixels.contiguous(memory_format=torch.channels_last))
 
     def encode_maps(self, maps: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch dim"]:
-        """Embeddings, of any norm, from what the tower's frozen first layers made of pictures."""
+        """Embeddings, of any norm, from the output of the tower's frozen first layers."""
         with without_frozen_layers(self):
             return self.clip.encode_image(maps.contiguous(memory_format=torch.channels_last))
 
     @torch.no_grad()
     def embed_images(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
-        """`encode_image` without a gradient, in portions that suit the device; on the CPU in float32."""
+        """`encode_image` without a gradient, in portions that suit the device. Float32 on the CPU."""
         portion = CPU_PORTION if self.mean.device.type == "cpu" else len(images)
         with self.autocast():
             parts = [self.encode_image(part.to(self.mean.device)) for part in images.split(portion)]
@@ -141,10 +139,10 @@ class DualEncoder(nn.Module):
         return self.clip.encode_text(tokens)
 
     def tokenize(self, captions: Sequence[str]) -> Int[Tensor, "batch length"]:
-        """Token ids, padded and cut to the model's context length."""
+        """Token ids, padded and truncated to the model's context length."""
         tokens = self.tokenizer(list(captions))
         if "hf_model_name" in self.config["model_cfg"]["text_cfg"]:
-            # These towers mask padding, so columns of padding alone cost time and change nothing.
+            # These towers mask padding, so columns with only padding cost time and change nothing.
             used = (tokens != self.clip.text.config.pad_token_id).any(0).nonzero()
             tokens = tokens[:, : int(used.max()) + 1 if len(used) else 1]
         return tokens
@@ -158,9 +156,9 @@ class DualEncoder(nn.Module):
         return any(module.training for module in norms)
 
     def fingerprint(self) -> dict[str, str]:
-        """What determines its embeddings: hashes of configuration, weights and tokenizer."""
+        """Everything that determines its embeddings: hashes of configuration, weights and tokenizer."""
         captions = ["two red apples", "a photo of the Eiffel tower, 1889", "naïve façade 🙂 (x_1)"]
-        # Where a tower's files lie on this machine does not change its embeddings.
+        # The location of a tower's files on this machine does not change its embeddings.
         paths = ("hf_model_name", "hf_tokenizer_name")
         model = self.config["model_cfg"]
         text = {key: value for key, value in model["text_cfg"].items() if key not in paths}
@@ -172,7 +170,7 @@ class DualEncoder(nn.Module):
         }
 
     def text_digest(self) -> str:
-        """What determines its embeddings of captions, as one hash."""
+        """A hash of everything that determines its embeddings of captions."""
         weights = self.clip.state_dict()
         text = {name: value for name, value in weights.items() if not name.startswith(("visual.", "logit_"))}
         return sha256_of_json([self.config["model_cfg"]["text_cfg"], weights_digest(text)])
@@ -204,7 +202,7 @@ class DualEncoder(nn.Module):
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """Hash of named tensors, independent of their order."""
+    """The hash of named tensors, independent of their order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -213,6 +211,6 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """What to try in place of an unknown name."""
+    """A suggestion to replace an unknown name."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.3)
     return f"did you mean {' or '.join(close)}?" if close else "see `workbench doctor` for what is there"

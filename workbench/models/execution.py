@@ -1,4 +1,4 @@
-"""How a student computes: gradient checkpointing, compiled towers, BatchNorm over all processes."""
+"""Options of a student's computation: gradient checkpointing, compiled towers, synchronised BatchNorm."""
 
 from typing import Any
 
@@ -21,10 +21,10 @@ def towers(model: DualEncoder) -> dict[str, Any]:
 
 
 def checkpoint_gradients(model: DualEncoder) -> None:
-    """Keep no activations within the blocks of both towers, and compute them again for the gradient.
+    """Drop the activations within the blocks of both towers, and recompute them for the gradient.
 
-    Raises SettingError for a tower that cannot, and for BatchNorm that learns its statistics, which would
-    count every picture twice. Chen et al. 2016, arXiv 1604.06174.
+    Raises SettingError for a tower without support, and for BatchNorm that updates its statistics, which
+    would count every picture twice. Chen et al. 2016, arXiv 1604.06174.
     """
     setting = "training.gradient_checkpointing"
     if model.trains_batch_statistics:
@@ -34,7 +34,7 @@ def checkpoint_gradients(model: DualEncoder) -> None:
         if not any(parameter.requires_grad for parameter in tower.parameters()):
             continue
         for module in tower.modules():
-            # transformers', which was called gradient_checkpointing_enable before
+            # transformers', which called gradient_checkpointing_enable above
             enable = getattr(module, "activation_checkpointing_enable", None) or getattr(
                 module, "gradient_checkpointing_enable", None
             )
@@ -52,13 +52,13 @@ def checkpoint_gradients(model: DualEncoder) -> None:
 
 
 def compile_towers(model: DualEncoder) -> None:
-    """Compile both towers, in place: names of weights stay. The first steps take minutes."""
+    """Compile both towers in place. Names of weights stay the same. The first steps take minutes."""
     for tower in towers(model).values():
         tower.compile()
 
 
 def synchronise_batch_norm(model: nn.Module) -> None:
-    """Let BatchNorm, while it learns its statistics, take them over the pictures of all processes."""
+    """Make BatchNorm compute its statistics over the pictures of all processes while it updates them."""
     for module in model.modules():
         if isinstance(module, _BatchNorm) and not isinstance(module, _OfAllProcesses):
             kind = type(module)
@@ -66,9 +66,9 @@ def synchronise_batch_norm(model: nn.Module) -> None:
 
 
 class _OfAllProcesses(_BatchNorm):
-    """A mixin for classes of BatchNorm, timm's with an activation too.
+    """A mixin for classes of BatchNorm, including timm's with an activation.
 
-    torch's own SyncBatchNorm takes no tensors of a CPU. Processes need not have equally many pictures.
+    torch's own SyncBatchNorm does not support CPU tensors. Processes may have different numbers of pictures.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class _OfAllProcesses(_BatchNorm):
         return self.act(self.drop(result)) if isinstance(self, BatchNormAct2d) else result
 
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
-        """Bring the running statistics forward."""
+        """Update the running statistics."""
         if self.running_mean is None or self.running_var is None:
             return
         assert self.num_batches_tracked is not None
@@ -102,7 +102,7 @@ class _OfAllProcesses(_BatchNorm):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; the gradient of every process's loss comes back to each."""
+    """The sum over all processes. The gradient of every process's loss returns to each process."""
 
     @staticmethod
     def forward(context: Any, local: Tensor) -> Tensor:

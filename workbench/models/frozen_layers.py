@@ -23,7 +23,7 @@ def frozen_layers(model: "DualEncoder") -> list[nn.Module]:
 
 @contextlib.contextmanager
 def without_frozen_layers(model: "DualEncoder") -> Iterator[None]:
-    """The tower takes what its frozen layers would give, in place of pictures."""
+    """The tower takes the output of its frozen layers in place of pictures."""
     layers: list[Any] = frozen_layers(model)
     for layer in layers:
         layer.forward = nn.Identity().forward
@@ -43,7 +43,7 @@ def frozen_maps(model: "DualEncoder", images: Tensor) -> Tensor:
             hooks.enter_context(layer.register_forward_hook(lambda _, inputs, output: maps.append(output)))
         embedded = model.encode_image(images)
     if maps and maps[-1].ndim == 4:
-        # Where they are not its first layers, the rest cannot take their maps, or computes something else.
+        # If they are not the first layers, the rest cannot use their maps, or computes something else.
         with contextlib.suppress(RuntimeError), without_frozen_layers(model):
             if torch.allclose(model.clip.encode_image(maps[-1]), embedded, rtol=1e-3, atol=1e-5):
                 return maps[-1]

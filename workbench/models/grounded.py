@@ -1,8 +1,8 @@
 """The grounded cross-modal teacher: words choose regions, and only regions are pooled.
 
 The published teacher (`cross_modal.py`) can match a caption with itself. Here no value of a word reaches the
-embedding of the pair: words set weights, regions are what is weighed, so with another picture's regions
-nothing is left to be matched.
+embedding of the pair: words set weights, and only regions are weighted. With another picture's regions,
+nothing is left to match.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""A model between two others of one architecture, weight by weight: WiSE-FT."""
+"""Interpolates the weights of two models of one architecture: WiSE-FT."""
 
 import copy
 
@@ -10,13 +10,12 @@ from workbench.models.dual_encoder import DualEncoder
 
 @torch.no_grad()
 def interpolate(a: DualEncoder, b: DualEncoder, alpha: float) -> DualEncoder:
-    """The model whose weights are (1 - `alpha`) a + `alpha` b, in evaluation mode; `a` and `b` stay as they
-    are.
+    """A model with the weights (1 - `alpha`) a + `alpha` b, in evaluation mode. `a` and `b` are unchanged.
 
-    The sum is taken in float32, of running statistics of batches too; 0 is `a` and 1 is `b`, bit for bit.
-    Buffers of whole numbers are `b`'s. Source: Wortsman et al. 2022, arXiv 2109.01903, where `a` is the
-    zero-shot and `b` the fine-tuned model. Raises SettingError where `alpha` lies outside [0, 1] or the two
-    are not of one architecture, transform and tokenizer.
+    The sum, including running batch statistics, is computed in float32; 0 is `a` and 1 is `b`, bit for bit.
+    Integer buffers are those of `b`. Source: Wortsman et al. 2022, arXiv 2109.01903, where `a` is the
+    zero-shot and `b` the fine-tuned model. Raises SettingError if `alpha` is outside [0, 1] or if the models
+    differ in architecture, transform or tokenizer.
     """
     if not 0 <= alpha <= 1:
         raise SettingError("alpha", alpha, "no point between two models", "0 for A, 1 for B, or between")

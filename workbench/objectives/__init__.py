@@ -1,4 +1,4 @@
-"""Losses: pure functions of embeddings, one a file, and their weighted sum. Loaded on first use."""
+"""Losses as pure functions of embeddings, one a file, and their weighted sum. Imported on first use."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

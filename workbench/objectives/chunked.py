@@ -1,4 +1,4 @@
-"""Matching and ranking losses over large batches, a chunk of the queries at a time."""
+"""Matching and divergence losses over large batches, computed on a chunk of the queries at a time."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from workbench.objectives.forward_gradients import save_gradients, saved_gradien
 from workbench.objectives.ring import ring_mixture
 from workbench.objectives.similarity import Embeddings, Loss, Scale, check_batch, check_width, common_dtype
 
-Embedded = tuple[Embeddings, Embeddings, Scale]  # queries, keys, what multiplies their cosine similarities
+Embedded = tuple[Embeddings, Embeddings, Scale]  # queries, keys, multiplier of their cosine similarities
 
 
 def chunked_matching(
@@ -29,11 +29,11 @@ def chunked_matching(
     *,
     both: bool = False,
 ) -> Loss:
-    """Sum over the queries in `rows` (None: all) of the cross-entropy against the key of their number; with
-    `both`, plus the same sum with queries and keys exchanged.
+    """Sum of the cross-entropy of each query in `rows` (None: all) against its key, the one of the same
+    index; with `both`, plus the same sum with queries and keys exchanged.
 
-    Queries and keys are [batch, dim] of any norm. Holds O(chunk x batch) numbers beside the embeddings. The
-    gradient is taken in the forward pass, while the logits are at hand; none of second order.
+    Queries and keys are [batch, dim] of any norm. Needs O(chunk x batch) memory besides the embeddings. The
+    gradient is computed in the forward pass, while the logits exist, so there is no second-order gradient.
     """
     return _summed((query, key, scale), None, (1.0, 0.0), chunk, rows, both)[0]
 
@@ -43,7 +43,7 @@ def chunked_divergence(
 ) -> Loss:
     """Sum over the queries of KL(softmax of the teacher's logits || softmax of the student's), likewise.
 
-    The teacher gets a gradient where it asks for one.
+    The teacher receives a gradient if it requires one.
     """
     return _summed(student, teacher, (0.0, 1.0), chunk, rows, both)[0]
 
@@ -57,9 +57,10 @@ def chunked_mixture(
     *,
     both: bool = False,
 ) -> tuple[Loss, Loss, Loss]:
-    """The student's matching and its divergence from the teacher, weighted, for the price of the divergence.
+    """The weighted sum of the student's matching and its divergence from the teacher, at the cost of the
+    latter.
 
-    Returns (weighted sum, and without gradient the matching and the divergence).
+    Returns the weighted sum and, without gradient, the matching and the divergence.
     """
     return _summed(student, teacher, weights, chunk, rows, both)
 
@@ -77,10 +78,10 @@ def contrastive_and_relational(
     chunk: int | None,
     ring: Sequence[int] | None = None,
 ) -> tuple[Loss, Loss, Loss]:
-    """Weighted sum of `contrastive_loss` and `relational_distillation` for the time and memory of the latter.
+    """Weighted sum of `contrastive_loss` and `relational_distillation`, in the time and memory of the latter.
 
-    `weights` are those of the two; the other arguments are theirs. Returns (weighted sum, and without
-    gradient the task loss and CRD). Raises ValueError as they do.
+    `weights` are those of the two losses, and the other arguments are theirs. Returns the weighted sum and,
+    without gradient, the task loss and CRD. Raises ValueError like the two losses.
     """
     batch = check_batch(
         "contrastive_and_relational",
@@ -104,7 +105,7 @@ def contrastive_and_relational(
 
 
 def check_chunk(objective: str, chunk: int | None) -> None:
-    """ValueError unless `chunk` is None or a whole number of at least 1."""
+    """Raise ValueError unless `chunk` is None or a whole number of at least 1."""
     if chunk is not None and (not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 1):
         raise ValueError(
             f"{objective}: chunk = {chunk}, give the number of rows at a time, 1 or more, or None"
@@ -140,10 +141,10 @@ def _directed(
 
 
 class _Chunked(torch.autograd.Function):
-    """Queries against keys; what is aimed at are the positives, a teacher's softmax, or both.
+    """Queries against keys. The target is the positives, a teacher's softmax, or both.
 
-    A chunk of rows holds all that the gradient takes but the normalisers of columns, which a first pass
-    finds.
+    A chunk of rows has everything that its gradient needs except the normalisers of columns, which a first
+    pass computes.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""A pass over queries, a chunk at a time: the values of matching and divergence, and their gradient."""
+"""A pass over queries in chunks that computes matching and divergence, and their gradient."""
 
 import copy
 import functools
@@ -11,11 +11,11 @@ from torch import Tensor
 from workbench.objectives.similarity import unit
 from workbench.objectives.threads import each_on_a_thread, thread_count
 
-FEWEST_ROWS = 64  # that a thread takes at a time; fewer would make slow matrix products
+FEWEST_ROWS = 64  # of a thread at a time; fewer would make matrix products slow
 
 
 class Plan(NamedTuple):
-    """What is wanted of the queries; `first` is the number of the key that belongs to the first of them."""
+    """What to compute for the queries; `first` is the index of the key that belongs to the first query."""
 
     chunk: int
     first: int
@@ -25,19 +25,19 @@ class Plan(NamedTuple):
 
 
 class Side(NamedTuple):
-    """Queries of any norm, unit keys, and what multiplies their cosine similarities."""
+    """Queries of any norm, unit keys, and the multiplier of their cosine similarities."""
 
     query: Tensor
     key: Tensor
     scale: Tensor
 
     def unit_query(self, rows: slice) -> Tensor:
-        """Some of the queries, made unit where they are needed: a copy of all would be as large as they."""
+        """Some of the queries, normalised on demand, because a normalised copy of all would be large."""
         return unit(self.query[rows].to(self.key.dtype))[0]
 
     @classmethod
     def of(cls, query: Tensor, key: Tensor, scale: Tensor, chunk: int, dtype: torch.dtype) -> "Side":
-        """With everything but the queries in one dtype, a chunk of keys made unit at a time."""
+        """Convert everything but the queries to one dtype, and normalise the keys a chunk at a time."""
         units = torch.empty_like(key, dtype=dtype)
 
         def normalise(parts: list[slice]) -> None:
@@ -48,12 +48,12 @@ class Side(NamedTuple):
         return cls(query, units, scale.to(dtype))
 
     def logits(self, rows: slice, out: Tensor | None = None) -> Tensor:
-        """Those of some queries with all keys, in the place of `out` where it is given."""
+        """The logits of some queries with all keys, written into `out` if it is given."""
         return torch.mm(self.unit_query(rows).mul_(self.scale), self.key.T, out=out)
 
 
 class Gradient:
-    """What the loss asks of one side, summed up chunk by chunk; nothing is kept that nobody wants."""
+    """The gradient of the loss with respect to one side, summed chunk by chunk where it is required."""
 
     def __init__(self, side: Side, requested: Sequence[bool]) -> None:
         self.side = side
@@ -65,7 +65,7 @@ class Gradient:
         self.wanted = any(requested)
 
     def add(self, rows: slice, grad: Tensor) -> None:
-        """Take up the gradient with respect to the logits of some queries."""
+        """Add the gradient with respect to the logits of some queries."""
         query = self.side.unit_query(rows)
         if self.query is not None or self.scale is not None:
             grad_query = grad @ self.side.key
@@ -79,7 +79,7 @@ class Gradient:
             self.key.addmm_(grad.T, query.mul_(self.side.scale))
 
     def share(self) -> "Gradient":
-        """A gradient for another thread, with sums of its own; both write to the same queries' rows."""
+        """A gradient for another thread, with separate sums; both write to the rows of the same queries."""
         other = copy.copy(self)
         other.key, other.scale = (
             None if part is None else torch.zeros_like(part) for part in (self.key, self.scale)
@@ -87,13 +87,13 @@ class Gradient:
         return other
 
     def add_share(self, other: "Gradient") -> None:
-        """Take up the sums of another thread."""
+        """Add the sums of another thread."""
         for total, part in ((self.key, other.key), (self.scale, other.scale)):
             if total is not None and part is not None:
                 total += part
 
     def finish(self, key: Tensor, chunk: int) -> None:
-        """Turn the gradient with respect to unit keys into that with respect to the keys as given."""
+        """Convert the gradient with respect to unit keys into that with respect to the original keys."""
         gradient = self.key
         if gradient is None:
             return
@@ -106,7 +106,7 @@ class Gradient:
 
 
 def _through_unit(gradient: Tensor, rows: Tensor, units: Tensor) -> Tensor:
-    """The gradient with respect to rows of any norm, in the place of that with respect to their `units`."""
+    """Convert in place the gradient with respect to `units` into that with respect to rows of any norm."""
     rows = rows.to(units.dtype)
     peak = rows.abs().amax(1, keepdim=True)
     norms = torch.where(peak > 0, peak * (rows / peak).mul_(units).sum(1, keepdim=True), 1)
@@ -120,7 +120,7 @@ def chunks(rows: Tensor, chunk: int) -> list[slice]:
 
 
 def shared_chunks(rows: Tensor, chunk: int) -> list[list[slice]]:
-    """The chunks of every thread: consecutive rows, and no more than `chunk` of all threads at a time."""
+    """The chunks of every thread: consecutive rows, at most `chunk` of all threads together at a time."""
     threads = thread_count(rows.device, chunk // FEWEST_ROWS)
     parts = chunks(rows, chunk // threads)
     share = -(-len(parts) // threads)
@@ -128,7 +128,7 @@ def shared_chunks(rows: Tensor, chunk: int) -> list[list[slice]]:
 
 
 def run_chunks(sides: list[Side], plan: Plan, gradients: list[Gradient]) -> list[Tensor]:
-    """The matching and the divergence, unweighted; adds the gradient of their weighted sum to `gradients`."""
+    """The matching and the divergence, unweighted. Adds the gradient of their weighted sum to `gradients`."""
     teaches = len(sides) == 2 and gradients[1].wanted
     shares = [
         _Share(
@@ -165,9 +165,9 @@ def run_chunks(sides: list[Side], plan: Plan, gradients: list[Gradient]) -> list
 
 
 class _Buffers(NamedTuple):
-    """Where a chunk's logits, probabilities and their gap go, [chunk, keys] each.
+    """Memory for a chunk's logits, probabilities and their difference, [chunk, keys] each.
 
-    Taken once: allocating it for every chunk is slower and leaves holes of that size.
+    Allocated once, because allocating it for every chunk is slower and fragments the memory.
     """
 
     logits: list[Tensor]
@@ -182,12 +182,12 @@ class _Buffers(NamedTuple):
         return cls(*([key.new_empty(shape) for _ in range(count)] for count in counts))
 
     def part(self, rows: slice) -> "_Buffers":
-        """As much of it as a chunk of so many rows takes."""
+        """The part of the buffers for a chunk of this many rows."""
         return _Buffers(*([tensor[: rows.stop - rows.start] for tensor in group] for group in self))
 
 
 class _Share(NamedTuple):
-    """What one thread works on: its chunks, and where their logits and gradients go."""
+    """The work of one thread: its chunks, and the memory for their logits and gradients."""
 
     parts: list[slice]
     buffers: _Buffers
@@ -195,9 +195,8 @@ class _Share(NamedTuple):
 
 
 class _Softmax(NamedTuple):
-    """Each side's probabilities in one direction of a chunk of logits, the logarithms of what they were
-    divided by ([rows, 1] or [1, keys]), and the divergence of each column, where it is not of the chunk's
-    rows."""
+    """Each side's probabilities in one direction of a chunk of logits, the logarithms of their normalisers
+    ([rows, 1] or [1, keys]), and the divergence of each column if it is not that of the chunk's rows."""
 
     shares: list[Tensor]
     norms: list[Tensor]
@@ -221,11 +220,11 @@ def _take(
     teaches: bool,
     values: list[Tensor],
 ) -> list[Tensor]:
-    """Add a direction's share to the two `values`; returns the gradient of their weighted sum with respect to
-    the logits, and, where it `teaches`, to the teacher's.
+    """Add a direction's share to the two `values`. Returns the gradient of their weighted sum with respect to
+    the logits and, if it `teaches`, to the teacher's.
 
-    They are p - y for the positives y and p - p_teacher, for the teacher's own logits p_teacher (log
-    p_teacher - log p - KL). The first lies where the probabilities were.
+    The gradients are p - y for the positives y, p - p_teacher, and, for the teacher's logits, p_teacher (log
+    p_teacher - log p - KL). The first overwrites the probabilities.
     """
     positives = buffers.logits[0].diagonal(first).clone()
     gaps = [torch.sub(buffers.logits[1], buffers.logits[0], out=gap) for gap in buffers.gap]
@@ -245,7 +244,7 @@ def _take(
 
 
 class _Columns(NamedTuple):
-    """What a chunk of rows cannot know of its columns: norms of each side and divergences, [1, keys]."""
+    """Facts about columns that a chunk of rows lacks: norms of each side and divergences, [1, keys]."""
 
     norms: list[Tensor]
     divergence: Tensor | None
@@ -285,6 +284,6 @@ class _Columns(NamedTuple):
         return cls(norms, functools.reduce(torch.add, each_on_a_thread(add_up_divergence, shares)))
 
     def softmax(self, buffers: _Buffers) -> _Softmax:
-        """In the place of the logits, which nothing needs any more."""
+        """Compute the softmax in the memory of the logits, which are no longer needed."""
         shares = [tensor.sub_(norm).exp_() for tensor, norm in zip(buffers.logits, self.norms, strict=True)]
         return _Softmax(shares, self.norms, self.divergence)

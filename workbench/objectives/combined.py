@@ -21,17 +21,17 @@ PROVIDERS = {
 
 
 class DistillationLoss(nn.Module):
-    """The weighted sum of the objectives in `weights`; those of weight 0 cost nothing and learn nothing.
+    """The weighted sum of the objectives in `weights`. Objectives of weight 0 cost nothing and learn nothing.
 
-    `weights` maps names of `OBJECTIVES` to numbers >= 0; SettingError names the one that cannot be used. The
-    widths and counts that follow are None where there is no such teacher: `teacher_dim` of the image-text
-    teacher, `target_dim` of the language model's embeddings, `concepts`. Learned parts: `image_head` and
-    `text_head`, linear maps from student to teacher width, the identity where these agree or no objective
-    compares that side; and what the objectives themselves need. Initial values come from torch's global
-    generator: seed it alike on every rank. `chunk`: rows at a time in losses that compare all with all, None:
-    the whole batch at once. `ring`: whether several processes pass embeddings round instead of gathering
-    them, for which every objective must have a `reach` below the batch. `temperature`: what both scales are
-    divided by in CRD.
+    `weights` maps names of `OBJECTIVES` to numbers >= 0; SettingError names a weight that cannot be used. The
+    widths that follow are None without such a teacher: `teacher_dim` of the image-text teacher, `target_dim`
+    of the language model's embeddings, and the number of `concepts`. Learned parts are `image_head` and
+    `text_head`, linear maps from student to teacher width, which are the identity if the widths agree or no
+    objective compares that side, and the parts of the objectives themselves. Initial values come from torch's
+    global generator: seed it equally on every rank. `chunk` is the number of rows at a time in losses that
+    compare all with all, None for the whole batch. With `ring`, several processes pass embeddings round
+    instead of gathering them, for which every objective must have a `reach` below the batch. `temperature`
+    divides both scales in CRD.
     """
 
     def __init__(
@@ -64,19 +64,19 @@ class DistillationLoss(nn.Module):
                     self.add_module(part, module)
 
     def clamp_scales_(self) -> None:
-        """Bring learned scales back into [1, 100]; for after each optimiser step."""
+        """Clamp learned scales to [1, 100]. Call it after each optimiser step."""
         for module in self.modules():
             if isinstance(module, LearnedScale):
                 module.clamp_()
 
     def used_by_the_loss(self) -> Iterator[nn.Parameter]:
-        """Parameters that `forward` reads and `project` does not."""
+        """The parameters that `forward` uses and `project` does not."""
         for name, parameter in self.named_parameters():
             if not name.startswith(("image_head.", "text_head.")):
                 yield parameter
 
     def project(self, image: Embeddings, text: Embeddings) -> tuple[Embeddings, Embeddings]:
-        """Student embeddings in the teacher's width: through the heads, or as they are without heads."""
+        """Map student embeddings to the teacher's width by the heads, if there are any."""
         return self.image_head(image), self.text_head(text)
 
     def forward(
@@ -100,18 +100,18 @@ class DistillationLoss(nn.Module):
         rows: slice | None = None,
         ring: tuple[int, ...] | None = None,
     ) -> tuple[Loss, dict[str, Loss]]:
-        """The weighted sum, and every active objective's unweighted value (of task and CRD in chunks, which
-        share a pass, without gradient).
+        """The weighted sum, and every active objective's unweighted value (without gradient if task loss and
+        CRD share a pass in chunks).
 
-        Embeddings are [batch, dim], gathered from all processes where there are several; `rows` is then this
+        Embeddings are [batch, dim], gathered from all processes if there are several. `rows` is then this
         process's slice of them, and the values are its share of the batch mean. With `ring`, the number of
-        rows of every process, nothing is gathered and everything is this process's own rows. `masked_image`
+        rows of every process, nothing is gathered and all inputs are this process's own rows. `masked_image`
         are the student's embeddings of masked images in the teacher's width, `text_target` standardised
-        caption embeddings of a language model, `soft_labels` distributions over concepts,
-        `cross_modal_target` the cross-modal teacher's embeddings of the pairs, in the teacher's width.
-        `captioned` [batch] is 0 for pictures without captions, None: all have one. `false_text` are the
-        student's embeddings of captions that are nearly true, one a picture where `hard` [batch] is 1.
-        ValueError where an objective lacks what it requires.
+        caption embeddings of a language model, `soft_labels` distributions over concepts, and
+        `cross_modal_target` the cross-modal teacher's embeddings of the pairs in the teacher's width.
+        `captioned` [batch] is 0 for pictures without captions; None means that all have one. `false_text` are
+        the student's embeddings of hard negative captions, one for each picture whose `hard` [batch] is 1.
+        Raises ValueError if an objective lacks an input that it requires.
         """
         inputs = LossInputs(
             student_image,
@@ -157,7 +157,7 @@ class DistillationLoss(nn.Module):
         return torch.stack(weighted).sum(), {name: values[name] for name in self.weights}
 
     def value(self, name: str, inputs: LossInputs) -> Loss:
-        """One objective's unweighted value; ValueError where it lacks what it requires."""
+        """The unweighted value of one objective. Raises ValueError if it lacks a required input."""
         _check_inputs(name, inputs)
         function = OBJECTIVES[name].function
         assert function is not None  # only entries that were read without importing lack it
@@ -177,11 +177,11 @@ def _head(student_dim: int, teacher_dim: int | None) -> nn.Module:
 def _check_inputs(name: str, inputs: LossInputs) -> None:
     missing = [field for field in OBJECTIVES[name].requires if getattr(inputs, field) is None]
     if missing:
-        raise ValueError(f"objective {name!r} cannot do without {', '.join(missing)}")
+        raise ValueError(f"objective {name!r} requires {', '.join(missing)}")
 
 
 def _check(weights: Mapping[str, int | float], widths: Widths) -> None:
-    """SettingError for a weight that cannot be used."""
+    """Raise SettingError for a weight that cannot be used."""
     for name, weight in weights.items():
         setting = f"objectives.{name}"
         if name not in OBJECTIVES:

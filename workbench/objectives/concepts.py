@@ -1,4 +1,4 @@
-"""Concept learning: image and caption both tell which concepts the caption belongs to."""
+"""Concept learning: image and caption both predict the concepts of the caption."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from workbench.objectives.similarity import Embeddings, Loss, check_batch, check
 
 
 class ConceptClassifier(nn.Module):
-    """Unit embeddings [batch, dim] to logits [batch, clusters]: cosines with one learned direction per
+    """Maps unit embeddings [batch, dim] to logits [batch, clusters]: cosines with a learned direction per
     concept, times a learned scale in [1, 100]."""
 
     def __init__(self, dim: int, clusters: int) -> None:
@@ -24,7 +24,7 @@ class ConceptClassifier(nn.Module):
         self.scale = LearnedScale()
 
     def forward(self, embeddings: Embeddings) -> Float[Tensor, "_batch _clusters"]:
-        """The logits; compute a softmax of them for the concepts' probabilities."""
+        """The logits, whose softmax is the probabilities of the concepts."""
         return self.scale() * F.linear(embeddings, unit(self.directions)[0].to(embeddings.dtype))
 
 
@@ -39,11 +39,11 @@ def concept_loss(
     """L_conc: mean over the batch of 1/2 [CE(q, softmax(classifier(v_hat))) + CE(q,
     softmax(classifier(t_hat)))].
 
-    `image` and `text` are [batch, dim] of any norm, `soft_labels` (q) [batch, clusters] with rows that sum to
-    1; `classifier`, shared by both towers, maps unit embeddings to logits [batch, clusters]. With `rows`,
-    only these rows' share of the mean. Raises ValueError where batch sizes differ, or the logits' width from
-    the labels'. Knowledge-CLIP (Kao 2024), L_conc; the paper leaves open which softmax, ours is that
-    of scaled cosines.
+    `image` and `text` are [batch, dim] of any norm, `soft_labels` (q) is [batch, clusters] with rows that sum
+    to 1, and `classifier`, shared by both towers, maps unit embeddings to logits [batch, clusters]. With
+    `rows`, only the share of these rows in the mean. Raises ValueError if batch sizes differ, or the width of
+    the logits from that of the labels. Knowledge-CLIP (Kao 2024), L_conc; the paper does not define its
+    softmax, and ours is that of scaled cosines.
     """
     batch = check_batch("concept_loss", image=image, text=text, soft_labels=soft_labels)
     check_width("concept_loss", image=image, text=text)

@@ -36,28 +36,27 @@ def contrastive_loss(
 ) -> Loss:
     """Symmetric InfoNCE, mean over the batch: 1/2 [CE(Z, I) + CE(Z^T, I)], Z = scale * image_hat text_hat^T.
 
-    `image` and `text` are [batch, dim] of any norm, row n of one belonging to row n of the other; `scale`
-    multiplies the cosine similarities. With `rows`, only these image and text queries' share of that mean is
-    computed (n x batch logits): over slices that partition the batch the shares add up to the whole, and so
-    do their gradients, which is how several processes divide one loss over gathered embeddings. With `chunk`,
-    only so many queries at a time: the same value and gradients in O(chunk x batch) memory.
-    With `ring`, the number of rows of every process in torch's default group, `image` and `text` are this
-    process's own rows and so is the share; the others' pass by, so that no process holds the whole batch.
-    The gradient is that of all shares together, as after an all-gather.
-    `direction_weights` are those of images that look for their text and of texts that look for their image,
-    in place of the halves. `false_text` [batch, dim] are captions that are nearly true: those whose `hard` is
-    not 0 are further negatives of all images (NegCLIP, Yuksekgonul et al. 2023). Raises ValueError where
-    batch sizes or widths differ, and for unequal directions or false captions in chunks or in a ring. Radford
-    et al. 2021 (CLIP), figure 3.
+    `image` and `text` are [batch, dim] of any norm, and row n of one belongs to row n of the other. `scale`
+    multiplies the cosine similarities. With `rows`, only the share of these image and text queries in the
+    mean is computed (n x batch logits). Over slices that partition the batch, the shares and their gradients
+    add up to the whole, which is how several processes divide one loss over gathered embeddings. With
+    `chunk`, only that many queries are computed at a time: the same value and gradients in O(chunk x batch)
+    memory. With `ring`, the number of rows of every process in torch's default group, `image`, `text` and the
+    share are those of this process's own rows, and no process holds the whole batch. The gradient is that of
+    all shares together, as after an all-gather. `direction_weights` replace the halves for images that
+    retrieve their text and for texts that retrieve their image. `false_text` [batch, dim] are hard negative
+    captions: those whose `hard` is not 0 are further negatives of all images (NegCLIP, Yuksekgonul et al.
+    2023). Raises ValueError if batch sizes or widths differ, and for unequal directions or hard negatives in
+    chunks or in a ring. Radford et al. 2021 (CLIP), figure 3.
     """
     batch = check_batch("contrastive_loss", image=image, text=text)
     check_width("contrastive_loss", image=image, text=text)
     check_chunk("contrastive_loss", chunk)
     way = "in a ring" if ring else "in chunks"
     if (chunk or ring) and direction_weights != (0.5, 0.5):
-        raise ValueError(f"contrastive_loss: direction_weights {direction_weights} cannot be had {way}")
+        raise ValueError(f"contrastive_loss: direction_weights {direction_weights} are not supported {way}")
     if (chunk or ring) and false_text is not None:
-        raise ValueError(f"contrastive_loss: false captions cannot be had {way}")
+        raise ValueError(f"contrastive_loss: hard negative captions are not supported {way}")
     if ring:
         return ring_mixture((image, text, scale), None, (1.0, 0.0), ring, chunk, both=True)[0] / (
             2 * sum(ring)
@@ -80,14 +79,13 @@ def contrastive_loss(
 
 
 def matching(query: Embeddings, key: Embeddings, scale: Scale, rows: slice | None) -> Loss:
-    """Sum over the unit queries in `rows` (None: all) of the cross-entropy against the key of their
-    number."""
+    """Sum of the cross-entropy of each unit query in `rows` (None: all) against the key of the same index."""
     chosen = range(len(query))[rows or slice(None)]
     return matching_loss(logits(query[chosen.start : chosen.stop], key, scale), chosen.start)
 
 
 def matching_loss(scores: Float[Tensor, "_rows _batch"], first: int) -> Loss:
-    """Sum over the rows n of logits of the cross-entropy against the key of number `first` + n."""
+    """Sum of the cross-entropy of each row n of the logits against the key of index `first` + n."""
     partner = torch.arange(first, first + len(scores), device=scores.device)
     return F.cross_entropy(scores, partner, reduction="sum")
 

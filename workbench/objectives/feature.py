@@ -1,4 +1,4 @@
-"""Feature distillation: the student's embeddings come to lie where the teacher's do."""
+"""Feature distillation: the student's embeddings approach the teacher's."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ _HEAD_FIRST = "; project the student with the head first"
 
 
 def feature_distillation(student: Embeddings, teacher: Embeddings, *, rows: slice | None = None) -> Loss:
-    """FD, and MFD where the student saw a masked image: mean_n ||s_n - t_n||^2 of unit vectors = 2 (1 - cos).
+    """FD, or MFD if the student saw a masked image: mean_n ||s_n - t_n||^2 of unit vectors = 2 (1 - cos).
 
-    `student` and `teacher` are [batch, dim] of any norm and of one modality. With `rows`, only these rows'
-    share of the mean. Raises ValueError where batch sizes or widths differ. CLIP-KD (arXiv 2307.12732), eq.
-    11 and 12; its code takes the mean over the width too, so that its weight 2000 is 3.9 here at width 512
-    and 2.6 at 768.
+    `student` and `teacher` are [batch, dim] of any norm and of one modality. With `rows`, only the share of
+    these rows in the mean. Raises ValueError if batch sizes or widths differ. CLIP-KD (arXiv 2307.12732), eq.
+    11 and 12; its code also averages over the width, so its weight 2000 is 3.9 here at width 512 and 2.6 at
+    768.
     """
     batch = check_batch("feature_distillation", student=student, teacher=teacher)
     check_width("feature_distillation", _HEAD_FIRST, student=student, teacher=teacher)
@@ -26,8 +26,8 @@ def feature_distillation(student: Embeddings, teacher: Embeddings, *, rows: slic
 def cosine_distillation(student: Embeddings, teacher: Embeddings, *, rows: slice | None = None) -> Loss:
     """Mean_n (1 - cos(s_n, t_n)): half of `feature_distillation`.
 
-    `student` and `teacher` are [batch, dim] of any norm; a row of zeros costs 1. With `rows`, only these
-    rows' share of the mean. Raises ValueError where batch sizes or widths differ. DCLIP, its loss against the
+    `student` and `teacher` are [batch, dim] of any norm; a row of zeros costs 1. With `rows`, only the share
+    of these rows in the mean. Raises ValueError if batch sizes or widths differ. DCLIP, its loss against the
     cross-modal teacher.
     """
     batch = check_batch("cosine_distillation", student=student, teacher=teacher)
@@ -52,13 +52,13 @@ def _cosine(inputs: LossInputs, modules: Any) -> Loss:
     text = cosine_distillation(*_texts(inputs), rows=inputs.rows)
     if inputs.captioned is None:
         return image + text
-    # A row of zeros costs 1, and a picture without a caption is to cost nothing.
+    # A row of zeros costs 1, but a picture without a caption must cost nothing.
     missing = 1 - inputs.captioned[inputs.rows or slice(None)]
     return image + text - missing.sum() / len(inputs.captioned)
 
 
 def _texts(inputs: LossInputs) -> tuple[Any, Any]:
-    """Student's and teacher's embeddings of the captions, zeros for pictures that have none."""
+    """The student's and the teacher's embeddings of the captions, zeros for pictures without a caption."""
     if inputs.captioned is None:
         return inputs.projected_text, inputs.teacher_text
     kept = inputs.captioned[:, None] > 0

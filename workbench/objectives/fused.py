@@ -1,4 +1,5 @@
-"""Augmented feature distillation: student and teacher fused, and the fusions matched across modalities."""
+"""Augmented feature distillation: student and teacher are fused, and the fusions matched across
+modalities."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,11 +27,11 @@ def fused_contrastive_loss(
 ) -> Loss:
     """AFD: symmetric InfoNCE between fuse_image([s_v ; t_v]) and fuse_text([s_t ; t_t]), mean over the batch.
 
-    Embeddings are [batch, dim] of any norm, the student's width may differ from the teacher's; `fuse_image`
-    and `fuse_text` map [batch, student dim + teacher dim] to [batch, any one dim]; `scale` multiplies the
-    cosine similarities and is a scale of its own. `rows` and `ring` as in `contrastive_loss`. Raises
-    ValueError where batch sizes differ, or image and text widths of one side. CLIP-KD (arXiv 2307.12732), eq.
-    17-19; its code multiplies by the logarithm of the scale.
+    Embeddings are [batch, dim] of any norm, and the student's width may differ from the teacher's.
+    `fuse_image` and `fuse_text` map [batch, student dim + teacher dim] to [batch, dim] with any common dim.
+    `scale` multiplies the cosine similarities and is separate from the student's. `rows` and `ring` as in
+    `contrastive_loss`. Raises ValueError if batch sizes differ, or image and text widths of one side. CLIP-KD
+    (arXiv 2307.12732), eq. 17-19; its code multiplies by the logarithm of the scale.
     """
     check_batch(
         "fused_contrastive_loss",

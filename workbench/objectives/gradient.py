@@ -1,4 +1,4 @@
-"""Gradient distillation: the student's loss pulls its embeddings the way the teacher's loss would."""
+"""Gradient distillation: the gradient of the student's loss approaches that of the teacher's."""
 
 from typing import Any
 
@@ -22,13 +22,13 @@ def gradient_distillation(
     *,
     rows: slice | None = None,
 ) -> Loss:
-    """GD: squared distance between the gradients of student's and teacher's InfoNCE, over its four matrices.
+    """GD: squared distance between the InfoNCE gradients of student and teacher, over four matrices.
 
-    They are those of `info_nce_gradients`. `relative` divides the sum of squares by max(the teacher's own,
-    1e-12), so that 1 is the loss of a student without gradient, whatever the batch. Embeddings are [batch,
-    dim] of any norm and of one width; the scales multiply the cosine similarities. With `rows`, only these
-    rows' share. Raises ValueError where batch sizes or widths differ. CLIP-KD (arXiv 2307.12732), eq. 13; its
-    code divides by the scale where it means to multiply, takes the mean over the width, and makes tensors of
+    The matrices are those of `info_nce_gradients`. `relative` divides the sum of squares by max(the teacher's
+    own, 1e-12), so that the loss of a student without gradient is 1 for any batch. Embeddings are [batch,
+    dim] of any norm and of one width, and the scales multiply the cosine similarities. With `rows`, only the
+    share of these rows. Raises ValueError if batch sizes or widths differ. CLIP-KD (arXiv 2307.12732), eq.
+    13; its code divides by the scale instead of multiplying, averages over the width, and builds tensors of
     [batch, dim, batch].
     """
     sides = {
@@ -40,7 +40,7 @@ def gradient_distillation(
     check_batch("gradient_distillation", **sides)
     check_width("gradient_distillation", "; project the student with the head first", **sides)
     student_image, student_text, teacher_image, teacher_text = unit(*sides.values())
-    # The denominator is the whole batch's, so the teacher's rows are all wanted.
+    # The denominator is that of the whole batch, so all rows of the teacher are needed.
     teacher = info_nce_gradients(teacher_image, teacher_text, teacher_scale)
     student = info_nce_gradients(student_image, student_text, student_scale, rows)
     chosen = rows or slice(None)
@@ -57,9 +57,9 @@ def info_nce_gradients(
 ) -> tuple[Float[Tensor, "_rows _dim"], ...]:
     """Gradients of the InfoNCE of each direction, mean over the batch, with respect to unit embeddings.
 
-    Of image -> text with respect to image and to text, then of text -> image with respect to text and to
-    image: (P - I) keys * scale / batch and (P - I)^T queries * scale / batch, [batch, dim] each, or [n, dim]
-    for the n embeddings of `rows`. Differentiable, through the softmax too.
+    In this order: image -> text with respect to image and to text, then text -> image with respect to text
+    and to image. They are (P - I) keys * scale / batch and (P - I)^T queries * scale / batch, [batch, dim]
+    each, or [n, dim] for the n embeddings of `rows`. Differentiable, through the softmax too.
     """
     factor = scale / len(image)
     chosen = rows or slice(None)

@@ -1,4 +1,4 @@
-"""Interactive contrastive learning: the student's embeddings find their positives among the teacher's."""
+"""Interactive contrastive learning: the student's embeddings retrieve their positives from the teacher's."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,10 +26,10 @@ def interactive_contrastive_loss(
 ) -> Loss:
     """ICL, mean over the batch: 1/2 [CE(c s_v t_t^T, I) + CE(c s_t t_v^T, I)], student queries, teacher keys.
 
-    Embeddings are [batch, dim] of any norm and of one width; `scale` (c) multiplies the cosine similarities
-    and is a scale of its own. `rows`, `chunk` and `ring` as in `contrastive_loss`, the queries being the
-    student's. Raises ValueError where batch sizes or widths differ. CLIP-KD (arXiv 2307.12732), eq. 14-16;
-    its code multiplies by the logarithm of the scale.
+    Embeddings are [batch, dim] of any norm and of one width. `scale` (c) multiplies the cosine similarities
+    and is separate from the student's. `rows`, `chunk` and `ring` as in `contrastive_loss`, with the
+    student's embeddings as queries. Raises ValueError if batch sizes or widths differ. CLIP-KD (arXiv
+    2307.12732), eq. 14-16; its code multiplies by the logarithm of the scale.
     """
     sides = {
         "student_image": student_image,

@@ -1,7 +1,7 @@
-"""The objectives that a recipe can weigh: one `Objective` beside each loss. Imports no torch.
+"""The registry of objectives: one `Objective` beside each loss. Imports no torch.
 
 To add an objective, write a file with the loss and its `Objective` into this folder. The recipe's setting,
-the checks of what it needs, its colour and the dry run follow from the entry.
+the checks of its requirements, its colour and the dry run follow from the entry.
 """
 
 import ast
@@ -18,15 +18,16 @@ FOLDER = Path(__file__).parent
 
 
 class Objective(NamedTuple):
-    """A loss as a recipe knows it. Arguments are keywords, and literals except for the two callables.
+    """The description of a loss for recipes. Arguments are keywords, and literals except the two callables.
 
-    `requires` names the optional fields of `LossInputs` that it cannot do without; `needs` is the section of
-    the recipe that provides them. `head` lists the sides (image, text) that are compared in the teacher's
-    width. `reach`: "pair" is a mean over pairs that know nothing of each other, "ring" compares all pairs and
-    takes `ring`, "batch" needs the whole batch in every process. `function` takes the inputs and the module
-    that holds learned parts, and returns the loss; `modules` makes these parts from the `Widths`. `order` is
-    the place in the weighted sum, in tables and in legends. `images_alone`: it teaches something of pictures
-    without captions too. `later`: it came after recipes had fingerprints, which know of it where it is used.
+    `requires` names the optional fields of `LossInputs` that the loss needs, and `needs` the section of the
+    recipe that provides them. `head` lists the sides (image, text) that are compared in the teacher's width.
+    `reach` is "pair" for a mean over independent pairs, "ring" for a loss that compares all pairs and takes
+    `ring`, and "batch" for one that needs the whole batch in every process. `function` takes the inputs and
+    the module with the learned parts, and returns the loss; `modules` builds these parts from the `Widths`.
+    `order` is the position in the weighted sum, in tables and in legends. `images_alone` marks losses that
+    also learn from pictures without captions. `later` marks losses that were added after recipes had
+    fingerprints, which include them only if they are used.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Objective(NamedTuple):
 
 
 class Widths(NamedTuple):
-    """Dimensions of the embeddings, and the number of concepts; None where there is no such teacher."""
+    """Dimensions of the embeddings, and the number of concepts; None without such a teacher."""
 
     student: int
     teacher: int | None = None
@@ -57,13 +58,13 @@ class Widths(NamedTuple):
 
 
 class LossInputs(NamedTuple):
-    """What an objective reads of one global batch. Embeddings are [batch, dim] of any norm.
+    """The inputs of an objective for one global batch. Embeddings are [batch, dim] of any norm.
 
     `projected_*` are the student's embeddings in the teacher's width. `rows` are this process's own rows,
-    None for all; `chunk` is the number of rows at a time, None for all at once. With `ring`, the number of
-    rows of every process, everything is this process's own. `captioned` [batch] is 1 where a picture has a
-    caption and 0 where its text embeddings mean nothing, None: all have one. `false_text` are the student's
-    embeddings of captions that are nearly true, which count where `hard` [batch] is 1, None: there are none.
+    None for all. `chunk` is the number of rows at a time, None for all at once. With `ring`, the number of
+    rows of every process, all inputs are this process's own. `captioned` [batch] is 1 for pictures with a
+    caption and 0 for those whose text embeddings are meaningless; None means that all have one. `false_text`
+    are the student's embeddings of hard negative captions, used where `hard` [batch] is 1; None for none.
     """
 
     student_image: "Tensor"
@@ -105,14 +106,14 @@ class LossInputs(NamedTuple):
 
 @functools.cache
 def declared_objectives(folder: Path = FOLDER) -> dict[str, Objective]:
-    """All entries by name, without their callables, read from the source so that nothing is imported."""
+    """All entries by name, without their callables, read from the source without importing it."""
     entries = [Objective(**facts) for _, _, facts in _assignments(folder)]
     return {entry.name: entry for entry in sorted(entries, key=lambda entry: entry.order)}
 
 
 @functools.cache
 def load_objectives(folder: Path = FOLDER) -> dict[str, Objective]:
-    """All entries by name, complete; imports the files that they are in."""
+    """All entries by name, complete. Imports their files."""
     entries = [
         getattr(importlib.import_module(f"workbench.objectives.{module}"), variable)
         for module, variable, _ in _assignments(folder)

@@ -1,4 +1,4 @@
-"""Regression on a language model's caption embeddings: the text tower learns to contain them."""
+"""Regression on a language model's caption embeddings, which the text tower learns to contain."""
 
 import math
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from workbench.objectives.similarity import Embeddings, Loss, check_batch, check
 class EmbeddingHead(nn.Linear):
     """A linear map of unit embeddings [batch, dim] to [batch, target dim].
 
-    It first brings their entries, some 1 / sqrt(dim), to size 1: else its weights would have to grow far
-    beyond where they start, and at the towers' learning rate the regression would hardly begin.
+    It first scales their entries from about 1 / sqrt(dim) to 1. Otherwise its weights would have to grow far
+    beyond their initial size, and at the towers' learning rate the regression would hardly start.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -32,10 +32,10 @@ def embedding_regression(
 ) -> Loss:
     """L_emb: mean over the batch and the target's dimensions of (head(t_hat) - z)^2.
 
-    `student_text` is [batch, dim] of any norm, `target` (z) [batch, target dim] is taken as it is:
-    standardise it first (`workbench.targets.Standardiser`), so that 1 is the loss of predicting its mean.
-    `head` maps [n, dim] to [n, target dim]. With `rows`, only these rows' share of the mean. Raises
-    ValueError where batch sizes differ, or the head's width from the target's. Knowledge-CLIP (Kuang et al.
+    `student_text` is [batch, dim] of any norm. `target` (z), [batch, target dim], is used unchanged:
+    standardise it first (`workbench.targets.Standardiser`), so that predicting its mean has a loss of 1.
+    `head` maps [n, dim] to [n, target dim]. With `rows`, only the share of these rows in the mean. Raises
+    ValueError if batch sizes differ, or the width of the head from that of the target. Knowledge-CLIP (Kao
     2024), L_emb, which the paper does not standardise.
     """
     batch = check_batch("embedding_regression", student_text=student_text, target=target)

@@ -1,4 +1,4 @@
-"""Contrastive relational distillation: the student ranks the batch as its teacher does."""
+"""Contrastive relational distillation: the student ranks the batch like its teacher."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ from workbench.objectives.similarity import (
     unit,
 )
 
-_Side = tuple[Embeddings, Embeddings, Scale]  # unit queries, unit keys, what multiplies their cosines
+_Side = tuple[Embeddings, Embeddings, Scale]  # unit queries, unit keys, multiplier of their cosines
 
 
 def relational_distillation(
@@ -38,11 +38,12 @@ def relational_distillation(
 ) -> Loss:
     """CRD: 1/2 [KL(softmax Z_t || softmax Z_s) + the same on the transposes], mean over the batch.
 
-    Embeddings are [batch, dim] of any norm; the student's width may differ from the teacher's. Each side's
-    cosine similarities are multiplied by its own scale. A bias, as SigLIP's models have one, is no argument:
-    it is the same for all logits, and a softmax does not change with it. Nothing is detached: what requires a
-    gradient gets one. `rows`, `chunk` and `ring` as in `contrastive_loss`. Raises ValueError where batch
-    sizes differ, or image and text widths of one side. CLIP-KD (arXiv 2307.12732), eq. 8-10.
+    Embeddings are [batch, dim] of any norm, and the student's width may differ from the teacher's. Each
+    side's cosine similarities are multiplied by its own scale. There is no argument for a bias, as SigLIP's
+    models have, because a constant added to all logits does not change a softmax. Nothing is detached: every
+    input that requires a gradient receives one. `rows`, `chunk` and `ring` as in `contrastive_loss`. Raises
+    ValueError if batch sizes differ, or image and text widths of one side. CLIP-KD (arXiv 2307.12732), eq.
+    8-10.
     """
     batch = check_batch(
         "relational_distillation",
@@ -93,7 +94,7 @@ def divergence(
 
 
 def _crd(inputs: LossInputs, modules: Any) -> Loss:
-    # As in Hinton et al. 2015 (arXiv 1503.02531): its square keeps the gradient's size.
+    # As in Hinton et al. 2015 (arXiv 1503.02531): its square preserves the size of the gradient.
     temperature = inputs.temperature
     scales = inputs.student_scale / temperature, inputs.teacher_scale / temperature
     loss = relational_distillation(
@@ -105,19 +106,20 @@ def _crd(inputs: LossInputs, modules: Any) -> Loss:
 def image_relations(
     student: Embeddings, teacher: Embeddings, scale: Scale, *, rows: slice | None = None
 ) -> Loss:
-    """Mean_n KL(teacher || student) of the softmax over what image n is like among the batch's other images.
+    """Mean_n KL(teacher || student) of the softmax over the similarities of image n to the batch's other
+    images.
 
-    `student` and `teacher` are image embeddings, [batch, dim] of any norm and any two widths; `scale`
-    multiplies the cosines of both. No caption takes part, and an image is not compared with itself. With
-    `rows`, only these rows' share of the mean. 0 for a batch of fewer than two. Raises ValueError where batch
-    sizes differ. Seed (Fang et al. 2021, arXiv 2101.04731), over the batch in place of its queue.
+    `student` and `teacher` are image embeddings, [batch, dim] of any norm and any two widths. `scale`
+    multiplies the cosines of both. Captions are not used, and an image is not compared with itself. With
+    `rows`, only the share of these rows in the mean. 0 for a batch of fewer than two. Raises ValueError if
+    batch sizes differ. Seed (Fang et al. 2021, arXiv 2101.04731), with the batch instead of its queue.
     """
     batch = check_batch("image_relations", student=student, teacher=teacher)
     own = torch.eye(batch, dtype=torch.bool, device=student.device)[rows or slice(None)]
     if batch < 2:
         return student.sum() * 0
     ours, theirs = (
-        # Far below any cosine and yet finite, since KL takes an infinite logit for NaN.
+        # Far below any cosine but finite, because KL gives NaN for an infinite logit.
         logits(side[rows or slice(None)], side, scale).masked_fill(own, -1e4)
         for (side,) in (unit(student), unit(teacher))
     )

@@ -1,9 +1,10 @@
-"""Matching and ranking losses over a batch that several processes share, none of which ever holds it whole.
+"""Matching and divergence losses over a batch that several processes share without any of them holding it
+all.
 
-Every process keeps its queries and passes keys on to the next, round a ring. A first round finds the
-normalisers of each query, a second one the gradient. Where both directions are wanted, one matrix serves
-both: sums over the queries travel with the keys they belong to. As ring attention does (Liu et al. 2023,
-arXiv 2310.01889).
+Every process keeps its queries and passes keys on to the next process in a ring. A first round computes the
+normalisers of the queries, a second one the gradient. If both directions are needed, one matrix serves both,
+and sums over the queries travel with the keys they belong to. As in ring attention (Liu et al. 2023, arXiv
+2310.01889).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,8 +19,8 @@ from workbench.objectives.chunked_kernel import Gradient, Plan, Side, chunks
 from workbench.objectives.forward_gradients import save_gradients, saved_gradients
 from workbench.objectives.similarity import Embeddings, Loss, Scale, common_dtype
 
-ROWS = 1024  # queries at a time, where the caller gives no chunk
-Embedded = tuple[Embeddings, Embeddings, Scale]  # queries, keys, what multiplies their cosine similarities
+ROWS = 1024  # queries at a time if the caller gives no chunk
+Embedded = tuple[Embeddings, Embeddings, Scale]  # queries, keys, multiplier of their cosine similarities
 
 
 def ring_mixture(
@@ -33,10 +34,10 @@ def ring_mixture(
 ) -> tuple[Loss, Loss, Loss]:
     """This process's share of `chunked_mixture` over the embeddings of all processes.
 
-    Queries and keys are this process's own, `ring[rank]` of them; the processes are those of torch's default
-    group. Returns (weighted sum, and without gradient the matching and the divergence). The gradient is that
-    of all processes' shares together, as long as each passes the same gradient back. Holds O(chunk x the
-    largest share) numbers beside the embeddings. Raises ValueError where `ring` does not fit.
+    Queries and keys are this process's own, `ring[rank]` of them, in torch's default group. Returns the
+    weighted sum and, without gradient, the matching and the divergence. The gradient is that of all shares
+    together, provided that every process passes the same gradient back. Needs O(chunk x the largest share)
+    memory besides the embeddings. Raises ValueError if `ring` does not fit.
     """
     rank = dist.get_rank()
     if len(ring) != dist.get_world_size() or min(ring) < 1 or ring[rank] != len(student[0]):
@@ -52,7 +53,7 @@ def ring_mixture(
 
 
 class _Ring(torch.autograd.Function):
-    """As `_Chunked`: the gradient is taken in the forward pass."""
+    """Computes the gradient in the forward pass, like `_Chunked`."""
 
     @staticmethod
     def forward(context: Any, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,7 +85,7 @@ class _Ring(torch.autograd.Function):
 
 
 class _Normalisers(NamedTuple):
-    """Of one direction: the logarithms of what each side's softmax is divided by, and with a teacher the
+    """Of one direction: the logarithms of the normalisers of each side's softmax and, with a teacher, the
     divergence; [rows] each."""
 
     norms: list[Tensor]
@@ -92,11 +93,10 @@ class _Normalisers(NamedTuple):
 
 
 class _Sums:
-    """Logarithms of sums of exponentials, and the teacher's mean of its gap to the student, as logits
-    come."""
+    """Accumulates logarithms of sums of exponentials, and the teacher's mean difference from the student."""
 
     def __init__(self, parts: list[Tensor]) -> None:
-        self.parts = parts  # each side's norm, and the gap where there is a teacher
+        self.parts = parts  # each side's norm, and with a teacher the difference
 
     @classmethod
     def empty(cls, sides: list[Side], rows: int) -> "_Sums":
@@ -104,7 +104,7 @@ class _Sums:
         return cls([*norms, *[side.key.new_zeros(rows) for side in sides[1:]]])
 
     def add(self, rows: slice, logits: list[Tensor], dim: int) -> None:
-        """Take up logits along `dim`, for some of the rows."""
+        """Add logits along `dim`, for some of the rows."""
         parts = [part[rows] for part in self.parts]
         norms = [side.logsumexp(dim) for side in logits]
         totals = [torch.logaddexp(part, norm) for part, norm in zip(parts, norms, strict=False)]
@@ -115,7 +115,7 @@ class _Sums:
             part.copy_(total)
 
     def normalisers(self) -> _Normalisers:
-        """KL(teacher || student) is the teacher's mean gap, less its norm, plus the student's."""
+        """KL(teacher || student) is the teacher's mean difference, less its norm, plus the student's."""
         if len(self.parts) == 1:
             return _Normalisers(self.parts, None)
         student, teacher, gap = self.parts
@@ -123,7 +123,7 @@ class _Sums:
 
 
 def _find_normalisers(sides: list[Side], plan: Plan, ring: Sequence[int]) -> list[_Normalisers]:
-    """Those of one's own queries, and with `both` those of one's own keys."""
+    """The normalisers of this process's queries and, with `both`, of its keys."""
     queries = _Sums.empty(sides, len(sides[0].query))
 
     def visit(owner: int, keys: list[Tensor], sums: list[Tensor]) -> None:
@@ -147,7 +147,8 @@ def _add_gradients(
     normalisers: list[_Normalisers],
     gradients: list[Gradient],
 ) -> None:
-    """Add up the gradient of all processes' weighted sums with respect to one's own queries and unit keys."""
+    """Add the gradient of all processes' weighted sums with respect to this process's queries and unit
+    keys."""
     teaches = len(sides) == 2 and gradients[1].wanted
     learning = [gradient for gradient in gradients if gradient.key is not None]
     of_queries = normalisers[0]
@@ -187,8 +188,8 @@ def _add_gradients(
 def _grad_logits(
     logits: list[Tensor], way: _Normalisers, plan: Plan, positives: int | None, teaches: bool
 ) -> list[Tensor]:
-    """The gradient of one direction's weighted sum with respect to the student's logits, and, where it
-    `teaches`, to the teacher's; as `_take` has them. `positives`: the key that belongs to the first row."""
+    """The gradient of one direction's weighted sum with respect to the student's logits and, if it `teaches`,
+    to the teacher's, as in `_take`. `positives` is the key that belongs to the first row."""
     logs = [side - norm for side, norm in zip(logits, way.norms, strict=True)]
     shares = [side.exp() for side in logs]
     grad = shares[0] * (plan.matching + plan.divergence)
@@ -212,11 +213,11 @@ def _round(
     sums: list[Tensor],
     visit: Callable[[int, list[Tensor], list[Tensor]], None],
 ) -> list[Tensor]:
-    """Call `visit(owner, fixed, sums)` with every process's block, one's own first, and return one's own
-    sums.
+    """Call `visit(owner, fixed, sums)` with every process's block, this process's first. Returns the sums of
+    this process's block.
 
-    A block is what its owner gave, [rows, ...] each. `sums` may be added to in place; the next `fixed` arrive
-    while this process works.
+    A block is what its owner gave, [rows, ...] each. `visit` may add to `sums` in place. The next `fixed` are
+    received while this process computes.
     """
     rank, world = dist.get_rank(), len(ring)
     for step in range(world):
@@ -231,7 +232,8 @@ def _round(
 
 
 def _pass_on(tensors: list[Tensor], coming: int) -> tuple[list[Any], list[Tensor]]:
-    """Begin to send tensors to the next process and to receive the previous one's, of `coming` rows."""
+    """Start to send tensors to the next process and to receive those of the previous one, of `coming`
+    rows."""
     if not tensors or dist.get_world_size() == 1:
         return [], tensors
     rank, world = dist.get_rank(), dist.get_world_size()

@@ -1,4 +1,4 @@
-"""What every objective shares: unit embeddings, logits of both directions, and checks of the sizes."""
+"""Functions that objectives share: unit embeddings, logits, and checks of sizes."""
 
 import functools
 from collections.abc import Callable
@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-# A leading underscore names a size without checking it: sizes that disagree are the caller's mistake, and the
-# functions below answer that with a ValueError that says which two collide.
+# A leading underscore names a size without checking it. The functions below check sizes instead, and raise a
+# ValueError that names the two that differ.
 Embeddings = Float[Tensor, "_batch _dim"]
 Scale = int | float | Float[Tensor, ""]
 Loss = Float[Tensor, ""]
@@ -38,7 +38,7 @@ def _unit_rows(embeddings: Embeddings) -> Embeddings:
 
 
 def mapped(head: Callable[[Tensor], Tensor], embeddings: Embeddings) -> Tensor:
-    """`head` of the embeddings, outside autocast, in their own dtype whatever that of its weights is."""
+    """Apply `head` to embeddings outside autocast, in the embeddings' dtype."""
     weight = next(head.parameters(), None) if isinstance(head, nn.Module) else None
     with torch.autocast(embeddings.device.type, enabled=False):
         return head(embeddings if weight is None else embeddings.to(weight.dtype)).to(embeddings.dtype)
@@ -51,7 +51,8 @@ def logits(query: Embeddings, key: Embeddings, scale: Scale) -> Float[Tensor, "_
 
 
 def check_batch(objective: str, **embeddings: Embeddings) -> int:
-    """The batch size that all `embeddings` share; ValueError naming the sizes if they differ or are 0."""
+    """The common batch size of all `embeddings`. Raises ValueError naming the sizes if they differ or are
+    0."""
     sizes = {name: len(side) for name, side in embeddings.items()}
     if len(set(sizes.values())) != 1 or 0 in sizes.values():
         raise ValueError(
@@ -61,7 +62,7 @@ def check_batch(objective: str, **embeddings: Embeddings) -> int:
 
 
 def check_width(objective: str, remedy: str = "", **embeddings: Embeddings) -> None:
-    """ValueError naming the widths where the `embeddings` differ in theirs."""
+    """Raise ValueError naming the widths if those of the `embeddings` differ."""
     widths = {name: side.shape[-1] for name, side in embeddings.items()}
     if len(set(widths.values())) != 1:
         raise ValueError(f"{objective}: wants equal widths, got {_listed(widths)}{remedy}")

@@ -1,7 +1,7 @@
-"""CPU work in a few large pieces with a thread each, in place of many short parallel regions.
+"""Runs CPU work in a few large pieces with a thread each, instead of many short parallel regions.
 
-Inside one operation all threads wait for the slowest of them. Where other programs use the cores too, that
-one waits for its turn, some milliseconds each time. A piece of many operations waits once.
+Within one operation all threads wait for the slowest. If other programs use the cores too, that one waits for
+its turn, some milliseconds each time. A piece with many operations waits once.
 """
 
 import threading
@@ -18,10 +18,10 @@ _THREAD = threading.local()
 
 
 def each_on_a_thread(function: Callable[[_Piece], _Result], pieces: Sequence[_Piece]) -> list[_Result]:
-    """`function` of every piece, in their order, without gradients.
+    """The results of `function` for every piece, in order, computed without gradients.
 
-    One piece is done here, by as many threads as torch has. Several run side by side and share torch's
-    threads; what a piece itself would share out, its thread does alone.
+    A single piece is computed in this thread, by as many threads as torch has. Several pieces run side by
+    side in a thread each, and share torch's threads.
     """
     if len(pieces) < 2 or hasattr(_THREAD, "works"):
         with torch.no_grad():
@@ -43,6 +43,6 @@ def each_on_a_thread(function: Callable[[_Piece], _Result], pieces: Sequence[_Pi
 
 
 def thread_count(device: torch.device, most: int) -> int:
-    """Into how many pieces to divide work that divides into `most`: torch's threads on a CPU, else one."""
+    """The number of pieces, at most `most`, to divide work into: torch's threads on a CPU, otherwise one."""
     alone = device.type != "cpu" or hasattr(_THREAD, "works")
     return 1 if alone else max(1, min(torch.get_num_threads(), most))

@@ -1,1 +1,1 @@
-"""Training: makes run folders."""
+"""Training, which writes run folders."""

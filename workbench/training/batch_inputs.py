@@ -1,4 +1,4 @@
-"""What a step is given: batches of pairs, views of their pictures, the teachers' targets, a seed."""
+"""The inputs of a step: batches of pairs, views of their pictures, the teachers' targets, a seed."""
 
 import math
 from collections.abc import Collection, Iterator
@@ -31,13 +31,12 @@ from workbench.training.learner import BatchTargets, Gradient, Inputs
 from workbench.training.optimisation import Length
 from workbench.training.session import Session
 
-R2_SAMPLE = 20_000  # captions from which the best R^2 is estimated
-SHARES_EVERY = 10  # steps: the terms' gradients cost as much again as the loss
+R2_SAMPLE = 20_000  # captions for the estimate of the best possible R^2
+SHARES_EVERY = 10  # steps, because the terms' gradients cost as much as the loss
 
 
 class StudentTransform:
-    """Makes a picture ready for the student: the view that an epoch has of it. Picklable, for loader
-    workers."""
+    """Prepares a picture for the student: the view of it in an epoch. Picklable, for loader workers."""
 
     def __init__(self, recipe: Recipe, student: DualEncoder) -> None:
         self.seed = recipe.seed
@@ -47,15 +46,15 @@ class StudentTransform:
 
     def __call__(self, image: Tensor, epoch: int, row: int) -> Tensor:
         if image.is_floating_point():
-            return image  # the maps of frozen layers, which saw the whole picture
-        # With K cached views the student sees, in turn, the very crops that the teacher saw.
+            return image  # the feature maps of frozen layers, which saw the whole picture
+        # With K cached views the student sees, in turn, the same crops as the teacher.
         return self.transform(
             image, random_crop(self.seed, epoch % self.views if self.views else epoch, row, self.scale)
         )
 
 
 class TargetLookup:
-    """What a step is given for a batch: pictures, tokens, masks, and what the teachers say."""
+    """Looks up the inputs of a batch (pictures, tokens, masks) and the teachers' outputs for it."""
 
     def __init__(
         self, recipe: Recipe, student: DualEncoder, device: torch.device, targets: TrainingTargets
@@ -67,7 +66,7 @@ class TargetLookup:
         self.scale = targets.scale
         self.text = targets.text
         self.cross_modal = targets.cross_modal
-        # Where the student's text tower is the teacher's and stays so, its embeddings are looked up too.
+        # If the student's text tower is the teacher's and frozen, its embeddings are looked up too.
         self.text_is_known = targets.student_text_is_known and not trainable_parameters(student)["text"]
         self.best_r2 = None
         if self.text is not None and recipe.objectives.embedding:
@@ -79,17 +78,18 @@ class TargetLookup:
         self.patches = math.prod(patch_grid(student)) if recipe.objectives.mfd else 0
 
     def inputs(self, batch: Batch, epoch: int) -> Inputs:
-        """The batch on the device; with masked features also which patches a picture keeps in this epoch."""
+        """The batch on the device; with masked features, also the patches that a picture keeps in this
+        epoch."""
         kept = None
         if self.patches:
             ratio = self.recipe.training.masking.ratio
             kept = self._moved(kept_patches(self.recipe.seed, epoch, batch.rows, self.patches, ratio))
         text = None
         if self.captions == "none":
-            text = torch.zeros(len(batch), self.dim, device=self.device)  # no tower needs to see them
+            text = torch.zeros(len(batch), self.dim, device=self.device)  # no caption to encode
         elif self.text_is_known and self.store is not None:
             text = self._texts(self.store, batch.caption)
-        # A process of several that could read none of its pictures takes part with none.
+        # Among several processes, one that could read none of its pictures takes part with an empty batch.
         images = batch.images if len(batch) else batch.images.new_empty(0, 3, *self.size)
         inputs = Inputs(self._moved(images), self._moved(batch.tokens), kept, text)
         if batch.false is None or batch.false_tokens is None:
@@ -102,7 +102,7 @@ class TargetLookup:
         return inputs._replace(false=self._moved(false), hard=self._tensor(batch.false >= 0))
 
     def targets(self, batch: Batch, epoch: int) -> BatchTargets:
-        """What the teachers say about a batch; what the recipe does not need stays None."""
+        """The teachers' outputs for a batch; None for those that the recipe does not need."""
         found = BatchTargets()
         if self.store is not None:
             views = self.recipe.targets.views
@@ -123,7 +123,7 @@ class TargetLookup:
         return found
 
     def example(self, student: DualEncoder) -> tuple[Inputs, BatchTargets]:
-        """Inputs and targets of two pairs, whose pictures are black."""
+        """Inputs and targets of two pairs with black pictures."""
         images = torch.zeros(2, 3, *student.transform.size, dtype=torch.uint8)
         pair = np.arange(2)
         captions = np.array({"all": [0, 1], "some": [0, -1], "none": [-1, -1]}[self.captions])
@@ -134,11 +134,11 @@ class TargetLookup:
         return self.inputs(batch, 0), self.targets(batch, 0)
 
     def progress(self, step: int, loss: DistillationLoss, gradient: Gradient) -> dict[str, Tensor]:
-        """How near the student is to its teachers, and now and then where the gradient comes from; still on
-        the device.
+        """How close the student is to its teachers and, every few steps, where the gradient comes from, as
+        tensors on the device.
 
-        Mean cosines where the widths agree; for a regression on a language model's embeddings its R^2 and the
-        best that any linear map from the student's width can reach; each term's share of the gradient.
+        Mean cosines if the widths agree; for a regression on a language model's embeddings, R^2 and the best
+        R^2 of any linear map from the student's width; each term's share of the gradient.
         """
         outputs, targets = gradient.outputs, gradient.targets
         found: dict[str, Tensor] = {}
@@ -157,14 +157,14 @@ class TargetLookup:
             else:
                 found[f"cosine_to_teacher_{side}"] = cosine.mean()
         if targets.text_target is not None and self.best_r2 is not None:
-            # The targets' mean over the training captions is 0: R^2 is measured against predicting that.
+            # Targets are standardised over the training captions, so R^2 is relative to predicting 0.
             variance = targets.text_target.square().mean()
             found["embedding_r2"] = 1 - gradient.terms["embedding"] / variance
             found["embedding_r2_best"] = torch.full_like(variance, self.best_r2)
         return found
 
     def _texts(self, store: TargetStore, captions: np.ndarray) -> Tensor:
-        """The teacher's embeddings of captions by position; zeros at -1, where there is none."""
+        """The teacher's embeddings of captions by position; zeros at -1, for pictures without a caption."""
         if (captions >= 0).all():
             return self._tensor(store.rows("text", captions))
         width = store.columns["image"].shape[-1]
@@ -176,15 +176,18 @@ class TargetLookup:
         return self._moved(torch.from_numpy(values).float())
 
     def _moved(self, tensor: Tensor) -> Tensor:
-        """The tensor on the device; a GPU copies it from pinned memory, while the processor goes on."""
+        """The tensor on the device. Copies to a GPU start from pinned memory and do not block."""
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
 
 def open_pairs(recipe: Recipe) -> tuple[Pairs, Pairs]:
-    """The training and the validation pairs of a recipe, of these at most `training.validation_pairs`;
-    SettingError where `data.order` does not fit, or where an objective needs captions and there are none."""
+    """The training and validation pairs of a recipe, at most `training.validation_pairs` of the latter.
+
+    Raises SettingError if `data.order` does not fit the source, or if an objective needs captions and the
+    source has none.
+    """
     data = recipe.data
     try:
         pairs = load_pairs(data.source, data.train_split, **recipe.data_options())
@@ -238,5 +241,6 @@ def stream(
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """The seed of a step's dropout: of seed, step and process alone, so that a resumed run repeats it."""
+    """The seed of a step's dropout. It depends only on seed, step and process, so a resumed run repeats
+    it."""
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 2)

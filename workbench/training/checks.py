@@ -1,4 +1,4 @@
-"""What training refuses before any target is computed, and how many broken pairs it puts up with."""
+"""Refuses impossible settings before any target is computed, and too many unreadable pairs later."""
 
 from collections.abc import Mapping
 
@@ -12,14 +12,14 @@ from workbench.training.optimisation import check_multipliers, check_pairs
 
 
 def check_world(recipe: Recipe, world: int) -> None:
-    """SettingError where the processes cannot share a batch evenly."""
+    """Raise SettingError if the processes cannot share a batch evenly."""
     if recipe.training.batch % world:
         problem = f"{world} processes cannot share it"
         raise SettingError("training.batch", recipe.training.batch, problem, f"a multiple of {world}")
 
 
 def check_student(recipe: Recipe, student: DualEncoder, pairs: int, world: int) -> None:
-    """SettingError for what does not go with this student or with so few pairs."""
+    """Raise SettingError for settings that do not fit this student or so few pairs."""
     check_pairs(recipe, pairs, world)
     check_micro_batch(recipe, student)
     check_multipliers(student.clip, recipe.training.lr_multipliers)
@@ -30,7 +30,7 @@ def check_student(recipe: Recipe, student: DualEncoder, pairs: int, world: int) 
 
 
 def check_micro_batch(recipe: Recipe, student: DualEncoder) -> None:
-    """SettingError when micro-batches would not give the batch's gradient."""
+    """Raise SettingError if micro-batches would not give the gradient of the batch."""
     size = recipe.training.micro_batch
     if size and size < recipe.training.batch and student.trains_batch_statistics:
         raise SettingError(
@@ -42,7 +42,8 @@ def check_micro_batch(recipe: Recipe, student: DualEncoder) -> None:
 
 
 def check_failures(failed: Mapping[str, str], pairs: int, recipe: Recipe) -> None:
-    """SettingError when more pairs could not be read, by id with the reason, than the recipe puts up with."""
+    """Raise SettingError if more pairs were unreadable than the recipe accepts. `failed` maps ids to
+    reasons."""
     if len(failed) > recipe.data.max_failed * pairs:
         reasons = Rejected()
         for identity, reason in failed.items():

@@ -1,4 +1,4 @@
-"""Builds everything that a recipe names at its true size, with random weights, and takes one small step."""
+"""Builds every part of a recipe at its true size, with random weights, and takes one small step."""
 
 import logging
 import math
@@ -32,18 +32,18 @@ from workbench.training.memory import FLOAT, HALF, gpu_memory, language_model
 PAIRS = 2
 PICTURE = (3, 480, 640)
 CAPTIONS = ["a red apple left of a dog on the grass", "two birds"]
-ADAM = 4  # numbers kept of each that learns: itself, its gradient, two moments
+ADAM = 4  # numbers per learned parameter: itself, its gradient, two moments
 
 Row = tuple[str, str]
 
 
 def dry_run(recipe: Recipe, processes: int = 1) -> list[Row]:
-    """What a recipe takes, as (what, how much): shapes, what learns, memory, steps.
+    """What a recipe needs, as rows of (what, how much): shapes, learned parameters, memory, steps.
 
-    Nothing is downloaded and no weights or data need be there: models are built at their true architecture
-    with random weights, and one step is taken with two random pictures. Where the data are here, they tell
-    the number of steps, else `data.limit`. Of language models the configuration alone is read. The memory is
-    that of each of `processes`. Raises SettingError as training would.
+    Nothing is downloaded, and neither weights nor data need to exist: models are built at their true
+    architecture with random weights, and one step is taken with two random pictures. If the data exist they
+    determine the number of steps, otherwise `data.limit` does. Of language models only the configuration is
+    read. The memory is that of each of `processes`. Raises SettingError like training.
     """
     torch.manual_seed(recipe.seed)
     pairs, captions = _size(recipe)
@@ -143,7 +143,7 @@ def _student(
 
 
 def _is_rehearsed(objective: str, width: int | None) -> bool:
-    """Without a language model's configuration nobody knows the `width` of its embeddings."""
+    """False for objectives on a language model's embeddings of unknown `width`."""
     return declared_objectives()[objective].needs != "text_teacher" or width is not None
 
 
@@ -232,7 +232,7 @@ def _detector(recipe: Recipe, pictures: list[Tensor]) -> list[Row]:
 
 
 def _model(settings: Model, part: str) -> DualEncoder:
-    logging.disable(logging.WARNING)  # open_clip warns that the weights are random: here they are to be
+    logging.disable(logging.WARNING)  # open_clip warns of random weights, which are intended here
     try:
         freeze = isinstance(settings, Student) and settings.freeze_batch_norm
         return load_dual_encoder(
@@ -243,7 +243,7 @@ def _model(settings: Model, part: str) -> DualEncoder:
 
 
 def _size(recipe: Recipe) -> tuple[int | None, int | None]:
-    """How many pairs and captions there are; where the data are not here, as many as the limit."""
+    """The numbers of pairs and captions; those of the limit if the data do not exist."""
     try:
         pairs = load_pairs(recipe.data.source, recipe.data.train_split, **recipe.data_options())
     except SettingError:

@@ -1,4 +1,4 @@
-"""What a failing step leaves behind: the batch that would have fitted, or all that is needed to replay it."""
+"""Reports failing steps: the batch size that would have fitted, or all that is needed to replay a step."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ MAX_BAD_STEPS = 3
 
 
 class MemoryShortage(RuntimeError):
-    """A step did not fit into memory; says what would: `fits` pairs, as was tried, or none."""
+    """A step did not fit into memory. The message names `fits`, the number of pairs that do, if any."""
 
     def __init__(self, batch: int, micro_batch: int | None, fits: int | None, batch_statistics: bool) -> None:
         asked = f"training.batch = {batch}" + (
@@ -33,7 +33,7 @@ class MemoryShortage(RuntimeError):
 
 @contextlib.contextmanager
 def memory_shortage(recipe: Any, learner: Any, inputs: Any, share: int | None, world: int) -> Iterator[None]:
-    """Turn running out of memory into MemoryShortage, with the number of pairs that fit; `share` is this
+    """Turn running out of memory into MemoryShortage, with the number of pairs that fit. `share` is this
     process's micro-batch."""
     try:
         yield
@@ -41,7 +41,7 @@ def memory_shortage(recipe: Any, learner: Any, inputs: Any, share: int | None, w
         if not is_out_of_memory(error):
             raise
         if recipe.training.sync_batch_norm:
-            learner.eval()  # in training it would wait for the others, which do not try
+            learner.eval()  # in training mode it would wait for the other processes
         fits = largest_fitting(learner, inputs, share)
         raise MemoryShortage(
             recipe.training.batch,
@@ -52,7 +52,7 @@ def memory_shortage(recipe: Any, learner: Any, inputs: Any, share: int | None, w
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on a GPU or in the CPU's allocator."""
+    """Whether an exception reports exhausted memory, on a GPU or in the CPU's allocator."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(
@@ -65,8 +65,8 @@ def largest_fitting(
     inputs: Any,
     micro_batch: int | None,
 ) -> int | None:
-    """The largest power-of-two share of the batch whose forward and backward pass fit, by trying; None if not
-    one does."""
+    """Find, by trying, the largest power-of-two share of the batch whose forward and backward pass fit. None
+    if not even one pair does."""
     size = micro_batch or len(inputs.images)
     while size > 1:
         size = 1 << ((size - 1).bit_length() - 1)
@@ -91,7 +91,8 @@ def save_replay(
     recipe: Any,
     step: int,
 ) -> Path:
-    """Write all that a step depended on: weights, inputs, targets, recipe, and the values that came out."""
+    """Write everything that a step depended on: weights, inputs, targets, recipe, and the resulting
+    values."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
         {name: value.detach().cpu().contiguous().clone() for name, value in learner.state_dict().items()},
@@ -116,8 +117,8 @@ def save_replay(
 
 
 class NonFiniteSteps:
-    """Skips steps whose loss or gradient is not finite; FloatingPointError where three come in a row, with
-    all that is needed to replay the last in the run folder."""
+    """Skips steps whose loss or gradient is not finite. Raises FloatingPointError after three in a row, with
+    all that is needed to replay the last one in the run folder."""
 
     def __init__(self, recipe: Any, folder: Path, learner: nn.Module) -> None:
         self.recipe = recipe

@@ -1,4 +1,4 @@
-"""Rows of a batch that several processes share, put together with their gradient."""
+"""Gathers the rows of a batch that several processes share, with their gradient."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,8 +9,7 @@ from torch import Tensor
 
 
 class _Gather(torch.autograd.Function):
-    """All processes' rows, in rank order; the gradient of every process's loss comes back to the rows'
-    owner."""
+    """All processes' rows, in rank order. The gradient of every process's loss returns to the rows' owner."""
 
     @staticmethod
     def forward(context: Any, local: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -30,12 +29,12 @@ class _Gather(torch.autograd.Function):
 
 
 def processes() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def share_sizes(local: int, device: torch.device) -> list[int]:
-    """How many pairs each process has in this batch: one that dropped an unreadable pair has fewer."""
+    """The number of pairs of each process in this batch, fewer where an unreadable pair was dropped."""
     if processes() == 1:
         return [local]
     mine = torch.tensor([local], device=device)
@@ -45,5 +44,5 @@ def share_sizes(local: int, device: torch.device) -> list[int]:
 
 
 def gathered(side: Any, sizes: Sequence[int]) -> Any:
-    """All processes' rows of an embedding or target; what is no tensor is the same everywhere."""
+    """All processes' rows of an embedding or target. Anything but a tensor is the same in every process."""
     return _Gather.apply(side, sizes) if isinstance(side, Tensor) else side

@@ -1,4 +1,5 @@
-"""Where the gradient comes from: how hard each term of the loss pulls at the student's embeddings."""
+"""Measures where the gradient comes from: how strongly each term of the loss pulls the student's
+embeddings."""
 
 import torch
 
@@ -14,13 +15,13 @@ def gradient_shares(
     """Each weighted term's share in the sum of all terms' pulls, on this process's own pairs.
 
     A pull is the norm of the gradient of weight times term with respect to the student's embeddings: of
-    pictures, of captions and, for masked features, of masked pictures. Values of `outputs` are used, not
-    their graph; nothing gets a gradient. All 0 where nothing pulls.
+    pictures, of captions and, for masked features, of masked pictures. Only the values of `outputs` are used,
+    not their graph, and no parameter receives a gradient. All shares are 0 if nothing pulls.
     """
     image, text = (side.detach().requires_grad_() for side in outputs[:2])
     masked, moved = outputs.masked_image, torch.zeros_like(image, requires_grad=True)
     if masked is not None:
-        # The head is linear: what moves the embedding of a masked picture moves its projection like this.
+        # The head is linear, so the gradient of a masked picture's embedding follows from its projection's.
         masked = masked.detach() + mixture.project(moved, text)[0]
         masked = masked - mixture.project(torch.zeros_like(image), text)[0]
     inputs = LossInputs(

@@ -1,5 +1,5 @@
-"""What the grounded cross-modal teacher learns from: all pictures and captions of a batch, and captions that
-are nearly true."""
+"""The losses of the grounded cross-modal teacher: all pictures and captions of a batch, and captions that are
+nearly true."""
 
 from typing import NamedTuple
 
@@ -16,14 +16,13 @@ from workbench.targets.cross_modal import AnyTeacher, CrossModalInputs
 from workbench.targets.false_captions import FalseTargets
 from workbench.targets.image_text import Teacher
 
-OVERLAP = 0.5  # intersection over union from which a region is a thing's
-JUDGED = 200  # pictures whose false captions a validation reads
-HARD = 4.0  # weight of a true caption against its own false one, beside all others
+OVERLAP = 0.5  # intersection over union from which a region shows a thing
+JUDGED = 200  # pictures whose false captions a validation uses
+HARD = 4.0  # weight of a true caption against its own false one, relative to all others
 
 
 class GroundedLosses(NamedTuple):
-    """What a run needs: the loss of training and of held-out pictures, and false captions of some of
-    these."""
+    """The loss of training and of held-out pictures, and false captions of some of the latter."""
 
     learned: "GroundedLoss"
     held_out: "GroundedLoss"
@@ -33,7 +32,7 @@ class GroundedLosses(NamedTuple):
 def grounded_losses(
     recipe: Recipe, inputs: CrossModalInputs, held_out: CrossModalInputs, frozen: Teacher
 ) -> GroundedLosses:
-    """The losses of a recipe; false captions are read by the frozen text tower once, and kept."""
+    """The losses of a recipe. The frozen text tower encodes the false captions once, and they are cached."""
     false = None
     if recipe.cross_modal.hard_negatives:
         false = FalseTargets(recipe, inputs.pairs, frozen, device=inputs.device)
@@ -45,10 +44,9 @@ def grounded_losses(
 class GroundedLoss:
     """The loss of a batch of pictures, a function of their rows, the seed and the epoch.
 
-    A share of the batch, `cross_modal.hard_negatives`, brings a caption that is nearly true, preferably one
-    that an exchange of two things would make true: in every second of these, drawn at random, the two
-    regions exchange their boxes, and the false caption is the true one. So no pair of names is always on one
-    side.
+    A share of the batch, `cross_modal.hard_negatives`, has a caption that is nearly true, preferably one that
+    an exchange of two things would make true. In a random half of these, the two regions exchange their
+    boxes, and the false caption becomes the true one. So no pair of names is always on the same side.
     """
 
     def __init__(self, recipe: Recipe, inputs: CrossModalInputs, false: FalseTargets | None) -> None:
@@ -58,7 +56,7 @@ class GroundedLoss:
         self.placed = {"objects", "boxes"} <= set(known)
 
     def __call__(self, teacher: AnyTeacher, rows: np.ndarray, epoch: int) -> Tensor:
-        """Scalar, for the pictures in `rows`."""
+        """The loss of the pictures in `rows`, a scalar."""
         assert isinstance(teacher, GroundedTeacher)
         settings = self.recipe.cross_modal
         rng = np.random.default_rng([self.recipe.seed, epoch, *map(int, rows[:2])])
@@ -66,7 +64,7 @@ class GroundedLoss:
         pictures = self.inputs.of(self.inputs.tokens.rows(np.array(captions)), rows)
         boxes = pictures["region_boxes"]
         assert boxes is not None
-        shown: list[tuple[bool, int]] = []  # whether it is a false caption, and its number, of each picture
+        shown: list[tuple[bool, int]] = []  # of each picture, whether its caption is false, and its number
         wrong: list[tuple[bool, int]] = []
         owners: list[int] = []
         for at, row in enumerate(rows):
@@ -94,7 +92,7 @@ class GroundedLoss:
             text,
         )
         scores = (cosines + agreement) / settings.temperature
-        # Z alone is matched too: it is what students learn from.
+        # Z is also matched alone, because students learn from it.
         loss = self._match(teacher, scores) + self._match(teacher, cosines / settings.temperature)
         if owners:
             owner = torch.tensor(owners, device=scores.device)
@@ -103,7 +101,7 @@ class GroundedLoss:
         return loss
 
     def _match(self, teacher: GroundedTeacher, scores: Tensor) -> Tensor:
-        """Each picture against all captions, and each true caption against all pictures."""
+        """Match each picture with all captions, and each true caption with all pictures."""
         count = len(scores)
         if self.recipe.cross_modal.matching == "sigmoid":
             truth = 2 * torch.eye(count, scores.shape[1], device=scores.device) - 1
@@ -112,7 +110,8 @@ class GroundedLoss:
         return (F.cross_entropy(scores, own) + F.cross_entropy(scores[:, :count].T, own)) / 2
 
     def _places(self, row: int, number: int) -> list[int] | None:
-        """The regions of the two things whose exchange makes the false caption true, where each has one."""
+        """The regions of the two things whose exchange makes the false caption true, None if one is
+        missing."""
         assert self.false is not None
         exchanged = self.false.captions[number].exchanged
         if exchanged is None or not self.placed:

@@ -1,4 +1,4 @@
-"""Starts a run in processes of its own, watches it, stops it; the run outlives the kernel."""
+"""Starts a run in separate processes, watches it and stops it. The run outlives the kernel."""
 
 import os
 import shlex
@@ -20,7 +20,7 @@ _children: list[
 
 
 class Job:
-    """A run that trains in processes of its own: just started, or found running."""
+    """A run that trains in separate processes, started by `launch` or already running."""
 
     def __init__(self, path: Path, process: "subprocess.Popen[bytes] | None" = None) -> None:
         self.path = path
@@ -36,31 +36,31 @@ class Job:
 
     @property
     def running(self) -> bool:
-        """Whether it still trains."""
+        """Whether it is still training."""
         return self._process.poll() is None if self._process is not None else is_locked(self.path)
 
     @property
     def log(self) -> str:
-        """What its processes printed."""
+        """The output of its processes."""
         path = self.path / "train.log"
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
     @property
     def failed(self) -> bool:
-        """Whether it ended by itself before it was finished."""
+        """Whether it ended on its own before it was finished."""
         if self.running:
             return False
         if self.run.status.get("state") not in ("finished", "interrupted"):
             return True
-        # What it says may be of an earlier session, where this one failed before its first step.
+        # The status may be that of an earlier session, if this one failed before its first step.
         stopped = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
         return self._process is not None and self._process.returncode not in stopped
 
     def wait(self) -> Run:
-        """Wait for the end and return the run; raises RuntimeError with the end of the log if it failed.
+        """Wait for the end and return the run. Raises RuntimeError with the end of the log if it failed.
 
-        An interrupted wait leaves the run going, except without anybody watching (`is_unattended`),
-        where it is stopped and saves first.
+        The run continues if the wait is interrupted, unless nobody is watching (`is_unattended`): then it
+        saves and stops.
         """
         try:
             while self.running:
@@ -78,7 +78,7 @@ class Job:
         return self.run
 
     def stop(self) -> Run:
-        """Ask it to save and stop, wait until it has, and return the run; launching it again goes on."""
+        """Ask it to save and stop, wait for that, and return the run. Launching it again resumes it."""
         number = self._process.pid if self._process is not None else trained_by(self.path)
         if self.running and number:
             os.kill(number, signal.SIGTERM)
@@ -88,10 +88,10 @@ class Job:
 
 
 def launch(recipe: Recipe, processes: int = 1, run_dir: str | Path | None = None) -> Job:
-    """Start (or resume, or find still running) a recipe's run in `processes` processes of this machine.
+    """Start or resume the run of a recipe in `processes` processes of this machine, or attach to it.
 
-    More than one are started with torchrun and train together, one GPU each where there are GPUs. Their
-    output goes to `train.log` in the run folder.
+    Several processes are started with torchrun and train together, one per GPU if there are GPUs. Their
+    output goes to `train.log` in the run folder. Raises SettingError if `processes` is less than 1.
     """
     if processes < 1:
         raise SettingError("processes", processes, "at least one is needed", "1, or the number of GPUs")
@@ -102,7 +102,7 @@ def launch(recipe: Recipe, processes: int = 1, run_dir: str | Path | None = None
     several = ["--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
     command = [sys.executable, *_training(folder, several)]
     with open(folder / "train.log", "ab") as log:
-        # A session of its own: an interrupt or the end of the kernel does not reach the run.
+        # A new session, so that an interrupt or the end of the kernel does not reach the run.
         process = subprocess.Popen(
             command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
@@ -111,10 +111,10 @@ def launch(recipe: Recipe, processes: int = 1, run_dir: str | Path | None = None
 
 
 def node_command(recipe: Recipe, nodes: int, processes: int = 1, run_dir: str | Path | None = None) -> str:
-    """The command that each of several machines runs to train a recipe together, `processes` on each.
+    """The command that each of several machines runs to train a recipe together, with `processes` on each.
 
-    The run folder, which is made here, and the cache have to be on a disk that all of them share. `HOST` in
-    it stands for the name of one of them.
+    The run folder, which is created here, and the cache must be on a disk that all machines share. Replace
+    `HOST` in the command by the name of one of them.
     """
     folder = chosen_folder(recipe, run_dir).absolute()
     claim_folder(folder, recipe)
@@ -124,6 +124,7 @@ def node_command(recipe: Recipe, nodes: int, processes: int = 1, run_dir: str | 
 
 
 def _training(folder: Path, several: list[str]) -> list[str]:
-    """Python's arguments that train in a run folder; `several` are torchrun's, none for a single process."""
+    """The arguments of Python for training in a run folder, with those of torchrun for `several`
+    processes."""
     started_by = ["-m", "torch.distributed.run", *several] if several else []
     return [*started_by, "-m", "workbench", "train", str(folder / "recipe.yaml"), "--run-dir", str(folder)]

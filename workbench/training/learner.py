@@ -1,4 +1,4 @@
-"""All that learns, in one module, and the gradient of one batch: gathered negatives, gradient cache."""
+"""All learned parts in one module, and the gradient of one batch: gathered negatives, gradient cache."""
 
 import math
 from collections.abc import Sequence
@@ -17,10 +17,9 @@ from workbench.training.gather import gathered, processes, share_sizes
 
 
 class Inputs(NamedTuple):
-    """What a learner is given of a batch: uint8 pictures (or the maps of frozen layers), tokens, the patches
-    that a masked one keeps, and embeddings of the captions where these are known (of a text tower that stays
-    as it is). `false`: tokens or embeddings of captions that are nearly true, for the pairs that are `hard`.
-    """
+    """The inputs of a learner for a batch: uint8 pictures (or the feature maps of frozen layers), tokens, the
+    patches that masked pictures keep, and the embeddings of the captions if the text tower is frozen. `false`
+    holds tokens or embeddings of hard negative captions, for the pairs that are `hard`."""
 
     images: Tensor
     tokens: Tensor
@@ -30,13 +29,13 @@ class Inputs(NamedTuple):
     hard: Tensor | None = None
 
     def part(self, rows: slice) -> "Inputs":
-        """The same of some of its pairs."""
+        """The same inputs for some of the pairs."""
         return Inputs._make([None if side is None else side[rows] for side in self])
 
 
 class Outputs(NamedTuple):
-    """What a learner gives for a batch: the student's embeddings, as they are and in the teacher's width
-    (`masked_image` too), those of captions that are nearly true, and its scale."""
+    """The outputs of a learner for a batch: the student's embeddings, in its own and in the teacher's width
+    (`masked_image` too), those of hard negative captions, and its scale."""
 
     image: Tensor
     text: Tensor
@@ -48,9 +47,9 @@ class Outputs(NamedTuple):
 
 
 class BatchTargets(NamedTuple):
-    """What teachers say about a batch: an image-text teacher's embeddings and scale, a language model's
-    embeddings of the captions, the captions' concepts, and a cross-modal teacher's embeddings of the
-    pairs; which pictures have a caption, None: all; and which bring one that is nearly true (1, else 0)."""
+    """The teachers' outputs for a batch: an image-text teacher's embeddings and scale, a language model's
+    embeddings of the captions, the captions' concepts, and a cross-modal teacher's embeddings of the pairs.
+    `captioned` marks the pictures with a caption, None: all. `hard` marks those with a hard negative."""
 
     teacher_image: Tensor | None = None
     teacher_text: Tensor | None = None
@@ -63,9 +62,9 @@ class BatchTargets(NamedTuple):
 
 
 class Learner(nn.Module):
-    """All that learns, in one module for optimiser, process group and checkpoint: the student and the
-    mixture's heads. `scale`: of the cosines in the losses, None: the student's own. `ema`: the decay of an
-    exponential moving average of the student, None: there is none."""
+    """All learned parts in one module for optimiser, process group and checkpoint: the student and the heads
+    of the loss. `scale` multiplies the cosines in the losses, None: the student's own. `ema` is the decay of
+    an exponential moving average of the student, None: no average."""
 
     def __init__(
         self,
@@ -87,7 +86,7 @@ class Learner(nn.Module):
 
     @property
     def result(self) -> DualEncoder:
-        """The student that is validated and exported: its moving average where there is one."""
+        """The student to validate and export: its moving average if there is one."""
         average: Any = self.average
         return self.student if average is None else average.module
 
@@ -101,7 +100,7 @@ class Learner(nn.Module):
         hard: Tensor | None = None,
     ) -> Outputs:
         if not len(images):
-            # A process that could read none of its pictures: towers take no empty batch, and the others wait.
+            # A process that could read no picture: towers cannot take an empty batch, and the others wait.
             one = [
                 None if side is None else side.new_zeros(1, *side.shape[1:])
                 for side in (images, tokens, kept, text, false, hard)
@@ -125,8 +124,8 @@ class Learner(nn.Module):
 
     @torch.no_grad()
     def after_step_(self) -> None:
-        """For after each step of the optimiser: bring the student's scale and those of the losses back into
-        [1, 100], and the moving average forward."""
+        """Clamp the scales of the student and the losses to [1, 100], and update the moving average. Call it
+        after each optimiser step."""
         if self.student.clip.logit_scale.requires_grad:
             self.student.clip.logit_scale.clamp_(0, math.log(100))
         self.mixture.clamp_scales_()
@@ -135,10 +134,10 @@ class Learner(nn.Module):
 
 
 def freeze_unreached(learner: Learner, inputs: Inputs, targets: BatchTargets) -> list[str]:
-    """Stop the parameters that no objective reaches from learning, and return their names: several processes
-    would wait for their gradients. `inputs` and `targets` are those of a few pairs, of any values.
+    """Freeze the parameters that no objective reaches, and return their names. With several processes their
+    gradients would be waited for. `inputs` and `targets` are those of a few pairs, of any values.
 
-    Examples are the scale where features' distance is the only objective, and SigLIP's bias.
+    Examples are the scale if feature distance is the only objective, and SigLIP's bias.
     """
     names, parameters = zip(*((n, p) for n, p in learner.named_parameters() if p.requires_grad), strict=True)
     mode = learner.training
@@ -164,12 +163,12 @@ def freeze_unreached(learner: Learner, inputs: Inputs, targets: BatchTargets) ->
 def batch_loss(
     mixture: DistillationLoss, outputs: Outputs, targets: BatchTargets, sizes: Sequence[int]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss over the global batch, of which every process computes its own rows; `sizes` counts those of
-    each process.
+    """The loss over the global batch, of which every process computes its own rows. `sizes` counts the rows
+    of each process.
 
-    Returns (what to call backward on, every term over the global batch, without gradient). With several
-    processes the first is multiplied by their number, because DistributedDataParallel averages gradients
-    where the sum is exact.
+    Returns the loss to call backward on, and every term over the global batch, without gradient. With several
+    processes the loss is multiplied by their number, because DistributedDataParallel averages gradients and
+    the sum is exact.
     """
     rows, ring, world = None, None, processes()
     if world > 1:
@@ -208,15 +207,15 @@ def backward(
     micro_batch: int | None,
     seed: int,
 ) -> tuple[dict[str, Tensor], Outputs]:
-    """Put the full batch's gradient into `.grad`; returns the terms and the (detached) outputs.
+    """Put the full batch's gradient into `.grad`. Returns the terms and the (detached) outputs.
 
     With a `micro_batch` (pairs per process) below the batch this is the gradient cache (Gao et al. 2021,
-    arXiv 2101.06983): embed all micro-batches without a graph, take the loss and its gradient with respect to
-    the embeddings, then embed each micro-batch again with the same random numbers and pass that gradient on.
-    Exact, in micro-batch memory.
+    arXiv 2101.06983): embed all micro-batches without a graph, compute the loss and its gradient with respect
+    to the embeddings, then embed each micro-batch again with the same random numbers and backpropagate that
+    gradient. Exact, in the memory of a micro-batch.
     """
     size = len(inputs.images)
-    # Asked for first: a GPU that has nothing queued yet answers at once.
+    # Before other work, because a GPU with an empty queue answers at once.
     sizes = share_sizes(size, inputs.images.device)
     # A process that could read none of its pictures has one part too, an empty one.
     step = micro_batch or max(1, size)
@@ -255,7 +254,7 @@ def backward(
                 if share is not None and output.requires_grad
             ]
             if last:
-                # The process group waits for every parameter, also for those that only the loss has used.
+                # The process group waits for every parameter, including those that only the loss has used.
                 used += [
                     (parameter.sum() * 0, parameter.new_zeros(())) for parameter in mixture.used_by_the_loss()
                 ]
@@ -268,8 +267,8 @@ def _detached(outputs: Outputs) -> Outputs:
 
 
 class Gradient(NamedTuple):
-    """One batch's gradient, which lies in `.grad`: what went in, what came out, every term over the global
-    batch, and the gradient's norm before clipping; all still on the device."""
+    """The gradient of one batch, stored in `.grad`, with its inputs, its outputs, every term over the global
+    batch, and the gradient's norm before clipping. All tensors are on the device."""
 
     inputs: Inputs
     targets: BatchTargets
@@ -279,5 +278,5 @@ class Gradient(NamedTuple):
 
     @property
     def is_finite(self) -> Tensor:
-        """Whether loss and gradient are."""
+        """Whether loss and gradient are finite."""
         return torch.isfinite(self.terms["loss"] + self.norm)

@@ -1,4 +1,4 @@
-"""What a recipe needs of a GPU's memory, from its sizes and from what a few pairs keep for the gradient."""
+"""Estimates the GPU memory of a recipe, from its sizes and from what a few pairs keep for the gradient."""
 
 import contextlib
 import logging
@@ -18,15 +18,15 @@ from workbench.recipe.schema import TextTeacher
 from workbench.training.learner import BatchTargets, Inputs, Learner, Outputs, batch_loss
 
 FLOAT, HALF = 4, 2  # bytes
-# Numbers of each parameter that learns: itself, its gradient, two moments, and one while AdamW steps.
+# Numbers per learned parameter: itself, its gradient, two moments, and one during AdamW's step.
 LEARNING = 5
-SAMPLE = 64  # pairs of random embeddings from which the memory of the losses is measured
+SAMPLE = 64  # pairs of random embeddings that measure the memory of the losses
 
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """Bytes of each process while it trains: `state` is weights, gradients and the optimiser's, `activations`
-    what the towers keep for the gradient, `losses` what the losses keep."""
+    """Bytes of each process while it trains: `state` for weights, gradients and optimiser, `activations` for
+    what the towers keep for the gradient, `losses` for what the losses keep."""
 
     state: int
     activations: int
@@ -35,7 +35,7 @@ class GpuMemory:
 
     @property
     def total(self) -> int:
-        """All of it; CUDA itself and what its allocator leaves unused come on top."""
+        """The sum, without the memory of CUDA itself and of its allocator's unused blocks."""
         return self.state + self.activations + self.losses
 
 
@@ -44,9 +44,9 @@ def gpu_memory(
 ) -> GpuMemory:
     """The estimate for a recipe's batch, shared by `processes`, from two or more pairs of `inputs`.
 
-    Activations grow with the pairs of a process, or of its micro-batch; the matrices of losses that compare
-    all with all with the batch times its rows in one process. What `training.gradient_checkpointing` and
-    `precision` save is measured.
+    Activations grow with the pairs of a process or of its micro-batch. The matrices of losses that compare
+    all with all grow with the batch times its rows in one process. The savings of
+    `training.gradient_checkpointing` and `precision` are measured.
     """
     settings = recipe.training
     share = max(1, settings.batch // processes)
@@ -60,11 +60,11 @@ def gpu_memory(
             return kept_for_gradient(learner, lambda: learner(*repeated))
 
     once, twice = embed(1), embed(2)
-    slope = (twice - once) / few  # what does not grow, such as weights in half precision, cancels
+    slope = (twice - once) / few  # constant parts, such as weights in half precision, cancel
     constant = max(0, once - int(slope * few))
     learning = sum(p.numel() for p in learner.parameters() if p.requires_grad)
     every = sum(item.numel() for item in (*learner.parameters(), *learner.buffers()))
-    copies = LEARNING + (processes > 1)  # processes exchange gradients in buckets of their own
+    copies = LEARNING + (processes > 1)  # processes exchange gradients in separate buckets
     state = FLOAT * (every - learning + copies * learning)
     rows = min(share, settings.loss_chunk or share)
     losses = _matrices(learner.mixture, inputs, learner, targets) * rows * settings.batch
@@ -72,10 +72,10 @@ def gpu_memory(
 
 
 def kept_for_gradient(module: nn.Module, forward: Callable[[], Any]) -> int:
-    """Bytes that the graph of `forward` keeps, parameters and buffers of the module not counted."""
+    """Bytes that the graph of `forward` keeps, without the module's parameters and buffers."""
     own = {item.untyped_storage().data_ptr() for item in (*module.parameters(), *module.buffers())}
     storages: dict[int, int] = {}
-    alive = []  # so that no address is used twice
+    alive = []  # keeps the tensors, so that no address is reused
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -90,7 +90,7 @@ def kept_for_gradient(module: nn.Module, forward: Callable[[], Any]) -> int:
 
 
 def _matrices(mixture: DistillationLoss, inputs: Inputs, learner: Learner, targets: BatchTargets) -> float:
-    """Bytes that the losses keep for each entry of a matrix of all with all."""
+    """Bytes that the losses keep per entry of a matrix that compares all with all."""
     with torch.no_grad():
         outputs = learner(*inputs)
 
@@ -116,7 +116,7 @@ def _matrices(mixture: DistillationLoss, inputs: Inputs, learner: Learner, targe
 
 
 def language_model(settings: TextTeacher) -> tuple[int, int] | None:
-    """Parameters and width of a text teacher, from its configuration alone; None where that is not here."""
+    """Parameters and width of a text teacher, from its configuration alone. None if that is missing."""
     from transformers import AutoConfig, AutoModel, LlamaConfig
 
     config: Any = None

@@ -1,4 +1,4 @@
-"""The optimiser, the learning rate, and how long a run is."""
+"""The optimiser, the learning rate, and the length of a run."""
 
 import math
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ def parameter_groups(
     multipliers: Mapping[str, float],
     layers: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """AdamW groups: no decay for biases, norms and scales (fewer than two dims); a learning-rate factor by
-    module.
+    """AdamW's parameter groups: no weight decay for biases, norms and scales (fewer than two dims), and a
+    learning-rate factor per module.
 
     `multipliers` maps a module of the student (`visual.trunk`) to a factor of the learning rate; the longest
-    match counts. `layers`: a further factor by the name of the student's parameter.
+    match counts. `layers` maps names of the student's parameters to a further factor.
     """
     groups: dict[tuple[bool, float], list[Tensor]] = {}
     for name, parameter in module.named_parameters():
@@ -41,7 +41,7 @@ def parameter_groups(
 
 
 def check_multipliers(student: nn.Module, multipliers: Mapping[str, float]) -> None:
-    """SettingError for a learning-rate factor of a module that the student does not have."""
+    """Raise SettingError for a learning-rate factor of a module that the student does not have."""
     names = [name for name, _ in student.named_parameters()]
     unknown = [prefix for prefix in multipliers if not any(_is_inside(name, prefix) for name in names)]
     if unknown:
@@ -55,7 +55,7 @@ def _is_inside(parameter: str, module: str) -> bool:
 
 
 def adamw(learner: Learner, settings: Training) -> torch.optim.AdamW:
-    """The optimiser that the recipe's `training` describes."""
+    """The optimiser of the recipe's `training` section."""
     decay = settings.layer_decay
     layers = layer_factors(learner.student.clip, decay) if decay else None
     groups = parameter_groups(learner, settings.weight_decay, settings.lr_multipliers, layers)
@@ -63,13 +63,13 @@ def adamw(learner: Learner, settings: Training) -> torch.optim.AdamW:
 
 
 def clip_gradient(module: nn.Module, limit: float | None) -> Tensor:
-    """Scale the gradient down to the norm `limit`, None: never; returns the norm it had."""
+    """Scale the gradient down to the norm `limit` (None: never). Returns its norm before that."""
     parameters = [parameter for parameter in module.parameters() if parameter.grad is not None]
     return nn.utils.clip_grad_norm_(parameters, limit or math.inf)
 
 
 class Length(NamedTuple):
-    """How long a run is, in steps, and after which steps it is looked at and saved."""
+    """The length of a run in steps, and the steps after which it is validated and saved."""
 
     batch: int
     per_epoch: int
@@ -79,7 +79,7 @@ class Length(NamedTuple):
 
     @classmethod
     def of(cls, recipe: Recipe, readable: int, world: int) -> "Length":
-        """With so many readable pairs and processes; SettingError where they are too few."""
+        """The length for this many readable pairs and processes. Raises SettingError if there are too few."""
         check_pairs(recipe, readable, world)
         settings = recipe.training
         batch = min(settings.batch, readable - readable % world)
@@ -101,7 +101,7 @@ class Length(NamedTuple):
 
 
 def check_pairs(recipe: Recipe, pairs: int, world: int) -> None:
-    """SettingError where there are not two pairs to contrast, or not one for each process."""
+    """Raise SettingError if there are not two pairs to contrast, or not one for each process."""
     if min(recipe.training.batch, pairs - pairs % world) < 2:
         problem = f"it has {pairs} training pairs"
         raise SettingError("data.source", recipe.data.source, problem, "Give two or more")

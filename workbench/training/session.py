@@ -26,7 +26,7 @@ from workbench.runs.run import Run
 from workbench.runs.tracker import Tracker, check_tracker
 from workbench.targets.cached import say_at_once
 
-MOST_UNSAVED = 3  # checkpoints in a row that may fail to be written, e.g. on a full disk
+MOST_UNSAVED = 3  # consecutive checkpoints that may fail to be written, e.g. on a full disk
 PACKAGES = (
     "workbench",
     "torch",
@@ -42,9 +42,9 @@ PACKAGES = (
 class Session:
     """A context in which one process trains a recipe in a run folder, alone or with others.
 
-    Entering it locks and claims the folder; SettingError where that is impossible. `start` opens the log,
-    and from then on leaving the context writes the run's final state: finished, interrupted or failed. With
-    a `device` the session is of this process alone, even where several train together.
+    Entering it locks and claims the folder; SettingError if that is impossible. `start` opens the log. From
+    then on, leaving the context writes the run's final state: finished, interrupted or failed. With a
+    `device` the session belongs to this process alone, even if several train together.
     """
 
     def __init__(self, recipe: Recipe, run_dir: str | Path | None, *, device: Any = None) -> None:
@@ -94,36 +94,36 @@ class Session:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has already been trained to its end, and what it ended with is undamaged."""
+        """Whether the run has already been trained to its end, with an undamaged result."""
         return self.run.finished
 
     @property
     def share(self) -> dict[str, Any]:
-        """What functions that fill targets want to know of this process."""
+        """The facts about this process that functions that compute targets need."""
         return {"device": self.device, "rank": self.rank, "world": self.world, "say": self.say}
 
     def say(self, text: str) -> None:
-        """A line about what comes before the first step, printed and shown by monitors."""
+        """Print a line about the work before the first step, and show it in monitors."""
         say_at_once(text)
         if self.main:
             self._spoke = True
             before_first_step(self.folder, text)
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Wait for all processes."""
         if self.accelerator is not None:
             self.accelerator.wait_for_everyone()
 
     def prepare(self, *parts: Any) -> Any:
-        """Models and optimisers, moved to the device and joined with the other processes'."""
+        """Move models and optimisers to the device, and connect them with those of the other processes."""
         return self.accelerator.prepare(*parts)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """The recipe's precision."""
+        """A context with the recipe's precision."""
         return self.accelerator.autocast()
 
     def resume(self, module: nn.Module, optimiser: Any) -> checkpoint.Checkpoint | None:
-        """Load the last checkpoint of this run into both; None where there is none yet."""
+        """Load the last checkpoint of this run into both. Returns None if there is none yet."""
         saved = checkpoint.load_latest(self.folder / "checkpoints")
         if saved is not None:
             module.load_state_dict(saved.tensors)
@@ -131,7 +131,7 @@ class Session:
         return saved
 
     def start(self, total: int, step: int) -> RunLogger:
-        """Open the log at `step`; Ctrl-C and SIGTERM are now requests to stop."""
+        """Open the log at `step`. From now on Ctrl-C and SIGTERM are requests to stop."""
         tracker = Tracker(self.recipe, self.folder) if self.main and self.recipe.training.track else None
         self.logger = RunLogger(self.folder, total, self.main, tracker)
         self.logger.start(step)
@@ -141,7 +141,7 @@ class Session:
         return self.logger
 
     def write_weights(self, student: str | None, teacher: str | None) -> None:
-        """Write weights.json: what student and teacher were loaded from, null where that is nothing."""
+        """Write weights.json: the sources of the student's and the teacher's weights, null if random."""
         if self.main and not (self.folder / "weights.json").is_file():
             write_json(self.folder / "weights.json", {"student": student, "teacher": teacher})
 
@@ -151,8 +151,8 @@ class Session:
         return bool(self._request)
 
     def read(self, values: Mapping[str, Tensor], good: Tensor | bool) -> tuple[dict[str, float], bool, bool]:
-        """Numbers of a step from the device, whether the step is not `good` in any process, and whether any
-        was asked to stop: the one time in a step that the processor waits for the device."""
+        """The values of a step as numbers, whether the step is not `good` in any process, and whether any
+        process was asked to stop. This is the only time in a step that the CPU waits for the device."""
         kind = torch.float32 if self.device.type == "mps" else torch.float64
         flags = torch.zeros(2, dtype=kind, device=self.device)
         flags[0] = torch.as_tensor(good).logical_not()
@@ -173,8 +173,8 @@ class Session:
         keep: Any = None,
         last: bool,
     ) -> None:
-        """Write a checkpoint. One that cannot be written is a warning, but not the `last` one, and not three
-        in a row: then CheckpointError."""
+        """Write a checkpoint. A failure is a warning, but a CheckpointError for the `last` checkpoint and for
+        the third failure in a row."""
         if not self.main:
             return
         try:
@@ -208,7 +208,7 @@ def _failure(error: BaseException) -> tuple[str, str]:
 
 
 class StopRequest:
-    """Which signal asked to stop, if any."""
+    """The signal that asked to stop, if any."""
 
     signal: int | None = None
 
@@ -218,10 +218,10 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Note SIGINT and SIGTERM instead of dying of them; a second one interrupts at once."""
+    """Record SIGINT and SIGTERM instead of ending the process. A second signal interrupts at once."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        # Only the main thread may set handlers; elsewhere the caller's own stay in force.
+        # Only the main thread may set handlers; in other threads the caller's handlers stay in force.
         yield request
         return
 
@@ -241,7 +241,7 @@ def stop_on_signal() -> Iterator[StopRequest]:
 
 
 def versions(device: str) -> dict[str, str]:
-    """Versions of what a result depends on; "absent" for a package that is not installed."""
+    """Versions of everything that a result depends on; "absent" for a package that is not installed."""
     known = {"python": platform.python_version(), "platform": platform.platform(), "device": device}
     if device.startswith("cuda"):
         known["device_name"] = torch.cuda.get_device_name(device)
@@ -254,16 +254,16 @@ def versions(device: str) -> dict[str, str]:
 
 
 def accelerate_on(recipe: Recipe) -> Any:
-    """The Accelerator for a recipe's device and precision, one of as many processes as torchrun started."""
+    """The Accelerator for a recipe's device and precision, in one of the processes that torchrun started."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedType
 
-    # A notebook trains several recipes in one process; accelerate would refuse a second precision.
+    # A notebook trains several recipes in one process, and accelerate would refuse a second precision.
     AcceleratorState._reset_state(reset_partial_state=not dist.is_initialized())
     precision = "bf16" if recipe.training.precision == "bfloat16" else "no"
-    device_of(recipe)  # refuses a GPU that is not there
-    # Left to itself, accelerate lets several processes without GPUs each train alone.
+    device_of(recipe)  # refuses a missing GPU
+    # By default, accelerate lets several processes without GPUs train separately.
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
     on_cpu = recipe.training.device == "cpu" or (recipe.training.device == "auto" and several)
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision)

@@ -1,4 +1,4 @@
-"""Embeds the validation split and zero-shot sets with all processes that train together."""
+"""Embeds the validation split and zero-shot sets with all processes of a training."""
 
 from collections.abc import Sequence
 
@@ -16,10 +16,10 @@ from workbench.training.session import Session
 
 
 def encode_together(session: Session, student: DualEncoder, pairs: Pairs) -> Embedded | None:
-    """The embeddings of `pairs`, in the first process; None in the others, which embed their part of them.
+    """The embeddings of `pairs`, in the first process. None in the others, which embed their part of them.
 
-    A process takes a run of rows, so that what it sends lies in the order of the rows. Raises SettingError
-    where no process could read a picture.
+    Every process takes consecutive rows, so that results arrive in the order of the rows. Raises SettingError
+    if no process could read a picture.
     """
     settings = session.recipe
     batch, workers = settings.evaluation.batch, settings.data.workers
@@ -28,14 +28,14 @@ def encode_together(session: Session, student: DualEncoder, pairs: Pairs) -> Emb
     share = _share(session, len(pairs))
     try:
         ours = encode_pairs(student, pairs.select(share), batch, workers)
-    except SettingError:  # no picture of this part can be read, perhaps of the others'
+    except SettingError:  # no picture of this part is readable, but others may be
         nothing = np.empty(0, dtype=np.int64)
         empty = torch.empty(0, student.dim)
         ours = Embedded(empty, empty, nothing, nothing)
     image = _gathered(session, ours.image)
     text = _gathered(session, ours.text)
     rows = _gathered(session, torch.from_numpy(share[ours.rows]))
-    # By row of the picture, which is the same in every process, and not by its place among those of one.
+    # By row of the picture, which is the same in every process, not by its position in this process.
     row_of_text = _gathered(session, torch.from_numpy(share[ours.rows[ours.image_of_text]]))
     if not len(rows):
         raise _unreadable(pairs)
@@ -85,5 +85,5 @@ def _unreadable(pairs: Pairs) -> SettingError:
 
 
 def _gathered(session: Session, values: Tensor) -> Tensor:
-    """The rows of all processes, in their order, on the CPU; processes may have different numbers of them."""
+    """The rows of all processes, in order, on the CPU. Processes may have different numbers of rows."""
     return gathered(values.to(session.device), share_sizes(len(values), session.device)).cpu()

@@ -1,4 +1,4 @@
-"""Trains the cross-modal teacher: frozen towers, cached regions and words, every epoch kept."""
+"""Trains the cross-modal teacher on frozen towers with cached regions and words. Every epoch is kept."""
 
 import math
 import time
@@ -28,21 +28,21 @@ from workbench.training.optimisation import Length, clip_gradient
 from workbench.training.session import Session
 from workbench.training.teacher_losses import PROBED, TeacherLosses, usable_rows, validation_scores
 
-# Runs without their optimiser and most of their epochs, by the name that `cross_modal.run` takes.
+# Shipped runs, without optimiser and most epochs, by the name that `cross_modal.run` takes.
 SHIPPED = ASSETS / "cross_modal_teacher"
 SHIPPED_RUNS = {"demo": SHIPPED, "grounded_demo": ASSETS / "grounded_teacher"}
-VALIDATIONS = 10  # at least, of a run of so many epochs or more
+VALIDATIONS = 10  # the fewest in a run with at least as many epochs
 POLL = 1.0  # seconds
 
 
 def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: Any = None) -> Run:
-    """Train a recipe's cross-modal teacher, in this process; the same call again goes on where it stopped.
+    """Train a recipe's cross-modal teacher in this process. A second call resumes an interrupted run.
 
     The loss is InfoNCE between Z of a picture with one of its captions and the frozen embedding of the same
-    caption, or of another with `caption_pairing` "leak_free"; that of the grounded teacher is
-    `GroundedLoss`. Adam at a constant rate, so that epoch n of a longer run is the end of a run of n. Each
-    epoch ends with a checkpoint that is kept and a leak probe on the validation split. `device`: None for
-    what the recipe says. Raises SettingError for settings that cannot work. DCLIP (arXiv 2505.21549).
+    caption or, with `caption_pairing` "leak_free", of another caption. The grounded teacher's loss is
+    `GroundedLoss`. Adam has a constant rate, so that epoch n of a longer run equals the end of a run of n
+    epochs. Each epoch ends with a checkpoint that is kept and a leak probe on the validation split. `device`
+    None is the recipe's. Raises SettingError for settings that cannot work. DCLIP (arXiv 2505.21549).
     """
     recipe = bare(recipe)
     settings = recipe.cross_modal
@@ -131,8 +131,8 @@ def train_teacher(recipe: Recipe, run_dir: str | Path | None = None, *, device: 
 
 
 def bare(recipe: Recipe) -> Recipe:
-    """What of a recipe its cross-modal teacher depends on, as a recipe for that teacher; the rest is at its
-    default, so that recipes of one teacher share it."""
+    """A recipe with only the settings that the cross-modal teacher depends on, and defaults for the others,
+    so that recipes with the same teacher share its run."""
     if recipe.teacher is None:
         problem = "a cross-modal teacher reads with frozen towers, and there are none"
         raise SettingError("teacher", None, problem, "Set teacher.model.")
@@ -161,10 +161,9 @@ def bare(recipe: Recipe) -> Recipe:
 
 
 def open_teacher_run(name: str) -> Run:
-    """The finished run of a cross-modal teacher: a shipped one (`demo`, `grounded_demo`), or the one in a
-    folder.
+    """The finished run of a cross-modal teacher: a shipped one (`demo`, `grounded_demo`), or one by folder.
 
-    Raises SettingError for a student's run, and for one that is not finished.
+    Raises SettingError for a student's run, and for an unfinished one.
     """
     run = Run(SHIPPED_RUNS.get(name) or Path(name).expanduser())
     if run.recipe.trains != "cross_modal_teacher":
@@ -179,11 +178,11 @@ def open_teacher_run(name: str) -> Run:
 
 
 def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True, device: Any = "cpu") -> Run:
-    """The finished run of the cross-modal teacher that a student's recipe learns from.
+    """The finished run of the cross-modal teacher of a student's recipe.
 
-    The one that `cross_modal.run` names, else one of the same settings beside the student's `folder`, trained
-    there by the `main` process where there is none yet, while the others wait. Raises SettingError for a run
-    that is not finished, or of other towers; RuntimeError where it could not be trained to its end.
+    This is the run that `cross_modal.run` names, otherwise a run with the same settings beside the student's
+    `folder`. If it does not exist, the `main` process trains it there while the others wait. Raises
+    SettingError for an unfinished run or one with other towers, and RuntimeError if its training ends early.
     """
     if recipe.cross_modal.run is not None:
         run = open_teacher_run(recipe.cross_modal.run)

@@ -1,4 +1,4 @@
-"""What a cross-modal teacher is trained and validated by: its loss, its captions of an epoch, its probes."""
+"""The loss of a cross-modal teacher, the captions of an epoch, and the probes of a validation."""
 
 import numpy as np
 import torch
@@ -15,11 +15,11 @@ from workbench.targets.cross_modal import AnyTeacher, CrossModalInputs
 from workbench.targets.image_text import Teacher
 from workbench.training.grounded import GroundedLosses, grounded_losses
 
-PROBED = 1000  # captions, one a picture, that a validation looks at
+PROBED = 1000  # captions, one a picture, that a validation uses
 
 
 class TeacherLosses:
-    """The loss of a batch of pictures, and that of held-out captions, of either kind of teacher."""
+    """The losses of a batch of pictures and of held-out captions, for both kinds of teacher."""
 
     def __init__(
         self, recipe: Recipe, inputs: CrossModalInputs, held_out: CrossModalInputs, frozen: Teacher
@@ -38,7 +38,7 @@ class TeacherLosses:
 
     @torch.no_grad()
     def of_held_out(self, teacher: AnyTeacher, batch: int) -> float | None:
-        """The mean over batches of held-out pictures; None where no batch of two is left."""
+        """The mean over batches of held-out pictures. None if there is no batch of at least two."""
         if self.grounded is None:
             return validation_loss(self.recipe, teacher, self.held_out, batch)
         rows = _paired(self.recipe, self.held_out.pairs, self.held_out)[:PROBED]
@@ -76,8 +76,8 @@ def validation_scores(
 def validation_loss(
     recipe: Recipe, teacher: AnyTeacher, held_out: CrossModalInputs, batch: int
 ) -> float | None:
-    """The mean loss over batches of held-out pictures: the first caption is read, and matched with itself or,
-    `leak_free`, with the second. None where no batch of two is left, as without second captions."""
+    """The mean loss over batches of held-out pictures. The first caption is read, and matched with itself or,
+    if `leak_free`, with the second. None if there is no batch of at least two with the captions needed."""
     pairs = held_out.pairs
     rows = _paired(recipe, pairs, held_out)[:PROBED]
     read = pairs.first_caption[rows]
@@ -90,7 +90,7 @@ def validation_loss(
 
 
 def _whole_batches(rows: np.ndarray, batch: int) -> list[slice]:
-    """Batches of two or more; a smaller rest at the end stays out, because the loss grows with the batch."""
+    """Full batches of at least two. A smaller rest is dropped, because the loss grows with the batch."""
     batch = min(batch, len(rows))
     if batch < 2:
         return []
@@ -105,7 +105,7 @@ def _paired(recipe: Recipe, pairs: Pairs, inputs: CrossModalInputs) -> np.ndarra
 
 
 def usable_rows(recipe: Recipe, pairs: Pairs, inputs: CrossModalInputs) -> np.ndarray:
-    """Rows of pictures that can be read and, where two captions are needed, have two."""
+    """The rows of readable pictures with, if they are needed, two captions."""
     rows = _paired(recipe, pairs, inputs)
     if len(rows) < 2:
         problem = f"it leaves {len(rows)} of {len(pairs)} pictures to learn from"
@@ -117,7 +117,7 @@ def usable_rows(recipe: Recipe, pairs: Pairs, inputs: CrossModalInputs) -> np.nd
 def epoch_captions(
     recipe: Recipe, pairs: Pairs, rows: np.ndarray, epoch: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The caption that is read of each picture in this epoch, and the one that is matched."""
+    """The captions of each picture in this epoch: the one that is read, and the one that is matched."""
     read = np.array([caption_choice(pairs.first_caption, int(row), recipe.seed, epoch) for row in rows])
     if recipe.cross_modal.caption_pairing == "same":
         return read, read

@@ -1,4 +1,4 @@
-"""The training loop, to be read from top to bottom: check, set up, resume, step, validate, save."""
+"""The training loop, from top to bottom: check, set up, resume, step, validate, save."""
 
 import time
 from collections import Counter
@@ -32,12 +32,12 @@ from workbench.training.validation import forgotten, validate, validation_sets
 
 
 def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
-    """Train a student as the recipe says, in this process; the same call again goes on where it stopped.
+    """Train a student according to a recipe in this process. A second call resumes an interrupted run.
 
-    Returns the Run, whose status is "finished", or "interrupted" after Ctrl-C or SIGTERM (what was learned is
-    saved). Under `torchrun` every process calls this and they train together. Two runs of one recipe on one
-    machine give identical weights on a CPU, interrupted or not. Raises SettingError for a setting that cannot
-    work.
+    Returns the Run, whose status is "finished", or "interrupted" after Ctrl-C or SIGTERM, with its progress
+    saved. Under `torchrun` every process calls this function, and they train together. Two runs of one recipe
+    on one machine give identical weights on a CPU, interrupted or not. Raises SettingError for a setting that
+    cannot work.
     """
     if recipe.trains == "cross_modal_teacher":
         return train_teacher(recipe, run_dir)
@@ -46,9 +46,9 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         if session.finished:
             return session.run
 
-        # ---- every cheap refusal, then the targets
+        # ---- all inexpensive checks, then the targets
         check_world(recipe, session.world)
-        composition_sets(recipe, retrieval_sets(recipe))  # what will be measured at the end is here
+        composition_sets(recipe, retrieval_sets(recipe))  # the data of the final evaluation exist
         pairs, validation = open_pairs(recipe)
         sets = validation_sets(recipe)
         student = load_student(recipe)
@@ -142,7 +142,7 @@ def full_gradient(
     epoch: int,
     step: int,
 ) -> Gradient | None:
-    """The gradient of the global batch, clipped; None where no picture of the batch could be read."""
+    """The gradient of the global batch, clipped. None if no picture of the batch could be read."""
     if not len(batch) and session.world == 1:
         return None
     settings, world = session.recipe.training, session.world
@@ -158,8 +158,8 @@ def full_gradient(
 def read_step(
     session: Session, lookup: TargetLookup, loss: DistillationLoss, gradient: Gradient | None, step: int
 ) -> tuple[dict[str, float], bool, bool]:
-    """What a step records ({} for an empty batch), whether it must not learn, and whether the run is to
-    stop."""
+    """The values that a step records ({} for an empty batch), whether the step must be skipped, and whether
+    the run must stop."""
     if gradient is None:
         return session.read({}, False)
     progress = lookup.progress(step + 1, loss, gradient)
@@ -170,8 +170,8 @@ def read_step(
 
 
 def load_student(recipe: Recipe) -> DualEncoder:
-    """The student as its recipe starts it, with the parts that learn; the same in every process, and so are
-    random numbers from here on."""
+    """The initial student of a recipe, with its trainable parts. It is the same in every process, and so are
+    the random numbers that follow."""
     torch.manual_seed(recipe.seed)
     student = load_dual_encoder(
         recipe.student.model,
@@ -202,7 +202,7 @@ def notes(
     targets: TrainingTargets,
     validation: Pairs,
 ) -> Iterator[str]:
-    """What is worth knowing about a run's numbers before it starts."""
+    """Facts that help to interpret a run's numbers, before it starts."""
     settings = recipe.training
     for name, cut in targets.cut.items():
         if cut.cut:
@@ -220,13 +220,13 @@ def notes(
 
 
 def student_start(recipe: Recipe, student: DualEncoder) -> str | None:
-    """What was loaded into the student before its first step; None: its weights are random."""
+    """The source of the student's initial weights. None if they are random."""
     parts = [student.weights_from, *dict.fromkeys(recipe.student.initial_weights.values())]
     return ", ".join(part for part in parts if part) or None
 
 
 def weights_line(recipe: Recipe, student: DualEncoder, targets: TrainingTargets) -> str:
-    """Where the weights of student and teacher came from, in one line, with the teacher's scale."""
+    """The sources of the student's and the teacher's weights in one line, with the teacher's scale."""
     line = f"student from {student_start(recipe, student) or 'random weights'}"
     if targets.weights_from is None:
         return line
@@ -235,12 +235,12 @@ def weights_line(recipe: Recipe, student: DualEncoder, targets: TrainingTargets)
 
 
 def trained_cross_modal_teacher(session: Session) -> tuple[Recipe, AnyTeacher] | None:
-    """The cross-modal teacher that the student learns from, with its recipe; trained first where there is
-    none yet. None where the recipe has no use for one."""
+    """The student's cross-modal teacher with its recipe, trained first if necessary. None if the recipe uses
+    none."""
     settings = session.recipe.cross_modal
     if not session.recipe.objectives.cross_modal or settings.control == "null":
         return None
-    with torch.random.fork_rng(devices=[]):  # the student's random numbers do not depend on whose turn it was
+    with torch.random.fork_rng(devices=[]):  # the student's random numbers must not depend on this training
         run = teacher_run(session.recipe, session.folder, main=session.main, device=session.device)
         return run.recipe, run.cross_modal_teacher(settings.epoch)
 

@@ -73,9 +73,9 @@ def test_prefixes_say_what_a_folder_holds(tmp_path: Path) -> None:
     plain = load_labelled(f"folder:{tmp_path / 'CUB_200_2011' / 'images'}")
     assert plain.attributes is None and plain.class_names[0] == "Black footed Albatross"
     for kind in ("awa2", "cifar10", "cifar100"):
-        with pytest.raises(SettingError, match=r"no such set there\. A folder of it holds"):
+        with pytest.raises(SettingError, match=r"does not contain this set\. Its folder contains"):
             load_labelled(f"{kind}:{tmp_path}")
-    with pytest.raises(SettingError, match="no such set there"):
+    with pytest.raises(SettingError, match="does not contain this set"):
         load_labelled(f"cub:{tmp_path / 'nowhere'}")
     with pytest.raises(SettingError, match="They are for AwA2 and CUB"):
         load_labelled(tmp_path / "CUB_200_2011" / "images", splits=tmp_path)
@@ -84,7 +84,7 @@ def test_prefixes_say_what_a_folder_holds(tmp_path: Path) -> None:
 def test_two_sets_in_one_folder_want_a_prefix(tmp_path: Path) -> None:
     write_cub(tmp_path)
     write_awa2(tmp_path)
-    with pytest.raises(SettingError, match=rf"awa2 and cub lie there\. Say which: awa2:{tmp_path}, cub:"):
+    with pytest.raises(SettingError, match=rf"it contains awa2 and cub\. Say which: awa2:{tmp_path}, cub:"):
         load_labelled(tmp_path)
     assert len(load_labelled(f"awa2:{tmp_path}")) == 6
 

@@ -96,5 +96,5 @@ def test_sets_are_evaluated_after_the_splits_and_written_alike(student, tmp_path
 def test_what_is_wrong_with_a_set_is_said_of_the_setting(student, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"evaluation\.labelled = .*no such file or folder"):
         evaluate_set(student, recipe(), str(tmp_path / "nowhere"))
-    with pytest.raises(SettingError, match=r"evaluation\.labelled = 'cub:.*no such set there"):
+    with pytest.raises(SettingError, match=r"evaluation\.labelled = 'cub:.*does not contain this set"):
         evaluate_set(student, recipe(), f"cub:{tmp_path}")

@@ -1,1 +1,1 @@
-"""Data sets from data sets: mixtures, and overlap with test data."""
+"""Builds data sets from other data sets: mixtures, and sets that overlap with test data."""

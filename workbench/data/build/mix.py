@@ -1,10 +1,11 @@
-"""Training sets put together from several local sources, without the pictures that Karpathy's splits test on.
+"""Builds a training set from several local sources, without the pictures of Karpathy's test splits.
 
-Nothing is downloaded, and pictures in files stay where they are. Who passes a mixture on passes on what is in
-it: COCO's captions are CC BY 4.0 and its pictures, from Flickr, under their owners' Creative Commons licences
-(Lin et al. 2014, arXiv 1405.0312); Flickr30k's captions are for research and education, its pictures under
-Flickr's terms (Young et al. 2014, TACL 2); Conceptual Captions' list is free to use (Google), its pictures
-their owners' (Sharma et al. 2018, ACL). The splits are Karpathy & Fei-Fei's (2015, arXiv 1412.2306).
+Nothing is downloaded, and pictures in files stay in place. Whoever distributes a mixture distributes its
+parts under their licences: COCO's captions are CC BY 4.0 and its pictures, from Flickr, are under their
+owners' Creative Commons licences (Lin et al. 2014, arXiv 1405.0312). Flickr30k's captions are for research
+and education, and its pictures are under Flickr's terms (Young et al. 2014, TACL 2). The list of Conceptual
+Captions is free to use (Google), and its pictures belong to their owners (Sharma et al. 2018, ACL). The
+splits are those of Karpathy & Fei-Fei (2015, arXiv 1412.2306).
 """
 
 import json
@@ -43,17 +44,18 @@ def build_mixture(
     counts: Mapping[str, int] = COUNTS,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Write `train.jsonl` and `val.jsonl`, tables for `load_pairs`, into `folder`, and `mixture.json`, which
-    records the origin of every part; returns that record.
+    """Write the tables `train.jsonl` and `val.jsonl` for `load_pairs` into `folder`, and `mixture.json`,
+    which records the origin of every part. Returns that record.
 
-    `coco` and `flickr` are Karpathy's dataset_coco.json and dataset_flickr30k.json, of which `train` and
-    `restval` are drawn from by `seed`; `extra` is anything that `load_pairs` opens, drawn from whole where it
-    has no splits. All captions of a picture are kept. Pictures in tar shards are written as files, each whole
-    or not at all, and a second call goes on where one stopped. Validation is Karpathy's own.
+    `coco` and `flickr` are Karpathy's dataset_coco.json and dataset_flickr30k.json; training pictures are
+    drawn from their `train` and `restval` by `seed`, and validation is Karpathy's own. `extra` is any source
+    that `load_pairs` opens; if it has no splits, pictures are drawn from all of it. All captions of a picture
+    are kept. Pictures in tar shards are written as files, one at a time and atomically, so that a second call
+    continues where the first stopped.
 
-    Raises SettingError where a source has fewer pictures than asked for, where `folder` holds another
-    mixture, and with the ids at fault where a chosen picture, by its id or its COCO id, whatever source it
-    came from, is one of Karpathy's test or validation pictures.
+    Raises SettingError if a source has fewer pictures than requested, if `folder` holds another mixture, or
+    if a chosen picture of any source is, by its id or its COCO id, one of Karpathy's test or validation
+    pictures. The last error names these ids.
     """
     jsons = {name: Path(path) for name, path in (("coco", coco), ("flickr", flickr)) if path is not None}
     if not jsons:
@@ -100,15 +102,15 @@ def _open(name: str, source: Source, split: str, images: Mapping[str, Source | N
 
 @dataclass(frozen=True)
 class KarpathySplits:
-    """The records of a Karpathy JSON, whether its pictures exist or not: file name and split of every
-    record, and all names that a picture may go by in other sources."""
+    """The records of a Karpathy JSON, with or without its pictures: the file name and split of every record,
+    and all names that other sources may give a picture."""
 
     records: Sequence[tuple[str, str]]
     names: Mapping[str, set[str]]
 
     @classmethod
     def read(cls, path: Path) -> "KarpathySplits":
-        """The splits in such a JSON; raises SettingError for other files."""
+        """Read the splits in such a JSON. Raises SettingError for other files."""
         names: dict[str, set[str]] = {}
         with karpathy_records(path) as images:
             for image in images:
@@ -117,19 +119,20 @@ class KarpathySplits:
             return cls([(image["filename"], image["split"]) for image in images], names)
 
     def of(self, *splits: str) -> frozenset[str]:
-        """The names of all pictures that a record puts into one of these splits."""
+        """The names of all pictures in any of these splits."""
         return frozenset().union(*(self.names[name] for name, split in self.records if split in splits))
 
 
 def picture_names(identity: str) -> set[str]:
-    """What a picture may go by in another source: its file name's stem, and its COCO id where that shows."""
+    """The names that another source may give a picture: the stem of its file name, and its COCO id if the
+    file name contains one."""
     stem = PurePosixPath(identity).name.split(".")[0]
     coco = _COCO_FILE.fullmatch(stem)
     return {stem, f"COCO {int(coco[1])}"} if coco else {stem}
 
 
 def check_held_out(source: str, chosen: Mapping[str, set[str]], held_out: frozenset[str]) -> None:
-    """Raise SettingError, naming the ids, where a chosen picture goes by a name of a held-out one."""
+    """Raise SettingError, naming the ids, if a chosen picture has a name of a held-out one."""
     offending = sorted(identity for identity, names in chosen.items() if names & held_out)
     if offending:
         listing = ", ".join(offending[:10]) + (", ..." if len(offending) > 10 else "")
@@ -138,7 +141,7 @@ def check_held_out(source: str, chosen: Mapping[str, set[str]], held_out: frozen
 
 
 def draw(rows: Sequence[int], count: int, seed: int, source: str) -> list[int]:
-    """That many of the rows by seed, in order; a larger draw contains the smaller."""
+    """Draw `count` of the rows by `seed`, in order. A larger draw contains the smaller."""
     if count > len(rows):
         problem = f"{source} has {len(rows)} pictures to choose from"
         raise SettingError("--count", f"{source}={count}", problem, f"At most {len(rows)}.")
@@ -146,12 +149,12 @@ def draw(rows: Sequence[int], count: int, seed: int, source: str) -> list[int]:
 
 
 def table_rows(pairs: Pairs, source: Source, split: str, folder: Path) -> list[Row]:
-    """Lines of a table; pictures of shards are written into `folder`, others are named by their paths."""
+    """The lines of a table. Pictures of shards are written into `folder`; others are named by their paths."""
     base, names = find_files(source)
     if detect(source, base, names) == "shards":
         files: Iterable[str] = _unpacked(pairs.ids, base, names, folder)
     elif not pairs.in_files:
-        problem = "its pictures lie inside tables, and a mixture names files"
+        problem = "its pictures are stored in tables, and a mixture names files"
         raise SettingError("--extra", os.fspath(source), problem, "Unpack them, or give shards.")
     else:
         files = map(os.path.abspath, pairs.files)
@@ -162,7 +165,7 @@ def table_rows(pairs: Pairs, source: Source, split: str, folder: Path) -> list[R
 
 
 def _unpacked(ids: Sequence[str], base: Path, names: Sequence[str], folder: Path) -> list[str]:
-    """Write the pictures of these ids (shard/key), unless they exist; their paths in `folder`."""
+    """Write the pictures of these ids (shard/key) unless they exist. Returns their paths in `folder`."""
     missing = set(ids)
     paths: dict[str, str] = {}
     for name in names:
@@ -180,14 +183,14 @@ def _unpacked(ids: Sequence[str], base: Path, names: Sequence[str], folder: Path
                     missing.discard(identity)
                     if not (folder / path).is_file():
                         stream = tar.extractfile(member)
-                        assert stream is not None  # the index has regular files only
+                        assert stream is not None  # the index lists regular files only
                         with atomic_write(folder / path) as file:
                             file.write(stream.read())
     return [paths[identity] for identity in ids]
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The files of a shard, up to where a truncated one ends, as in its index."""
+    """The files of a shard. A truncated shard ends early, as it does in the index."""
     try:
         yield from (member for member in tar if member.isreg())
     except tarfile.ReadError:
@@ -205,17 +208,17 @@ def described(pairs: Pairs) -> dict[str, Any]:
 
 
 def finished_record(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The record of a finished mixture in `folder`; raises SettingError for one of other settings."""
+    """The record of a finished mixture in `folder`. Raises SettingError if its settings differ."""
     if not (folder / RECORD).is_file():
         return None
     try:
         record: dict[str, Any] = read_json(folder / RECORD)
         made_with, finished = record["settings"], record["finished"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        remedy = "Delete it: the mixture is made again."
+        remedy = "Delete it, and the mixture is built again."
         raise damaged_file("OUT", folder / RECORD, error, remedy) from None
     if made_with != json.loads(json.dumps(settings)):
-        problem = "it holds a mixture of other settings"
+        problem = "it holds a mixture with other settings"
         raise SettingError("OUT", str(folder), problem, "Choose another folder, or empty this one.")
     return record if finished else None
 
@@ -227,7 +230,7 @@ def finish(
     validation: Sequence[Row],
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write the tables, then the record that says that they are complete; returns it."""
+    """Write the tables, then the record that marks them as complete. Returns the record."""
     files = {}
     for name, lines in (("train.jsonl", rows), ("val.jsonl", validation)):
         with atomic_write(folder / name, "w") as stream:

@@ -1,7 +1,7 @@
-"""DCLIP's own choice of training pictures rebuilt, and how much of Karpathy's test split is in it.
+"""Rebuilds DCLIP's own choice of training pictures, and counts how much of Karpathy's test split is in it.
 
 The authors took the first pictures of COCO's 2017 training captions and of Flickr30k's list in file order,
-without regard to the splits that they then tested on (facts: their released data builder). Licences: as in
+regardless of the splits that they later tested on (source: their released data builder). For licences see
 `workbench.data.build.mix`.
 """
 
@@ -21,7 +21,7 @@ from workbench.data.load import load_pairs
 from workbench.errors import SettingError
 from workbench.files import write_json
 
-# Before the tenth that they validated on is taken away.
+# Before a tenth is removed for validation.
 COUNTS = {"coco": 50_000, "flickr": 15_000, "extra": 10_000}
 VALIDATION_SHARE = 0.1
 
@@ -39,14 +39,15 @@ def build_overlapping(
     counts: Mapping[str, int] = COUNTS,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Write the authors' choice as `train.jsonl` and `val.jsonl`, and how many test pictures it contains.
+    """Write the authors' choice as `train.jsonl` and `val.jsonl`, and count the test pictures in it.
 
-    `coco_captions` is captions_train2017.json, `flickr_captions` results.csv or results_20130124.token: the
-    first pictures in the order of their captions, all captions kept. `coco` and `flickr` are Karpathy's
-    JSONs, whose test and validation pictures are counted, in everything and in what is left for training
-    after a tenth, drawn by `seed`, has gone to validation (theirs was drawn without a seed). Nothing is
-    excluded: this measures a leak and is no training set for results. Pictures need not be there to be
-    counted. Raises SettingError for files of another layout and for too few pictures.
+    `coco_captions` is captions_train2017.json and `flickr_captions` is results.csv or results_20130124.token.
+    The first pictures in the order of their captions are taken, with all their captions. `coco` and `flickr`
+    are Karpathy's JSONs, whose test and validation pictures are counted in the whole choice, and again in
+    the training part that remains after a tenth, drawn by `seed`, goes to validation (the authors drew theirs
+    without a seed). Nothing is excluded: this measures a leak and is not a training set for results. The
+    pictures need not exist to be counted. Raises SettingError for files of another layout and for too few
+    pictures.
     """
     sources = {
         "coco": (coco_captions, coco, coco_images, read_coco_captions),
@@ -101,7 +102,7 @@ def build_overlapping(
 
 
 def overlap(rows: Sequence[Row], splits: KarpathySplits) -> dict[str, int]:
-    """How many of the rows show a picture of Karpathy's test and validation split."""
+    """The number of rows that show a picture of Karpathy's test split and of his validation split."""
     names = {split: splits.of(split) for split in ("test", "val")}
     return {
         split: sum(bool(picture_names(row["id"]) & known) for row in rows) for split, known in names.items()

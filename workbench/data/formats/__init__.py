@@ -1,1 +1,1 @@
-"""The formats that pairs of image and captions come in, one a file."""
+"""The formats of image-caption pairs, one a file."""

@@ -14,10 +14,11 @@ from workbench.errors import SettingError
 def open_coco(
     base: Path, names: list[str], image_folder: Path | None, max_pixels: int, captions_needed: bool = True
 ) -> Opened:
-    """Pairs of the JSONs `names` below `base`; a pair's id is the file name of its image.
+    """Open the JSONs `names` in `base`. A pair's id is the file name of its image.
 
-    Images lie in `image_folder`, else beside the JSON or, as COCO is distributed, in a folder beside its
-    own (`val2017` beside `annotations`). Several JSONs are splits where their names say so.
+    Images are read from `image_folder`. By default they are searched for beside the JSON or, as COCO is
+    distributed, in a folder beside the JSON's own (`val2017` beside `annotations`). Several JSONs are splits
+    if their names say so.
     """
     splits = splits_in_names(str(base), names, stems=True)
     rows, known = PairRows(), set[str]()
@@ -56,10 +57,10 @@ def is_coco(path: Path) -> bool:
 def read_coco_captions(
     path: Path, setting: str = "data.source", captions_needed: bool = True
 ) -> dict[str, list[str]]:
-    """File name to captions of a COCO captions JSON, pictures in the order of their first annotation;
-    without `captions_needed` the pictures that have none come after them.
+    """The captions by file name of a COCO captions JSON, pictures in the order of their first annotation.
 
-    Raises `SettingError`, which names `setting`, for another file, such as one of boxes.
+    Without `captions_needed`, pictures without captions follow. Raises `SettingError`, naming `setting`, for
+    other files, such as one of boxes.
     """
     try:
         content = json.loads(path.read_bytes())

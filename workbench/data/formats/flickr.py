@@ -1,4 +1,4 @@
-"""Reads the lists of captions that Flickr8k and Flickr30k come with: captions.txt, .token, results.csv."""
+"""Reads the caption lists of Flickr8k and Flickr30k: captions.txt, .token, results.csv."""
 
 import os
 import re
@@ -13,16 +13,16 @@ _SPLIT_LIST = re.compile(r"Flickr_?8k\.(train|dev|test)Images\.txt")
 
 
 def is_caption_list(name: str) -> bool:
-    """Whether a file is called as such a list is, without the extension of a table."""
-    plain = os.path.basename(name).casefold()  # of hundreds of thousands of names, faster than a path's
+    """Whether a file has the name of such a list without having the extension of a table."""
+    plain = os.path.basename(name).casefold()  # faster than a Path, for hundreds of thousands of names
     return plain == "captions.txt" or (plain.endswith((".token", ".token.txt")) and ".lemma." not in plain)
 
 
 def separator_of(path: Path) -> str | None:
-    """What separates the cells of such a list, by its first line; None for any other file.
+    """The separator of such a list, judged by its first line; None for any other file.
 
-    `image_name| comment_number| comment` of Flickr30k, the same with commas and `image,caption` of copies,
-    and `1000092795.jpg#0<tab>comment`.
+    Known first lines are Flickr30k's `image_name| comment_number| comment`, the same with commas, the
+    `image,caption` of copies, and `1000092795.jpg#0<tab>comment`.
     """
     try:
         with open(path, encoding="utf-8-sig", errors="replace") as lines:
@@ -39,9 +39,10 @@ def separator_of(path: Path) -> str | None:
 
 
 def caption_lines(path: Path, separator: str) -> Iterator[tuple[str, str]]:
-    """The picture and caption of every line that has both; the distributed results.csv has one that has not.
+    """The picture and caption of every line that names a picture. The published results.csv has a line
+    without a caption, which is empty here.
 
-    Everything behind the last header's separator is the caption, be there more of them.
+    The caption is all text after the header's last separator, even if it contains more separators.
     """
     with open(path, encoding="utf-8-sig", newline="\n", errors="surrogateescape") as lines:
         skipped = 0
@@ -65,7 +66,7 @@ def caption_lines(path: Path, separator: str) -> Iterator[tuple[str, str]]:
 
 
 def official_splits(folder: Path) -> dict[str, str]:
-    """The split of each picture by Flickr8k's lists (Flickr_8k.trainImages.txt) in a folder; {} for none."""
+    """The split of every picture in Flickr8k's lists (Flickr_8k.trainImages.txt) in a folder; {} if none."""
     splits: dict[str, str] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if match := _SPLIT_LIST.fullmatch(path.name):
@@ -74,7 +75,7 @@ def official_splits(folder: Path) -> dict[str, str]:
 
 
 def read_flickr_captions(path: Path, setting: str = "data.source") -> dict[str, list[str]]:
-    """File name to captions, in file order; raises `SettingError`, which names `setting`, for other files."""
+    """The captions by file name, in file order. Raises `SettingError`, naming `setting`, for other files."""
     separator = separator_of(path)
     captions: dict[str, list[str]] = {}
     for picture, caption in caption_lines(path, separator) if separator else ():

@@ -1,4 +1,4 @@
-"""Opens a folder of images with a text file beside each: one caption a line."""
+"""Opens a folder of images with a text file of captions, one a line, beside each image."""
 
 import os
 from pathlib import Path
@@ -11,11 +11,11 @@ from workbench.data.splits import splits_in_names
 def open_folder(
     base: Path, images: list[str], max_pixels: int, caption_lines: bool = True, captions_needed: bool = True
 ) -> Opened:
-    """Pairs of the `images`, paths relative to `base`; a pair's id is the name of its image.
+    """Open the `images`, paths relative to `base`. A pair's id is the name of its image.
 
-    Linked folders are followed, links of single files only where they stay within the folder. The captions
-    are read anew every time: a text file that changes does not change the time of its folder, so a list that
-    was kept by those times would be of captions that are no more.
+    Links to folders are followed, links to files only if they stay within the folder. Caption files are read
+    every time: a file whose text changes leaves its folder's modification time as it was, so a cached list
+    could hold outdated captions.
     """
     splits = splits_in_names(str(base), images, stems=False)
     rows, root = PairRows(), os.fspath(base)
@@ -37,8 +37,8 @@ def open_folder(
 
 
 def leaves_folder(base: str, file: str) -> bool:
-    """Whether a file is a link out of the folder `base`, and out of the folder that it lies in, which may be
-    linked itself."""
+    """Whether a file is a link that leaves both the folder `base` and its own folder, which may be a link
+    itself."""
     if not os.path.islink(file):
         return False
     target = os.path.realpath(file)
@@ -47,6 +47,6 @@ def leaves_folder(base: str, file: str) -> bool:
 
 
 def caption_file(base: str | Path, image: str) -> str | None:
-    """The text file beside an image, if there is one."""
+    """The text file beside an image, None if there is none."""
     stem = os.path.splitext(os.path.join(base, image))[0]
     return next((stem + ending for ending in (".txt", ".TXT") if os.path.exists(stem + ending)), None)

@@ -16,11 +16,11 @@ from workbench.errors import SettingError
 def open_karpathy(
     base: Path, names: list[str], image_folder: Path | None, max_pixels: int, captions_needed: bool = True
 ) -> Opened:
-    """Pairs of the Karpathy JSONs `names` below `base`, in their splits.
+    """Open the Karpathy JSONs `names` below `base` with their splits. A pair's id is its filename.
 
-    Images lie at `image_folder`/filepath/filename or `image_folder`/filename, the folder being the JSON's own
-    unless given. A pair's id is its filename. Of several JSONs (train.json, test.json) a record without a
-    split has the one in its file's name.
+    Images are read from `image_folder`/filepath/filename or `image_folder`/filename. The default folder is
+    the JSON's own. With several JSONs (train.json, test.json), a record without a split takes the split that
+    its file is named after.
     """
     splits = splits_in_names(str(base), names, stems=True)
     rows, known = PairRows(), set[str]()
@@ -42,7 +42,7 @@ def open_karpathy(
 
 @contextlib.contextmanager
 def karpathy_records(path: Path) -> Iterator[Any]:
-    """The records of a Karpathy JSON; what reading them raises becomes a `SettingError`."""
+    """The records of a Karpathy JSON. Errors of reading them become a `SettingError`."""
     try:
         yield json.loads(path.read_bytes())["images"]
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:

@@ -1,7 +1,7 @@
-"""Opens parquet tables that hold the pictures themselves, as the Hugging Face hub and img2dataset write them.
+"""Opens parquet tables that contain the pictures, as the Hugging Face hub and img2dataset write them.
 
-A parquet file is compressed by groups of rows, so that reading one picture would unpack hundreds: all are
-unpacked once into the cache, from where each is read at its place.
+A parquet file is compressed in groups of rows, so reading one picture would unpack hundreds. All pictures are
+therefore unpacked once into the cache, where each can be read by itself.
 """
 
 import os
@@ -29,10 +29,11 @@ _BATCH = 256
 
 
 def picture_column(path: Path, column: str) -> str | None:
-    """The column of a parquet table that holds pictures: `column` itself or, where that is the usual `image`
-    and not there, img2dataset's `jpg`, `png` or `webp`; None where `column` holds paths.
+    """The column of a parquet table that contains pictures, None if `column` contains paths.
 
-    Pictures are bytes, or `{bytes, path}` as Hugging Face's image feature has them.
+    This is `column` or, if that is the default `image` and missing, img2dataset's `jpg`, `png` or `webp`.
+    Pictures are bytes, or `{bytes, path}` as in Hugging Face's image feature. Raises `SettingError` for an
+    unreadable table, and for `{bytes, path}` without bytes.
     """
     if path.suffix.lower() != ".parquet":
         return None
@@ -68,10 +69,10 @@ def open_pictures(
     max_pixels: int,
     captions_needed: bool = True,
 ) -> Opened:
-    """Pairs of the parquet tables `names` below `base` with pictures in `columns`; a pair's id is its table's
-    name and its row.
+    """Open the parquet tables `names` in `base` with pictures in `columns`. A pair's id is the name of its
+    table and its row.
 
-    `splits` are the tables' by their names; a column `split` comes before them.
+    `splits` are the splits that the tables' names stand for; a column `split` overrides them.
     """
     rows, files, places = PairRows(), list[str](), list[tuple[int, int]]()
     split_from = "the names of its folders and tables"
@@ -111,7 +112,7 @@ def open_pictures(
 
 @dataclass
 class UnpackedPictures:
-    """Reads the picture of a row from its place in a file in the cache; every process maps them."""
+    """Reads the picture of a row from a file in the cache, which every process memory-maps."""
 
     unpacked: list[str]
     of_file: npt.NDArray[np.int64]
@@ -127,11 +128,13 @@ class UnpackedPictures:
             raise BadSample("no image")
         if digest(data) != table["digest"][place].as_py():
             problem = f"picture {place} of this file in the cache is damaged"
-            raise SettingError("data.source", self.unpacked[number], problem, "Delete it; it is made again.")
+            raise SettingError(
+                "data.source", self.unpacked[number], problem, "Delete it, and it is made again."
+            )
         return decode_image(data, self.max_pixels)
 
     def digests(self, contents: bool) -> pa.Array:
-        """A digest of every row's picture; they were taken when it was unpacked."""
+        """A digest of every row's picture, computed when it was unpacked."""
         parts = []
         for number in range(len(self.unpacked)):
             column = self._table(number)["digest"].combine_chunks()
@@ -148,9 +151,9 @@ class UnpackedPictures:
 
 
 def _unpacked(path: Path, file: pq.ParquetFile, column: str) -> Path:
-    """The file in the cache with a table's pictures, written where there is none or it is damaged.
+    """The file in the cache with a table's pictures, written if it is missing or damaged.
 
-    Its batches come with a digest of the pictures' digests; a picture itself is checked when it is read.
+    Every batch carries a digest of its pictures' digests. A picture itself is checked when it is read.
     """
     status = path.stat()
     key = [_VERSION, os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, column]
@@ -171,14 +174,14 @@ def _unpacked(path: Path, file: pq.ParquetFile, column: str) -> Path:
 
 
 def _mapped(path: str | Path) -> pa.Table:
-    """The pictures in a file, memory-mapped; raises `ArrowException` or `OSError` where there is none that
-    fits its digests."""
+    """The pictures in a file, memory-mapped. Raises `ArrowException` or `OSError` if the file is missing or
+    does not match its digests."""
     reader, batches = pa.ipc.open_file(pa.memory_map(str(path))), []
     for number in range(reader.num_record_batches):
         batch, metadata = reader.get_batch_with_custom_metadata(number)
-        batch.validate(full=True)  # places beyond the end of the file are read without a question
+        batch.validate(full=True)  # otherwise offsets beyond the end of the file are read unchecked
         if not metadata or metadata.get("digest") != _digest_of(batch["digest"].to_pylist()):
-            raise pa.ArrowInvalid(f"batch {number} does not fit its digest")
+            raise pa.ArrowInvalid(f"batch {number} does not match its digest")
         batches.append(batch)
     return pa.Table.from_batches(batches, schema=_SCHEMA)
 
@@ -188,7 +191,7 @@ def _digest_of(digests: list[bytes | None]) -> bytes:
 
 
 def check_text_column(path: Path, setting: str, column: str, schema: pa.Schema) -> None:
-    """Raise `SettingError` where a column holds neither texts nor lists of them."""
+    """Raise `SettingError` if a column contains neither texts nor lists of texts."""
     kind = schema.field(column).type
     inner = kind.value_type if pa.types.is_dictionary(kind) or pa.types.is_list(kind) else kind
     inner = inner.value_type if pa.types.is_large_list(inner) else inner

@@ -1,4 +1,5 @@
-"""The index of tar shards, and the pictures where it says they lie: in files, behind URLs, in copies."""
+"""The index of tar shards, and a reader for the indexed pictures in files, behind URLs and in cached
+copies."""
 
 import json
 from dataclasses import dataclass, field
@@ -30,8 +31,8 @@ SCHEMA = pa.schema(
 
 @dataclass
 class ShardReader:
-    """Reads the image of a row from its place in a shard; every process opens the index itself. `states` are
-    those of remote shards, of which `shard_cache` gigabytes may be kept whole."""
+    """Reads the image of a row at its offset in a shard. Every process opens the index itself. `states` are
+    the states of remote shards, and `shard_cache` is how many gigabytes of them may be cached."""
 
     index: Path
     shards: list[str]
@@ -62,16 +63,16 @@ class ShardReader:
             return stream.read(size)
 
     def files(self, rows: npt.NDArray[np.int64]) -> list[str]:
-        """The shards that hold these rows, each once."""
+        """The shards that contain these rows, without repetition."""
         return [self.shards[shard] for shard in np.unique(self.shard_of(rows))]
 
     def shard_of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The number of the shard that holds each of these rows."""
+        """The index of the shard that contains each of these rows."""
         return self._opened()["shard"].to_numpy()[rows].astype(np.int64)
 
     def digests(self, contents: bool) -> pa.Array:
-        """What identifies the content of every row's picture: its bytes, with `contents` and in files, else
-        the shard's version and the place in it."""
+        """A digest of every row's picture: of its bytes if `contents` is true and the shards are local files,
+        otherwise of the shard's version and the offset in it."""
         shard, offset, size = (column.to_numpy() for column in self._opened().columns)
         if self.states is not None:
             return digests_by_version([json.dumps(state) for state in self.states], shard, offset, size)
@@ -87,7 +88,8 @@ class ShardReader:
 
 
 def read_index(path: Path) -> tuple[pa.Table, Rejected, Rejected]:
-    """The index in a file, a record batch a shard, and what its metadata counts: lost and skipped."""
+    """The index in a file, one record batch a shard, and the lost and skipped pairs that its metadata
+    count."""
     lost, skipped, batches = Rejected(), Rejected(), []
     reader = open_index(path)
     for number in range(reader.num_record_batches):

@@ -1,4 +1,4 @@
-"""Opens tar shards as img2dataset writes them: read in place at random, by an index made once."""
+"""Opens tar shards as img2dataset writes them, with random access through an index that is made once."""
 
 import contextlib
 import functools
@@ -38,9 +38,9 @@ from workbench.data.splits import split_draw, splits_in_names
 from workbench.errors import SettingError
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
-_TEXTS = ("txt", "json")  # the first that a pair has holds its caption
-LARGEST_HEADER = 1 << 20  # bytes of a long name, or of what is said of a member
-_VERSION = 3  # raise it with every change to what the index holds
+_TEXTS = ("txt", "json")  # the first one that a pair has contains its caption
+LARGEST_HEADER = 1 << 20  # bytes of a long name or of extended attributes
+_VERSION = 3  # increase it with every change to the content of the index
 
 
 def open_shards(
@@ -51,12 +51,12 @@ def open_shards(
     shard_cache: float | None = None,
     captions_needed: bool = True,
 ) -> Opened:
-    """Pairs of the tar files `names` (relative to `base`, a folder or a URL); a pair's id is its shard's name
-    and its key.
+    """Open the tar files `names` (relative to `base`, a folder or a URL). A pair's id is the name of its
+    shard and its key.
 
-    Nothing is extracted and nothing but images, txt and json is looked at. The index lies in the cache, under
-    a name made of the shards' paths, sizes and times, and is memory-mapped. `shard_cache` gigabytes of remote
-    shards are kept whole, None: every picture is read where it lies.
+    Nothing is extracted, and only images, txt and json are read. The index is stored in the cache under a key
+    made of the shards' paths, sizes and times, and memory-mapped. `shard_cache` is how many gigabytes of
+    remote shards are cached; None reads every picture from the remote shard.
     """
     paths = [os.path.join(base, name) for name in names]
     states = file_states(paths) if is_remote(str(base)) else None
@@ -80,7 +80,7 @@ def _index(
     shard_cache: float | None,
     captions_needed: bool,
 ) -> Path:
-    """The index file of these shards, written on the first call; `states` are those of remote ones."""
+    """The index file of these shards, written on the first call. `states` are the states of remote shards."""
     key = [_VERSION, LARGEST_IMAGE, LARGEST_TEXT, names, caption_lines]
     key += [] if captions_needed else ["captions not needed"]
     if states is not None:
@@ -97,7 +97,7 @@ def _index(
         return _ShardContents(paths[number], open(copy, "rb") if copy else open_remote(states[number]))
 
     def write(stream: IO[bytes]) -> None:
-        # A network answers several questions in the time of one.
+        # Several requests at a time hide the latency of a network.
         order = range(len(paths))
         shards = in_parallel(contents, order, ahead=8) if states is not None else map(contents, order)
         progress = tqdm(shards, "indexing shards", total=len(paths), unit="shard", disable=None, leave=False)
@@ -118,7 +118,8 @@ def _index(
 
 
 def _check_unique(index: Path, draws: npt.NDArray[np.uint64]) -> None:
-    """Raise SettingError where two pairs have one id; equal ids have equal draws, cheap to compare."""
+    """Raise SettingError if two pairs have the same id. Equal ids have equal draws, which are fast to
+    compare."""
     values, counts = np.unique(draws, return_counts=True)
     if len(values) == len(draws):
         return
@@ -126,12 +127,12 @@ def _check_unique(index: Path, draws: npt.NDArray[np.uint64]) -> None:
     ids = Counter(pa.ipc.open_file(pa.memory_map(str(index))).read_all()["id"].filter(suspects).to_pylist())
     if repeated := [identity for identity, count in ids.items() if count > 1]:
         problem = f"ids must be unique, these are not: {repeated[:5]}"
-        remedy = "An id is the shard's path and the pair's key: rename shards where these run together."
+        remedy = "An id is the shard's path and the pair's key: rename the shards whose ids are the same."
         raise SettingError("data.source", str(repeated[0]), problem, remedy)
 
 
 class _BoundedStream:
-    """A file of which no header is read that says it is longer than any header is."""
+    """A file that refuses to read a header longer than any real one."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -144,7 +145,8 @@ class _BoundedStream:
 
 
 class _ShardContents:
-    """What one tar file holds: per key the image's place and its texts; rejected pairs are counted."""
+    """The contents of one tar file: by key, the image's offset and size and its texts. Counts rejected
+    pairs."""
 
     def __init__(self, path: str, opened: IO[bytes] | None = None) -> None:
         self.lost, self.skipped = Rejected(), Rejected()
@@ -166,10 +168,10 @@ class _ShardContents:
             self.lost.note("truncated shard", self._name)
 
     def _take_all(self, stream: IO[bytes]) -> bool:
-        """Take every member; whether the file ends as a tar does.
+        """Read every member. Returns whether the file ends like a complete tar file.
 
-        Behind a member that says it is larger than the file, or than a header can be, reading goes on at the
-        next block that is a header.
+        After a member that claims to be larger than the file, or than a header can be, reading continues at
+        the next block that is a header.
         """
         start: int | None = 0
         while start is not None:
@@ -178,17 +180,17 @@ class _ShardContents:
                 stream.seek(start)
                 tar = tarfile.TarFile(fileobj=_BoundedStream(stream))  # type: ignore[arg-type]
                 while (member := tar.next()) is not None:
-                    tar.members.clear()  # type: ignore[attr-defined]  # else it keeps all
+                    tar.members.clear()  # type: ignore[attr-defined]  # otherwise it keeps all of them
                     position = tar.offset
                     self._take(member, stream)
                     if not 0 <= member.size <= self._length - member.offset_data:
                         start = _next_header(stream, member.offset_data)
                         break
                 else:
-                    # tarfile takes any block that is no header for the end, but only zeros are.
+                    # tarfile takes any block that is not a header for the end, but only zeros are.
                     stream.seek(tar.offset)
                     return not stream.read(tarfile.BLOCKSIZE).strip(b"\0")
-            except (OverflowError, RecursionError):  # a header that cannot be one, or a thousand in a row
+            except (OverflowError, RecursionError):  # an impossible header, or a thousand in a row
                 self.lost.note("damaged record", self._name)
                 start = _next_header(stream, max(position + tarfile.BLOCKSIZE, stream.tell()))
         return False
@@ -196,7 +198,7 @@ class _ShardContents:
     def batch(
         self, shard: int, prefix: str, caption_lines: bool, captions_needed: bool = True
     ) -> pa.RecordBatch:
-        """The usable pairs, in the order of the shard; the others are counted."""
+        """The usable pairs, in the order of the shard. The others are counted."""
         rows = []
         for key in dict.fromkeys([*self._places, *self._texts, *self._rejected]):
             try:
@@ -237,7 +239,7 @@ class _ShardContents:
 
 
 def _next_header(stream: IO[bytes], start: int) -> int | None:
-    """The first place from `start` on, in whole blocks, of a member's header; None where there is none."""
+    """The offset of the first header from `start` on, in whole blocks. None if there is none."""
     stream.seek(start)
     while len(block := stream.read(tarfile.BLOCKSIZE)) == tarfile.BLOCKSIZE:
         with contextlib.suppress(tarfile.HeaderError):
@@ -248,7 +250,7 @@ def _next_header(stream: IO[bytes], start: int) -> int | None:
 
 
 def _key_and_extension(name: str) -> tuple[str, str]:
-    """A member's key and lower-case extension, split at the last component's first dot as in webdataset."""
+    """A member's key and lower-case extension, split at the first dot of its file name as in webdataset."""
     folder, slash, last = name.removeprefix("./").rpartition("/")
     stem, _, extension = last.partition(".")
     return folder + slash + stem if stem else "", extension.lower()
@@ -261,7 +263,7 @@ def _is_safe(key: str) -> bool:
 
 
 def _captions(texts: dict[str, bytes], a_line: bool, needed: bool) -> list[Any]:
-    """A pair's captions: those in its txt, else `caption` in its json."""
+    """The captions of a pair: those in its txt, otherwise `caption` in its json."""
     if "txt" in texts:
         return list(text_captions(texts["txt"], a_line))
     if "json" not in texts:

@@ -34,7 +34,7 @@ from workbench.errors import SettingError
 
 TABLE_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".parquet")
 SPLIT_COLUMN = "split"
-MOST_TEXT, MOST_RATIO = 64 << 20, 1000  # bytes that a parquet table may unpack into, beside those of its size
+MOST_TEXT, MOST_RATIO = 64 << 20, 1000  # limit of unpacked parquet: these bytes, plus this times its size
 Record = dict[str, Any]
 
 
@@ -47,24 +47,25 @@ def open_tables(
     max_pixels: int,
     captions_needed: bool = True,
 ) -> Opened:
-    """Pairs of one or several tables, `names` below `base`; a pair's id is the path of its image as written.
+    """Open one or several tables, `names` in `base`. A pair's id is the path of its image as written.
 
-    Rows of the same image become one pair. Captions are a string or a list, in csv and tsv also a list as
-    JSON or pandas writes it; a column `split` is honoured, else what the tables' names say. Relative paths
-    start from `image_folder`, else from the tables' own folder, and may not leave it; absolute ones are taken
-    as they are. What cannot be used is counted by row. Parquet may hold the pictures themselves.
+    Rows of the same image become one pair. Captions are a string or a list; in csv and tsv a list may be
+    written as JSON or by pandas. A column `split` determines the splits, otherwise the tables' names do.
+    Relative paths start from `image_folder`, by default the tables' folder, and must not leave it. Absolute
+    paths are used unchanged. Unusable rows are counted. Parquet tables may contain the pictures themselves.
+    Raises `SettingError` for unreadable tables and missing columns.
     """
     paths = [base / name for name in names]
     named = splits_in_names(str(base), names, stems=True) or [None] * len(paths)
     inside = [picture_column(path, image_column) for path in paths]
     if any(inside):
         if not all(inside):
-            problem = f"{names[inside.index(None)]} has no pictures inside, as others have"
-            raise SettingError("data.source", str(base), problem, "Give them apart, by a glob of each.")
+            problem = f"{names[inside.index(None)]} contains no pictures, but other tables do"
+            raise SettingError("data.source", str(base), problem, "Open them separately, by a glob for each.")
         return open_pictures(base, names, named, inside, caption_column, max_pixels, captions_needed)
     folders = {path.parent for path in paths}
     if image_folder is None and len(folders) > 1:
-        problem = f"the tables lie in {len(folders)} folders, and relative paths could start from any of them"
+        problem = f"the tables are in {len(folders)} folders, and relative paths could start from any of them"
         raise SettingError("data.image_folder", None, problem, "Name the folder that the paths start from.")
     rows, split_from = PairRows(), "the names of its folders and tables"
     for path, split_of_table in zip(paths, named, strict=True):
@@ -75,7 +76,7 @@ def open_tables(
             for name, text in caption_lines(path, separator):
                 if text or not captions_needed:
                     listed.append((name, text))
-                else:  # the distributed results.csv has a line without its last separator
+                else:  # the published results.csv has a line without its last separator
                     rows.skipped.note("no caption", name)
             records: Iterator[Record] = ({"image": name, "caption": text} for name, text in listed)
             if image_folder is None:
@@ -103,14 +104,14 @@ def open_tables(
 
 
 def _identity(value: Any, otherwise: str) -> str:
-    """What a row is called where it is of no use: the path of its image, or its place."""
+    """The name of a rejected row: the path of its image, otherwise its number."""
     text = value.decode(errors="replace") if isinstance(value, bytes) else value
     return text if isinstance(text, str) and text.strip() and text.isprintable() else otherwise
 
 
 def _records(path: Path, needed: tuple[str, ...], captions: str, lost: Rejected) -> Iterator[Record]:
-    """The rows of a table with at least the columns `needed`, and those of `captions` and of splits where it
-    has them; strings may come as bytes."""
+    """The rows of a table with the columns `needed` and, if it has them, those of `captions` and splits.
+    Strings may be bytes."""
     wanted = tuple(dict.fromkeys((*needed, captions, SPLIT_COLUMN)))
     kind = path.suffix.lower()
     try:
@@ -143,7 +144,7 @@ def _separated(
         path,
         pa.csv.ReadOptions(block_size=16 << 20, use_threads=False),
         pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True, invalid_row_handler=count),
-        # As bytes: one caption that is not UTF-8 is one row to count, not the end of the file.
+        # As bytes: then a caption that is not UTF-8 costs one row and not the whole file.
         pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()), include_columns=names),
     )
     checked = False
@@ -155,7 +156,7 @@ def _separated(
 
 
 def _check_quotes(path: Path, separator: str) -> None:
-    """Raise SettingError where an unclosed quote has swallowed the rows after it."""
+    """Raise SettingError if an unclosed quote has swallowed the following rows."""
     start = 1
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as stream:
         rows = csv.reader(stream, delimiter=separator, strict=True)
@@ -200,9 +201,9 @@ def _parquet(path: Path, needed: tuple[str, ...], wanted: tuple[str, ...]) -> It
         for batch in file.iter_batches(2048, columns=names):
             allowed -= batch.nbytes
             if allowed < 0:
-                problem = f"its {path.stat().st_size:,} bytes unpack into more than a thousand times as many"
+                problem = f"its {path.stat().st_size:,} bytes unpack to more than a thousand times as many"
                 raise SettingError(
-                    "data.source", str(path), problem, "No real captions pack so well: remove it."
+                    "data.source", str(path), problem, "No real captions compress so well: remove it."
                 )
             yield from batch.to_pylist()
 
@@ -215,7 +216,7 @@ def _check_columns(path: Path, needed: tuple[str, ...], columns: list[str]) -> N
 
 
 def _image(value: Any, folder: Path) -> tuple[str, str]:
-    """The path of an image as written, tidied, and where it lies."""
+    """The path of an image as written, normalised, and its file."""
     path = text_cell(value, not_utf8="unsafe name")
     if not path:
         raise BadSample("no image")
@@ -238,12 +239,12 @@ def _as_list(value: Any, path: Path, needed: bool) -> list[Any]:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            return _python_list(value) or [value]  # else a caption that begins with a bracket
+            return _python_list(value) or [value]  # or a caption that starts with a bracket
     return value if isinstance(value, list) else [value]
 
 
 def _python_list(value: bytes) -> list[str] | None:
-    """A list as pandas writes it, with Python's quotes; None for anything else."""
+    """A list in Python's notation, as pandas writes it. None for anything else."""
     try:
         items = ast.literal_eval(value.decode("utf-8-sig").strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -252,7 +253,7 @@ def _python_list(value: bytes) -> list[str] | None:
 
 
 def _merge(table: pa.Table, paths: list[Path]) -> pa.Table:
-    """One row an image, at its first row's place, with the captions of all its rows in order."""
+    """Merge the rows of an image into its first row, with the captions of all its rows in order."""
     if not len(table):
         return table
     codes = pc.dictionary_encode(table["id"]).unify_dictionaries().combine_chunks().indices

@@ -1,4 +1,4 @@
-"""Opens Animals with Attributes 2 and Caltech-UCSD Birds 200-2011, in the layouts they are distributed in."""
+"""Opens Animals with Attributes 2 and Caltech-UCSD Birds 200-2011 as they are distributed."""
 
 import functools
 import os
@@ -29,7 +29,7 @@ from workbench.errors import SettingError
 BIRD_TEMPLATES = ("a photo of a {}, a type of bird.",)  # CLIP's for Birdsnap
 CERTAIN = 3  # CUB's annotators were 1: unable to see it, 2: guessing, 3: probably right, 4: definitely
 
-# Predicates of AwA2 that are no English words as they stand.
+# Predicates of AwA2 that are not English as written.
 _ANIMAL_WORDS = {
     "toughskin": "tough skin",
     "longleg": "long legs",
@@ -47,7 +47,7 @@ _ANIMAL_WORDS = {
 
 
 def _locate(inner: str, images: str, classes: str, folder: Path) -> Path | None:
-    """Where the set lies, in a folder or in its sub-folder `inner`; None where it does not."""
+    """The folder of the set: `folder` or its sub-folder `inner`, None if neither contains it."""
     bases = (folder, folder / inner)
     return next((base for base in bases if (base / images).is_dir() and (base / classes).is_file()), None)
 
@@ -57,9 +57,9 @@ locate_cub = functools.partial(_locate, "CUB_200_2011", "images", "image_class_l
 
 
 def open_awa2(base: Path, source: str, splits: Path | None, max_pixels: int, max_failed: float) -> Labelled:
-    """AwA2: 85 predicates of every class; unseen classes and test images by the proposed splits.
+    """Open AwA2, with 85 predicates per class. The proposed splits give unseen classes and test images.
 
-    Without these, unseen are the classes in `testclasses.txt`, and all images are test images. Raises
+    Without them, the classes in `testclasses.txt` are unseen, and all images are test images. Raises
     `SettingError` for missing or damaged files. Xian et al. 2018 (arXiv 1707.00600).
     """
     folders = read_names(base / "classes.txt")
@@ -80,10 +80,10 @@ def open_awa2(base: Path, source: str, splits: Path | None, max_pixels: int, max
 
 
 def open_cub(base: Path, source: str, splits: Path | None, max_pixels: int, max_failed: float) -> Labelled:
-    """CUB-200-2011: 312 attributes in 28 groups, known of every image where the annotator was not guessing.
+    """Open CUB-200-2011, with 312 attributes in 28 groups, known for an image unless the annotator guessed.
 
-    Unseen classes and test images come from the proposed splits; without these no class is unseen, and the
-    test images are those of `train_test_split.txt`. Raises `SettingError` for missing or damaged files.
+    The proposed splits give unseen classes and test images. Without them no class is unseen, and the test
+    images are those of `train_test_split.txt`. Raises `SettingError` for missing or damaged files.
     Wah et al. 2011.
     """
     folders = read_names(base / "classes.txt")
@@ -121,7 +121,8 @@ def open_cub(base: Path, source: str, splits: Path | None, max_pixels: int, max_
 def _split(
     name: str, base: Path, splits: Path | None, folders: list[str], files: list[str]
 ) -> tuple[np.ndarray | None, np.ndarray | None, Counter[str]]:
-    """Unseen classes and test images by the proposed splits, if there are any, and the test images missed."""
+    """The unseen classes and test images of the proposed splits, if any, and a count of missing test
+    images."""
     folder = find_proposed_split(name, [base, base.parent] if splits is None else [splits])
     if folder is None:
         if splits is not None:
@@ -207,7 +208,7 @@ def bird_words(name: str) -> tuple[str | None, str]:
 def _image_attributes(path: Path, numbers: list[int], attributes: int) -> Known:
     """Image attributes [N, A] from lines of image, attribute, present, certainty and further columns.
 
-    Some lines of the released file have a column too many; the first four are what they should be.
+    Some lines of the released file have an extra column, but the first four columns are always correct.
     """
     import pandas
 
@@ -219,7 +220,7 @@ def _image_attributes(path: Path, numbers: list[int], attributes: int) -> Known:
         remedy = "It has image, attribute, present, certainty and time a line."
         raise SettingError("source", str(path), f"cannot be read ({error})", remedy) from error
     image, attribute, present, certainty = lines.T
-    row = pandas.Index(numbers).get_indexer(image)  # -1: an image that is not there
+    row = pandas.Index(numbers).get_indexer(image)  # -1: the image is missing
     known = (row >= 0) & (attribute >= 1) & (attribute <= attributes)
     known &= (certainty >= CERTAIN) & np.isin(present, (0, 1))
     of_image = np.full((len(numbers), attributes), np.nan, dtype=np.float32)
@@ -228,7 +229,7 @@ def _image_attributes(path: Path, numbers: list[int], attributes: int) -> Known:
 
 
 def _shares(of_image: Known, labels: np.ndarray, classes: int) -> Known:
-    """The share of a class's images, of those known, that have an attribute, [classes, A]."""
+    """The share of each class's images with known values that have an attribute, [classes, A]."""
     import pandas
 
     shares = pandas.DataFrame(of_image, dtype=np.float64).groupby(labels).mean().reindex(range(classes))

@@ -1,7 +1,7 @@
 """Opens the test images of CIFAR-10 and CIFAR-100, as their authors and torchvision distribute them.
 
-The Python version consists of pickles. An unpickler reads them that accepts numbers, strings, lists, dicts
-and arrays of bytes, builds the arrays itself, and refuses every other name before any code of it runs.
+The Python version consists of pickles. They are read by an unpickler that accepts numbers, strings, lists,
+dicts and arrays of bytes, builds the arrays itself, and refuses every other name before any code runs.
 """
 
 import io
@@ -21,7 +21,7 @@ from workbench.data.source import read_file
 from workbench.errors import SettingError
 
 SIDE = 32
-# Radford et al. 2021, for both data sets (openai/CLIP, data/prompts.md); open_clip carries ImageNet's only.
+# Radford et al. 2021, for both data sets (openai/CLIP, data/prompts.md); open_clip only has ImageNet's.
 _KINDS = ("", "blurry ", "black and white ", "low contrast ", "high contrast ", "bad ", "good ")
 CIFAR_TEMPLATES = tuple(
     template
@@ -41,8 +41,8 @@ _ARRAY_NAMES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """A folder, its file of test images and its file of class names; in the binary version, a record's first
-    bytes are labels, of which the last is meant."""
+    """A folder, its file of test images and its file of class names. In the binary version, a record starts
+    with `label_bytes` labels, of which the last one counts."""
 
     folder: str
     images: str
@@ -64,7 +64,7 @@ _LAYOUTS = {
 
 
 def locate_cifar(kind: str, folder: Path) -> tuple[Path, Layout] | None:
-    """Where "cifar10" or "cifar100" lies in a folder, and in which layout; None where it does not."""
+    """The folder and layout of "cifar10" or "cifar100" in a folder, None if it is not in it."""
     for layout in _LAYOUTS[kind]:
         for base in (folder / layout.folder, folder):
             if (base / layout.images).is_file() and (base / layout.names).is_file():
@@ -73,9 +73,9 @@ def locate_cifar(kind: str, folder: Path) -> tuple[Path, Layout] | None:
 
 
 def open_cifar(base: Path, layout: Layout, source: str) -> Labelled:
-    """The 10,000 test images of CIFAR, with CLIP's 18 templates; classes in the set's own order.
+    """Open the 10,000 test images of CIFAR, with CLIP's 18 templates. Classes keep the set's own order.
 
-    Raises `SettingError` for files that are damaged, or that hold what no such file needs.
+    Raises `SettingError` for damaged files and for pickles that contain anything but data.
     """
     if layout.label_bytes:
         names = read_lines(base / layout.names)
@@ -105,7 +105,7 @@ def open_cifar(base: Path, layout: Layout, source: str) -> Labelled:
 
 @dataclass(frozen=True)
 class _Stored:
-    """Gives pictures out of an array [N, 3 x 32 x 32]: all of the red, then green, then blue."""
+    """Returns pictures from an array [N, 3 x 32 x 32]: all red values, then green, then blue."""
 
     pixels: np.ndarray
 
@@ -122,7 +122,7 @@ def _binary(path: Path, label_bytes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _StandIn:
-    """Takes the place of an array or its type while unpickling: keeps its arguments and state, unused."""
+    """Replaces an array or its type while unpickling, and only keeps its arguments and state."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
@@ -142,7 +142,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def _pixels(array: _StandIn) -> np.ndarray:
-    """An array's bytes as uint8 [N, 3 x 32 x 32]; raises TypeError or ValueError where there are none."""
+    """An array's bytes as uint8 [N, 3 x 32 x 32]. Raises TypeError or ValueError for other arrays."""
     _, shape, kind, column_major, data = array.state
     if kind.arguments[:1] not in ((b"u1",), ("u1",)) or column_major:
         raise TypeError("the images are no array of bytes")

@@ -1,4 +1,4 @@
-"""Which folders of a set of class folders are its classes, and what they are called in prompts."""
+"""Finds the classes in a set of class folders, and their names for prompts."""
 
 import json
 import re
@@ -16,11 +16,11 @@ _CAMEL = re.compile(r"(?:[A-Z][a-z]+){2,}")
 
 
 def class_of_files(base: Path, files: Sequence[str], written: str) -> list[str]:
-    """The class folder of every picture, `files` below `base`.
+    """The class folder of every picture in `files`, which are relative to `base`.
 
-    Classes are the sub-folders; where these hold no pictures themselves but one of them holds several folders
-    (`b/bakery/shop` of Places365), they are the folders with pictures. Raises `SettingError` with the folder
-    to take for one class and for splits in the place of classes.
+    Classes are the sub-folders. If these contain no pictures themselves and one of them contains several
+    folders (`b/bakery/shop` of Places365), classes are the folders that contain pictures. Raises
+    `SettingError`, suggesting a folder, for a single class and for splits instead of classes.
     """
     tops = [PurePosixPath(name).parts[0] for name in files]
     splits = {top for top in set(tops) if split_named(top)}
@@ -38,11 +38,12 @@ def class_of_files(base: Path, files: Sequence[str], written: str) -> list[str]:
 
 
 def names_of_classes(base: Path, folders: Sequence[str], written: str) -> list[str]:
-    """What the class folders are called in prompts.
+    """The names of the class folders in prompts.
 
-    By `class_names.txt` (a folder and its name a line) or `class_names.json` in the set's folder where one is
-    there, else by the folders' own names as words: without WordNet ids and numbers in front, with spaces for
-    underscores and hyphens, and `AnnualCrop` as "annual crop". Raises `SettingError` where no words are left.
+    They come from `class_names.txt` (a folder and its name a line) or `class_names.json` in the set's folder
+    if one exists. Otherwise they are the folders' names as words: without leading WordNet ids and numbers,
+    with spaces for underscores and hyphens, and `AnnualCrop` as "annual crop". Raises `SettingError` if no
+    words are left.
     """
     given = _given(base)
     if given is not None:
@@ -52,7 +53,7 @@ def names_of_classes(base: Path, folders: Sequence[str], written: str) -> list[s
             remedy = "Give every folder a line, such as '001 golden retriever'."
             raise SettingError("source", str(base / "class_names.txt"), problem, remedy)
         return [given[folder] for folder in folders]
-    # Nested folders: what is above only sorts them.
+    # The upper levels of nested folders only sort the classes.
     plain = [folder.partition("/")[2] or folder for folder in folders]
     if len(set(plain)) < len(plain):
         plain = list(folders)
@@ -102,7 +103,7 @@ def _given(base: Path) -> Mapping[str, str] | None:
 
 
 def _refuse(base: Path, written: str, problem: str, files: Sequence[str]) -> None:
-    """Raise SettingError that names folders below `base` which hold class folders."""
+    """Raise SettingError, suggesting folders in `base` that contain class folders."""
     within: dict[str, set[str]] = {}
     for name in files:
         parts = PurePosixPath(name).parts[:-1]
@@ -115,7 +116,7 @@ def _refuse(base: Path, written: str, problem: str, files: Sequence[str]) -> Non
     ]
     depth = min((folder.count("/") for folder in suitable), default=0)
     choices = [str(Path(written) / folder) for folder in suitable if folder.count("/") == depth]
-    choices.sort(key=lambda choice: split_named(Path(choice).name) == "train")  # what is held out comes first
+    choices.sort(key=lambda choice: split_named(Path(choice).name) == "train")  # held-out splits come first
     remedy = (
         f"Take {' or '.join(choices[:4])}."
         if choices

@@ -1,4 +1,4 @@
-"""Opens ImageNet-1k, whole or in part: class folders by WordNet id, names and templates from open_clip."""
+"""Opens ImageNet-1k or a part of it: class folders by WordNet id, names and templates from open_clip."""
 
 import os
 import re
@@ -12,7 +12,8 @@ _WORDNET_ID = re.compile(r"n[0-9]{8}")
 
 
 def locate_imagenet(folder: Path) -> Path | None:
-    """The folder, or its `val`, if class folders named by WordNet id are all that it holds; else None."""
+    """The folder, or its sub-folder `val`, if all its sub-folders are named by WordNet ids; otherwise
+    None."""
     for base in (folder, folder / "val"):
         _, folders, _ = next(os.walk(base), ("", [], []))
         names = [name for name in folders if not name.startswith(".")]
@@ -22,13 +23,13 @@ def locate_imagenet(folder: Path) -> Path | None:
 
 
 def open_imagenet(base: Path, source: str, max_pixels: int, max_failed: float) -> Labelled:
-    """ImageNet: one class per folder, in ImageNet's order, with open_clip's names.
+    """Open ImageNet: one class a folder, in ImageNet's order, with open_clip's names.
 
-    A folder names its class by a WordNet id ("n01440764", "n01440764_tench"); all 1000 of them may instead be
-    numbered in ImageNet's order. Raises `SettingError` for anything else: alphabetical order of names is not
-    ImageNet's, so it would give wrong labels. Names and the 80 templates are those of Radford et al. 2021;
-    two names each belong to two classes ("missile", "sunglasses"), which then cannot be distinguished:
-    `zero_shot_metrics` says how these ties count.
+    A folder names its class by a WordNet id ("n01440764", "n01440764_tench"). Alternatively all 1000 folders
+    are numbered in ImageNet's order. Raises `SettingError` for anything else, because the alphabetical order
+    of names is not ImageNet's and would give wrong labels. Names and the 80 templates are those of Radford et
+    al. 2021. Two names each belong to two classes ("missile", "sunglasses"), which cannot be distinguished;
+    `zero_shot_metrics` documents how such ties count.
     """
     import open_clip
 

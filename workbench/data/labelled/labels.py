@@ -1,4 +1,4 @@
-"""A zero-shot set once it is open: images, labels, class names, templates, and attributes."""
+"""An opened zero-shot set: images, labels, class names, templates and attributes."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,14 @@ Known = npt.NDArray[np.float32]  # 1: has it, 0: has it not, NaN: unknown
 
 @dataclass(frozen=True)
 class Attributes:
-    """What the classes of a zero-shot set, or its single images, are known to have.
+    """The known attributes of the classes of a zero-shot set, or of its images.
 
-    `names` [A] are words that fit a sentence ("long neck", "blue wing"), `groups` [A] what each is a value of
-    ("wing color"), None where it stands alone. `template` names one or several of them, with commas, at its
-    `{}`, and `plain` names none. `of_class` [classes, A] and `of_image` [N, A] hold 1, 0, or NaN where
-    unknown; a set has at least one of them. `strength` [classes, A] goes with `of_class`: how strongly, or in
-    what share of its images, a class has it, 0 to 1.
+    `names` [A] are phrases that fit a sentence ("long neck", "blue wing"). `groups` [A] names the property
+    that each is a value of ("wing color"), None for an attribute without a group. `template` takes one or
+    several names, separated by commas, at its `{}`; `plain` is the sentence without any. `of_class`
+    [classes, A] and `of_image` [N, A] hold 1, 0, or NaN for unknown; a set has at least one of the two.
+    `strength` [classes, A] accompanies `of_class`: how strongly a class has the attribute, or in what share
+    of its images, 0 to 1.
     """
 
     names: list[str]
@@ -40,7 +41,7 @@ class Attributes:
     of_image: Known | None = None
 
     def sentence(self, chosen: Sequence[int]) -> str:
-        """The prompt that names these attributes, by number, and no class."""
+        """The prompt that names the attributes with these indices, and no class."""
         if not len(chosen):
             return self.plain
         return self.template.format(", ".join(self.names[number] for number in chosen))
@@ -48,11 +49,11 @@ class Attributes:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images with integer labels; `pairs` holds them with their class name as the caption.
+    """Images with integer labels. `pairs` holds them with their class names as captions.
 
-    `labels` [N] index `class_names`, which fit the one `{}` of each of `templates`. Where the set defines
-    them, `unseen` [classes] marks the classes that zero-shot learners never train on, and `test` [N] the
-    images that results are reported on.
+    `labels` [N] index `class_names`, which fit the `{}` in each of `templates`. If the set defines them,
+    `unseen` [classes] marks the classes that zero-shot learners never train on, and `test` [N] the images
+    that results are reported on.
     """
 
     pairs: Pairs
@@ -67,7 +68,7 @@ class Labelled:
         return len(self.pairs)
 
     def image(self, row: int) -> torch.Tensor:
-        """The image of a row, uint8 [3, H, W]; raises `BadSample` where it cannot be read."""
+        """The image of a row, uint8 [3, H, W]. Raises `BadSample` if it cannot be read."""
         return self.pairs.image(row)
 
     def prompts(self) -> list[list[str]]:
@@ -75,7 +76,7 @@ class Labelled:
         return [[template.format(name) for template in self.templates] for name in self.class_names]
 
     def select(self, rows: RowNumbers) -> "Labelled":
-        """The images of `rows`, in that order; the classes stay as they are."""
+        """The images of `rows`, in that order. The classes stay the same."""
         chosen = np.asarray(rows, dtype=np.int64).reshape(-1)
         attributes = self.attributes
         if attributes is not None and attributes.of_image is not None:
@@ -89,11 +90,11 @@ class Labelled:
         )
 
     def for_testing(self) -> "Labelled":
-        """The images that results are reported on: all, where the set defines none."""
+        """The images that results are reported on; all images if the set defines none."""
         return self if self.test is None else self.select(np.flatnonzero(self.test))
 
     def attributes_of_images(self) -> Known:
-        """What every image is known to have, [N, A]: its own attributes, else those of its class.
+        """The known attributes of every image, [N, A]: its own, otherwise those of its class.
 
         Raises ValueError for a set without attributes.
         """
@@ -121,10 +122,10 @@ def open_images(
     max_failed: float,
     rejected: Mapping[str, int] | None = None,
 ) -> tuple[Pairs, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The images as pairs, each with its class name as the caption, with their labels and positions.
+    """Open images as pairs with their class names as captions. Returns pairs, labels [N] and positions [N].
 
-    `rejected` counts those rejected before. Raises `SettingError` where no image is usable, or where more
-    than `max_failed` of all are rejected.
+    `rejected` counts images that were rejected before. Raises `SettingError` if no image is usable or if more
+    than the share `max_failed` of all is rejected.
     """
     rows, kept = PairRows(rejected), []
     for position, image in enumerate(images):
@@ -147,13 +148,13 @@ def open_images(
 
 
 def class_folders(base: Path) -> tuple[list[str], list[str]]:
-    """The images in sub-folders of a folder, relative to it, and the sub-folders' sorted names."""
+    """The images in sub-folders of a folder, as relative paths, and the sorted names of the sub-folders."""
     files = [name for name in find_files(base)[1] if fits(name) == "folder" and "/" in name]
     return files, sorted({name.split("/")[0] for name in files})
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a small text file that are not empty; raises `SettingError` where it cannot be read."""
+    """The non-empty lines of a small text file. Raises `SettingError` if it cannot be read."""
     try:
         text = read_file(path, LARGEST_LIST).decode("utf-8-sig")
     except (BadSample, UnicodeError) as error:
@@ -162,22 +163,22 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_numbered(path: Path) -> dict[int, str]:
-    """A text file with a number and something else a line ("12 blue"), in its order.
+    """The numbers and texts in a text file with one of each a line ("12 blue"), in order.
 
-    Raises `SettingError` for other lines and for a number that comes twice.
+    Raises `SettingError` for other lines and for repeated numbers.
     """
     names: dict[int, str] = {}
     for line in read_lines(path):
         match = re.fullmatch(r"([0-9]{1,9})\s+(.+)", line)
         if match is None or int(match[1]) in names:
-            remedy = "It has a number of its own and a name a line, such as '12 blue'."
+            remedy = "Every line has a unique number and a name, such as '12 blue'."
             raise SettingError("source", str(path), f"it has a line {line[:80]!r}", remedy)
         names[int(match[1])] = match[2]
     return names
 
 
 def read_names(path: Path) -> list[str]:
-    """The names in a text file that numbers them from 1; raises `SettingError` for other numbers."""
+    """The names in a text file that numbers them from 1. Raises `SettingError` for other numbers."""
     names = read_numbered(path)
     if list(names) != list(range(1, len(names) + 1)):
         problem = "its lines are not numbered from 1"
@@ -186,7 +187,7 @@ def read_names(path: Path) -> list[str]:
 
 
 def read_matrix(path: Path, rows: int, columns: int) -> npt.NDArray[np.float32]:
-    """A text file of numbers as [rows, columns]; raises `SettingError` for any other number of them."""
+    """The numbers in a text file as [rows, columns]. Raises `SettingError` if their count differs."""
     words = " ".join(read_lines(path)).split()
     try:
         return np.array([float(word) for word in words], np.float32).reshape(rows, columns)

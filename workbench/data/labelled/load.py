@@ -55,17 +55,17 @@ def load_labelled(
 ) -> Labelled:
     """Open a zero-shot set: a folder as its authors distribute it, or a view of the embedded dataset.
 
-    The folder is recognised by its contents: AwA2 (`JPEGImages`), CUB (`CUB_200_2011`), CIFAR-10 or -100
-    (torchvision's files or the binary version), ImageNet (class folders named by WordNet id). Any other
-    folder's classes are its sub-folders with images in alphabetical order, named by the words in their names
-    or by `class_names.txt` in it. A prefix names the kind: `awa2:PATH`, `cub:PATH`, `cifar10:PATH`,
-    `cifar100:PATH`, `imagenet:PATH`, `folder:PATH`. `splits` is where the proposed splits of AwA2 and CUB lie
-    (`xlsa17`), by default in the set's folder or next to it.
+    A folder is recognised by its contents: AwA2 (`JPEGImages`), CUB (`CUB_200_2011`), CIFAR-10 or -100
+    (torchvision's files or the binary version), ImageNet (class folders named by WordNet id). The classes of
+    any other folder are its sub-folders with images, in alphabetical order. They are named by the words in
+    the folders' names, or by a `class_names.txt`. A prefix states the kind: `awa2:PATH`, `cub:PATH`,
+    `cifar10:PATH`, `cifar100:PATH`, `imagenet:PATH`, `folder:PATH`. `splits` is the folder of the proposed
+    splits of AwA2 and CUB (`xlsa17`), by default in the set's folder or next to it.
 
-    `scenes:test/names` and `scenes:test/categories` (any split) are the embedded dataset's scenes of one
-    object, labelled with the object or its category, with their attributes; classes are all that the split
-    shows. `scenes:test/names@64` are those of 64 pixels a side, whatever `image_size` is. Raises
-    `SettingError` where there is no such set, or more than `max_failed` of its images are missing.
+    `scenes:test/names` and `scenes:test/categories` (any split) are the scenes of one object of the embedded
+    dataset, labelled with the object or its category, with their attributes. The classes are those that the
+    split shows. `scenes:test/names@64` has 64 pixels a side, whatever `image_size` is. Raises `SettingError`
+    if there is no such set or if more than the share `max_failed` of its images is missing.
     """
     written = os.fspath(source)
     if written.startswith("scenes:"):
@@ -73,7 +73,7 @@ def load_labelled(
     prefix = re.match(rf"({'|'.join(KINDS)}):", written)
     path = Path(written[prefix.end() :] if prefix else written).expanduser()
     if not can_be_path(os.fspath(path)):
-        raise SettingError("source", written, "no folder can be called so", "Name the folder of the set.")
+        raise SettingError("source", written, "it cannot be the name of a folder", "Name the set's folder.")
     kind = prefix[1] if prefix else _kind(path, written)
     if splits is not None and kind not in ("awa2", "cub"):
         raise SettingError("splits", os.fspath(splits), f"{written} has none", "They are for AwA2 and CUB.")
@@ -83,8 +83,8 @@ def load_labelled(
         return open_imagenet(locate_imagenet(path) or path, written, max_pixels, max_failed)
     location = _LOCATE[kind](path)
     if location is None:
-        remedy = f"A folder of it holds {_CONTENTS[kind]}."
-        raise SettingError("source", written, "no such set there", remedy)
+        remedy = f"Its folder contains {_CONTENTS[kind]}."
+        raise SettingError("source", written, "it does not contain this set", remedy)
     if kind in ("cifar10", "cifar100"):
         base, layout = location
         return open_cifar(base, layout, written)
@@ -94,11 +94,11 @@ def load_labelled(
 
 
 def _kind(folder: Path, written: str) -> str:
-    """The kind of set in a folder, by its contents; raises `SettingError` where that is more than one set."""
+    """The kind of the set in a folder, by its contents. Raises `SettingError` if there are several sets."""
     kinds = [kind for kind, locate in _LOCATE.items() if locate(folder) is not None]
     if len(kinds) > 1:
         remedy = f"Say which: {', '.join(f'{kind}:{written}' for kind in kinds)}."
-        raise SettingError("source", written, f"{' and '.join(kinds)} lie there", remedy)
+        raise SettingError("source", written, f"it contains {' and '.join(kinds)}", remedy)
     return kinds[0] if kinds else "folder"
 
 
@@ -109,7 +109,7 @@ def _folder(path: Path, written: str, max_pixels: int, max_failed: float) -> Lab
     files, _ = class_folders(path)
     if not files:
         remedy = "Give a folder with a sub-folder of images for every class, or scenes:test/names."
-        raise SettingError("source", written, "no sub-folders with images there", remedy)
+        raise SettingError("source", written, "it has no sub-folders with images", remedy)
     classes = class_of_files(path, files, written)
     folders = sorted(set(classes))
     names = names_of_classes(path, folders, written)

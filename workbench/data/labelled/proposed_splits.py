@@ -23,7 +23,7 @@ class ProposedSplit(NamedTuple):
 
 
 def find_proposed_split(name: str, places: Sequence[Path]) -> Path | None:
-    """The folder `xlsa17/data/NAME` in or beside one of the places, or the place itself; None if nowhere."""
+    """The folder `xlsa17/data/NAME` in or beside one of `places`, or the place itself; None if not found."""
     for place in places:
         for folder in (place / "xlsa17" / "data" / name, place / "data" / name, place / name, place):
             if (folder / _FILES[1]).is_file():
@@ -32,9 +32,9 @@ def find_proposed_split(name: str, places: Sequence[Path]) -> Path | None:
 
 
 def read_proposed_split(folder: Path) -> ProposedSplit:
-    """The split in a folder with `res101.mat`, of which the file names are read, and `att_splits.mat`.
+    """Read the split in a folder with `att_splits.mat` and `res101.mat`, which gives the file names.
 
-    Indices there count from 1. Raises `SettingError` for files that are damaged or contradict themselves.
+    Indices in these files start at 1. Raises `SettingError` for damaged or contradictory files.
     Xian et al. 2017 (arXiv 1707.00600), section 4.
     """
     names = [_class_and_file(cell, folder) for cell in _load(folder / _FILES[0], "image_files").ravel()]
@@ -55,7 +55,7 @@ def read_proposed_split(folder: Path) -> ProposedSplit:
 
 
 def _load(path: Path, name: str) -> np.ndarray:
-    """One variable of a MATLAB file; the others, features among them, are skipped unread."""
+    """Read one variable of a MATLAB file. The others, such as the features, are skipped."""
     from scipy.io import loadmat, whosmat
 
     remedy = "Take it from xlsa17.zip of the proposed splits."
@@ -73,7 +73,7 @@ def _load(path: Path, name: str) -> np.ndarray:
 
 
 def _class_and_file(cell: Any, folder: Path) -> str:
-    """The last two parts of a path in a cell: it was written on the authors' machine."""
+    """The last two parts of a path in a cell. The path is one of the authors' machine."""
     path = np.asarray(cell).ravel()
     parts = str(path[0]).replace("\\", "/").strip("/ ").split("/") if path.size == 1 else []
     if len(parts) < 2:

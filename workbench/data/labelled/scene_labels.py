@@ -1,4 +1,4 @@
-"""The embedded dataset as zero-shot sets: its scenes of one object, and what attributes they have."""
+"""The embedded dataset as zero-shot sets: its scenes of one object with their attributes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from workbench.data.labelled.labels import Attributes, Labelled
 from workbench.data.pairs import Pairs
 from workbench.data.scenes.catalogue import article, concepts
 
-SCENE_TEMPLATES = ("a picture of {}", "a drawing of {}", "{}")  # the names bring their article
+SCENE_TEMPLATES = ("a picture of {}", "a drawing of {}", "{}")  # the names include their article
 VIEWS = {"names": "objects", "categories": "categories"}
 _GROUPS = {"category": "categories", "size": "sizes", "background": "background"}
 
@@ -19,7 +19,7 @@ class SceneAttributes(Attributes):
     """The category, size and background of scenes of one object, in the words of captions."""
 
     def sentence(self, chosen: Sequence[int]) -> str:
-        """The prompt that names these, one of a group: "a picture of a small bird on a red background"."""
+        """The prompt for these attributes, one per group: "a picture of a small bird on a red background"."""
         values = {self.groups[number]: self.names[number] for number in chosen}
         words = f"{values.get('size', '')} {values.get('category', 'thing')}".strip()
         sentence = self.template.format(f"{article(words)} {words}")
@@ -29,15 +29,16 @@ class SceneAttributes(Attributes):
 
 
 def has_scenes(pairs: Pairs) -> bool:
-    """Whether these pairs know what a scene shows."""
+    """Whether these pairs have the columns that describe scenes."""
     return {"objects", *_GROUPS.values()} <= set(pairs.table.column_names)
 
 
 def scene_labels(pairs: Pairs, view: str = "names", every: bool = False) -> Labelled:
     """The scenes of one object among pairs of the embedded dataset, labelled by a view: names or categories.
 
-    Classes are all that the pairs show, in alphabetical order, or `every` one that the dataset has. Unseen
-    are names held out of training. Attributes, of images: category, size and background, in three groups.
+    Classes, in alphabetical order, are those that the pairs show or, with `every`, all of the dataset. Names
+    that are held out of training are unseen. The images have attributes in three groups: category, size and
+    background.
     """
     shown = pairs.table[VIEWS[view]].to_pylist()
     held_out = {concept.name for concept in concepts() if concept.held_out}
@@ -57,7 +58,7 @@ def scene_labels(pairs: Pairs, view: str = "names", every: bool = False) -> Labe
 
 
 def _attributes(scenes: Pairs) -> SceneAttributes:
-    """What every scene of one object is known to have; values are all that these scenes show."""
+    """The attributes of every scene of one object. Values are those that occur in these scenes."""
     values: dict[str, list[str]] = {}
     for group, column in _GROUPS.items():
         cells = scenes.table[column].to_pylist()

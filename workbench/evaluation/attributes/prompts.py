@@ -1,4 +1,4 @@
-"""The sentences that stand for attributes: of a class without its name, and of one attribute alone."""
+"""Sentences about attributes: of a class without its name, and of one attribute alone."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,8 @@ MOST = 10  # attributes in a sentence: CLIP reads 77 tokens, and the ten longest
 
 
 class Described(NamedTuple):
-    """Classes as sentences about attributes: `labels` [N] index `sentences`; `unseen` [classes] or None."""
+    """Classes as sentences about attributes: `labels` [N] index `sentences`; `unseen` is [classes] or
+    None."""
 
     sentences: list[str]
     labels: np.ndarray
@@ -22,12 +23,12 @@ class Described(NamedTuple):
 
 
 def described_classes(labelled: Labelled, most: int = MOST) -> Described:
-    """The classes of protocol (b), by their attributes, the name removed.
+    """The classes of protocol (b), described by their attributes without the name.
 
-    Where classes have attributes, a class is its at most `most` characteristic ones: of those it has, one
-    of a group (the strongest), the ones first whose strength is most above the mean over classes. Where only
-    images have them, every combination that an image shows is a class, so none is unseen. Raises ValueError
-    for a set without attributes.
+    If classes have attributes, a class is described by its `most` characteristic ones: the strongest of each
+    group, ordered by how far their strength exceeds the mean over classes. If only images have attributes,
+    every combination in an image is a class, so none is unseen. Raises ValueError for a set without
+    attributes.
     """
     attributes = labelled.attributes
     if attributes is None:
@@ -42,7 +43,7 @@ def described_classes(labelled: Labelled, most: int = MOST) -> Described:
 
 
 def single_sentences(attributes: Attributes) -> list[str]:
-    """A sentence for each attribute alone, then one that names none, [A + 1]."""
+    """A sentence for each attribute alone, then one without attributes, [A + 1]."""
     numbers = [[number] for number in range(len(attributes.names))]
     return [attributes.sentence(chosen) for chosen in (*numbers, [])]
 
@@ -50,10 +51,10 @@ def single_sentences(attributes: Attributes) -> list[str]:
 def without_each(
     groups: list[str | None], with_each: Float[Tensor, "attributes dim"], plain: Float[Tensor, " dim"]
 ) -> Float[Tensor, "attributes dim"]:
-    """What protocol (c) sets against each attribute's sentence: an embedding without the attribute.
+    """The embeddings without each attribute, to which protocol (c) compares those with it.
 
-    For a value of a group, the normalised mean of the group's other values; for an attribute that stands
-    alone, the sentence that names none, since CLIP hardly reads "not".
+    For a value of a group this is the normalised mean of the group's other values. For an attribute without a
+    group it is the sentence without attributes, because CLIP hardly understands "not".
     """
     others = [
         [other for other, name in enumerate(groups) if name == group and other != number]
@@ -65,7 +66,7 @@ def without_each(
 
 
 def _most_characteristic(attributes: Attributes, most: int) -> list[list[int]]:
-    """The numbers of the attributes that describe each class."""
+    """The indices of the attributes that describe each class."""
     assert attributes.strength is not None and attributes.of_class is not None
     strength, has = np.nan_to_num(attributes.strength), attributes.of_class == 1
     known = (~np.isnan(attributes.strength)).sum(axis=0)

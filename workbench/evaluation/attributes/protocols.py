@@ -1,7 +1,7 @@
-"""Attributes: three protocols, never mixed, each with its own function and its own kind of result.
+"""Attributes: three separate protocols, each with its own function and type of result.
 
-Class names; attributes in place of the name; and each attribute by itself. The texts of the latter two are in
-`prompts.py`.
+Classes by name; classes by attributes instead of the name; and each attribute by itself. The texts of the
+latter two are in `prompts.py`.
 """
 
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from workbench.evaluation.retrieval.normalized import (
 )
 from workbench.evaluation.zero_shot.metrics import zero_shot_metrics
 
-_DECIMALS = 12  # scores that differ by less are equal: rounding in float64 must not order them
+_DECIMALS = 12  # scores that differ by less are equal, so that rounding in float64 does not order them
 
 
 @dataclass(frozen=True)
 class ClassAccuracy:
-    """Mean per-class top-1 accuracies, in [0, 1]; NaN where there are no images of such classes.
+    """Mean per-class top-1 accuracies in [0, 1], NaN if there are no images of such classes.
 
-    `seen` and `unseen` are of images of seen and of unseen classes against all classes (generalised zero-shot
-    learning), `harmonic_mean` theirs, `zero_shot` of images of unseen classes against the unseen only.
-    Xian et al. 2017 (arXiv 1707.00600), section 5.
+    `seen` and `unseen` are those of images of seen and of unseen classes against all classes (generalised
+    zero-shot learning), and `harmonic_mean` is theirs. `zero_shot` is that of images of unseen classes
+    against the unseen classes only. Xian et al. 2017 (arXiv 1707.00600), section 5.
     """
 
     mean_per_class: float
@@ -41,19 +41,20 @@ class ClassAccuracy:
 
 
 class ByClassName(ClassAccuracy):
-    """Classes were recognised by their names."""
+    """The accuracy of classes recognised by their names."""
 
 
 class ByAttributes(ClassAccuracy):
-    """Classes were recognised by their attributes, the name removed."""
+    """The accuracy of classes recognised by their attributes, without the name."""
 
 
 class AttributePrediction(NamedTuple):
-    """How well single attributes are predicted from images; shares in [0, 1], NaN where none is left.
+    """How well single attributes are predicted from images: shares in [0, 1], NaN if there is nothing to
+    rank.
 
     `average_precision` [A] is NaN for the `left_out` attributes that no image, or every image, is known to
-    have. `chance` is the mean share of images that have an attribute, which random scores reach. The mean of
-    `result` [Q], one for each attribute of each image in `image` [Q], is `mean`.
+    have. `chance` is the mean share of images that have an attribute, which random scores reach. `mean` is
+    the mean of `result` [Q], which has an entry for each attribute of each image in `image` [Q].
     """
 
     average_precision: np.ndarray
@@ -72,9 +73,9 @@ def class_name_accuracy(
 ) -> ByClassName:
     """Protocol (a): classes recognised by name. `image` [N, D], `name_weights` [classes, D], of any norm.
 
-    `labels` [N] index classes, `unseen` bool [classes] marks those held out; None: nothing is known of that,
-    and all but `mean_per_class` is NaN. Ties count against us. Raises ValueError where shapes or labels make
-    no sense. CLIP has met most of these classes in pre-training: unseen is a name here, not a fact.
+    `labels` [N] index classes. `unseen` bool [classes] marks those held out; with None, all values but
+    `mean_per_class` are NaN. Ties count as errors. Raises ValueError if shapes or labels are invalid. CLIP
+    has met most of these classes in pre-training, so "unseen" is the name of the protocol and not a fact.
     """
     return _accuracy(ByClassName, image, name_weights, labels, unseen)
 
@@ -84,8 +85,8 @@ def attributes_only_accuracy(
 ) -> ByAttributes:
     """Protocol (b): classes recognised by sentences about their attributes, without the name.
 
-    `attribute_weights` [classes, D] embed these sentences; all else as for `class_name_accuracy`. Classes
-    with the same sentence are never distinguished.
+    `attribute_weights` [classes, D] are the embeddings of these sentences. The rest is as in
+    `class_name_accuracy`. Classes with the same sentence cannot be distinguished.
     """
     return _accuracy(ByAttributes, image, attribute_weights, labels, unseen)
 
@@ -95,10 +96,10 @@ def attribute_prediction(
 ) -> AttributePrediction:
     """Protocol (c): which images have an attribute, by cos(image, with it) - cos(image, without it).
 
-    `image` [N, D]; `with_text` and `without_text` [A, D], of any norm; `present` [N, A] is 1, 0, or NaN for
-    images that nobody has judged, which then do not count. Average precision is the mean, over the images
-    that have the attribute, of the precision down to each one's score, tied ones included (scikit-learn's).
-    A score that is not a number counts against us. Raises ValueError where shapes do not fit.
+    `image` is [N, D], `with_text` and `without_text` are [A, D], of any norm. `present` [N, A] is 1, 0, or
+    NaN for unknown, which does not count. Average precision is the mean, over the images that have the
+    attribute, of the precision at each one's score, tied images included (scikit-learn's). A NaN score counts
+    against the model. Raises ValueError if the shapes do not fit.
     """
     truth = np.asarray(present, dtype=np.float64)
     shapes = [tuple(side.shape) for side in (image, with_text, without_text, truth)]
@@ -138,16 +139,17 @@ def attribute_prediction(
 
 
 def per_class_results(correct: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """What every image adds to the mean per-class accuracy: [N] numbers of which that is the mean.
+    """Each image's contribution to the mean per-class accuracy: [N] numbers whose mean it is.
 
-    An image of a class counts by how few the class has, a wrong one 0. `correct` bool [N], `labels` [N].
+    The weight of an image is inverse to the size of its class; a wrong one contributes 0. `correct` is bool
+    [N], `labels` [N].
     """
     images_of = np.bincount(labels, minlength=1)
     return correct * (len(labels) / (np.maximum(images_of, 1)[labels] * (images_of > 0).sum()))
 
 
 def harmonic_mean(seen: float, unseen: float) -> float:
-    """2 U S / (U + S); 0 where both are 0."""
+    """2 U S / (U + S), or 0 if both are 0."""
     return 0.0 if seen + unseen == 0 else 2 * unseen * seen / (unseen + seen)
 
 
@@ -186,7 +188,8 @@ def _mean_per_class(correct: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _precision_at(scores: np.ndarray, has: np.ndarray) -> np.ndarray:
-    """Of each image that has the attribute, the share that have it among those scoring as high or higher."""
+    """For each image with the attribute, the share that has it among images with the same or a higher
+    score."""
     broken = np.where(has, -np.inf, np.inf)
     _, place = np.unique(-np.where(np.isnan(scores), broken, scores), return_inverse=True)
     having = np.cumsum(np.bincount(place, weights=has))

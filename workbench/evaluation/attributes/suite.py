@@ -23,18 +23,18 @@ from workbench.recipe import Recipe
 
 Scores = dict[str, float]
 Queries = dict[str, np.ndarray]
-_SEEN_SPLIT = "test"  # of the embedded dataset: scenes of names that are trained on
+_SEEN_SPLIT = "test"  # of the embedded dataset: scenes with names that models train on
 
 
 def scene_attribute_scores(
     model: DualEncoder, recipe: Recipe, pairs: Pairs, embedded: Embedded
 ) -> tuple[Scores, Queries]:
-    """The three protocols on the scenes of one object in a split; nothing for other data.
+    """Score the three protocols on the scenes of one object in a split. Returns nothing for other data.
 
-    Classes are all names that the dataset has, unseen those held out of training. Where a split shows the
-    unseen only (`test_concepts`), the images of seen classes beside them are those of `test`, which gives the
-    harmonic mean; elsewhere there is the accuracy on seen classes. Attributes without the name tell apart
-    the combinations of category, size and background that the split shows.
+    Classes are all names of the dataset, and those held out of training are unseen. If a split only shows
+    unseen classes (`test_concepts`), images of seen classes are taken from `test`, which gives the harmonic
+    mean; other splits give the accuracy on seen classes. Without the name, attributes distinguish the
+    combinations of category, size and background in the split.
     """
     if not has_scenes(pairs):
         return {}, {}
@@ -53,7 +53,7 @@ def scene_attribute_scores(
         seen = scene_labels(load_pairs(recipe.data.source, _SEEN_SPLIT, **options), every=True)
         more, rows, _ = encode_images(model, seen.pairs, recipe.evaluation.batch)
         labels, every_image = np.concatenate([labels, seen.labels[rows]]), torch.cat([image, more])
-        # Pictures of another split: numbered after this one's.
+        # Pictures of the other split are numbered after those of this split.
         positions = np.concatenate([positions, len(embedded.image) + rows])
     named = class_name_accuracy(every_image, class_weights(model, labelled), labels, labelled.unseen)
     more_scores, more_queries = accuracy_results("class_name", named, labels, labelled.unseen, positions)
@@ -61,7 +61,7 @@ def scene_attribute_scores(
 
 
 def class_weights(model: DualEncoder, labelled: Labelled) -> Tensor:
-    """One unit embedding a class [classes, D], from all its prompts."""
+    """One unit embedding per class, [classes, D], from all its prompts."""
     prompts = labelled.prompts()
     embedded = encode_texts(model, [prompt for of_class in prompts for prompt in of_class])
     return zero_shot_weights(embedded.view(len(prompts), len(labelled.templates), -1))
@@ -70,9 +70,9 @@ def class_weights(model: DualEncoder, labelled: Labelled) -> Tensor:
 def attribute_scores(
     model: DualEncoder, labelled: Labelled, image: Tensor, positions: np.ndarray
 ) -> tuple[Scores, Queries]:
-    """Attributes without the class name, and each attribute alone, of a set that has attributes.
+    """Score classes by attributes without their name, and single attributes, for a set that has attributes.
 
-    `image` [N, D] embeds the images of `labelled`; `positions` [N] is what queries call them.
+    `image` [N, D] are embeddings of the images of `labelled`, and `positions` [N] identify them in queries.
     """
     attributes = labelled.attributes
     assert attributes is not None
@@ -101,7 +101,7 @@ def accuracy_results(
     unseen: np.ndarray | None,
     positions: np.ndarray,
 ) -> tuple[Scores, Queries]:
-    """Numbers of one protocol under their names, and what every image adds to each of them."""
+    """The values of one protocol by name, and each image's contribution to them."""
     held_out = np.zeros(len(labels), dtype=bool) if unseen is None else unseen[labels]
     everyone = np.ones(len(labels), dtype=bool)
     kinds = {

@@ -1,1 +1,1 @@
-"""Probes: what embeddings and attention hold, beyond retrieval."""
+"""Probes of what embeddings and attention contain, beyond retrieval."""

@@ -1,4 +1,4 @@
-"""What simple classifiers read out of a model's picture embeddings: a linear probe and nearest neighbours."""
+"""Simple classifiers on a model's picture embeddings: a linear probe and nearest neighbours."""
 
 from collections.abc import Callable
 
@@ -31,20 +31,20 @@ def _nearest(images: int) -> object:
     return KNeighborsClassifier(min(NEIGHBOURS, images), algorithm="brute")
 
 
-# Suite -> the classifier, of the number of images that it learns from.
+# Suite -> a function from the number of training images to the classifier.
 CLASSIFIERS: dict[str, Callable[[int], object]] = {"linear_probe": lambda images: _linear(), "knn": _nearest}
 
 
 def classifier_scores(
     model: DualEncoder, recipe: Recipe, labelled: Labelled, image: Tensor, rows: np.ndarray
 ) -> tuple[Scores, Queries, int]:
-    """Accuracy of the classifiers that `evaluation.suites` names, on one labelled set; last, how many images
-    they learned from.
+    """The accuracy of the classifiers that `evaluation.suites` names, on one labelled set, and the number of
+    images that they were trained on.
 
-    `image` [N, D] are unit embeddings of the images `rows` of those that results are reported on. Classifiers
-    learn from the set's other images, and are judged on images of classes that these show. Where the set has
-    none they are cross-validated: five stratified folds, fewer where a class has fewer images, drawn by seed
-    0; of a class with one image nothing can be learned, which gives no result.
+    `image` [N, D] are unit embeddings of the images `rows` that results are reported on. Classifiers are
+    trained on the set's other images, and tested on images of the classes among these. If the set has no
+    other images, they are cross-validated: five stratified folds, fewer if a class has fewer images, drawn by
+    seed 0. A class with a single image cannot be cross-validated, which gives no result.
     """
     suites = [name for name in CLASSIFIERS if name in recipe.evaluation.suites]
     if not suites:
@@ -74,8 +74,8 @@ def classifier_scores(
 
 
 def _folds(embeddings: np.ndarray, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Features and labels to learn from, and the positions to judge, of every fold; none where a class has
-    one image."""
+    """The training features and labels and the test positions of every fold. No folds if a class has a single
+    image."""
     from sklearn.model_selection import StratifiedKFold
 
     folds = min(FOLDS, int(np.unique(labels, return_counts=True)[1].min()))

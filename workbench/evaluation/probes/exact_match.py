@@ -1,8 +1,10 @@
-"""Exact match: does one embedding hold a caption word for word, and an image embedding what it shows?
+"""Exact match: does an embedding contain a caption word for word, and does an image embedding contain its
+content?
 
-A decoder is trained to write captions back from one vector and then frozen. For every encoder under test only
-a linear layer and a LayerNorm in front of it are trained; what the decoder then writes on held-out captions
-tells what the encoder's embedding holds. Kamath et al. 2023 (arXiv 2305.14897), as Knowledge-CLIP uses it.
+A decoder is trained to reconstruct captions from one vector, and then frozen. For every encoder under test
+only a linear layer and a LayerNorm before the decoder are trained. The captions that the decoder then writes
+for held-out data show what the encoder's embedding contains. Kamath et al. 2023 (arXiv 2305.14897), as used
+by Knowledge-CLIP.
 """
 
 import math
@@ -24,12 +26,12 @@ from workbench.models.caption_decoder import CaptionDecoder, load_caption_decode
 from workbench.models.devices import best_device
 from workbench.recipe import Recipe
 
-VALID = 0.9  # of its own held-out captions a decoder must write back, or a probe says nothing
+VALID = 0.9  # share of its own held-out captions that a decoder must reconstruct for a valid probe
 LENGTHS = ((1, 5), (6, 8), (9, 12), (13, None))  # words, the bins of `by_length`
 
 
 class ExactMatch(NamedTuple):
-    """What was written from the embeddings of n held-out captions."""
+    """The results of decoding the embeddings of n held-out captions."""
 
     raw: Bool[np.ndarray, " n"]  # identical
     normalised: Bool[np.ndarray, " n"]  # identical after `normalise`
@@ -49,7 +51,7 @@ class ExactMatch(NamedTuple):
 
 
 class Captioning(NamedTuple):
-    """What was written from image embeddings, one result per picture."""
+    """The results of decoding image embeddings, one per picture."""
 
     token_f1: Float[np.ndarray, " n"]  # with the best-fitting of its captions
     object_recall: Float[np.ndarray, " n"]  # share of its objects that are named; NaN without objects
@@ -58,13 +60,13 @@ class Captioning(NamedTuple):
 
 
 class Probe(nn.Module):
-    """A frozen decoder behind a linear layer and a LayerNorm that learn: embeddings [n, dim] to captions."""
+    """A frozen decoder after a trainable linear layer and LayerNorm: embeddings [n, dim] to captions."""
 
     def __init__(self, decoder: CaptionDecoder, dim: int) -> None:
         super().__init__()
-        self.decoder = [decoder]  # in a list, so that its weights are none of this module's
+        self.decoder = [decoder]  # in a list, so that its weights are not registered in this module
         norm = nn.LayerNorm(decoder.dim)
-        nn.init.constant_(norm.weight, decoder.deviation)  # vectors of the size that the decoder is used to
+        nn.init.constant_(norm.weight, decoder.deviation)  # the scale of the vectors that the decoder expects
         self.adapter = nn.Sequential(nn.Linear(dim, decoder.dim), norm)
 
     def fit(
@@ -77,7 +79,7 @@ class Probe(nn.Module):
         lr: float = 3e-3,
         seed: int = 0,
     ) -> "Probe":
-        """Learn to feed the decoder; every encoder gets the same steps, batch and rate."""
+        """Train the layers before the decoder. Every encoder gets the same steps, batch and rate."""
         decoder = self.decoder[0]
         embeddings = embeddings.to(decoder.t5.device)
         self.to(decoder.t5.device)
@@ -95,13 +97,13 @@ class Probe(nn.Module):
 
     @torch.no_grad()
     def write(self, embeddings: Float[Tensor, "n dim"]) -> list[str]:
-        """The captions that the decoder writes, greedily."""
+        """The captions that the decoder generates greedily."""
         return self.decoder[0].write(self.adapter(embeddings.to(self.decoder[0].t5.device)))
 
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """A module in evaluation mode whose parameters get no gradients until the block ends."""
+    """Put a module into evaluation mode, without gradients for its parameters, until the block ends."""
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     module.eval().requires_grad_(False)
     try:
@@ -121,7 +123,8 @@ def minimise(
     seed: int,
     say: Callable[[int, float], object] | None = None,
 ) -> None:
-    """Steps of `loss` on batches of rows of similar length, the rate rising for a tenth and then falling."""
+    """Minimise `loss` on batches of rows of similar length. The rate rises for a tenth of the steps, then
+    falls."""
     order = np.argsort(np.asarray(lengths), kind="stable")
     generator = np.random.default_rng(seed)
     batch = min(batch, len(order))
@@ -154,10 +157,10 @@ def train_decoder(
     seed: int = 0,
     say: Callable[[int, float], object] | None = None,
 ) -> None:
-    """Train encoder and decoder together to write captions back through one vector.
+    """Train encoder and decoder together to reconstruct captions from one vector.
 
-    `noise`, in deviations of the vectors, keeps captions apart, so that a probe need not hit a vector
-    exactly. For T5 at full size lr 1e-4 and some 10 epochs of a million captions are usual.
+    `noise`, in standard deviations of the vectors, keeps captions apart, so that a probe need not reproduce a
+    vector exactly. For T5 at full size, lr 1e-4 and about 10 epochs of a million captions are usual.
     """
     optimiser = torch.optim.AdamW(decoder.parameters(), lr=lr, weight_decay=0.01)
     torch.manual_seed(seed)
@@ -188,10 +191,10 @@ def train_caption_decoder(
 ) -> tuple[ExactMatch, int]:
     """Train a decoder on the training captions of a recipe's data, and save it in `folder`.
 
-    `decoder`: "small", whose tokens are the words of these captions, or a T5 by folder or hub name. `lr`
-    None: 3e-3 for the small one, 1e-4 for a T5. It learns on a GPU where there is one. Returns how it writes
-    up to 500 captions of the validation split back, and the number of captions that it learned from. Raises
-    SettingError where `folder` holds a decoder already.
+    `decoder` is "small", whose tokens are the words of these captions, or a T5 by folder or hub name. `lr`
+    None is 3e-3 for the small one and 1e-4 for a T5. It is trained on a GPU if there is one. Returns how well
+    it reconstructs up to 500 captions of the validation split, and the number of training captions. Raises
+    SettingError if `folder` already contains a decoder.
     """
     folder = Path(folder).expanduser()
     if (folder / "config.json").exists():
@@ -211,7 +214,7 @@ def train_caption_decoder(
 
 
 def exact_match(written: Sequence[str], captions: Sequence[str]) -> ExactMatch:
-    """Compare what was written with the true `captions`, one each."""
+    """Compare decoded captions with the true `captions`, one each."""
     both = list(zip(written, captions, strict=True))
     return ExactMatch(
         raw=np.array([text == caption for text, caption in both], dtype=bool),
@@ -224,7 +227,7 @@ def exact_match(written: Sequence[str], captions: Sequence[str]) -> ExactMatch:
 
 @torch.no_grad()
 def autoencoding(decoder: CaptionDecoder, captions: Sequence[str]) -> ExactMatch:
-    """The decoder on its own vectors of held-out captions: below `VALID`, its probes are not valid."""
+    """Test the decoder on its own vectors of held-out captions. Below `VALID`, its probes are not valid."""
     return exact_match(decoder.write(decoder.vectors(list(captions))), captions)
 
 
@@ -234,9 +237,9 @@ def captioning(
     objects: Sequence[Collection[str]],
     attributes: Sequence[Collection[str]],
 ) -> Captioning:
-    """Compare what was written from pictures with their `references`, `objects` and `attributes` (words).
+    """Compare captions decoded from pictures with their `references`, `objects` and `attributes` (words).
 
-    A name of several words counts where they stand together.
+    A name of several words counts if they are adjacent.
     """
     return Captioning(
         np.array(
@@ -249,12 +252,12 @@ def captioning(
 
 
 def normalise(text: str) -> str:
-    """NFKC, lower case, single spaces."""
+    """Normalise a text: NFKC, lower case, single spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def token_f1(one: str, other: str) -> float:
-    """Harmonic mean of precision and recall of words, each counted as often as it stands; 1 for two empty."""
+    """The harmonic mean of precision and recall of words, with repetitions; 1 for two empty texts."""
     words, others = normalise(one).split(), normalise(other).split()
     if not words and not others:
         return 1.0
@@ -268,7 +271,7 @@ def _recall(text: str, names: Collection[str]) -> float:
 
 
 def summary(match: ExactMatch) -> Mapping[str, float]:
-    """The means of an `ExactMatch`, under the names that reports use."""
+    """The means of an `ExactMatch`, under the names in reports."""
     return {
         "exact_match": float(match.normalised.mean()),
         "exact_match_raw": float(match.raw.mean()),

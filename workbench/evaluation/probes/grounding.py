@@ -1,4 +1,4 @@
-"""Does a cross-modal teacher know a caption from one that is nearly true, and does it need the picture?"""
+"""Does a cross-modal teacher tell a caption from one that is nearly true, and does it need the picture?"""
 
 from typing import Literal
 
@@ -18,8 +18,8 @@ NAMES = {"objects": "swapped_relation", "attributes": "swapped_attribute", "word
 
 
 def match(output: CrossModalOutput | GroundedOutput, text: Tensor) -> Tensor:
-    """How well pictures and captions beside each other agree, [batch]: the cosine of Z and the caption's
-    embedding, and what the teacher adds of single words."""
+    """The agreement of corresponding pictures and captions, [batch]: the cosine of Z and the caption's
+    embedding, plus the grounded teacher's score of single words."""
     cosines = _cosine(output, text)
     return cosines + output.agreement.float() if isinstance(output, GroundedOutput) else cosines
 
@@ -38,11 +38,11 @@ def choices(
     **regions: bool,
 ) -> dict[str, Swap]:
     """How often a picture prefers its caption to the false one, by kind: `swapped_relation` (two things
-    exchanged), `swapped_attribute` and `replaced_word`; kinds that the pairs have none of are left out.
+    exchanged), `swapped_attribute` and `replaced_word`. Kinds that do not occur are left out.
 
-    Each caption is read with the picture. Chance is 0.5; a tie counts against the teacher. `by`: what
-    decides, "match" or Z's cosine alone ("embedding"); "target" takes Z of the true caption for the picture,
-    as a student does that has learned its targets by heart. `regions`: `shuffled` or `emptied`, as in
+    Each caption is read with the picture. Chance is 0.5, and a tie counts as an error. `by` decides:
+    "match", Z's cosine alone ("embedding"), or "target", which takes Z of the true caption for the picture,
+    as a student does that has memorised its targets. `regions` is `shuffled` or `emptied`, as in
     `CrossModalInputs`.
     """
     teacher.eval()
@@ -72,10 +72,10 @@ def choices(
 def match_recall(
     teacher: AnyTeacher, inputs: CrossModalInputs, captions: np.ndarray, batch: int = 256, **regions: bool
 ) -> dict[str, float]:
-    """Recall@1 among these captions and their pictures, each picture read anew with each caption.
+    """Recall@1 among these captions and their pictures, reading every picture with every caption.
 
-    `image_to_text` and `text_to_image`; ties count against the teacher. Needs captions x captions readings:
-    some hundreds are enough.
+    The keys are `image_to_text` and `text_to_image`, and ties count as errors. The number of readings is the
+    square of the number of captions, so use some hundreds.
     """
     teacher.eval()
     rows, text = inputs.pairs.image_of_caption[captions], inputs.embedding_of(captions)

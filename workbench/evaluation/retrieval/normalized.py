@@ -11,14 +11,14 @@ from torch import Tensor
 from workbench.objectives.threads import each_on_a_thread, thread_count
 
 TIE = 1e-13  # cosines closer than this are equal; float64 rounds them by less than width x 1e-16
-ROWS = 256  # taken to float64 at once: few enough to stay in a core's cache
+ROWS = 256  # converted to float64 at once: few enough to stay in a core's cache
 
 Matrix = Tensor | np.ndarray
 Indices = Tensor | np.ndarray | Sequence[int]
 
 
 class NormalizedEmbeddings:
-    """Embeddings [N, D] as they came, and what makes their rows of length one; a row of zeros stays zero."""
+    """Original embeddings [N, D], and the factors that normalise their rows. A row of zeros stays zero."""
 
     def __init__(self, source: Matrix) -> None:
         self.source = source
@@ -35,7 +35,7 @@ class NormalizedEmbeddings:
         return len(self.source)
 
     def rows(self, index: slice | Int[Tensor, " rows"]) -> Float[Tensor, "rows _dim"]:
-        """These rows in float64 on the CPU; not to be written to, they may be the source's own."""
+        """These rows in float64 on the CPU. Do not write to them: they may share the source's memory."""
         if isinstance(self.source, np.ndarray):
             picked = self.source[index if isinstance(index, slice) else index.numpy()]
             return torch.from_numpy(picked.astype(np.float64))
@@ -45,7 +45,7 @@ class NormalizedEmbeddings:
         return source.index_select(0, index.to(source.device)).to("cpu", torch.float64)
 
     def unit(self, multiple: int = 1) -> Float[Tensor, "rows _dim"]:
-        """All rows with length one, in float32, and rows of NaN up to a `multiple`."""
+        """All rows normalised, in float32, padded with rows of NaN to a `multiple`."""
         padded = len(self) + -len(self) % multiple
         unit = torch.full((padded, self.source.shape[1]), torch.nan)
 
@@ -63,7 +63,7 @@ def pair_cosines(
     right: NormalizedEmbeddings,
     right_rows: Int[Tensor, " pairs"],
 ) -> Float[Tensor, " pairs"]:
-    """Cosine of row `left_rows[n]` with row `right_rows[n]`."""
+    """The cosine of row `left_rows[n]` with row `right_rows[n]`."""
 
     def multiply(parts: list[slice]) -> list[Tensor]:
         return [(left.rows(left_rows[part]) * right.rows(right_rows[part])).sum(dim=1) for part in parts]
@@ -82,13 +82,13 @@ def all_cosines(
     right: NormalizedEmbeddings,
     right_rows: Int[Tensor, " right"],
 ) -> Float[Tensor, "left right"]:
-    """Cosine of each of one side's rows with each of the other's."""
+    """The cosine of each of one side's rows with each of the other's."""
     product = left.rows(left_rows) @ right.rows(right_rows).T
     return product.mul_(left.inverse_norm[left_rows, None]).mul_(right.inverse_norm[right_rows])
 
 
 def checked_indices(name: str, indices: Indices, length: int, limit: int) -> Int[Tensor, " rows"]:
-    """`indices` as int64 on the CPU; ValueError unless they are `length` integers in [0, limit)."""
+    """`indices` as int64 on the CPU. Raises ValueError unless they are `length` integers in [0, limit)."""
     array = indices.cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices)
     if array.shape != (length,) or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"{name}: wants {length} integers, got {array.dtype} of shape {array.shape}")
@@ -106,7 +106,7 @@ def slices(length: int, size: int) -> Iterator[slice]:
 
 
 def shared_slices(length: int) -> list[list[slice]]:
-    """The slices of at most ROWS that each thread takes, in their order."""
+    """The slices of at most ROWS for each thread, in order."""
     parts = list(slices(length, ROWS))
     share = -(-len(parts) // thread_count(torch.device("cpu"), len(parts)))
     return [parts[start : start + share] for start in range(0, len(parts), share or 1)]

@@ -1,9 +1,10 @@
-"""How many candidates score at least as high as the right one: exact counts at the price of float32 scores.
+"""Counts the candidates that score at least as high as the correct one, exactly and with float32 speed.
 
-A rank is a count, and a count depends on comparisons that rounding can turn: equal embeddings at two places
-of a float32 matrix product may get scores that differ in the last bit. So float32 scores only settle what is
-clear, by a margin that bounds their error; the few pairs inside the margin are compared again in float64,
-where scores closer than TIE are equal. A score of NaN is never counted, which also serves to leave pairs out.
+A rank is a count of comparisons, and rounding can change their outcome: equal embeddings at two places of a
+float32 matrix product may get scores that differ in the last bit. Float32 scores therefore only decide clear
+comparisons, by a margin that bounds their error. The few pairs within the margin are compared again in
+float64, where scores closer than TIE are equal. A NaN score is never counted, which also serves to exclude
+pairs.
 """
 
 import copy
@@ -21,8 +22,8 @@ from workbench.evaluation.retrieval.normalized import (
 )
 from workbench.objectives.threads import each_on_a_thread, thread_count
 
-# Scores are made in tiles, large enough for the matrix product, and counted in strips of their rows, small
-# enough for a core's cache. Close pairs are looked for by segments of a row, or by strips of a column.
+# Scores are computed in tiles, large enough for the matrix product, and counted in strips of their rows,
+# small enough for a core's cache. Close pairs are searched by segments of a row, or by strips of a column.
 TILE, STRIP, SEGMENT = 1024, 64, 128
 DENSE = 1 / 128  # share of close pairs beyond which a float64 matrix product is cheaper than pair by pair
 
@@ -35,11 +36,12 @@ def count_ahead(
     sorted_positives: Int[Tensor, "images rounds"],
     chunk: int,
 ) -> tuple[Int[Tensor, " captions"], Int[Tensor, "images rounds"]]:
-    """For each caption the images that stand before its own; for images, the captions before theirs.
+    """Count for each caption the images ranked before its own, and for images the captions ranked before
+    theirs.
 
-    `owner` is each caption's image and `own_score` their float64 cosine. `sorted_positives` names captions of
-    each image (-1: none); for each of them the second result counts the captions of other images that score
-    at least as high. A score of NaN stands before nothing, and everything before an `own_score` of NaN.
+    `owner` is each caption's image and `own_score` their float64 cosine. `sorted_positives` lists captions of
+    each image (-1: none). For each of them the second result counts the captions of other images that score
+    at least as high. A NaN score ranks before nothing, and everything ranks before an `own_score` of NaN.
     """
     strip, segment = min(STRIP, chunk), min(SEGMENT, chunk)
     image_unit, text_unit = image.unit(multiple=strip), text.unit(multiple=segment)
@@ -52,13 +54,13 @@ def count_ahead(
     )
     threads = thread_count(image_unit.device, min(chunk, len(image_unit)) // strip)
     highest = min(TILE, chunk // threads) // strip * strip
-    bands_each = -(-len(image_unit) // (highest * threads))  # as many for every thread
+    bands_each = -(-len(image_unit) // (highest * threads))  # the same number for every thread
     height = -(-len(image_unit) // (bands_each * threads * strip)) * strip
     width = min(chunk, len(text_unit)) // segment * segment
 
     def count(share: tuple[list[slice], RankCounter, RankCounter]) -> None:
         bands, images, captions = share
-        # One piece of memory for all tiles: asking for megabytes each time would cost as much as experiments.
+        # One buffer for all tiles, because allocating megabytes for each would take as long as the counting.
         memory, flags = torch.empty(height * width), torch.empty(strip * width)
         for rows in bands:
             for columns in slices(len(text_unit), width):
@@ -86,7 +88,8 @@ def count_ahead(
 
 
 class RankCounter:
-    """How many rows of another side score at least `threshold` [rows, rounds] with each row: `ahead`."""
+    """Counts in `ahead` the rows of another side that score at least `threshold` [rows, rounds] with each
+    row."""
 
     def __init__(
         self,
@@ -95,7 +98,7 @@ class RankCounter:
         threshold: Float[Tensor, "_rows _rounds"],
         padded: int,
     ) -> None:
-        # What float32 can be wrong by: half an ulp below 1 for each term of the sum, and rounding the rows.
+        # The error of float32: half an ulp below 1 for each term of the sum, and the rounding of the rows.
         margin = asking.source.shape[1] * 2.0**-25 + 2.0**-22
         self.asking, self.asked = asking, asked
         self.threshold = torch.full((padded, threshold.shape[1]), torch.nan, dtype=torch.float64)
@@ -104,13 +107,13 @@ class RankCounter:
         self.ahead = torch.zeros_like(self.threshold)
 
     def share(self) -> "RankCounter":
-        """One that asks the same and counts from 0: what another thread counts with."""
+        """A counter with the same thresholds that starts at 0, for another thread."""
         other = copy.copy(self)
         other.ahead = torch.zeros_like(self.ahead)
         return other
 
     def rounds_of(self, rows: slice) -> list[int]:
-        """The rounds in which any of these rows asks at all."""
+        """The rounds in which any of these rows has a threshold."""
         return (~self.threshold[rows].isnan()).any(dim=0).nonzero()[:, 0].tolist()
 
     def recheck_ties(
@@ -120,7 +123,7 @@ class RankCounter:
         nth: Int[Tensor, " some"],
         first: Int[Tensor, " some"],
     ) -> None:
-        """Count the close ones among scores of `row` in round `nth` with the candidates from `first` on."""
+        """Count the close scores of `row` in round `nth` with the candidates from `first` on."""
         near = (scores >= self.below[row, nth][:, None]) & (scores <= self.above[row, nth][:, None])
         place, offset = near.nonzero(as_tuple=True)
         row, nth = row[place], nth[place]
@@ -130,7 +133,7 @@ class RankCounter:
     def recheck_all_ties(
         self, scores: Float[Tensor, "rows candidates"], exact: Float[Tensor, "rows candidates"], start: int
     ) -> None:
-        """Count the close ones among scores of the rows from `start` on, whose float64 values are `exact`."""
+        """Count the close scores of the rows from `start` on, whose float64 values are `exact`."""
         rows = slice(start, start + len(exact))
         for nth in range(self.ahead.shape[1]):
             above, below, threshold = (
@@ -149,7 +152,7 @@ def _count_tile(
     flags: Float[Tensor, "strip columns"],
     segment: int,
 ) -> None:
-    """Add to both counters what one tile of scores holds; `flags` is memory to use."""
+    """Add the counts of one tile of scores to both counters, using `flags` as memory."""
     height, width = scores.shape
     strip, segments, rounds = len(flags), width // segment, images.ahead.shape[1]
     by_segment = flags.view(strip, segments, segment)
