@@ -71,3 +71,37 @@ def umap_map(
     with atomic_write(cached) as stream:
         np.save(stream, positions)
     return positions
+
+
+def place_on_map(
+    new: Float[np.ndarray, "m dim"],
+    embeddings: Float[np.ndarray, "n dim"],
+    positions: Float[np.ndarray, "n 2"],
+    *,
+    neighbours: int = 15,
+) -> Float[np.ndarray, "m 2"]:
+    """Where `new` embeddings lie on the map that `umap_map` made of `embeddings`.
+
+    This is UMAP's `transform` without its last optimisation: the mean of the positions of the nearest
+    embeddings, weighted by the fuzzy membership strengths (McInnes et al. 2018, section 3.1). A point
+    therefore lies at the same place whether it is given alone or in a batch. Raises SettingError for fewer
+    than four embeddings.
+    """
+    if len(embeddings) < FEWEST or len(embeddings) != len(positions):
+        problem = f"a map needs at least {FEWEST} embeddings with one of the {len(positions)} positions each"
+        raise SettingError("embeddings", f"shape {embeddings.shape}", problem, "Give those of the map.")
+    if not len(new):
+        return np.empty((0, 2), dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import umap
+
+        mapper = umap.UMAP(
+            n_neighbors=min(neighbours, len(embeddings) - 1),
+            metric="cosine",
+            n_epochs=0,
+            init=positions,
+            random_state=0,
+        ).fit(embeddings)
+        mapper.embedding_ = np.asarray(positions, dtype=np.float32)
+        return np.asarray(mapper.transform(new), dtype=np.float32)
