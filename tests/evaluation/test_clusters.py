@@ -72,7 +72,12 @@ def test_wordings_tear_the_captions_of_a_picture_apart() -> None:
 
 
 def test_clusters_are_named_by_what_is_theirs_alone() -> None:
-    captions = ["a traffic light on red", "a traffic light on blue", "a dog on red", "the dog and a cat on blue"]
+    captions = [
+        "a traffic light on red",
+        "a traffic light on blue",
+        "a dog on red",
+        "the dog and a cat on blue",
+    ]
     names = telling_words(captions, np.array([2, 2, 5, 5]))
     assert list(names) == [2, 5]
     assert names[2].startswith("traffic light") and names[5].startswith("dog")

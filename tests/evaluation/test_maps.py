@@ -61,6 +61,15 @@ def test_a_new_point_lies_among_its_neighbours_alone_or_in_a_batch() -> None:
         maps.place_on_map(new, points[:3], positions[:3])
 
 
+@pytest.mark.filterwarnings("ignore::ImportWarning")  # of umap's own imports
+def test_strengths_are_umaps() -> None:
+    from umap.umap_ import smooth_knn_dist
+
+    distances = np.sort(np.random.default_rng(0).uniform(0.1, 1, 12)).astype(np.float32)
+    sigma, _ = smooth_knn_dist(distances[None], 12.0, local_connectivity=0.0)
+    np.testing.assert_allclose(maps.membership_strengths(distances), np.exp(-distances / sigma[0]), rtol=1e-3)
+
+
 def test_shipped_maps_are_positions() -> None:
     shipped = sorted(maps.SHIPPED.glob("*.npy"))
     assert shipped

@@ -9,6 +9,7 @@ from sklearn.metrics import r2_score
 from workbench.evaluation import (
     effective_rank,
     mean_cosine,
+    modality_gap,
     pca_floor,
     readout_r2,
     similarity_distributions,
@@ -109,3 +110,14 @@ def test_a_linear_map_is_read_off_and_noise_is_not() -> None:
     assert readout_r2(source, noise, held_out, held_noise) == pytest.approx(expected, abs=1e-4)
     with pytest.raises(ValueError, match="400 sources and 200 targets"):
         readout_r2(source, held_noise, held_out, held_noise)
+
+
+def test_the_modality_gap_is_the_distance_of_the_means() -> None:
+    images, texts = torch.tensor([[3.0, 0], [5, 0]]), torch.tensor([[0.0, 2], [0, 1], [0, 7]])
+    assert modality_gap(images, texts) == pytest.approx((2**0.5, 0))
+    generator = np.random.default_rng(0)
+    mixed = generator.normal(size=(2, 2000, 4))
+    gap = modality_gap(*mixed)
+    assert gap.gap < 0.1 and gap.chance < 0.1
+    with pytest.raises(ValueError, match="1 captions"):
+        modality_gap(images, texts[:1])

@@ -20,7 +20,10 @@ class Pictures:
         return [f"picture {row}"]
 
 
-def explorer(rows=np.arange(COUNT) // 5, **more) -> ClusterExplorer:
+FIVE_EACH = np.arange(COUNT) // 5  # captions of a picture
+
+
+def explorer(rows=FIVE_EACH, **more) -> ClusterExplorer:
     rng = np.random.default_rng(0)
     return ClusterExplorer(
         rng.normal(size=(COUNT, 2)),

@@ -1,4 +1,4 @@
-"""Concept clusters: shape, sizes, stability, agreement with known categories, and the words that tell them apart."""
+"""Concept clusters: shape, sizes, stability, agreement with known categories, and telling words."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -92,6 +92,29 @@ def similarity_distributions(
     return Distributions(matching, others, area, float(wins / (len(others) * count)))
 
 
+class ModalityGap(NamedTuple):
+    """The distance between the mean unit embeddings of pictures and of captions, from 0 to 2."""
+
+    gap: float
+    chance: float  # the same between two random halves of the captions, which have no gap
+
+
+def modality_gap(image: Array, text: Array, *, seed: int = 0) -> ModalityGap:
+    """How far the embeddings of pictures [n, dim] and of captions [m, dim], of any norm, lie apart.
+
+    Liang et al. 2022, "Mind the gap", section 2.1. Raises ValueError for fewer than one picture or two
+    captions.
+    """
+    images, texts = (torch.nn.functional.normalize(_float64(side), dim=1) for side in (image, text))
+    if len(images) < 1 or len(texts) < 2:
+        raise ValueError(
+            f"modality_gap: {len(images)} pictures and {len(texts)} captions; give 1 and 2 at least"
+        )
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(texts)))
+    halves = [texts[half].mean(0) for half in order.tensor_split(2)]
+    return ModalityGap(float((images.mean(0) - texts.mean(0)).norm()), float((halves[0] - halves[1]).norm()))
+
+
 def effective_rank(embeddings: Array) -> float:
     """The exponential of the entropy of the normalised singular values of centred embeddings, 1 to dim.
 

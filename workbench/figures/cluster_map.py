@@ -92,7 +92,8 @@ def cluster_map(
     figure.update_yaxes(visible=False)
     return finish(
         figure, title, subtitle, height=560, margin={"l": 10, "r": 10, "t": 64, "b": 70},
-        dragmode="lasso", hovermode="closest", annotations=[_name(region) for region in regions], images=thumbnails,
+        dragmode="lasso", hovermode="closest", images=thumbnails,
+        annotations=[_name(region) for region in regions],
         showlegend=len(figure.data) > 1, legend={"y": -0.01, "yanchor": "top", "itemsizing": "constant"},
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Colours for groups of points: few from the palette, many from a wheel, kept when the points are regrouped."""
+"""Colours for groups of points: a palette for few, a wheel for many, kept when points are regrouped."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

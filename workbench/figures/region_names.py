@@ -21,7 +21,9 @@ class RegionName(NamedTuple):
     text: str
 
 
-def region_names(positions: Positions, labels: Sequence[Any] | np.ndarray, most: int = 24) -> list[RegionName]:
+def region_names(
+    positions: Positions, labels: Sequence[Any] | np.ndarray, most: int = 24
+) -> list[RegionName]:
     """At most `most` names of groups, each where its group [n] is densest, the largest groups first.
 
     Of a name that is a list, such as "traffic light, city", the first entry is written. A name that would
@@ -57,8 +59,8 @@ def _densest(points: Positions, extent: np.ndarray) -> np.ndarray:
 def spread_out(
     positions: Positions, low: np.ndarray, high: np.ndarray, cells: tuple[int, int]
 ) -> Int[np.ndarray, " m"]:
-    """Points that cover the rectangle from `low` to `high`: in each of `cells` (columns, rows) the one nearest
-    to the middle, if there is any."""
+    """Points that cover the rectangle from `low` to `high`: of each of `cells` (columns, rows) the one nearest
+    to its middle, if any."""
     place = (positions - low) / np.maximum(np.asarray(high) - low, 1e-12) * cells
     inside = np.flatnonzero(((place >= 0) & (place < cells)).all(1))
     column, row = np.floor(place[inside]).astype(int).T
