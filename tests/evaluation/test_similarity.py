@@ -12,6 +12,7 @@ from workbench.evaluation import (
     modality_gap,
     pca_floor,
     readout_r2,
+    readout_r2_interval,
     similarity_distributions,
 )
 
@@ -121,3 +122,16 @@ def test_the_modality_gap_is_the_distance_of_the_means() -> None:
     assert gap.gap < 0.1 and gap.chance < 0.1
     with pytest.raises(ValueError, match="1 captions"):
         modality_gap(images, texts[:1])
+
+
+def test_the_interval_of_r2_resamples_pictures() -> None:
+    generator = np.random.default_rng(0)
+    source = generator.normal(size=(300, 4))
+    target = source @ generator.normal(size=(4, 3)) + generator.normal(size=(300, 3))
+    sides = source[:200], target[:200], source[200:], target[200:]
+    interval = readout_r2_interval(*sides, np.arange(100) // 2)
+    assert interval.mean == pytest.approx(readout_r2(*sides)) and interval.n == 50
+    assert interval.low < interval.mean < interval.high < 1
+    twice = [np.concatenate([side, side]) for side in sides[2:]]  # copies of a picture tell nothing new
+    copied = readout_r2_interval(*sides[:2], *twice, np.tile(np.arange(100) // 2, 2))
+    assert copied.high - copied.low == pytest.approx(interval.high - interval.low, rel=1e-6)

@@ -1,6 +1,6 @@
 """Evaluates models: retrieval, zero-shot classification, probes, and intervals for their results."""
 
-from workbench.evaluation.agreement import teacher_agreement
+from workbench.evaluation.agreement import neighbour_overlap, teacher_agreement
 from workbench.evaluation.attributes.protocols import (
     AttributePrediction,
     ByAttributes,
@@ -28,6 +28,7 @@ from workbench.evaluation.similarity import (
     modality_gap,
     pca_floor,
     readout_r2,
+    readout_r2_interval,
     similarity_distributions,
 )
 from workbench.evaluation.zero_shot.metrics import ZeroShot, zero_shot_metrics, zero_shot_weights
@@ -56,9 +57,11 @@ __all__ = [
     "mean_cosine",
     "modality_gap",
     "model_efficiency",
+    "neighbour_overlap",
     "paired_bootstrap",
     "pca_floor",
     "readout_r2",
+    "readout_r2_interval",
     "retrieval_confidence",
     "retrieval_folds",
     "retrieval_metrics",

@@ -84,9 +84,9 @@ def place_on_map(
     """Where `new` embeddings lie on the map that `umap_map` made of `embeddings`.
 
     This is where UMAP's `transform` starts, without its optimisation: the mean of the positions of the
-    nearest embeddings by the cosine, weighted by the membership strengths exp(-distance / sigma), with a sigma for
-    each point at which those of all but the nearest sum to log2(neighbours) (McInnes et al. 2018, section
-    3.1). A point therefore lies at the same place whether it is given alone or in a batch. Raises
+    nearest embeddings by the cosine, weighted by the membership strengths exp(-distance / sigma), with a
+    sigma for each point at which those of all but the nearest sum to log2(neighbours) (McInnes et al. 2018,
+    section 3.1). A point therefore lies at the same place whether it is given alone or in a batch. Raises
     SettingError for fewer than four embeddings.
     """
     if len(embeddings) < FEWEST or len(embeddings) != len(positions):

@@ -13,6 +13,7 @@ from workbench.figures.region_names import RegionName
 from workbench.figures.reliability import reliability_figure
 from workbench.figures.sensitivity import sensitivity_figure
 from workbench.figures.sphere import Descent, sphere_figure
+from workbench.figures.student_over_time import evolution_figure, similarity_figure
 from workbench.figures.training import training_figure
 from workbench.figures.training_panels import Curves
 
@@ -28,6 +29,7 @@ __all__ = [
     "comparison_figure",
     "density_figure",
     "distribution_figure",
+    "evolution_figure",
     "gallery",
     "line_figure",
     "parallel_figure",
@@ -36,6 +38,7 @@ __all__ = [
     "pooling_bars",
     "reliability_figure",
     "sensitivity_figure",
+    "similarity_figure",
     "sphere_figure",
     "training_figure",
 ]

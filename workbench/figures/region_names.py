@@ -59,8 +59,8 @@ def _densest(points: Positions, extent: np.ndarray) -> np.ndarray:
 def spread_out(
     positions: Positions, low: np.ndarray, high: np.ndarray, cells: tuple[int, int]
 ) -> Int[np.ndarray, " m"]:
-    """Points that cover the rectangle from `low` to `high`: of each of `cells` (columns, rows) the one nearest
-    to its middle, if any."""
+    """Points that cover the rectangle from `low` to `high`: of each of `cells` (columns, rows) the one
+    nearest to its middle, if any."""
     place = (positions - low) / np.maximum(np.asarray(high) - low, 1e-12) * cells
     inside = np.flatnonzero(((place >= 0) & (place < cells)).all(1))
     column, row = np.floor(place[inside]).astype(int).T

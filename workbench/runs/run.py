@@ -200,14 +200,25 @@ class Run:
                     file=sys.stderr,
                 )
             return saved
-        kept = checkpoint.list_checkpoints(folder)
-        ends = {_epochs_done(path / checkpoint.STATE): step for step, path in kept.items()}
-        ends.pop(None, None)
+        ends = self._kept()
         if epoch not in ends:
             epochs = ", ".join(map(str, ends)) or "none"
             problem = "there is no checkpoint at the end of this epoch"
             raise SettingError("epoch", epoch, problem, f"Available epochs: {epochs}.")
         return checkpoint.load(folder, ends[epoch], optimiser=False)
+
+    @property
+    def kept_epochs(self) -> list[int]:
+        """The epochs whose students `model` can load, in order; `training.keep: all` keeps every one."""
+        return sorted(self._kept())
+
+    def _kept(self) -> dict[int, int]:
+        """The step of the checkpoint at the end of each epoch that has one."""
+        from workbench.runs import checkpoint
+
+        kept = checkpoint.list_checkpoints(self.path / "checkpoints")
+        ends = {_epochs_done(path / checkpoint.STATE): step for step, path in kept.items()}
+        return {epoch: step for epoch, step in ends.items() if epoch is not None}
 
     def evaluate(self, suite: str | None = None, **data: Any) -> dict[str, dict[str, float]]:
         """Evaluate the last checkpoint with all suites of the recipe or just one, and return scores by split.
