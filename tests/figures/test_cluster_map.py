@@ -58,7 +58,8 @@ def test_selected_dots_are_lit_whatever_the_colours() -> None:
 def test_points_are_placed_on_the_map_with_their_names() -> None:
     figure = cluster_map(positions(4), ["a"] * 4, title="Map", placed=[RegionName(1, 2, "my caption")])
     star = figure.data[-1]
-    assert (star.x, star.y, star.text) == ((1,), (2,), ("<b>my caption</b>",)) and star.customdata is None
+    assert (star.x, star.y, star.text) == ((1,), (2,), ("my caption",)) and star.customdata is None
+    assert figure.layout.annotations[-1].text == "<b>my caption</b>"
 
 
 def test_pairs_are_joined_by_lines() -> None:

@@ -93,7 +93,7 @@ def cluster_map(
     return finish(
         figure, title, subtitle, height=560, margin={"l": 10, "r": 10, "t": 64, "b": 70},
         dragmode="lasso", hovermode="closest", images=thumbnails,
-        annotations=[_name(region) for region in regions],
+        annotations=[*map(_name, regions), *map(_placed_name, placed)],
         showlegend=len(figure.data) > 1, legend={"y": -0.01, "yanchor": "top", "itemsizing": "constant"},
     )  # fmt: skip
 
@@ -140,12 +140,10 @@ def _stars(placed: Sequence[RegionName]) -> go.Scatter:
     return go.Scatter(
         x=[point.x for point in placed],
         y=[point.y for point in placed],
-        mode="markers+text",
-        name="placed later",
+        mode="markers",
+        name="your captions",
         marker={"symbol": "star", "size": 15, "color": INK, "line": {"color": "white", "width": 1.5}},
-        text=[f"<b>{point.text}</b>" for point in placed],
-        textposition="top center",
-        textfont={"size": 12},
+        text=[point.text for point in placed],
         hovertemplate="%{text}<extra></extra>",
     )
 
@@ -154,3 +152,8 @@ def _name(region: RegionName) -> dict[str, Any]:
     font = {"size": 11.5, "color": INK}
     box = {"bgcolor": "rgba(255,255,255,0.7)", "borderpad": 0, "yanchor": "bottom"}
     return {"x": region.x, "y": region.y, "text": region.text, "showarrow": False, "font": font} | box
+
+
+def _placed_name(point: RegionName) -> dict[str, Any]:
+    """Above its star and on top of the names of regions."""
+    return _name(point) | {"text": f"<b>{point.text}</b>", "bgcolor": "rgba(255,255,255,0.92)", "yshift": 8}
