@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from workbench.evaluation.agreement import teacher_agreement
+from workbench.evaluation.agreement import neighbour_overlap, teacher_agreement
 
 
 def pair(rows: int = 15, dim: int = 5, seed: int = 0) -> list[np.ndarray]:
@@ -56,3 +56,16 @@ def test_bad_shapes() -> None:
     ):
         with pytest.raises(ValueError, match="teacher_agreement"):
             teacher_agreement(*sides)
+
+
+def test_neighbours_shared_with_the_teacher() -> None:
+    left, right = pair(40)
+    assert neighbour_overlap(left, 3 * left, 5) == pytest.approx((1, 5 / 39))
+    overlap, chance = neighbour_overlap(left, right, 5)
+    unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (left, right)]
+    nearest = [[set(np.argsort(-row)[1:6]) for row in side @ side.T] for side in unit]
+    assert overlap == pytest.approx(np.mean([len(a & b) / 5 for a, b in zip(*nearest, strict=True)]))
+    assert chance == pytest.approx(5 / 39) and abs(overlap - chance) < 0.15
+    assert neighbour_overlap(left[:3], left[:3]) == (1, 0.5)
+    with pytest.raises(ValueError, match="40 and 3 rows"):
+        neighbour_overlap(left, right[:3])

@@ -6,8 +6,10 @@ from workbench.evaluation.clusters import (
     agreement,
     concept_health,
     gini,
+    kept_together,
     perplexities,
     stability,
+    telling_words,
 )
 
 
@@ -57,3 +59,30 @@ def test_stability_does_not_mind_names() -> None:
     labels = np.array([0, 0, 1, 1, 2, 2])
     assert stability(labels, (labels + 1) % 3) == pytest.approx(1)
     assert stability(labels, np.array([0, 1, 2, 0, 1, 2])) < 0.01
+
+
+def test_wordings_tear_the_captions_of_a_picture_apart() -> None:
+    image = np.repeat(np.arange(4), 2)
+    of_pictures, of_wordings = image.copy(), np.arange(8) % 2
+    np.testing.assert_array_equal(kept_together(of_pictures, image), np.ones(4))
+    np.testing.assert_array_equal(kept_together(of_wordings, image), np.zeros(2))
+    labels = np.array([0, 0, 0, 1, 1, 1, 3, 3])  # picture 1 is torn apart, cluster 2 is empty
+    np.testing.assert_allclose(kept_together(labels, 10 * image), [2 / 3, 2 / 3, np.nan, 1])
+    assert np.isnan(kept_together(np.array([0, 0, 1]), np.arange(3))).all()
+
+
+def test_clusters_are_named_by_what_is_theirs_alone() -> None:
+    captions = [
+        "a traffic light on red",
+        "a traffic light on blue",
+        "a dog on red",
+        "the dog and a cat on blue",
+    ]
+    names = telling_words(captions, np.array([2, 2, 5, 5]))
+    assert list(names) == [2, 5]
+    assert names[2].startswith("traffic light") and names[5].startswith("dog")
+    assert not {"a", "the"} & set(" ".join(names.values()).replace(",", "").split())
+    alike = telling_words(["red dog"] * 4, np.array([0, 0, 1, 1]))
+    assert len(set(alike.values())) == 2 and all("red dog" in name for name in alike.values())
+    with pytest.raises(ValueError, match="4 captions and 1 labels"):
+        telling_words(captions, np.zeros(1))

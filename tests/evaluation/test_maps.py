@@ -47,6 +47,29 @@ def test_what_has_no_map_is_refused_in_words() -> None:
             maps.umap_map(embeddings, {"test": "broken"}, say=None)
 
 
+def test_a_new_point_lies_among_its_neighbours_alone_or_in_a_batch() -> None:
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.normal(size=(20, 5)) + 9 * side for side in (np.eye(5)[0], np.eye(5)[1])])
+    positions = np.concatenate([rng.normal(size=(20, 2)), rng.normal(size=(20, 2)) + 50]).astype(np.float32)
+    new = points[[3, 27]] + 0.1
+    placed = maps.place_on_map(new, points, positions, neighbours=8)
+    assert np.abs(placed[0]).max() < 5 and np.abs(placed[1] - 50).max() < 5
+    alone = maps.place_on_map(new[1:], points, positions, neighbours=8)
+    np.testing.assert_allclose(alone[0], placed[1], rtol=1e-5)
+    assert maps.place_on_map(points[:0], points, positions).shape == (0, 2)
+    with pytest.raises(SettingError, match="at least 4"):
+        maps.place_on_map(new, points[:3], positions[:3])
+
+
+@pytest.mark.filterwarnings("ignore::ImportWarning")  # of umap's own imports
+def test_strengths_are_umaps() -> None:
+    from umap.umap_ import smooth_knn_dist
+
+    distances = np.sort(np.random.default_rng(0).uniform(0.1, 1, 12)).astype(np.float32)
+    sigma, _ = smooth_knn_dist(distances[None], 12.0, local_connectivity=0.0)
+    np.testing.assert_allclose(maps.membership_strengths(distances), np.exp(-distances / sigma[0]), rtol=1e-3)
+
+
 def test_shipped_maps_are_positions() -> None:
     shipped = sorted(maps.SHIPPED.glob("*.npy"))
     assert shipped

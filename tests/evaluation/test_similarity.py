@@ -9,8 +9,10 @@ from sklearn.metrics import r2_score
 from workbench.evaluation import (
     effective_rank,
     mean_cosine,
+    modality_gap,
     pca_floor,
     readout_r2,
+    readout_r2_interval,
     similarity_distributions,
 )
 
@@ -109,3 +111,27 @@ def test_a_linear_map_is_read_off_and_noise_is_not() -> None:
     assert readout_r2(source, noise, held_out, held_noise) == pytest.approx(expected, abs=1e-4)
     with pytest.raises(ValueError, match="400 sources and 200 targets"):
         readout_r2(source, held_noise, held_out, held_noise)
+
+
+def test_the_modality_gap_is_the_distance_of_the_means() -> None:
+    images, texts = torch.tensor([[3.0, 0], [5, 0]]), torch.tensor([[0.0, 2], [0, 1], [0, 7]])
+    assert modality_gap(images, texts) == pytest.approx((2**0.5, 0))
+    generator = np.random.default_rng(0)
+    mixed = generator.normal(size=(2, 2000, 4))
+    gap = modality_gap(*mixed)
+    assert gap.gap < 0.1 and gap.chance < 0.1
+    with pytest.raises(ValueError, match="1 captions"):
+        modality_gap(images, texts[:1])
+
+
+def test_the_interval_of_r2_resamples_pictures() -> None:
+    generator = np.random.default_rng(0)
+    source = generator.normal(size=(300, 4))
+    target = source @ generator.normal(size=(4, 3)) + generator.normal(size=(300, 3))
+    sides = source[:200], target[:200], source[200:], target[200:]
+    interval = readout_r2_interval(*sides, np.arange(100) // 2)
+    assert interval.mean == pytest.approx(readout_r2(*sides)) and interval.n == 50
+    assert interval.low < interval.mean < interval.high < 1
+    twice = [np.concatenate([side, side]) for side in sides[2:]]  # copies of a picture tell nothing new
+    copied = readout_r2_interval(*sides[:2], *twice, np.tile(np.arange(100) // 2, 2))
+    assert copied.high - copied.low == pytest.approx(interval.high - interval.low, rel=1e-6)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from workbench.evaluation import similarity_distributions
-from workbench.figures import distribution_figure
+from workbench.figures import density_figure, distribution_figure
 
 
 def test_densities_on_common_axes() -> None:
@@ -21,3 +21,14 @@ def test_densities_on_common_axes() -> None:
     assert figure.data[1].x[np.argmax(figure.data[1].y)] > 0.9
     areas = [f"{spread.area:.2f}" for spread in spreads.values()]
     assert [note.text.split()[-1] for note in figure.layout.annotations] == areas
+
+
+def test_samples_of_any_size_in_one_panel() -> None:
+    rng = np.random.default_rng(0)
+    samples = {"near": rng.normal(0.8, 0.05, 300), "far": rng.normal(0.1, 0.1, 50)}
+    figure = density_figure(samples, title="Cosines")
+    assert [trace.name for trace in figure.data] == ["near", "far"]
+    for trace, sample in zip(figure.data, samples.values(), strict=True):
+        assert np.sum(trace.y) * (trace.x[1] - trace.x[0]) == pytest.approx(1, rel=1e-4)
+        assert trace.x[np.argmax(trace.y)] == pytest.approx(sample.mean(), abs=0.12)
+    density_figure({"one value": np.ones(3)}, title="Constant")

@@ -10,4 +10,6 @@ def test_a_line_for_each_and_a_legend_for_several() -> None:
     ]
     assert figure.data[0].line.color != figure.data[1].line.color
     assert figure.layout.showlegend and figure.layout.yaxis.type == "log"
+    labelled = line_figure(lines, title="Exact match", labels=["short", "long"])
+    assert labelled.data[0].text == ("short", "long") and "text" in labelled.data[0].mode
     assert not line_figure({"one": ([1], [2])}, title="One").layout.showlegend

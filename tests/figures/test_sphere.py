@@ -14,20 +14,40 @@ def descent(frames: int, seed: int) -> Descent:
     return Descent(image, text, np.linspace(2, 0, frames))
 
 
-def test_every_frame_moves_every_student_and_nothing_else() -> None:
+def test_every_frame_moves_every_student_along_a_path_that_grows() -> None:
     descents = {"task": descent(4, 0), "fd": descent(4, 1)}
     figure = sphere_figure(descents, descents["task"].image[0], descents["task"].text[0], title="Sphere")
     assert [frame.name for frame in figure.frames] == ["0", "1", "2", "3"]
-    assert [figure.data[at].name for at in figure.frames[0].traces] == ["task", "fd"]
+    moved = [figure.data[at] for at in figure.frames[0].traces]
+    assert [trace.name for trace in moved] == ["task", "task", "fd", "fd"] * 2
+    assert [trace.scene for trace in moved] == ["scene"] * 4 + ["scene2"] * 4
+    assert [trace.visible for trace in moved] == [True, True, False, False, False, False, True, True]
     for number, frame in enumerate(figure.frames):
-        for trace, each in zip(frame.data, descents.values(), strict=True):
-            np.testing.assert_allclose(trace.x[:3], each.image[number, :, 0], rtol=1e-6)
-            np.testing.assert_allclose(trace.y[3:6], each.text[number, :, 1], rtol=1e-6)
-            assert trace.text[-1] == f"loss {each.values[number]:.3g}"
-            behind = np.concatenate([each.image[number, :, 2], each.text[number, :, 2]]) < 0
-            assert (np.array(trace.marker.opacity[:-1]) < 1).tolist() == behind.tolist()
+        for path, markers, side in zip(
+            frame.data[::2], frame.data[1::2], list(descents.values()) * 2, strict=True
+        ):
+            np.testing.assert_allclose(markers.x[:3], side.image[number, :, 0], rtol=1e-6)
+            np.testing.assert_allclose(markers.z[3:6], side.text[number, :, 2], rtol=1e-6)
+            assert markers.text[-1] == f"loss {side.values[number]:.3g}"
+            first = side.image[: number + 1, 0, 0]
+            np.testing.assert_allclose(path.x[: number + 1], first, rtol=1e-6)
+            assert len(path.x) == 6 * (number + 2) and np.isnan(path.x).sum() == 6
     assert len(figure.layout.sliders[0].steps) == 4
     json.loads(figure.to_json())
+
+
+def test_a_menu_shows_one_loss_in_its_own_sphere() -> None:
+    descents = {"task": descent(2, 0), "fd": descent(2, 1), "icl": descent(2, 2)}
+    figure = sphere_figure(descents, descents["task"].image[0], descents["task"].text[0], title="Sphere")
+    left, right, _ = figure.layout.updatemenus
+    assert (left.active, right.active) == (0, 2)
+    for menu, scene in ((left, "scene"), (right, "scene2")):
+        for button in menu.buttons:
+            change, traces = button.args
+            shown = [
+                figure.data[at] for at, visible in zip(traces, change["visible"], strict=True) if visible
+            ]
+            assert {(trace.name, trace.scene) for trace in shown} == {(button.label, scene)}
 
 
 def test_descents_are_of_one_length() -> None:

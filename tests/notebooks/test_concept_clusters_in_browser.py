@@ -42,14 +42,19 @@ def test_the_map_answers(tmp_path: Path) -> None:
         for dx, dy in ((60, -60), (60, 60), (-60, 60), (-60, -60)):
             tab.mouse.move(x + dx, y + dy, steps=8)
         tab.mouse.up()
-        tab.wait_for_function(f"() => ({WIDGETS})().join(' ').includes('captions selected')")
+        tab.wait_for_function(f"() => ({WIDGETS})().join(' ').includes('pictures selected')")
 
         tab.query_selector(".widget-slider .noUi-handle").focus()
         tab.keyboard.press("ArrowRight")
         tab.wait_for_function(f"() => ({WIDGETS})().join(' ').includes('purity')")
+        # The lasso and its list outlive the new colours.
+        assert "pictures selected" in " ".join(tab.evaluate(WIDGETS))
+        assert first.evaluate(
+            "plot => plot.layout.selections.length > 0 && plot.data[0].selectedpoints != null"
+        )
 
         second.scroll_into_view_if_needed()
-        tab.query_selector(".widget-checkbox input").click()
+        tab.query_selector(".widget-checkbox:has-text('connect captions') input").click()
         tab.wait_for_function(
             "() => [...document.querySelectorAll('.js-plotly-plot')].some(each => each.data.some("
             "trace => trace.mode === 'lines'))"

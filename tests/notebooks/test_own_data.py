@@ -67,7 +67,14 @@ SECOND: dict[str, dict[str, Any]] = {
     | {"probe_captions": 40, "probe_steps": 2, "judged_on": 6, "held_out_pictures": 9, "out": "runs"}
     | {"decoder": "DECODER"},
     "02_concept_clusters": {"source": "FOLDER", "split": "train", "held_out": "val", "limit": 30, "seed": 1}
-    | {"teacher": "minilm", "clusters": 6, "method": "agglomerative", "perplexity": 2.0, "sweep": [4, 128]},
+    | {
+        "teacher": "minilm",
+        "clusters": 6,
+        "method": "agglomerative",
+        "perplexity": 2.0,
+        "sweep": [4, 128],
+        "own": ["a red square"],
+    },
     "03_clip_kd_objectives": SHORT
     | {"source": "FOLDER", "scenes": 32, "weights": {"task": 1, "crd": 2, "gd": 0.1}, "ratios": [0.0, 0.5]}
     | {"looked_at": 16, "out": "runs"},

@@ -1,6 +1,6 @@
 """Evaluates models: retrieval, zero-shot classification, probes, and intervals for their results."""
 
-from workbench.evaluation.agreement import teacher_agreement
+from workbench.evaluation.agreement import neighbour_overlap, teacher_agreement
 from workbench.evaluation.attributes.protocols import (
     AttributePrediction,
     ByAttributes,
@@ -25,8 +25,10 @@ from workbench.evaluation.similarity import (
     Distributions,
     effective_rank,
     mean_cosine,
+    modality_gap,
     pca_floor,
     readout_r2,
+    readout_r2_interval,
     similarity_distributions,
 )
 from workbench.evaluation.zero_shot.metrics import ZeroShot, zero_shot_metrics, zero_shot_weights
@@ -53,10 +55,13 @@ __all__ = [
     "crossed_interval",
     "effective_rank",
     "mean_cosine",
+    "modality_gap",
     "model_efficiency",
+    "neighbour_overlap",
     "paired_bootstrap",
     "pca_floor",
     "readout_r2",
+    "readout_r2_interval",
     "retrieval_confidence",
     "retrieval_folds",
     "retrieval_metrics",

@@ -55,6 +55,25 @@ def teacher_agreement(
     )
 
 
+def neighbour_overlap(student: Matrix, teacher: Matrix, neighbours: int = 10) -> tuple[float, float]:
+    """The share of a row's nearest rows that it has in both spaces, mean over rows, and what chance gives.
+
+    `student` [n, D] and `teacher` [n, D'] of any norm embed the same n things; nearness is the cosine. Raises
+    ValueError unless both have n >= 3 rows.
+    """
+    if len(student) != len(teacher) or len(student) < 3:
+        raise ValueError(f"neighbour_overlap: {len(student)} and {len(teacher)} rows; give 3 or more of each")
+    count = min(neighbours, len(student) - 2)
+    every = torch.arange(len(student))
+    nearest = []
+    for side in (student, teacher):
+        unit = NormalizedEmbeddings(side)
+        cosines = all_cosines(unit, every, unit, every)
+        nearest.append(cosines.fill_diagonal_(-torch.inf).topk(count, dim=1).indices)
+    shared = (nearest[0][:, :, None] == nearest[1][:, None, :]).sum((1, 2))
+    return float(shared.double().mean()) / count, count / (len(student) - 1)
+
+
 def _spearman(one: np.ndarray, other: np.ndarray) -> float:
     """The rank correlation of corresponding rows, averaged over rows."""
     from scipy.stats import rankdata

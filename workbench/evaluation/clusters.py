@@ -1,5 +1,6 @@
-"""The quality of concept clusters: shape, sizes, stability, and agreement with known categories."""
+"""Concept clusters: shape, sizes, stability, agreement with known categories, and telling words."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,7 @@ from jaxtyping import Float, Int
 from scipy.special import entr
 
 Labels = Int[np.ndarray, " n"]
+ARTICLES = {"a", "an", "the"}  # name nothing
 
 
 class ConceptHealth(NamedTuple):
@@ -95,3 +97,65 @@ def agreement(labels: Labels, classes: np.ndarray) -> Agreement:
 def stability(labels: Labels, others: Labels) -> float:
     """The adjusted Rand index of two clusterings of the same points: 1 if they are equal, 0 for chance."""
     return agreement(labels, others).ari
+
+
+def kept_together(labels: Labels, image_of_caption: Int[np.ndarray, " n"]) -> Float[np.ndarray, " clusters"]:
+    """For each cluster, the share of the other captions of its pictures that are in the cluster too.
+
+    It is near 1 for a cluster of what pictures show, and near 0 for one of how captions are worded, because a
+    wording gathers one caption of every picture. NaN where no picture of the cluster has another caption.
+    Raises ValueError if the lengths differ.
+    """
+    if len(labels) != len(image_of_caption) or not len(labels):
+        raise ValueError(f"kept_together: {len(labels)} labels and {len(image_of_caption)} captions")
+    _, image = np.unique(image_of_caption, return_inverse=True)
+    _, cell, inside = np.unique(np.stack([image, labels]), axis=1, return_inverse=True, return_counts=True)
+    together = inside[cell.ravel()] - 1
+    others = np.bincount(image)[image] - 1
+    clusters = int(labels.max()) + 1
+    sums = [np.bincount(labels, weights=counts, minlength=clusters) for counts in (together, others)]
+    return np.divide(*sums, out=np.full(clusters, np.nan), where=sums[1] > 0)
+
+
+def telling_words(captions: Sequence[str], labels: np.ndarray, words: int = 2) -> dict[int, str]:
+    """A name for each cluster: its most telling words or pairs of words, such as "traffic light, city".
+
+    Words are ranked by class-based TF-IDF, the frequency in the cluster times log(1 + A / f) with the mean
+    number of words in a cluster A and the frequency in all captions f (Grootendorst 2022, BERTopic, eq. 2).
+    Names are unique: a name that repeats gets more words, in the end the number of its cluster. Raises
+    ValueError if the lengths differ.
+    """
+    from scipy.sparse import csr_array
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    numbers, cluster = np.unique(labels, return_inverse=True)
+    if len(captions) != len(cluster) or not len(cluster):
+        raise ValueError(f"telling_words: {len(captions)} captions and {len(cluster)} labels")
+    vectorizer = CountVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b")
+    counts = vectorizer.fit_transform(captions)
+    members = csr_array((np.ones(len(cluster)), (cluster, np.arange(len(cluster)))))
+    per_cluster = np.asarray((members @ counts).todense())
+    terms = vectorizer.get_feature_names_out()
+    preference = np.array([_preference(term.split()) for term in terms])
+    rarity = preference * np.log1p(per_cluster.sum() / len(numbers) / per_cluster.sum(0))
+    names: dict[int, str] = {}
+    for number, counted in zip(numbers.tolist(), per_cluster, strict=True):
+        weight = counted / max(counted.sum(), 1) * rarity
+        kept: list[str] = []
+        for index in np.argsort(-weight, kind="stable")[:60]:
+            if weight[index] > 0 and not set(terms[index].split()) & set(" ".join(kept).split()):
+                kept.append(terms[index])
+        choices = [", ".join(kept[:length]) for length in range(words, len(kept) + 1)] or [", ".join(kept)]
+        unused = [choice for choice in choices if choice and choice not in names.values()]
+        names[number] = unused[0] if unused else f"{choices[0]} {number}".strip()
+    return names
+
+
+def _preference(words: Sequence[str]) -> float:
+    """The factor of a term: pairs are clearer than their parts, unless one of the two only joins."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    joins = sum(word in ENGLISH_STOP_WORDS for word in words)
+    if ARTICLES & set(words) or (len(words) == 2 and joins == 1):
+        return 0.0
+    return 1.2 if len(words) == 2 else 1.0

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from workbench.errors import SettingError
 from workbench.files import atomic_write, cache_folder, sha256_of_json
+from workbench.targets.clusterers import unit
 
 FEWEST = 4  # the fewest embeddings for which UMAP's spectral initialisation works
 SHIPPED = Path(__file__).parents[1] / "assets" / "maps"
@@ -71,3 +72,44 @@ def umap_map(
     with atomic_write(cached) as stream:
         np.save(stream, positions)
     return positions
+
+
+def place_on_map(
+    new: Float[np.ndarray, "m dim"],
+    embeddings: Float[np.ndarray, "n dim"],
+    positions: Float[np.ndarray, "n 2"],
+    *,
+    neighbours: int = 15,
+) -> Float[np.ndarray, "m 2"]:
+    """Where `new` embeddings lie on the map that `umap_map` made of `embeddings`.
+
+    This is where UMAP's `transform` starts, without its optimisation: the mean of the positions of the
+    nearest embeddings by the cosine, weighted by the membership strengths exp(-distance / sigma), with a
+    sigma for each point at which those of all but the nearest sum to log2(neighbours) (McInnes et al. 2018,
+    section 3.1). A point therefore lies at the same place whether it is given alone or in a batch. Raises
+    SettingError for fewer than four embeddings.
+    """
+    if len(embeddings) < FEWEST or len(embeddings) != len(positions):
+        problem = f"a map needs at least {FEWEST} embeddings with one of the {len(positions)} positions each"
+        raise SettingError("embeddings", f"shape {embeddings.shape}", problem, "Give those of the map.")
+    neighbours = min(neighbours, len(embeddings) - 1)
+    placed = np.empty((len(new), 2), dtype=np.float32)
+    known = unit(np.asarray(embeddings))
+    for row, point in enumerate(unit(np.asarray(new))):
+        distances = np.maximum(1 - known @ point, 0)
+        nearest = np.argpartition(distances, neighbours)[:neighbours]
+        strengths = membership_strengths(np.sort(distances[nearest]))
+        order = nearest[np.argsort(distances[nearest])]
+        placed[row] = strengths @ positions[order] / strengths.sum()
+    return placed
+
+
+def membership_strengths(distances: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+    """UMAP's strengths of a new point's nearest neighbours, from their ascending distances."""
+    low, high, target = 0.0, np.inf, np.log2(len(distances))
+    sigma = 1.0
+    for _ in range(64):
+        reached = np.exp(-distances[1:] / sigma).sum()
+        low, high = (low, sigma) if reached > target else (sigma, high)
+        sigma = 2 * sigma if high == np.inf else (low + high) / 2
+    return np.exp(-distances / max(sigma, 1e-3 * float(distances.mean()), 1e-12))

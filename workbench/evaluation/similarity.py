@@ -8,6 +8,8 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
+from workbench.evaluation.significance import Interval
+
 Array = np.ndarray | Tensor
 
 
@@ -38,7 +40,36 @@ def readout_r2(source: Array, target: Array, held_out_source: Array, held_out_ta
     The map is fitted by least squares with a small ridge (1e-6 of the mean variance). The baseline predicts
     the mean of the held-out target, so R^2 may be negative. Raises ValueError if the numbers of rows differ.
     """
-    x, y, held_x, held_y = (_float64(side) for side in (source, target, held_out_source, held_out_target))
+    residual, variance = _readout(source, target, held_out_source, held_out_target)
+    return 1 - float(residual.sum() / variance.sum())
+
+
+def readout_r2_interval(
+    source: Array,
+    target: Array,
+    held_out_source: Array,
+    held_out_target: Array,
+    groups: Array,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """`readout_r2` with its 95 % interval by a bootstrap over `groups` [m], the pictures of held-out rows.
+
+    The fitted map stays the same. Raises ValueError if the numbers of rows differ.
+    """
+    residual, variance = _readout(source, target, held_out_source, held_out_target)
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    sums = [np.bincount(group, weights=part.numpy()) for part in (residual, variance)]
+    draws = np.random.default_rng(seed).integers(len(sums[0]), size=(resamples, len(sums[0])))
+    ratios = 1 - sums[0][draws].sum(1) / sums[1][draws].sum(1)
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return Interval(1 - sums[0].sum() / sums[1].sum(), float(low), float(high), len(sums[0]), resamples)
+
+
+def _readout(source: Array, target: Array, held_source: Array, held_target: Array) -> tuple[Tensor, Tensor]:
+    """The squared error of each held-out row, and its squared distance to their mean."""
+    x, y, held_x, held_y = (_float64(side) for side in (source, target, held_source, held_target))
     if len(x) != len(y) or len(held_x) != len(held_y) or not len(x):
         raise ValueError(
             f"readout_r2: {len(x)} sources and {len(y)} targets, held out {len(held_x)} and {len(held_y)}; "
@@ -50,8 +81,7 @@ def readout_r2(source: Array, target: Array, held_out_source: Array, held_out_ta
     ridge = 1e-6 * max(float(gram.diagonal().mean()), 1e-300) * torch.eye(len(gram), dtype=gram.dtype)
     weights = torch.linalg.solve(gram + ridge, centred.T @ (y - target_mean))
     residual = held_y - target_mean - (held_x - mean) @ weights
-    variance = (held_y - held_y.mean(0)).square().sum()
-    return 1 - float(residual.square().sum() / variance)
+    return residual.square().sum(1), (held_y - held_y.mean(0)).square().sum(1)
 
 
 class Distributions(NamedTuple):
@@ -90,6 +120,29 @@ def similarity_distributions(
     wins = stats.mannwhitneyu(others, matching, method="asymptotic").statistic  # pairs, ties half
     area = float(stats.wasserstein_distance(matching, others))
     return Distributions(matching, others, area, float(wins / (len(others) * count)))
+
+
+class ModalityGap(NamedTuple):
+    """The distance between the mean unit embeddings of pictures and of captions, from 0 to 2."""
+
+    gap: float
+    chance: float  # the same between two random halves of the captions, which have no gap
+
+
+def modality_gap(image: Array, text: Array, *, seed: int = 0) -> ModalityGap:
+    """How far the embeddings of pictures [n, dim] and of captions [m, dim], of any norm, lie apart.
+
+    Liang et al. 2022, "Mind the gap", section 2.1. Raises ValueError for fewer than one picture or two
+    captions.
+    """
+    images, texts = (torch.nn.functional.normalize(_float64(side), dim=1) for side in (image, text))
+    if len(images) < 1 or len(texts) < 2:
+        raise ValueError(
+            f"modality_gap: {len(images)} pictures and {len(texts)} captions; give 1 and 2 at least"
+        )
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(texts)))
+    halves = [texts[half].mean(0) for half in order.tensor_split(2)]
+    return ModalityGap(float((images.mean(0) - texts.mean(0)).norm()), float((halves[0] - halves[1]).norm()))
 
 
 def effective_rank(embeddings: Array) -> float:

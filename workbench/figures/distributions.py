@@ -1,4 +1,4 @@
-"""Distributions of the cosine similarity of matching and of non-matching pairs."""
+"""Distributions of cosine similarities: of matching and non-matching pairs, and of any kinds of pairs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.figures.style import IMAGE, QUIET, finish
+from workbench.figures.style import IMAGE, PALETTE, QUIET, finish
 
 BINS = 50
 
@@ -51,4 +51,25 @@ def distribution_figure(spreads: Mapping[str, Any], *, title: str, subtitle: str
     return finish(
         figure, title, subtitle, y=0.94, height=360, margin={"t": 118, "b": 84},
         legend={"y": -0.28, "yanchor": "top"},
+    )  # fmt: skip
+
+
+def density_figure(
+    values: Mapping[str, np.ndarray], *, title: str, subtitle: str = "", x_title: str = "cosine"
+) -> go.Figure:
+    """Plot the densities of several samples in one panel, one outline per entry of `values`."""
+    low = min(float(sample.min()) for sample in values.values())
+    high = max(float(sample.max()) for sample in values.values())
+    edges = np.linspace(low, max(high, low + 1e-6), BINS + 1)
+    middles = ((edges[1:] + edges[:-1]) / 2).astype(np.float32)
+    figure = go.Figure()
+    for (name, sample), colour in zip(values.items(), PALETTE, strict=False):
+        density, _ = np.histogram(sample, edges, density=True)
+        line = {"color": colour, "shape": "hvh", "width": 2}
+        figure.add_scatter(x=middles, y=density.astype(np.float32), name=name, mode="lines", line=line)
+    figure.update_xaxes(title_text=x_title)
+    figure.update_yaxes(title_text="density")
+    return finish(
+        figure, title, subtitle, y=0.94, height=360, margin={"t": 84, "b": 84},
+        legend={"y": -0.24, "yanchor": "top"},
     )  # fmt: skip

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
-from plotly.subplots import make_subplots
 
-from workbench.figures.style import GRID, INK, PALETTE, QUIET, finish
+from workbench.figures.style import INK, PALETTE, QUIET, finish
 
-PANEL, TOP, BOTTOM = 235, 110, 120  # pixels: the side of a panel, the space above and below all panels
-GAP = 46  # pixels between two rows, for the headings of the lower one
-SYMBOLS = {"image": "circle", "text": "square"}
+HEIGHT = 600  # pixels
+SYMBOLS = {"picture": "circle", "caption": "square"}
+SCENES = {"scene": (0.0, 0.495), "scene2": (0.505, 1.0)}  # the horizontal place of each sphere
+CAMERA = {"eye": {"x": 1.15, "y": 1.15, "z": 0.75}, "center": {"x": 0, "y": 0, "z": -0.05}}
 
 
 class Descent(NamedTuple):
@@ -29,119 +29,133 @@ def sphere_figure(
     teacher_text: Float[np.ndarray, "n 3"],
     *,
     title: str,
-    columns: int = 4,
 ) -> go.Figure:
-    """Draw one panel per entry of `descents`. A slider and a play button move all panels together.
+    """Draw two spheres that can be rotated, each with a menu of `descents`: at first the first and the last.
 
-    Every pair has a colour. Circles are pictures and squares are captions. Open markers are the teacher's,
-    filled ones the student's, and thin lines show the student's paths. Points on the far side of the sphere
-    are pale. Raises ValueError unless all descents have the same number of frames.
+    Every pair has a colour. Circles are pictures and squares are captions, open ones the teacher's and filled
+    ones the student's. A slider and a play button move both spheres, and the student's paths grow as its
+    embeddings move. Raises ValueError unless all descents have the same number of frames.
     """
     lengths = {len(descent.values) for descent in descents.values()}
     if len(lengths) != 1:
         raise ValueError(f"descents of {sorted(lengths)} frames: all need the same number of frames")
     (frames,) = lengths
-    columns = min(columns, len(descents))
-    rows = -(-len(descents) // columns)
-    plots = rows * PANEL + (rows - 1) * GAP
-    figure = make_subplots(
-        rows=rows,
-        cols=columns,
-        subplot_titles=[f"<b>{name}</b>" for name in descents],
-        horizontal_spacing=0.02,
-        vertical_spacing=GAP / plots if rows > 1 else 0,
-    )
-    fixed = _points(teacher_image, teacher_text, "-open")
-    moving = []
-    for number, (name, descent) in enumerate(descents.items()):
-        panel: dict[str, Any] = {"row": number // columns + 1, "col": number % columns + 1}
-        figure.add_trace(_outline(), **panel)
-        figure.add_trace(_paths(descent), **panel)
-        figure.add_trace(go.Scatter(**fixed, name="teacher", showlegend=False), **panel)
-        moving.append(len(figure.data))
-        figure.add_trace(go.Scatter(**_state(descent, 0), name=name, showlegend=False), **panel)
-        axis = figure.get_subplot(**panel).xaxis.plotly_name.replace("xaxis", "x")
-        figure.update_yaxes(scaleanchor=axis, **panel)
-    for style, owner in (("", "student"), ("-open", "teacher")):
-        for label, symbol in (("picture", "circle"), ("caption", "square")):
-            marker = {"symbol": symbol + style, "color": QUIET, "size": 9}
-            name = f"{label}, {owner}"
-            figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name, row=1, col=1)
+    names = list(descents)
+    chosen = dict(zip(SCENES, (names[0], names[-1]), strict=True))
+    figure = go.Figure()
+    moving: dict[str, list[int]] = {scene: [] for scene in SCENES}
+    for scene in SCENES:
+        figure.add_traces([_surface(scene), _circles(scene), _teacher(teacher_image, teacher_text, scene)])
+        for name in names:
+            moving[scene] += [len(figure.data), len(figure.data) + 1]
+            visible = name == chosen[scene]
+            for trace in _state(descents[name], 0):
+                figure.add_trace(trace.update(name=name, scene=scene, visible=visible))
+    for owner, style in {"student": "", "teacher": "-open"}.items():
+        for label, symbol in SYMBOLS.items():
+            marker = {"symbol": symbol + style, "color": QUIET, "size": 6}
+            nowhere: dict[str, Any] = {axis: [None] for axis in "xyz"}
+            figure.add_scatter3d(**nowhere, mode="markers", marker=marker, name=f"{label}, {owner}")
+    every = [index for indices in moving.values() for index in indices]
     for frame in range(frames):
-        students = [go.Scatter(**_state(descent, frame)) for descent in descents.values()]
-        figure.frames += (go.Frame(name=str(frame), data=students, traces=moving),)
-    height = plots + TOP + BOTTOM
-    figure.update_xaxes(visible=False, range=[-1.25, 1.25])
-    figure.update_yaxes(visible=False, range=[-1.3, 1.2])
-    figure.update_annotations(font_size=12.5)
+        states = [trace for descent in descents.values() for trace in _state(descent, frame)]
+        figure.frames += (go.Frame(name=str(frame), data=states * len(SCENES), traces=every),)
+    axis = {"visible": False, "range": [-1.2, 1.2]}
+    space = {"xaxis": axis, "yaxis": axis, "zaxis": axis, "aspectmode": "cube", "camera": CAMERA}
+    for scene, (left, right) in SCENES.items():
+        domain = {"x": [left, right], "y": [0, 0.95]}
+        figure.layout[scene] = space | {"domain": domain, "uirevision": "turned", "dragmode": "orbit"}
+    menus = [_menu(names, chosen[scene], moving[scene], left) for scene, (left, _) in SCENES.items()]
     return finish(
         figure,
         title,
-        y=1 - 24 / height,
-        height=height,
-        margin={"t": TOP, "b": BOTTOM, "l": 8, "r": 8},
-        legend={"y": 1 + 34 / plots, "yanchor": "bottom"},
-        sliders=[_slider(frames, plots)],
-        updatemenus=[_play(plots)],
+        "drag a sphere to turn it; choose a loss for each",
+        height=HEIGHT,
+        margin={"t": 100, "b": 120, "l": 8, "r": 8},
+        legend={"y": -0.02, "yanchor": "top"},
+        sliders=[_slider(frames)],
+        updatemenus=[*menus, _play()],
     )
 
 
-def _points(image: np.ndarray, text: np.ndarray, style: str = "") -> dict[str, Any]:
-    """Markers of pictures and captions, pale if they are on the far side of the sphere."""
-    both = np.concatenate([image, text])
-    symbols = [f"{symbol}{style}" for symbol in SYMBOLS.values() for _ in image]
-    colours = [PALETTE[pair % len(PALETTE)] for _ in SYMBOLS for pair in range(len(image))]
-    marker = {
-        "symbol": symbols,
-        "color": colours,
-        "size": 11 if style else 9,
-        "opacity": np.where(both[:, 2] >= 0, 1.0, 0.35).tolist(),
-        "line": {"width": 1.6, "color": colours},
-    }
-    x, y = both[:, 0].astype(np.float32), both[:, 1].astype(np.float32)
-    return {"x": x, "y": y, "mode": "markers", "marker": marker, "hoverinfo": "skip"}
+def _state(descent: Descent, frame: int) -> list[go.Scatter3d]:
+    """The student's paths up to a frame, and its markers there with the loss as text below the sphere."""
+    points = np.concatenate([descent.image, descent.text], axis=1)[: frame + 1]
+    gap = np.full((1, *points.shape[1:]), np.nan)
+    x, y, z = np.concatenate([points, gap]).transpose(2, 1, 0).reshape(3, -1).astype(np.float32)
+    line = {"color": "#8b97a3", "width": 3}
+    path = go.Scatter3d(x=x, y=y, z=z, mode="lines", line=line, hoverinfo="skip", showlegend=False)
+    x, y, z = np.concatenate([points[-1], [[0, 0, -1.3]]]).T.astype(np.float32)
+    colours, symbols = _looks(descent.image.shape[1])
+    marker = {"symbol": [*symbols, "circle"], "color": [*colours, "rgba(0,0,0,0)"], "size": 7}
+    words = [""] * len(colours) + [f"loss {descent.values[frame]:.3g}"]
+    text = {"text": words, "textfont": {"size": 12, "color": INK}, "textposition": "middle center"}
+    markers = {"mode": "markers+text", "marker": marker, "hoverinfo": "skip", "showlegend": False}
+    return [path, go.Scatter3d(x=x, y=y, z=z, **markers, **text)]
 
 
-def _state(descent: Descent, frame: int) -> dict[str, Any]:
-    """The student's markers at one frame, with its loss as text below the sphere."""
-    points = _points(descent.image[frame], descent.text[frame])
-    words = ["" for _ in points["x"]] + [f"loss {descent.values[frame]:.3g}"]
-    points["x"], points["y"] = np.append(points["x"], 0), np.append(points["y"], -1.18)
-    marker = points["marker"]
-    marker["opacity"] = [*marker["opacity"], 0]
-    marker["color"] = [*marker["color"], INK]
-    marker["symbol"] = [*marker["symbol"], "circle"]
-    marker["line"] = {"width": 0}
-    return points | {"mode": "markers+text", "text": words, "textfont": {"size": 11, "color": QUIET}}
+def _teacher(image: np.ndarray, text: np.ndarray, scene: str) -> go.Scatter3d:
+    colours, symbols = _looks(len(image))
+    x, y, z = np.concatenate([image, text]).T.astype(np.float32)
+    marker = {"symbol": [f"{symbol}-open" for symbol in symbols], "color": colours, "size": 10}
+    shown = {"mode": "markers", "marker": marker, "hoverinfo": "skip", "showlegend": False}
+    return go.Scatter3d(x=x, y=y, z=z, name="teacher", scene=scene, **shown)
 
 
-def _paths(descent: Descent) -> go.Scatter:
-    """The complete paths of all points as thin lines."""
-    paths = np.concatenate([descent.image, descent.text], axis=1)[..., :2].astype(np.float32)
-    gap = np.full((1, paths.shape[1], 2), np.nan, dtype=np.float32)
-    x, y = np.concatenate([paths, gap]).transpose(2, 1, 0).reshape(2, -1)
-    line = {"color": "#c3cad1", "width": 1}
-    return go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False)
+def _looks(pairs: int) -> tuple[list[str], list[str]]:
+    """Colours and symbols of all pictures, then of all captions."""
+    colours = [PALETTE[pair % len(PALETTE)] for pair in range(pairs)]
+    return colours * len(SYMBOLS), [symbol for symbol in SYMBOLS.values() for _ in range(pairs)]
 
 
-def _outline() -> go.Scatter:
-    angle = np.linspace(0, 2 * np.pi, 73)
-    x, y = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
-    line, fill = {"color": GRID, "width": 1.5}, {"fill": "toself", "fillcolor": "#fafbfc"}
-    return go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False, **fill)
+def _surface(scene: str) -> go.Surface:
+    """A pale sphere, slightly smaller, so that what lies behind it is dimmed."""
+    around, down = np.meshgrid(np.linspace(0, 2 * np.pi, 33), np.linspace(0, np.pi, 17))
+    x, y, z = np.sin(down) * np.cos(around), np.sin(down) * np.sin(around), np.cos(down)
+    x, y, z = (0.98 * np.stack([x, y, z])).astype(np.float32)
+    grey = [[0, "#dfe4ea"], [1, "#dfe4ea"]]
+    light = {"ambient": 0.85, "diffuse": 0.25, "specular": 0}
+    look = {"colorscale": grey, "opacity": 0.55, "showscale": False, "lighting": light, "hoverinfo": "skip"}
+    return go.Surface(x=x, y=y, z=z, scene=scene, **look)
 
 
-def _slider(frames: int, plots: int) -> dict[str, Any]:
-    jump = {"mode": "immediate", "frame": {"duration": 0, "redraw": False}, "transition": {"duration": 0}}
+def _circles(scene: str) -> go.Scatter3d:
+    """The equator and two meridians."""
+    angle = np.append(np.linspace(0, 2 * np.pi, 49), np.nan)
+    one, other, none = np.cos(angle), np.sin(angle), np.where(np.isnan(angle), np.nan, 0)
+    circles = [(one, other, none), (one, none, other), (none, one, other)]
+    x, y, z = np.concatenate([np.stack(circle) for circle in circles], axis=1).astype(np.float32)
+    line = {"color": "#b8c0c8", "width": 1.5}
+    return go.Scatter3d(
+        x=x, y=y, z=z, mode="lines", line=line, scene=scene, hoverinfo="skip", showlegend=False
+    )
+
+
+def _menu(names: list[str], chosen: str, traces: list[int], left: float) -> dict[str, Any]:
+    """The losses of one sphere; each has two traces."""
+    buttons = [
+        {
+            "label": name,
+            "method": "restyle",
+            "args": [{"visible": [other == name for other in names for _ in range(2)]}, traces],
+        }
+        for name in names
+    ]
+    place = {"x": left, "xanchor": "left", "y": 1.0, "yanchor": "top"}
+    return place | {"buttons": buttons, "active": names.index(chosen), "showactive": True}
+
+
+def _slider(frames: int) -> dict[str, Any]:
+    jump = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     steps = [
         {"label": str(frame), "method": "animate", "args": [[str(frame)], jump]} for frame in range(frames)
     ]
-    position = {"x": 0.12, "len": 0.86, "y": -18 / plots, "pad": {"t": 8}}
+    position = {"x": 0.1, "len": 0.88, "y": -0.1, "yanchor": "top", "pad": {"t": 4}}
     return position | {"steps": steps, "currentvalue": {"prefix": "frame ", "font": {"size": 12}}}
 
 
-def _play(plots: int) -> dict[str, Any]:
-    speed = {"frame": {"duration": 80, "redraw": False}, "transition": {"duration": 60}, "fromcurrent": True}
+def _play() -> dict[str, Any]:
+    speed = {"frame": {"duration": 120, "redraw": True}, "transition": {"duration": 0}, "fromcurrent": True}
     button = {"label": "play", "method": "animate", "args": [None, speed]}
-    position = {"x": 0, "xanchor": "left", "y": -44 / plots, "yanchor": "top"}
-    return position | {"type": "buttons", "buttons": [button], "showactive": False}
+    place = {"type": "buttons", "x": 0, "xanchor": "left", "y": -0.16, "yanchor": "top"}
+    return place | {"buttons": [button], "showactive": False}
