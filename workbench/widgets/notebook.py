@@ -59,7 +59,8 @@ class NotebookWidget:
             hidden = len(outputs) if self._copies_hidden else 0
             widget.add_class(f"workbench-widget-{hidden}")
             # An empty text: readers without widgets have the note and the copies.
-            display({**widget._repr_mimebundle_(), "text/plain": ""}, raw=True)
+            view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+            display({"application/vnd.jupyter.widget-view+json": view, "text/plain": ""}, raw=True)
             display(_note(hidden), raw=True)
         for output in outputs:
             if self._live or output is not None:
