@@ -235,7 +235,7 @@ class Training(Section):
     of the task loss (image to text first), with sum 1. `hard_negatives`: share of pictures that bring a
     nearly true caption as a negative of the task (NegCLIP). `distillation_temperature`: divisor of both
     scales in CRD; above 1 it softens an overconfident teacher. `layer_decay`: ratio of a layer's learning
-    rate to that of the layer above; null: equal rates. `ema`: decay of an moving average of the student,
+    rate to that of the layer above; null: equal rates. `ema`: decay of a moving average of the student,
     which is then validated, evaluated and exported; null: none. `sync_batch_norm`: BatchNorm statistics cover
     the pairs of all processes. `gradient_checkpointing`: recompute activations instead of storing them.
     `compile`: compile both towers. `track`: an experiment tracker that also receives the run's metrics.
