@@ -3,9 +3,8 @@
     python benchmarks/grounded_students.py [--seeds 0 1 2] [--runs runs] [--out benchmarks/results]
                                            [--workers CORES] [--finished]
 
-On the embedded dataset: trains students of the shipped grounded teacher and their controls, evaluates them
-beside the start that they share, and writes grounded_students.json, .md (the table) and the runs' .html
-report. Stop and start it as you like. `--finished` trains nothing and tabulates what is there.
+On the embedded dataset: trains students of the shipped grounded teacher and their controls, evaluates them, and
+writes grounded_students.json, .md (the table) and the runs' .html report. Stop and start it as you like. `--finished` trains nothing and tabulates what is there.
 """
 
 import argparse
@@ -22,7 +21,6 @@ from workbench.data.false_captions import FalseCaptions
 from workbench.evaluation.probes.grounding import NAMES
 from workbench.files import atomic_write, write_json
 from workbench.reports.html import write_report
-from workbench.reports.wise_ft import evaluated_start
 
 HARD = {"training.hard_negatives": 0.5}
 SHIPPED = {"cross_modal.run": "grounded_demo"}
@@ -35,10 +33,10 @@ ROWS: dict[str, tuple[str, dict[str, object]]] = {
     "no teacher, hard negatives": ("dclip_hard_negatives_demo", {}),
     "grounded teacher": ("dclip_grounded_demo", SHIPPED),
     "grounded teacher, hard negatives": (GROUNDED, {}),
+    "other pictures' regions, hard negatives": (GROUNDED, OTHERS),
+    "null teacher, hard negatives": ("dclip_null_teacher_demo", HARD),
     "spatial head, text learns: no teacher, hard negatives": (SPATIAL, ALONE),
     "spatial head, text learns: grounded teacher, hard negatives": (SPATIAL, {}),
-    "null teacher, hard negatives": ("dclip_null_teacher_demo", HARD),
-    "other pictures' regions, hard negatives": (GROUNDED, OTHERS),
     "text learns: no teacher, hard negatives": (TEXT, ALONE),
     "text learns: grounded teacher, hard negatives": (TEXT, {}),
     "spatial head, text learns: grounded teacher": (SPATIAL, {"training.hard_negatives": 0.0}),
@@ -80,8 +78,8 @@ def main() -> None:
     for (row, _), run in zip(wanted, made, strict=True):
         runs[row].append(run)
     named = [(row, run) for row, group in runs.items() for run in group]
-    everything = [evaluated_start(named[0][1], chosen.runs), *(run for _, run in named)]
-    comparison = workbench.compare(everything, names=["start", *(row for row, _ in named)])
+    everything = [run for _, run in named]
+    comparison = workbench.compare(everything, names=[row for row, _ in named])
     chosen.out.mkdir(parents=True, exist_ok=True)
     written = json.loads(comparison.to_json())
     counts = {row: len(group) for row, group in runs.items()}

@@ -39,6 +39,8 @@ RESULTS = (
     Result("distillation_gain", ("distillation_gain.py",), "half an hour", trains=True),
     Result("ablation_clip_kd", ("ablation.py clip_kd",), "an hour", trains=True),
     Result("dclip", ("dclip.py",), "three hours", trains=True),
+    Result("grounded", ("grounded.py",), "half an hour"),
+    Result("grounded_students", ("grounded_students.py",), "two hours", trains=True),
     Result("ablation_masking", ("ablation.py masking",), "hours", trains=True),
     Result("ablation_knowledge_clip", ("ablation.py knowledge_clip",), "hours", trains=True),
     Result("ablation_knowledge_weights", ("ablation.py knowledge_weights",), "hours", trains=True),
