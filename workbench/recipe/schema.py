@@ -222,15 +222,16 @@ class Training(Section):
     same number bounds the pictures of each set in `evaluation.during_training`. `max_forgotten`: stop once
     the top-1 accuracy on one of these sets is so many points below that of the student's start. `scale`: a
     fixed multiplier of the student's cosines in the losses; null: its own, learned. `loss_chunk`: rows
-    computed at once in losses that compare all pairs of the batch; null: all rows. `loss_ring`: processes pass
-    their embeddings in a ring instead of gathering the whole batch in each. `direction_weights`: of both
-    directions of the task loss (image to text first), with sum 1. `hard_negatives`: share of pictures that
-    bring a nearly true caption as a negative of the task (NegCLIP). `distillation_temperature`: divisor of
-    both scales in CRD; above 1 it softens an overconfident teacher. `layer_decay`: ratio of a layer's learning
-    rate to that of the layer above; null: equal rates. `ema`: decay of a moving average of the student,
-    which is then validated, evaluated and exported; null: none. `sync_batch_norm`: BatchNorm statistics cover
-    the pairs of all processes. `gradient_checkpointing`: recompute activations instead of storing them.
-    `compile`: compile both towers. `track`: an experiment tracker that also receives the run's metrics.
+    computed at once in losses that compare all pairs of the batch; null: all rows. `loss_ring`: processes
+    pass their embeddings in a ring instead of gathering the whole batch in each. `direction_weights`: of
+    both directions of the task loss (image to text first), with sum 1. `hard_negatives`: share of pictures
+    that bring a nearly true caption as a negative of the task (NegCLIP). `distillation_temperature`: divisor
+    of both scales in CRD; above 1 it softens an overconfident teacher. `layer_decay`: ratio of a layer's
+    learning rate to that of the layer above; null: equal rates. `ema`: decay of a moving average of the
+    student, which is then validated, evaluated and exported; null: none. `sync_batch_norm`: BatchNorm
+    statistics cover the pairs of all processes. `gradient_checkpointing`: recompute activations instead of
+    storing them. `compile`: compile both towers. `track`: an experiment tracker that also receives the run's
+    metrics.
     """
 
     epochs: Positive = 10.0
