@@ -223,5 +223,5 @@ def test_missing_teacher_is_named() -> None:
     mixture = DistillationLoss({"task": 1.0, "crd": 1.0}, 4, 4)
     with pytest.raises(ValueError, match="'crd' requires teacher_scale"):
         mixture(image, text, image, text, 10.0, image, text)
-    with pytest.raises(ValueError, match="without teacher_image, teacher_text, teacher_scale"):
+    with pytest.raises(ValueError, match="requires teacher_image, teacher_text, teacher_scale"):
         mixture(image, text, image, text, 10.0)

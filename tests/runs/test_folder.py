@@ -26,7 +26,7 @@ def test_a_recipe_finds_its_run_again() -> None:
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 5000])
 def test_what_no_folder_can_be_called_is_told(name: str) -> None:
-    with pytest.raises(SettingError, match=r"run_dir = .*no folder can be called so"):
+    with pytest.raises(SettingError, match=r"run_dir = .*it cannot be the name of a folder"):
         chosen_folder(Recipe.load("task_only_demo"), name)
 
 

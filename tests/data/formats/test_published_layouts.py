@@ -143,7 +143,7 @@ def test_a_chosen_format_overrides_the_extension(tmp_path: Path) -> None:
     write_pictures(tmp_path)
     (tmp_path / "list.dat").write_text("image\tcaption\n1.jpg\tone, two\n")
     check(everything(tmp_path / "list.dat", format="table"), {"1.jpg": ["one, two"]})
-    with pytest.raises(SettingError, match=r"no format recognised.*data\.format says"):
+    with pytest.raises(SettingError, match=r"no format recognised.*data\.format names"):
         load_pairs(tmp_path / "list.dat")
     record = {"filename": "2.jpg", "split": "train", "sentences": [{"raw": "two"}]}
     (tmp_path / "list.csv").write_text(json.dumps({"images": [record]}))
