@@ -41,6 +41,7 @@ RESULTS = (
     Result("dclip", ("dclip.py",), "three hours", trains=True),
     Result("grounded", ("grounded.py",), "half an hour"),
     Result("grounded_students", ("grounded_students.py",), "two hours", trains=True),
+    Result("student_search", ("student_search.py",), "an hour", trains=True),
     Result("ablation_masking", ("ablation.py masking",), "hours", trains=True),
     Result("ablation_knowledge_clip", ("ablation.py knowledge_clip",), "hours", trains=True),
     Result("ablation_knowledge_weights", ("ablation.py knowledge_weights",), "hours", trains=True),
