@@ -3,6 +3,7 @@
 import math
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,14 @@ def open_teacher_run(name: str) -> Run:
     return run
 
 
-def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True, device: Any = "cpu") -> Run:
+def teacher_run(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    main: bool = True,
+    device: Any = "cpu",
+    say: Callable[[str], object] = print,
+) -> Run:
     """The finished run of the cross-modal teacher that a student's recipe learns from.
 
     The one that `cross_modal.run` names, else one of the same settings beside the student's `folder`, trained
@@ -197,6 +205,7 @@ def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True, device: Any 
             return Run(path)
     place = folder.parent / default_folder(teacher_recipe).name
     if main:
+        say(f"the cross-modal teacher trains first, in {place.name}")
         run = train_teacher(teacher_recipe, place, device=device)
         if run.status["state"] != "finished":
             raise KeyboardInterrupt

@@ -108,6 +108,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                     lr=rate,
                     seconds=seconds,
                     waiting=batch.waited / seconds,
+                    **session.gpu_memory(),
                 )
             if length.validates_after(step):
                 validate(session, wrapped, learner.result, validation, step / length.per_epoch)
@@ -231,7 +232,9 @@ def trained_cross_modal_teacher(session: Session) -> tuple[Recipe, AnyTeacher] |
     if not session.recipe.objectives.cross_modal or settings.control == "null":
         return None
     with torch.random.fork_rng(devices=[]):  # the student's random numbers do not depend on whose turn it was
-        run = teacher_run(session.recipe, session.folder, main=session.main, device=session.device)
+        run = teacher_run(
+            session.recipe, session.folder, main=session.main, device=session.device, say=session.say
+        )
         return run.recipe, run.cross_modal_teacher(settings.epoch)
 
 
