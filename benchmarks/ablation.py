@@ -193,7 +193,7 @@ def on_top(named: dict[str, list[workbench.Run]]) -> str:
             low, difference, high = (
                 100 * table.loc[key][more, part] for part in ("low", "difference", "high")
             )
-            cells.append(f"{difference:+.1f} ({low:+.1f} to {high:+.1f})")
+            cells.append(f"{difference:+z.1f} ({low:+z.1f} to {high:+z.1f})")
         lines.append(f"| {words} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -212,7 +212,7 @@ def markdown(table, names: list[str], wanted: dict[tuple[str, str], str] = COLUM
             cell = f"{100 * row[name, 'value']:.1f}"
             if name != names[0]:
                 low, difference, high = (100 * row[name, part] for part in ("low", "difference", "high"))
-                cell += f", {difference:+.1f} ({low:+.1f} to {high:+.1f})"
+                cell += f", {difference:+z.1f} ({low:+z.1f} to {high:+z.1f})"
             cells.append(cell)
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

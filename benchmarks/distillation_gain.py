@@ -82,7 +82,7 @@ def markdown(table, teacher: dict[str, dict[str, float]]) -> str:
             row = table.loc[(split, metric)]
             low, difference, high = (100 * row[distilled, key] for key in ("low", "difference", "high"))
             values = [f"{100 * row[name, 'value']:.1f}" for name in RECIPES]
-            interval = f"{difference:+.1f} ({low:+.1f} to {high:+.1f})"
+            interval = f"{difference:+z.1f} ({low:+z.1f} to {high:+z.1f})"
             cells = [split, SHOWN[metric], *values, interval, f"{100 * teacher[split][metric]:.1f}"]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

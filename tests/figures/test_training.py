@@ -38,7 +38,7 @@ def test_one_run_shows_everything(run: Run) -> None:
         assert word in text
     named = [trace.name for trace in figure.data if trace.showlegend]
     assert len(named) == len(set(named))
-    assert {"loss", "task", "crd", "fd", "icl", SKIPPED}.issubset(named)
+    assert {"loss", "task", "CRD", "FD", "ICL", SKIPPED}.issubset(named)
     assert all(trace.x.dtype == trace.y.dtype == np.float32 for trace in figure.data)
     assert figure.layout.title.subtitle.text == "and what it says"
     figure.to_json()
@@ -48,15 +48,15 @@ def test_weighted_and_unweighted_terms(run: Run) -> None:
     panels = {panel.title: panel for panel in training_panels(run)}
     weighted = {curve.name: curve for curve in panels["Loss and weighted terms"].curves if not curve.behind}
     plain = {curve.name: curve for curve in panels["Loss terms, unweighted"].curves if not curve.behind}
-    np.testing.assert_allclose(weighted["fd"].y, 4 * plain["fd"].y, rtol=1e-5)
-    assert weighted["fd"].colour == plain["fd"].colour
+    np.testing.assert_allclose(weighted["FD"].y, 4 * plain["FD"].y, rtol=1e-5)
+    assert weighted["FD"].colour == plain["FD"].colour
 
 
 def test_shares_of_the_gradient_are_drawn_where_they_were_measured(run: Run) -> None:
     panels = {panel.title: panel for panel in training_panels(run)}
     shares = {curve.name: curve for curve in panels["Gradient share of each term"].curves}
-    assert set(shares) == {"task", "crd", "fd", "icl"}
-    assert shares["fd"].x[:3].tolist() == [1, 11, 21] and set(shares["fd"].y) == {0.25}
+    assert set(shares) == {"task", "CRD", "FD", "ICL"}
+    assert shares["FD"].x[:3].tolist() == [1, 11, 21] and set(shares["FD"].y) == {0.25}
 
 
 def test_skipped_steps_are_marked(run: Run) -> None:
@@ -152,3 +152,20 @@ def test_a_spike_flattens_no_term() -> None:
         for peak in (2, 5000)
     }
     assert axes == {2: None, 5000: "log"}
+
+
+def test_buttons_change_axes_of_losses_and_the_smoothing(run: Run) -> None:
+    figure = training_figure(run)
+    scales, looks = ([button.args for button in menu.buttons] for menu in figure.layout.updatemenus)
+    assert scales[1][0] == {"yaxis.type": "log", "yaxis2.type": "log"}
+    for change, traces in looks:
+        names = [figure.data[trace].name for trace in traces]
+        assert len(change["opacity"]) == len(traces) and names[: len(names) // 2] == names[len(names) // 2 :]
+    assert figure.data[looks[0][1][0]].opacity == 0.3
+    few = training_figure(Curves(run.metrics.iloc[:5], DataFrame()))
+    assert len(few.layout.updatemenus) == 1  # no running mean of five steps
+
+
+def test_the_stage_before_the_first_step() -> None:
+    figure = training_figure(Curves(DataFrame(), DataFrame()), stage="teacher's image targets: 3 of 9")
+    assert titles(figure) == ["teacher's image targets: 3 of 9"]

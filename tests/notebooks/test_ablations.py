@@ -81,9 +81,11 @@ def test_all_results_are_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, 
     for file in SHIPPED:
         name = file.removesuffix(".json").removeprefix("ablation_")
         (results / file).write_text(comparison(*(DCLIP if name == "dclip" else ABLATIONS[name])))
-    (results / "on_top.md").write_text("| what is added | on top |")
+    (results / "on_top.md").write_text(
+        "| what is added | R@1 |\n|---|---|\n| one more | +1.0 (+0.5 to +1.5) |\n"
+    )
     shown = run(monkeypatch, results)
-    assert "not measured yet" not in words(shown) and "| on top |" in words(shown)
+    assert "not measured yet" not in words(shown) and "▲ +1.0<br>[+0.5, +1.5]" in words(shown)
     assert "MiniLM's words kept" in words(shown)
     assert len(figures(shown)) == 4
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.fake_runs import write_run
 from workbench.errors import SettingError
+from workbench.figures.effect_chart import COLOURS
+from workbench.figures.gallery import Gallery
 from workbench.figures.style import INK, PAPER
 from workbench.reports.benchmark_tables import RESULTS
 from workbench.reports.compare import compare
@@ -20,7 +22,9 @@ from workbench.reports.effects import (
     read_results,
     runs_of_sweep,
     sensitivity_line,
+    show_effects,
 )
+from workbench.reports.tables import difference_text
 
 KEYS = [("test", "text_to_image_r1"), ("test", "swap_accuracy"), ("test", "missing")]
 
@@ -146,3 +150,23 @@ def test_keys_that_nothing_has_are_told_with_those_there_are(comparison):
     assert known_keys([comparison.table], [absent, there]) == [there]
     with pytest.raises(SettingError, match=r"val text_to_image_r1.*There are on test text_to_image_r1"):
         known_keys([comparison.table], [absent])
+
+
+def test_many_rows_become_a_chart(comparison):
+    assert isinstance(show_effects(comparison.table, KEYS), Gallery)
+    groups = ["clip_kd_demo", "fd_demo", "gd_demo"]
+    copies = {f"{name} {number}": comparison.table[name] for number in range(5) for name in groups}
+    many = pd.concat({"task_only_demo": comparison.table["task_only_demo"]} | copies, axis=1)
+    figure = show_effects(many, KEYS)
+    panels = {trace.xaxis for trace in figure.data}
+    assert len(panels) == 2  # the metric that is missing has none
+    first = [trace for trace in figure.data if trace.xaxis == "x"]
+    assert sum(len(trace.x) for trace in first) == 15
+    higher = next(trace for trace in first if trace.marker.color == COLOURS["higher"])
+    assert all("clip_kd_demo" in name for name in higher.text)
+    assert show_effects(many, KEYS, ["clip_kd_demo 0"]).count("<tr>") == 3
+
+
+def test_no_difference_is_a_negative_zero():
+    row = pd.Series({"difference": -0.0001, "low": -0.0002, "high": -0.0})
+    assert difference_text(row, "text_to_image_r1") == "+0.0 [+0.0, +0.0]"

@@ -81,7 +81,7 @@ def test_monitor_moves_and_stays(lab: Lab, tmp_path: Path) -> None:
         )
         page.wait_for(lambda page: page.figures() == 4, PATIENCE, "four figures")
         assert page.errors() == []
-        assert [len(outputs) for outputs in kinds(page)] == [0, 1, 1, 1, 0, 1]
+        assert [len(outputs) for outputs in kinds(page)] == [0, 3, 3, 3, 0, 1]
         steps = [len((tmp_path / run / "metrics.jsonl").read_bytes().splitlines()) for run in runs]
         reach = page.reach()
         assert reach[3] == reach[0]
@@ -113,9 +113,9 @@ while not __import__("os").path.exists({str(run / "status.json")!r}): pass""",
         page.interrupt()
         page.wait_idle(PATIENCE)
         page.wait_for(
-            lambda page: len(page.outputs()[1]) == 3, PATIENCE, "figure, words and KeyboardInterrupt"
+            lambda page: len(page.outputs()[1]) == 5, PATIENCE, "figure, words and KeyboardInterrupt"
         )
-        figure, words, error = page.outputs()[1]
+        figure, _, _, words, error = page.outputs()[1]
         assert PLOTLY in figure["data"]
         assert "continues" in "".join(words["text"])
         assert error["ename"] == "KeyboardInterrupt"
@@ -123,6 +123,39 @@ while not __import__("os").path.exists({str(run / "status.json")!r}): pass""",
         page.wait_for(
             lambda _: len((run / "metrics.jsonl").read_bytes().splitlines()) > steps, 30, "a run that goes on"
         )
+        (run / "stop").touch()
+
+
+def test_a_page_loaded_again_while_a_run_trains_shows_it(lab: Lab, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    name = write_notebook(
+        lab,
+        "reload.ipynb",
+        f"""import subprocess
+from workbench.widgets import TrainingMonitor, live
+live.COPY = 1.0
+process = subprocess.Popen([{sys.executable!r}, "-m", "tests.fake_runs", {str(run)!r}, "100000"], start_new_session=True)
+while not __import__("os").path.exists({str(run / "status.json")!r}): pass""",
+        f"TrainingMonitor({str(run)!r}).watch()",
+    )
+
+    def copied(page: Page) -> bool:
+        """Whether the notebook holds a figure of the run with curves."""
+        page.save()
+        outputs = page.saved()["cells"][1]["outputs"]
+        return len(outputs) == 3 and "Loss and weighted terms" in str(outputs[2]["data"].get(PLOTLY))
+
+    with lab.open(name) as page:
+        page.start_all()
+        wait_until_it_moved(page, 0)
+        assert page.tab.locator(".jp-OutputArea-child:visible").count() == 1  # the copy is hidden
+        page.wait_for(copied, PATIENCE, "a saved figure of a run that goes on")
+        page.tab.on("dialog", lambda dialog: dialog.accept())
+        page._load()
+        page.wait_for(lambda page: page.figures() == 1, PATIENCE, "the figure as it was saved")
+        seen = " ".join(page.tab.locator(".jp-OutputArea-child:visible").all_inner_texts())
+        assert "widget" not in seen and "model" not in seen and "Run this cell to follow the run" in seen
+        page.screenshot(tmp_path / "reloaded.png")
         (run / "stop").touch()
 
 

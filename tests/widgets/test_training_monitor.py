@@ -118,7 +118,7 @@ def test_an_interrupt_stops_the_job_only_where_nobody_watches(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(TrainingMonitor, "_follow", press_stop)
-    monkeypatch.setattr(training_monitor, "LiveFigure", lambda figure: SimpleNamespace(close=shown.append))
+    monkeypatch.setattr(training_monitor, "LiveFigure", lambda *_: SimpleNamespace(close=shown.append))
     with pytest.raises(KeyboardInterrupt):
         TrainingMonitor(job, live=live).watch()
     assert len(shown) == 1

@@ -32,6 +32,7 @@ STATES = {
 }
 
 MOST_POINTS = 2_000
+LONGEST_ABBREVIATION = 3  # letters: CRD, FD, MFD, ICL, but task
 
 
 def template() -> go.layout.Template:
@@ -119,6 +120,11 @@ def term_colour(term: str) -> str:
         return INK
     objective = declared_objectives().get(term)
     return objective.colour if objective else PALETTE[sum(term.encode()) % len(PALETTE)]
+
+
+def term_label(term: str) -> str:
+    """The name of an objective in legends and tables: abbreviations such as CRD in capitals."""
+    return term.upper() if len(term) <= LONGEST_ABBREVIATION else term.replace("_", " ")
 
 
 def state_colour(state: str) -> str:

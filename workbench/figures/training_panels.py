@@ -17,6 +17,7 @@ from workbench.figures.style import (
     run_colours,
     shorten,
     term_colour,
+    term_label,
 )
 
 FLAT = 100  # a curve is flat if the highest point of another is that many times its own
@@ -34,6 +35,7 @@ REGIONS = (
 FROM_ZERO, THOUSANDS = {"rangemode": "tozero"}, {"exponentformat": "SI"}
 # At least to 1 %, else several ticks have one name; from zero, else a first value alone gets -50 to 150 %.
 PER_CENT = {"tickformat": ".1~%", "autorangeoptions": {"include": [0, 0.01]}} | FROM_ZERO
+LOSSES = ("Loss", "Task")  # what titles of panels begin with whose axis may become logarithmic
 SKIPPED, VALIDATION = "skipped step", "Validation recall@1"
 TOP1 = "zero_shot_top1"
 ZERO_SHOT = f"Validation {metric_label(TOP1)}"
@@ -130,7 +132,9 @@ def _one_run(run: Recorded) -> list[Panel]:
 
     def noisy_terms(prefix: str = "") -> list[Curve]:
         return [
-            curve for term, colour in terms.items() for curve in _noisy(metrics, prefix + term, colour, term)
+            curve
+            for term, colour in terms.items()
+            for curve in _noisy(metrics, prefix + term, colour, term_label(term))
         ]
 
     # A single term equals the total loss, and its line would hide the total's.
@@ -175,6 +179,8 @@ def _one_run(run: Recorded) -> list[Panel]:
         Panel("Gradient norm", _noisy(metrics, "gradient_norm", BASELINE), LOGARITHMIC),
         Panel("Learning rate", [_curve(metrics, "lr", BASELINE)], FROM_ZERO),
         Panel("Samples per second", _noisy(metrics, "samples_per_second", BASELINE), FROM_ZERO | THOUSANDS),
+        Panel("Share of time waiting for data", _noisy(metrics, "waiting", BASELINE), PER_CENT),
+        Panel("GPU memory, peak in GiB", [_curve(metrics, "gpu_memory", BASELINE)], FROM_ZERO),
     ]
 
 
@@ -211,6 +217,7 @@ def _several_runs(groups: Mapping[str, list[Recorded]]) -> list[Panel]:
         Panel("Gradient norm, running mean", lines("gradient_norm", smooth=True), LOGARITHMIC),
         Panel("Learning rate", lines("lr"), FROM_ZERO),
         Panel("Samples/s, running mean", lines("samples_per_second", smooth=True), FROM_ZERO | THOUSANDS),
+        Panel("Time waiting for data, running mean", lines("waiting", smooth=True), PER_CENT),
     ]
 
 
@@ -240,7 +247,7 @@ def _shares(metrics: DataFrame, term: str, colour: str) -> Curve:
     """A term's share of the gradient at the steps at which it was measured."""
     column = f"gradient_share/{term}"
     measured = metrics.dropna(subset=column) if column in metrics else metrics.iloc[:0]
-    return _curve(measured, column, colour, term)
+    return _curve(measured, column, colour, term_label(term))
 
 
 def _skipped(metrics: DataFrame) -> Curve:

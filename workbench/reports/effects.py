@@ -6,19 +6,23 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import plotly.graph_objects as go
 from pandas import DataFrame, MultiIndex
 
 from workbench.errors import SettingError
+from workbench.figures.effect_chart import effect_chart
 from workbench.figures.gallery import Gallery
 from workbench.figures.sensitivity import Effect
 from workbench.figures.style import BASELINE, FONT, GRID, INK, QUIET, is_share, metric_label
-from workbench.files import read_json
-from workbench.reports.benchmark_tables import RESULTS
+from workbench.files import carried, read_json
 from workbench.reports.compare import compare
 from workbench.reports.tables import difference_text, value_text
 from workbench.runs.run import Run
 
 Key = tuple[str, str]  # split, metric
+
+RESULTS = carried("benchmarks/results")
+MOST_ROWS = 15  # of a table; more are easier to compare in a chart
 
 ORDER = "order.json"  # the file in a sweep's folder that lists its runs, the baseline first
 # In the order in which they are read.
@@ -137,6 +141,17 @@ def excluding_zero(table: DataFrame) -> tuple[int, int]:
     return len(known), len(known) - known.count("within noise")
 
 
+def show_effects(
+    table: DataFrame, columns: Sequence[Key], groups: Sequence[str] | None = None
+) -> "Gallery | go.Figure":
+    """The table of `effects`, or where it has more than MOST_ROWS rows its chart."""
+    rows = _rows(table, groups)
+    if len(rows) <= MOST_ROWS:
+        return effects(table, columns, groups)
+    keys = [key for key in columns if key in table.index]
+    return effect_chart(table, keys, rows, title=f"Differences to {rows[0]}, points")
+
+
 def effects(table: DataFrame, columns: Sequence[Key], groups: Sequence[str] | None = None) -> Gallery:
     """An HTML table with a row per group and a column per metric: values, and differences to the first group.
 
@@ -144,35 +159,59 @@ def effects(table: DataFrame, columns: Sequence[Key], groups: Sequence[str] | No
     restricts the rows to these groups and the baseline. A difference whose 95 % interval excludes zero is
     marked and coloured, blue for an increase and red for a decrease. Shares are in per cent.
     """
-    baseline, *others = dict.fromkeys(table.columns.get_level_values(0))
+    baseline, *others = _rows(table, groups)
     keys = [key for key in columns if key in table.index]
-    cell = "padding:4px 8px 4px 6px;text-align:left;vertical-align:top;border:0"
-    cell += f";border-bottom:1px solid {GRID}"
-    head = f"{cell};font-weight:600;border-bottom:1px solid {BASELINE};vertical-align:bottom;background:#fff"
-    lines = ["".join(f'<th style="{head}">{text}</th>' for text in ("", *map(_heading, keys)))]
-    for name in (baseline, *(other for other in others if groups is None or other in groups)):
-        line = f'<td style="{cell};background:#fff;max-width:17em"><b>{escape(name)}</b></td>'
+    lines = []
+    for name in (baseline, *others):
+        cells = [(f"<b>{escape(name)}</b>", "")]
         for key in keys:
             row = table.loc[key][name]
             text, verdict = value_text(row, key[1]), ""
             if name != baseline:
                 verdict = row["verdict"]
                 text += f"<br>{MARKS[verdict]}{difference_text(row, key[1])}".replace(" [", "<br>[")
-            style = f"{cell};background:{TINTS[verdict]};color:{INK};white-space:nowrap"
-            line += f'<td style="{style}">{text}</td>'
-        lines.append(line)
+            cells.append((text, verdict))
+        lines.append(cells)
+    note = "± is the standard deviation over seeds."
+    return effect_page(["", *map(_heading, keys)], lines, baseline=baseline, note=note)
+
+
+def effect_page(
+    heads: Sequence[str],
+    lines: Iterable[Sequence[tuple[str, str]]],
+    *,
+    baseline: str = "the baseline",
+    note: str = "",
+) -> Gallery:
+    """An HTML table of cells with their verdicts, which give the colours, and a legend below."""
+    cell = "padding:4px 8px 4px 6px;text-align:left;vertical-align:top;border:0"
+    cell += f";border-bottom:1px solid {GRID}"
+    head = f"{cell};font-weight:600;border-bottom:1px solid {BASELINE};vertical-align:bottom;background:#fff"
+    rows = ["".join(f'<th style="{head}">{text}</th>' for text in heads)]
+    for cells in lines:
+        row = ""
+        for number, (text, verdict) in enumerate(cells):
+            wide = ";white-space:nowrap" if number else ";min-width:8em;max-width:17em"
+            row += f'<td style="{cell};background:{TINTS[verdict]};color:{INK}{wide}">{text}</td>'
+        rows.append(row)
     tint = f'<span style="color:{INK};padding:0 4px;background:'
     higher, lower = f'{tint}{TINTS["higher"]}">▲ higher</span>', f'{tint}{TINTS["lower"]}">▼ lower</span>'
     legend = (
         f"{higher} and {lower} than {escape(baseline)}: the 95 % interval in brackets excludes zero. "
-        "Uncoloured: within noise. ± is the standard deviation over seeds."
+        f"Uncoloured: within noise. {note}"
     )
     return Gallery(
         f'<div style="font-family:{escape(FONT)};color:{INK};background:#fff;padding:8px;overflow-x:auto">'
         f'<table style="border-collapse:collapse;font-size:12.5px;color:{INK};border:0">'
-        f"{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+        f"{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
         f'<div style="color:{QUIET};font-size:12px;margin-top:8px">{legend}</div></div>'
     )
+
+
+def _rows(table: DataFrame, groups: Sequence[str] | None) -> list[str]:
+    """The baseline and the chosen `groups`, all if None."""
+    baseline, *others = dict.fromkeys(table.columns.get_level_values(0))
+    return [baseline, *(name for name in others if groups is None or name in groups)]
 
 
 def _heading(key: Key) -> str:

@@ -91,7 +91,7 @@ def value_text(row: "Series[Any]", metric: str) -> str:
 
 def difference_text(row: "Series[Any]", metric: str) -> str:
     """A difference with its interval, if it has one."""
-    factor, form = (100, "+.1f") if is_share(metric) else (1, "+.4g")
+    factor, form = (100, "+z.1f") if is_share(metric) else (1, "+z.4g")
     middle, low, high = (f"{factor * row[key]:{form}}" for key in ("difference", "low", "high"))
     return middle if row["low"] != row["low"] else f"{middle} [{low}, {high}]"
 

@@ -41,7 +41,9 @@ def chosen_folder(recipe: Recipe, run_dir: str | Path | None) -> Path:
     if run_dir is None:
         return default_folder(recipe)
     if not can_be_path(os.fspath(run_dir)):
-        raise SettingError("run_dir", os.fspath(run_dir), "it cannot be the name of a folder", "A folder of yours.")
+        raise SettingError(
+            "run_dir", os.fspath(run_dir), "it cannot be the name of a folder", "A folder of yours."
+        )
     return Path(run_dir)
 
 

@@ -207,7 +207,8 @@ class Run:
             if saved is None:
                 raise SettingError("run", str(self.path), "it has no checkpoint yet", "Train it first.")
             end = self.status.get("step")
-            if self.status.get("state") == "finished" and saved.step != end:
+            is_there = end in checkpoint.list_checkpoints(folder)  # shipped runs end with an earlier one
+            if self.status.get("state") == "finished" and saved.step != end and is_there:
                 print(
                     f"warning: {self.path} finished at step {end}, but its last checkpoint is damaged. Step "
                     f"{saved.step} is used; `workbench train` repeats the steps after it.",

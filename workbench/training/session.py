@@ -109,6 +109,12 @@ class Session:
             self._spoke = True
             before_first_step(self.folder, text)
 
+    def gpu_memory(self) -> dict[str, float]:
+        """The most GPU memory of this process so far, in GiB; nothing without a GPU."""
+        if self.device.type != "cuda":
+            return {}
+        return {"gpu_memory": torch.cuda.max_memory_allocated(self.device) / 2**30}
+
     def wait(self) -> None:
         """Wait for all processes."""
         if self.accelerator is not None:

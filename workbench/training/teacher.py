@@ -3,6 +3,7 @@
 import math
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,14 @@ def open_teacher_run(name: str) -> Run:
     return run
 
 
-def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True, device: Any = "cpu") -> Run:
+def teacher_run(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    main: bool = True,
+    device: Any = "cpu",
+    say: Callable[[str], object] = print,
+) -> Run:
     """The finished run of the cross-modal teacher of a student's recipe.
 
     This is the run that `cross_modal.run` names, otherwise a run with the same settings beside the student's
@@ -196,6 +204,7 @@ def teacher_run(recipe: Recipe, folder: Path, *, main: bool = True, device: Any 
             return Run(path)
     place = folder.parent / default_folder(teacher_recipe).name
     if main:
+        say(f"the cross-modal teacher trains first, in {place.name}")
         run = train_teacher(teacher_recipe, place, device=device)
         if run.status["state"] != "finished":
             raise KeyboardInterrupt

@@ -114,6 +114,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
                     lr=rate,
                     seconds=seconds,
                     waiting=batch.waited / seconds,
+                    **session.gpu_memory(),
                 )
             if length.validates_after(step):
                 now = validate(session, wrapped, learner.result, validation, sets, step / length.per_epoch)
@@ -241,7 +242,9 @@ def trained_cross_modal_teacher(session: Session) -> tuple[Recipe, AnyTeacher] |
     if not session.recipe.objectives.cross_modal or settings.control == "null":
         return None
     with torch.random.fork_rng(devices=[]):  # the student's random numbers must not depend on this training
-        run = teacher_run(session.recipe, session.folder, main=session.main, device=session.device)
+        run = teacher_run(
+            session.recipe, session.folder, main=session.main, device=session.device, say=session.say
+        )
         return run.recipe, run.cross_modal_teacher(settings.epoch)
 
 

@@ -1,6 +1,7 @@
 """A figure in a notebook that is updated while it is open and static afterwards."""
 
 import json
+import time
 from base64 import b64encode
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.figures.display import figure_bundle, plain
-from workbench.widgets.notebook import browser_side
+from workbench.widgets.notebook import as_saved, browser_side
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -16,28 +17,36 @@ if TYPE_CHECKING:
     from workbench.figures.training_panels import Panel
 
 
+COPY = 20.0  # seconds between two copies for the saved notebook
 PATIENCE = 30.0  # seconds without a message after which the browser says that the figure no longer moves
 
 
 class LiveFigure:
     """A figure in a notebook that is updated while it is open, and a static plotly figure once closed.
 
-    Only a widget can be updated, and only a static figure survives in a saved notebook. Closing therefore
-    replaces the widget under the same display id. Updates and the replacement may come from any thread and
-    arrive while a cell runs (tested with JupyterLab 4.6 and ipykernel 7.4). This is not plotly's
-    FigureWidget, which loads 5 MB of plotly.js within the two seconds that anywidget allows for
-    initialisation. If training leaves the browser little time, it misses them and stays empty. This widget
-    loads plotly.js afterwards, and skips updates if the browser is too slow.
+    Only a widget can be updated, and only a static figure survives in a saved notebook or a page that is
+    loaded again. Below the widget there is therefore a copy, which the browser hides while it has the widget,
+    and closing replaces the widget with a static figure under the same display id. Updates and the
+    replacement may come from any thread and arrive while a cell runs (tested with JupyterLab 4.6 and
+    ipykernel 7.4). This is not plotly's FigureWidget, which loads 5 MB of plotly.js within the two seconds
+    that anywidget allows for initialisation. If training leaves the browser little time, it misses them and
+    stays empty. This widget loads plotly.js afterwards, and skips updates if the browser is too slow.
     """
 
-    def __init__(self, figure: "go.Figure") -> None:
+    def __init__(self, figure: "go.Figure", copy: "go.Figure") -> None:
         import traitlets
         from IPython.display import display
 
         self._picture: dict[str, Any] = {}
         self._widget = browser_side("live_figure", "figure", "words", patience=traitlets.Float(PATIENCE))
+        self._widget.add_class("workbench-widget-1")
         self.rebuild(figure)
-        self._handle = display(self._widget, display_id=True)
+        # An empty text, because readers without widgets have the copy.
+        widget = {**self._widget._repr_mimebundle_(), "text/plain": ""}
+        bundles = widget, as_saved(1, "follow the run"), figure_bundle(copy, library=False)
+        # The handles are None outside of IPython.
+        self._handles = [display(bundle, raw=True, display_id=True) for bundle in bundles]
+        self._copied = time.monotonic()
 
     def rebuild(self, figure: "go.Figure") -> None:
         """Show a new figure."""
@@ -58,11 +67,26 @@ class LiveFigure:
         """Change the line below the title."""
         self._widget.words = subtitle
 
+    @property
+    def needs_copy(self) -> bool:
+        """Whether the copy in the notebook is old."""
+        return time.monotonic() - self._copied > COPY
+
+    def keep(self, figure: "go.Figure") -> None:
+        """Replace the copy that a saved notebook shows."""
+        self._copied = time.monotonic()
+        self._update(2, figure_bundle(figure, library=False))
+
     def close(self, figure: "go.Figure") -> None:
-        """Replace the widget with a static figure."""
-        if self._handle is not None:  # None outside of IPython
-            self._handle.update(figure_bundle(figure), raw=True)
+        """Replace the widget with a static figure, and remove the copy."""
+        self._update(0, figure_bundle(figure))
+        for place in (1, 2):
+            self._update(place, {"text/plain": ""})
         self._widget.close()
+
+    def _update(self, place: int, bundle: dict[str, Any]) -> None:
+        if self._handles[place] is not None:
+            self._handles[place].update(bundle, raw=True)
 
 
 def _array(values: np.ndarray) -> dict[str, str]:

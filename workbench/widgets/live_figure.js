@@ -18,6 +18,29 @@ function render({ model, el }) {
     silent = setTimeout(() => (silence.hidden = false), model.get("patience") * 1000);
   }
   heard();
+  // The button that was pressed in each menu: a new figure would press the first ones again.
+  const pressed = new Map();
+
+  function remember({ menu, active }) {
+    pressed.set(menu._index, active);
+  }
+
+  function asPressed(figure) {
+    for (const [number, active] of pressed) {
+      const menu = figure.layout.updatemenus?.[number];
+      if (!menu?.buttons[active]) continue;
+      menu.active = active;
+      const [change, traces] = menu.buttons[active].args;
+      for (const [key, value] of Object.entries(change)) {
+        const [axis, setting] = key.split(".");
+        if (traces) traces.forEach((trace, index) => (figure.data[trace][key] = value[index]));
+        else figure.layout[axis] = { ...figure.layout[axis], [setting]: value };
+      }
+    }
+    return figure;
+  }
+
+  let listens = false;
   let busy = false;
   let wanted = "figure"; // the figure is drawn first, whatever changes before
   let closed = false;
@@ -31,7 +54,9 @@ function render({ model, el }) {
         const now = wanted;
         wanted = "";
         if (now === "figure") {
-          await show(model, place, JSON.parse(model.get("figure")));
+          await show(model, place, asPressed(JSON.parse(model.get("figure"))));
+          if (!listens) place.on("plotly_buttonclicked", remember);
+          listens = true;
         } else {
           await plotly(model).relayout(place, { "title.subtitle.text": model.get("words") });
         }

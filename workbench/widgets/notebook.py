@@ -17,7 +17,7 @@ NOTE = """<style>
 .jp-OutputArea-child:has(+ .jp-OutputArea-child .workbench-note) > .jp-OutputArea-output:not(:has(*)),
 {hidden} {{ display: none; }}
 </style>
-<div class="workbench-note" style="font-size:12px">As it was saved. Run this cell to use it.</div>"""
+<div class="workbench-note" style="font-size:12px">As it was saved. Run this cell to {remedy}.</div>"""
 CHILD = ".jp-OutputArea-child"
 
 
@@ -61,7 +61,7 @@ class NotebookWidget:
             # An empty text: readers without widgets have the note and the copies.
             view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
             display({"application/vnd.jupyter.widget-view+json": view, "text/plain": ""}, raw=True)
-            display(_note(hidden), raw=True)
+            display(as_saved(hidden), raw=True)
         for output in outputs:
             if self._live or output is not None:
                 bundle = _bundle(output)
@@ -102,11 +102,14 @@ def show_plain(figure: "go.Figure") -> None:
     display(figure_bundle(figure), raw=True)
 
 
-def _note(hidden: int) -> dict[str, Any]:
+def as_saved(hidden: int, remedy: str = "use it") -> dict[str, Any]:
     """The note between a widget and its copies; while there is a widget, so many of them are hidden."""
     widget = f"{CHILD}:has(.workbench-widget-{hidden})"
     places = [widget + f" + {CHILD}" * (1 + copy) for copy in range(1 + hidden)]
-    return {"text/html": NOTE.format(hidden=",\n".join(places)), "text/plain": "As it was saved."}
+    return {
+        "text/html": NOTE.format(hidden=",\n".join(places), remedy=remedy),
+        "text/plain": "As it was saved.",
+    }
 
 
 def _bundle(output: Any, library: bool | None = None) -> dict[str, Any]:

@@ -159,12 +159,13 @@ class _View:
         self._live: LiveFigure | None = None
         self._structure: list[tuple[str, ...]] = []
         self._steps = 0
+        self._stage = ""
         self._moved = 0.0
 
     def open(self, live: bool) -> None:
         """Display the live figure. Without `live`, nothing is displayed before `close`."""
         if live:
-            self._live = LiveFigure(self.figure(live=True))
+            self._live = LiveFigure(self.figure(live=True), self._still())
 
     def close(self) -> None:
         """Display a static figure, in place of the widget if there is one."""
@@ -181,8 +182,17 @@ class _View:
         self._records.read()
         self._structure = _structure(training_panels(self._records, live=live))
         self._steps, self._moved = self._records.steps, time.monotonic()
-        last_step = read_status(self._monitor.path).get("total_steps")
-        return training_figure(self._records, *self._words(live), live=live, last_step=last_step)
+        status = read_status(self._monitor.path)
+        self._stage = status.get("message") or ""
+        facts = {"last_step": status.get("total_steps"), "stage": escape(self._stage)}
+        return training_figure(self._records, *self._words(live), live=live, **facts)
+
+    def _still(self) -> "go.Figure":
+        """The current progress for a saved notebook."""
+        from workbench.figures.training import training_figure
+
+        title, words = self._words(live=False)
+        return training_figure(self._records, title, words)
 
     def refresh(self) -> float:
         """Update the live figure, and return the number of seconds to wait before the next update."""
@@ -194,8 +204,12 @@ class _View:
         # Updates that differ by less than a pixel would overload a slow or remote browser.
         if new < 0 or new > WORTH * self._steps or (new and time.monotonic() - self._moved > LATEST):
             self._draw(self._live)
+        elif not self._steps and read_status(self._monitor.path).get("message", "") != self._stage:
+            self._live.rebuild(self.figure(live=True))  # targets are computed, for instance
         else:
             self._live.say(self._words(live=True)[1])
+        if self._live.needs_copy:
+            self._live.keep(self._still())
         return max(REFRESH, min(LATEST, (time.thread_time() - began) / SHARE))
 
     def _draw(self, live: LiveFigure) -> None:
