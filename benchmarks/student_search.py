@@ -1,4 +1,4 @@
-"""Which settings suit the demo student? The sweep of student_search.yaml, judged on the validation splits alone.
+"""Which settings suit the demo student? Runs student_search.yaml; the validation splits decide.
 
     python benchmarks/student_search.py [--runs runs] [--out benchmarks/results] [--workers CORES]
 
