@@ -113,8 +113,10 @@ def kept_together(labels: Labels, image_of_caption: Int[np.ndarray, " n"]) -> Fl
     together = inside[cell.ravel()] - 1
     others = np.bincount(image)[image] - 1
     clusters = int(labels.max()) + 1
-    sums = [np.bincount(labels, weights=counts, minlength=clusters) for counts in (together, others)]
-    return np.divide(*sums, out=np.full(clusters, np.nan), where=sums[1] > 0)
+    kept, possible = (
+        np.bincount(labels, weights=counts, minlength=clusters) for counts in (together, others)
+    )
+    return np.divide(kept, possible, out=np.full(clusters, np.nan), where=possible > 0)
 
 
 def telling_words(captions: Sequence[str], labels: np.ndarray, words: int = 2) -> dict[int, str]:

@@ -56,7 +56,7 @@ def cluster_map(
         kept = np.sort(np.random.default_rng(seed).permutation(len(kept))[:MOST_DOTS])
         subtitle = f"{subtitle} · a sample: {MOST_DOTS:,} of {len(positions):,} dots".lstrip(" ·")
     labels = np.array([str(group) for group in groups])
-    texts = [f"{words[row]}<br>{labels[row]}" if words is not None else labels[row] for row in kept]
+    texts = [f"{words[row]}<br>{labels[row]}" if words is not None else labels[row] for row in kept.tolist()]
     lit = np.isin(kept, list(selected)) if selected else None
     figure = go.Figure()
     if joined and pictures is not None:

@@ -85,15 +85,17 @@ def _buttons(figure: go.Figure, panels: Sequence[Panel], columns: int, y: float)
     look |= {"font": {"size": 11, "color": INK}, "bgcolor": PAPER, "bordercolor": GRID, "borderwidth": 1}
     menus = []
     if axes:
-        changes = {f"{scale} loss": [dict.fromkeys(axes, scale)] for scale in ("linear", "log")}
+        changes: dict[str, list[Any]] = {
+            f"{scale} loss": [dict.fromkeys(axes, scale)] for scale in ("linear", "log")
+        }
         menus.append(look | {"x": 0, "xanchor": "left", "buttons": _menu("relayout", changes)})
     if steps:
         looks = {"mean and steps": (0.3, 1), "mean": (0, 1), "steps": (0.9, 0)}
-        changes = {
+        restyles: dict[str, list[Any]] = {
             label: [{"opacity": [behind] * len(steps) + [mean] * len(means)}, steps + means]
             for label, (behind, mean) in looks.items()
         }
-        menus.append(look | {"x": 1, "xanchor": "right", "buttons": _menu("restyle", changes)})
+        menus.append(look | {"x": 1, "xanchor": "right", "buttons": _menu("restyle", restyles)})
     return menus
 
 

@@ -184,8 +184,8 @@ class _View:
         self._steps, self._moved = self._records.steps, time.monotonic()
         status = read_status(self._monitor.path)
         self._stage = status.get("message") or ""
-        facts = {"last_step": status.get("total_steps"), "stage": escape(self._stage)}
-        return training_figure(self._records, *self._words(live), live=live, **facts)
+        last, stage = status.get("total_steps"), escape(self._stage)
+        return training_figure(self._records, *self._words(live), live=live, last_step=last, stage=stage)
 
     def _still(self) -> "go.Figure":
         """The current progress for a saved notebook."""
