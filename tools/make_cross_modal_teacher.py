@@ -46,13 +46,13 @@ def ship(run: Run, target: Path, student: Recipe, *, half: bool = False) -> Path
     for name in (checkpoint.MODEL, checkpoint.STATE, checkpoint.MANIFEST):
         shutil.copyfile(kept / name, place / name)
     if half:
-        _halve(place)
+        halve(place)
     (target / "checkpoints" / checkpoint.POINTER).write_text(f"{place.name}\n")
     return target
 
 
-def _halve(place: Path) -> None:
-    """The checkpoint's weights in float16, and its manifest with their new digest."""
+def halve(place: Path) -> None:
+    """Store the checkpoint's weights in float16, and their new digest in its manifest."""
     file = place / checkpoint.MODEL
     save_file({name: value.to(torch.float16) for name, value in load_file(file).items()}, file)
     file.chmod(0o644)

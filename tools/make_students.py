@@ -1,0 +1,49 @@
+"""Makes the shipped students from finished runs of demo recipes.
+
+    workbench train task_only_demo --run-dir RUN
+    workbench train clip_kd_demo --run-dir RUN2
+    python tools/make_students.py RUN RUN2
+
+Each has the run's records and the weights of its last checkpoint in float16, without the optimiser, and is
+evaluated anew with these weights.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from make_cross_modal_teacher import halve
+
+from workbench.files import write_json
+from workbench.recipe import Recipe
+from workbench.runs import checkpoint
+from workbench.runs.run import Run
+from workbench.runs.shipped import STUDENTS
+
+
+def ship(run: Run, folder: Path = STUDENTS) -> Run:
+    """Copy a run's records and last weights to `folder`, and evaluate it there."""
+    recipe = Recipe.load(run.recipe.name)
+    assert run.recipe.fingerprint == recipe.fingerprint and run.finished, "ship finished runs of demo recipes"
+    kept = checkpoint.list_checkpoints(run.path / "checkpoints")[run.status["step"]]
+    target = folder / recipe.name
+    shutil.rmtree(target, ignore_errors=True)
+    place = target / "checkpoints" / kept.name
+    place.mkdir(parents=True)
+    recipe.save(target / "recipe.yaml")
+    for name in ("metrics.jsonl", "versions.json", "data.json", "weights.json"):
+        shutil.copyfile(run.path / name, target / name)
+    shipped = ("state", "step", "total_steps")  # the rest describes the machine
+    write_json(target / "status.json", {key: run.status[key] for key in shipped})
+    for name in (checkpoint.MODEL, checkpoint.STATE, checkpoint.MANIFEST):
+        shutil.copyfile(kept / name, place / name)
+    halve(place)
+    (target / "checkpoints" / checkpoint.POINTER).write_text(f"{place.name}\n")
+    made = Run(target)
+    made.evaluate()
+    return made
+
+
+if __name__ == "__main__":
+    for path in sys.argv[1:]:
+        print(ship(Run(path)))
