@@ -80,7 +80,7 @@ def test_filter_sort_pick_and_look(page: Page, tmp_path: Path) -> None:
     page.wait_for(lambda page: len(curves(page)) > 1, PATIENCE, "the loss terms of one run")
 
     tab.locator(f"{VIEW} input[type=search]").fill("finished")
-    page.wait_for(lambda page: words(page) == "8 of 11 runs, 1 picked", PATIENCE, "another filter")
+    page.wait_for(lambda page: words(page) == "8 of 11 runs, 1 selected", PATIENCE, "another filter")
     tab.locator(f"{VIEW} [data-sort='test/text_to_image_r1']").click()
     page.wait_for(
         lambda page: column(page, 6) == sorted(column(page, 6), key=float, reverse=True),
@@ -116,7 +116,7 @@ def test_filter_sort_pick_and_look(page: Page, tmp_path: Path) -> None:
     page.wake()
     tab.wait_for_selector(".js-plotly-plot .main-svg")
     kept = tab.locator(".jp-RenderedHTML:visible").last  # before it the note
-    assert "8 of 11 runs, 2 picked" in kept.inner_text() and "training.lr" in kept.inner_text()
+    assert "8 of 11 runs, 2 selected" in kept.inner_text() and "training.lr" in kept.inner_text()
     page.screenshot(tmp_path / "reopened.png")
 
 

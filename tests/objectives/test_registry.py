@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.figures.style import PALETTE, term_colour
+from workbench.figures.style import term_colour
 from workbench.objectives.registry import declared_objectives, load_objectives
 from workbench.recipe import Recipe
 
@@ -49,7 +49,8 @@ def test_source_and_import_say_the_same() -> None:
 def test_orders_and_colours_differ() -> None:
     objectives = declared_objectives().values()
     assert [objective.order for objective in objectives] == list(range(len(objectives)))
-    assert {term_colour(objective.name) for objective in objectives} == set(PALETTE)
+    colours = [term_colour(objective.name) for objective in objectives]
+    assert len(set(colours)) == len(colours)
 
 
 def test_a_recipe_has_a_weight_for_each_and_trains_on_the_task_alone_by_default() -> None:

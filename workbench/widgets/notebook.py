@@ -58,8 +58,7 @@ class NotebookWidget:
             widget = self._widget(changed)
             hidden = len(outputs) if self._copies_hidden else 0
             widget.add_class(f"workbench-widget-{hidden}")
-            # An empty text: readers without widgets have the note and the copies.
-            display({**widget._repr_mimebundle_(), "text/plain": ""}, raw=True)
+            display(view_of(widget), raw=True)
             display(as_saved(hidden), raw=True)
         for output in outputs:
             if self._live or output is not None:
@@ -86,6 +85,12 @@ def browser_side(name: str, *texts: str, **traits: Any) -> Any:
     if (style := folder / f"{name}.css").is_file():
         members["_css"] = style.read_text(encoding="utf-8")
     return type("BrowserSide", (anywidget.AnyWidget,), members)()
+
+
+def view_of(widget: Any) -> dict[str, Any]:
+    """The bundle that displays a widget. Its text is empty, because readers without widgets have the copies."""
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    return {"application/vnd.jupyter.widget-view+json": view, "text/plain": ""}
 
 
 def on_change(control: Any, react: Callable[[Any], None], trait: str = "value") -> Any:
