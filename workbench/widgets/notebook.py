@@ -88,7 +88,7 @@ def browser_side(name: str, *texts: str, **traits: Any) -> Any:
 
 
 def view_of(widget: Any) -> dict[str, Any]:
-    """The bundle that displays a widget. Its text is empty, because readers without widgets have the copies."""
+    """The bundle that displays a widget, with an empty text: readers without widgets have the copies."""
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
     return {"application/vnd.jupyter.widget-view+json": view, "text/plain": ""}
 
