@@ -1,6 +1,6 @@
 """Training curves: losses, logit scale, gradient norm, cosine to the teacher, learning rate, validation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -85,21 +85,19 @@ def _buttons(figure: go.Figure, panels: Sequence[Panel], columns: int, y: float)
     look |= {"font": {"size": 11, "color": INK}, "bgcolor": PAPER, "bordercolor": GRID, "borderwidth": 1}
     menus = []
     if axes:
-        changes: dict[str, list[Any]] = {
-            f"{scale} loss": [dict.fromkeys(axes, scale)] for scale in ("linear", "log")
-        }
-        menus.append(look | {"x": 0, "xanchor": "left", "buttons": _menu("relayout", changes)})
+        scales = {f"{scale} loss": [dict.fromkeys(axes, scale)] for scale in ("linear", "log")}
+        menus.append(look | {"x": 0, "xanchor": "left", "buttons": _menu("relayout", scales)})
     if steps:
         looks = {"mean and steps": (0.3, 1), "mean": (0, 1), "steps": (0.9, 0)}
-        restyles: dict[str, list[Any]] = {
+        changes: dict[str, list[Any]] = {
             label: [{"opacity": [behind] * len(steps) + [mean] * len(means)}, steps + means]
             for label, (behind, mean) in looks.items()
         }
-        menus.append(look | {"x": 1, "xanchor": "right", "buttons": _menu("restyle", restyles)})
+        menus.append(look | {"x": 1, "xanchor": "right", "buttons": _menu("restyle", changes)})
     return menus
 
 
-def _menu(method: str, changes: dict[str, list[Any]]) -> list[dict[str, Any]]:
+def _menu(method: str, changes: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     return [{"label": label, "method": method, "args": args} for label, args in changes.items()]
 
 

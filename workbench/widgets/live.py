@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.figures.display import figure_bundle, plain
-from workbench.widgets.notebook import as_saved, browser_side, widget_bundle
+from workbench.widgets.notebook import as_saved, browser_side, view_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -41,11 +41,7 @@ class LiveFigure:
         self._widget = browser_side("live_figure", "figure", "words", patience=traitlets.Float(PATIENCE))
         self._widget.add_class("workbench-widget-1")
         self.rebuild(figure)
-        bundles = (
-            widget_bundle(self._widget),
-            as_saved(1, "follow the run"),
-            figure_bundle(copy, library=False),
-        )
+        bundles = view_of(self._widget), as_saved(1, "follow the run"), figure_bundle(copy, library=False)
         # The handles are None outside of IPython.
         self._handles = [display(bundle, raw=True, display_id=True) for bundle in bundles]
         self._copied = time.monotonic()

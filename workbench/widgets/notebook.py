@@ -58,7 +58,7 @@ class NotebookWidget:
             widget = self._widget(changed)
             hidden = len(outputs) if self._copies_hidden else 0
             widget.add_class(f"workbench-widget-{hidden}")
-            display(widget_bundle(widget), raw=True)
+            display(view_of(widget), raw=True)
             display(as_saved(hidden), raw=True)
         for output in outputs:
             if self._live or output is not None:
@@ -87,8 +87,8 @@ def browser_side(name: str, *texts: str, **traits: Any) -> Any:
     return type("BrowserSide", (anywidget.AnyWidget,), members)()
 
 
-def widget_bundle(widget: Any) -> dict[str, Any]:
-    """The output of a widget. Its text is empty, because readers without widgets have the copies."""
+def view_of(widget: Any) -> dict[str, Any]:
+    """The bundle that displays a widget, with an empty text: readers without widgets have the copies."""
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
     return {"application/vnd.jupyter.widget-view+json": view, "text/plain": ""}
 

@@ -184,8 +184,15 @@ class _View:
         self._steps, self._moved = self._records.steps, time.monotonic()
         status = read_status(self._monitor.path)
         self._stage = status.get("message") or ""
-        last, stage = status.get("total_steps"), escape(self._stage)
-        return training_figure(self._records, *self._words(live), live=live, last_step=last, stage=stage)
+        title, words = self._words(live)
+        return training_figure(
+            self._records,
+            title,
+            words,
+            live=live,
+            last_step=status.get("total_steps"),
+            stage=escape(self._stage),
+        )
 
     def _still(self) -> "go.Figure":
         """The current progress for a saved notebook."""
