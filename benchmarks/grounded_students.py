@@ -3,8 +3,9 @@
     python benchmarks/grounded_students.py [--seeds 0 1 2] [--runs runs] [--out benchmarks/results]
                                            [--workers CORES] [--finished]
 
-On the embedded dataset: trains students of the shipped grounded teacher and their controls, evaluates them, and
-writes grounded_students.json, .md (the table) and the runs' .html report. Stop and start it as you like. `--finished` trains nothing and tabulates what is there.
+On the embedded dataset: trains students of the shipped grounded teacher and their controls, evaluates them,
+and writes grounded_students.json, .md (the table) and the runs' .html report. Stop and start it as you like.
+`--finished` trains nothing and tabulates what is there.
 """
 
 import argparse
