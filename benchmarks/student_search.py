@@ -1,8 +1,10 @@
 """Which settings suit the demo student? Runs student_search.yaml; the validation splits decide.
 
     python benchmarks/student_search.py [--runs runs] [--out benchmarks/results] [--workers CORES]
+                                        [--finished]
 
-Trains what is not trained yet and writes student_search.md, a table with a row for every entry of the sweep.
+Trains what is not trained yet and writes student_search.md, a table with a row for every finished entry.
+`--finished` trains nothing.
 """
 
 import argparse
@@ -11,7 +13,8 @@ from pathlib import Path
 from trained import arguments
 
 import workbench
-from workbench.batch.sweeps import run_sweep
+from workbench.batch.sweep_plan import load_sweep, plan
+from workbench.batch.sweeps import outcome_of, run_sweep
 from workbench.files import atomic_write
 
 SWEEP = Path(__file__).with_suffix(".yaml")
@@ -47,13 +50,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--finished", action="store_true", help="tabulate the entries that are finished")
     chosen = arguments(parser).parse_args()
-    outcomes = run_sweep(SWEEP, chosen.runs / SWEEP.stem, at_once=chosen.workers)
-    failed = [outcome.planned.name for outcome in outcomes if outcome.state != "finished"]
-    if failed:
-        raise SystemExit(f"not finished: {', '.join(failed)}; the same command goes on")
+    folder = chosen.runs / SWEEP.stem
+    if chosen.finished:
+        outcomes = [outcome_of(planned) for planned in plan(load_sweep(SWEEP), folder)]
+    else:
+        outcomes = run_sweep(SWEEP, folder, at_once=chosen.workers)
     lines = [f"| settings | {' | '.join(COLUMNS.values())} |", f"|---|{'---|' * len(COLUMNS)}"]
     for words, outcome in zip(ROWS, outcomes, strict=True):
+        if outcome.state != "finished":
+            print(f"not finished: {words}; the same command goes on")
+            continue
         evaluations = workbench.Run(outcome.planned.run_dir).evaluations
         cells = [f"{100 * evaluations[split].report['scores'][metric]:.1f}" for split, metric in COLUMNS]
         lines.append(f"| {words} | {' | '.join(cells)} |")
