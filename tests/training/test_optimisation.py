@@ -38,7 +38,7 @@ def inputs(tmp_path_factory):
             "soft_labels": torch.rand(8, 6, dtype=torch.float64).softmax(1),
             "cross_modal_target": torch.randn(8, 24, dtype=torch.float64),
             "false": torch.randint(1, 49000, (8, 24)),
-            "hard": torch.tensor([1.0, 0, 0, 1, 0, 1, 0, 0]),
+            "hard": torch.tensor([1.0, 0, 0, 1, 0, 0, 0, 0]),
         },
         path,
     )

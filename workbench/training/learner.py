@@ -116,7 +116,7 @@ class Learner(nn.Module):
             masked = self.mixture.image_head(encode_masked_image(self.student, images, kept))
         if false is not None and hard is not None and not false.is_floating_point():
             chosen, tokens_of = hard > 0, false
-            false = torch.zeros_like(text)
+            false = text * 0  # in every process part of the graph: one without a gradient makes others wait
             if chosen.any():
                 false = false.index_put((chosen,), self.student.encode_text(tokens_of[chosen]).to(text.dtype))
         scale = self.student.scale if self.scale is None else image.new_full((), self.scale)
