@@ -27,6 +27,7 @@ class Objective(NamedTuple):
     that holds learned parts, and returns the loss; `modules` makes these parts from the `Widths`. `order` is
     the place in the weighted sum, in tables and in legends. `images_alone`: it teaches something of pictures
     without captions too. `later`: it came after recipes had fingerprints, which know of it where it is used.
+    `either_side`: with a teacher of images alone, or of texts alone, it teaches that side.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Objective(NamedTuple):
     modules: "Callable[[Widths], Mapping[str, nn.Module]] | None" = None
     images_alone: bool = False
     later: bool = False
+    either_side: bool = False
 
 
 class Widths(NamedTuple):
