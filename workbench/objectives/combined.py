@@ -176,6 +176,8 @@ def _head(student_dim: int, teacher_dim: int | None) -> nn.Module:
 
 def _check_inputs(name: str, inputs: LossInputs) -> None:
     missing = [field for field in OBJECTIVES[name].requires if getattr(inputs, field) is None]
+    if OBJECTIVES[name].either_side and len(missing) == 1 and missing[0] in ("teacher_image", "teacher_text"):
+        return
     if missing:
         raise ValueError(f"objective {name!r} requires {', '.join(missing)}")
 

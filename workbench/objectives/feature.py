@@ -38,8 +38,12 @@ def cosine_distillation(student: Embeddings, teacher: Embeddings, *, rows: slice
 
 
 def _fd(inputs: LossInputs, modules: Any) -> Loss:
-    image = feature_distillation(inputs.projected_image, inputs.teacher_image, rows=inputs.rows)
-    return image + feature_distillation(*_texts(inputs), rows=inputs.rows)
+    sides = []
+    if inputs.teacher_image is not None:
+        sides.append(feature_distillation(inputs.projected_image, inputs.teacher_image, rows=inputs.rows))
+    if inputs.teacher_text is not None:
+        sides.append(feature_distillation(*_texts(inputs), rows=inputs.rows))
+    return sum(sides[1:], sides[0])
 
 
 def _mfd(inputs: LossInputs, modules: Any) -> Loss:
@@ -48,13 +52,17 @@ def _mfd(inputs: LossInputs, modules: Any) -> Loss:
 
 
 def _cosine(inputs: LossInputs, modules: Any) -> Loss:
-    image = cosine_distillation(inputs.projected_image, inputs.teacher_image, rows=inputs.rows)
-    text = cosine_distillation(*_texts(inputs), rows=inputs.rows)
-    if inputs.captioned is None:
-        return image + text
+    sides = []
+    if inputs.teacher_image is not None:
+        sides.append(cosine_distillation(inputs.projected_image, inputs.teacher_image, rows=inputs.rows))
+    if inputs.teacher_text is not None:
+        sides.append(cosine_distillation(*_texts(inputs), rows=inputs.rows))
+    both = sum(sides[1:], sides[0])
+    if inputs.captioned is None or inputs.teacher_text is None:
+        return both
     # A row of zeros costs 1, but a picture without a caption must cost nothing.
     missing = 1 - inputs.captioned[inputs.rows or slice(None)]
-    return image + text - missing.sum() / len(inputs.captioned)
+    return both - missing.sum() / len(inputs.captioned)
 
 
 def _texts(inputs: LossInputs) -> tuple[Any, Any]:
@@ -84,6 +92,7 @@ FD = Objective(
     requires=("teacher_image", "teacher_text"),
     head=("image", "text"),
     images_alone=True,
+    either_side=True,
 )
 MFD = Objective(
     name="mfd",
@@ -106,6 +115,7 @@ COSINE = Objective(
     requires=("teacher_image", "teacher_text"),
     head=("image", "text"),
     images_alone=True,
+    either_side=True,
 )
 CROSS_MODAL = Objective(
     name="cross_modal",

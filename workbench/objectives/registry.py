@@ -27,7 +27,8 @@ class Objective(NamedTuple):
     the module with the learned parts, and returns the loss; `modules` builds these parts from the `Widths`.
     `order` is the position in the weighted sum, in tables and in legends. `images_alone` marks losses that
     also learn from pictures without captions. `later` marks losses that were added after recipes had
-    fingerprints, which include them only if they are used.
+    fingerprints, which include them only if they are used. `either_side` marks losses that also learn from a
+    teacher of images alone or of texts alone.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Objective(NamedTuple):
     modules: "Callable[[Widths], Mapping[str, nn.Module]] | None" = None
     images_alone: bool = False
     later: bool = False
+    either_side: bool = False
 
 
 class Widths(NamedTuple):

@@ -61,19 +61,21 @@ def build_targets(
     folder: Path,
     cross_modal_teacher: tuple[Recipe, AnyTeacher] | None = None,
     *,
+    given: Any = None,
     device: Any = "cpu",
     **share: Unpack[Share],
 ) -> TrainingTargets:
     """Compute, continue or open every target of a recipe; `world` processes fill them together.
 
     `folder` is the run's, for what is fitted on the targets. `cross_modal_teacher` is the trained one with
-    its recipe, for recipes that learn from it. Processes wait for each other by files alone, as long as it
-    takes. Raises SettingError as the single targets do.
+    its recipe, for recipes that learn from it. `given` is the object that `teacher.model: python` stands
+    for. Processes wait for each other by files alone, as long as it takes. Raises SettingError as the single
+    targets do.
     """
     targets = TrainingTargets(captions=_captions(pairs), cut={"student": cut_captions(student, pairs)})
     hard = bool(recipe.training.hard_negatives)
     if recipe.teacher is not None:
-        teacher = load_teacher(recipe)
+        teacher = load_teacher(recipe, given)
         if recipe.objectives.preservation:
             check_start(student, teacher, recipe)
         store = compute_targets(recipe, pairs, teacher, device=device, **share)
@@ -83,10 +85,13 @@ def build_targets(
             width=teacher.dim,
             scale=teacher.scale,
             bias=teacher.bias,
-            cut={**targets.cut, "teacher": cut_captions(teacher.model, pairs)},
-            student_text_is_known=student.text_digest() == teacher.model.text_digest(),
-            unreadable=store.bad_rows["image"],
+            unreadable=store.bad_rows.get("image", {}),
         )
+        if isinstance(teacher.model, DualEncoder):
+            targets = targets._replace(
+                cut={**targets.cut, "teacher": cut_captions(teacher.model, pairs)},
+                student_text_is_known=student.text_digest() == teacher.model.text_digest(),
+            )
         if recipe.objectives.cross_modal:
             values = _cross_modal(recipe, pairs, teacher, cross_modal_teacher, device=device, **share)
             targets = targets._replace(cross_modal=values)

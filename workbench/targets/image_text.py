@@ -11,9 +11,18 @@ from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
 from workbench.models.devices import device_of
 from workbench.models.dual_encoder import DualEncoder
+from workbench.models.frozen_encoder import (
+    PYTHON,
+    FrozenEncoder,
+    Side,
+    is_open_clip,
+    load_frozen_encoder,
+    wrapped_object,
+)
 from workbench.models.loading import load_dual_encoder
 from workbench.models.text_teacher import default_precision
 from workbench.models.transform import random_crop
+from workbench.objectives.registry import declared_objectives
 from workbench.recipe import Recipe
 from workbench.targets.cached import Share, cached, readable
 from workbench.targets.store import TargetStore
@@ -24,12 +33,13 @@ LENGTH_GROUPS = 4  # parts of a batch of captions, from the shortest to the long
 
 class Teacher:
     """A frozen model in evaluation mode, with what its targets are called by: width, fingerprint, and its own
-    scale (above 100 too, as SigLIP's) and bias."""
+    scale (above 100 too, as SigLIP's) and bias; `sides` are what it gives embeddings of."""
 
-    def __init__(self, model: DualEncoder) -> None:
+    def __init__(self, model: DualEncoder | FrozenEncoder) -> None:
         # Parameters keep requires_grad and run under no_grad: without it CPU autocast takes a path twelve
         # times slower.
-        self.model = model.eval()
+        self.model: Any = model.eval()
+        self.sides: tuple[Side, ...] = model.sides if isinstance(model, FrozenEncoder) else ("image", "text")
         self.dim = model.dim
         self.scale = float(model.scale.detach())
         # No objective has a use for it: added to every logit of a softmax, it changes nothing.
@@ -39,12 +49,32 @@ class Teacher:
             self.fingerprint["precision"] = model.precision
 
 
-def load_teacher(recipe: Recipe) -> Teacher:
+def load_teacher(recipe: Recipe, given: Any = None) -> Teacher:
     """The teacher that a recipe names, which computes in the training's precision where the device is fast in
-    it; raises SettingError where there is none, or one of random weights."""
+    it. `given` is the object that `teacher.model: python` stands for.
+
+    Raises SettingError where there is none, or one of random weights, or where an objective needs a side that
+    it lacks.
+    """
     settings = recipe.teacher
     if settings is None:
         raise SettingError("teacher", None, f"the recipe {recipe.name} has no teacher", "Set teacher.model")
+    if (settings.model == PYTHON) != (given is not None):
+        problem = "no object was given" if given is None else "the object that was given is not this model"
+        remedy = (
+            "Use `workbench.train(recipe, folder, teacher=OBJECT)` with teacher.model=python, or neither."
+        )
+        raise SettingError("teacher.model", settings.model, problem, remedy)
+    if not is_open_clip(settings.model):
+        encoder = (
+            load_frozen_encoder(settings.model, settings.pretrained)
+            if given is None
+            else wrapped_object(given)
+        )
+        check_sides(recipe, encoder)
+        if recipe.training.precision == default_precision(device_of(recipe)):
+            encoder.precision = recipe.training.precision
+        return Teacher(encoder)
     model = load_dual_encoder(
         settings.model,
         settings.pretrained,
@@ -61,6 +91,35 @@ def load_teacher(recipe: Recipe) -> Teacher:
     return Teacher(model)
 
 
+def check_sides(recipe: Recipe, encoder: FrozenEncoder) -> None:
+    """SettingError where an objective of the recipe needs embeddings that the teacher does not give."""
+    assert recipe.teacher is not None
+    if recipe.teacher.initial_weights:
+        problem = "only models of open_clip start from packaged weights"
+        raise SettingError("teacher.initial_weights", recipe.teacher.initial_weights, problem, "Use {}.")
+    if recipe.trains == "cross_modal_teacher" or recipe.objectives.cross_modal:
+        problem = "a cross-modal teacher needs the tokens of an open_clip model"
+        raise SettingError("teacher.model", recipe.teacher.model, problem, "Name a model of open_clip.")
+    lacking = next((side for side in ("image", "text") if side not in encoder.sides), None)
+    objectives = declared_objectives()
+    names = [
+        name
+        for name in recipe.objectives.weights()
+        if f"teacher_{lacking}" in objectives[name].requires and not objectives[name].either_side
+    ]
+    if lacking and names:
+        needing = ", ".join(f"objectives.{name}" for name in names)
+        problem = f"it gives no embeddings of {lacking}s, which {needing} cannot do without"
+        usable = ", ".join(
+            name
+            for name, entry in objectives.items()
+            if entry.needs == "teacher"
+            and (entry.either_side or f"teacher_{lacking}" not in entry.requires)
+            and "cross_modal_target" not in entry.requires
+        )
+        raise SettingError("teacher.model", recipe.teacher.model, problem, f"It can teach {usable}.")
+
+
 def compute_targets(
     recipe: Recipe,
     pairs: Pairs | None = None,
@@ -72,9 +131,10 @@ def compute_targets(
     """The teacher's unit embeddings of every picture (every view of it) and every caption of the training
     split.
 
-    Returns a store with columns `image` [views, N, D] and, where there are captions, `text` [T, D], float16.
-    Pictures that cannot be read are listed in `bad_rows["image"]`. Raises SettingError for a folder with
-    another teacher's or other data's targets.
+    Returns a store with columns `image` [views, N, D] and, where there are captions, `text` [T, D], float16;
+    of a teacher of one side that column alone. Pictures that cannot be read are listed in
+    `bad_rows["image"]`. Raises SettingError for a folder with another teacher's or other data's targets, and
+    for a teacher of texts where there are none.
     """
     device = device or device_of(recipe)
     pairs = pairs or load_pairs(recipe.data.source, recipe.data.train_split, **recipe.data_options())
@@ -100,6 +160,8 @@ def compute_targets(
     @torch.no_grad()
     def texts(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
         part = captions[rows]
+        if isinstance(model, FrozenEncoder):
+            return _unit(model.embed_texts(part)), {}
         values = np.empty((len(part), teacher.dim), dtype=np.float32)
         # Captions of one length together: towers that cut padding off then have little of it.
         by_length = np.argsort([len(caption) for caption in part], kind="stable")
@@ -120,11 +182,15 @@ def compute_targets(
         if recipe.targets.views
         else "whole picture"
     )
-    columns = {
-        "image": Column((views, len(pairs), teacher.dim), "float16", images, row_axis=1),
-    }
-    if len(captions):
+    columns = {}
+    if "image" in teacher.sides:
+        columns["image"] = Column((views, len(pairs), teacher.dim), "float16", images, row_axis=1)
+    if len(captions) and "text" in teacher.sides:
         columns["text"] = Column((len(captions), teacher.dim), "float16", texts)
+    if not columns:
+        assert recipe.teacher is not None
+        problem = "it gives embeddings of texts alone, and the pictures have no captions"
+        raise SettingError("teacher.model", recipe.teacher.model, problem, "Name a teacher of pictures.")
     return cached(
         fingerprint,
         f"{pairs.name}-{pairs.split}",

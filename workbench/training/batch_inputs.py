@@ -106,8 +106,13 @@ class TargetLookup:
         found = BatchTargets()
         if self.store is not None:
             views = self.recipe.targets.views
-            image = self.store.rows("image", batch.rows, epoch % views if views else 0)
-            found = BatchTargets(self._tensor(image), self._texts(self.store, batch.caption), self.scale)
+            view = epoch % views if views else 0
+            columns, image, text = self.store.columns, None, None
+            if "image" in columns:
+                image = self._tensor(self.store.rows("image", batch.rows, view))
+            if "text" in columns or (image is not None and self.captions == "none"):
+                text = self._texts(self.store, batch.caption)
+            found = BatchTargets(image, text, self.scale)
         if batch.false is not None:
             found = found._replace(hard=self._tensor(batch.false >= 0))
         if self.captions != "all":
@@ -167,7 +172,7 @@ class TargetLookup:
         """The teacher's embeddings of captions by position; zeros at -1, for pictures without a caption."""
         if (captions >= 0).all():
             return self._tensor(store.rows("text", captions))
-        width = store.columns["image"].shape[-1]
+        width = next(iter(store.columns.values())).shape[-1]
         texts = np.zeros((len(captions), width), dtype=np.float32)
         texts[captions >= 0] = store.rows("text", captions[captions >= 0]) if (captions >= 0).any() else 0
         return self._tensor(texts)

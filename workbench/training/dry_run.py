@@ -15,6 +15,7 @@ from workbench.errors import SettingError
 from workbench.models.cross_modal import region_weights
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.execution import checkpoint_gradients
+from workbench.models.frozen_encoder import FrozenEncoder, is_open_clip
 from workbench.models.loading import load_dual_encoder
 from workbench.models.masking import kept_patches, patch_grid
 from workbench.models.regions.detector import SHIPPED, load_proposer, random_detector, select_regions
@@ -25,6 +26,7 @@ from workbench.objectives.registry import declared_objectives
 from workbench.recipe import Recipe
 from workbench.recipe.schema import Model, Student, TextTeacher
 from workbench.targets.cross_modal import new_teacher
+from workbench.targets.image_text import load_teacher
 from workbench.training.checks import check_micro_batch
 from workbench.training.learner import BatchTargets, Inputs, Learner, backward, freeze_unreached
 from workbench.training.memory import FLOAT, HALF, gpu_memory, language_model
@@ -40,10 +42,11 @@ Row = tuple[str, str]
 def dry_run(recipe: Recipe, processes: int = 1) -> list[Row]:
     """What a recipe needs, as rows of (what, how much): shapes, learned parameters, memory, steps.
 
-    Nothing is downloaded, and neither weights nor data need to exist: models are built at their true
-    architecture with random weights, and one step is taken with two random pictures. If the data exist they
-    determine the number of steps, otherwise `data.limit` does. Of language models only the configuration is
-    read. The memory is that of each of `processes`. Raises SettingError like training.
+    Nothing is downloaded, and neither weights nor data need to exist, except the weights of a teacher that is
+    not an open_clip model. Models are built at their true architecture with random weights, and one step is
+    taken with two random pictures. If the data exist they determine the number of steps, otherwise
+    `data.limit` does. Of language models only the configuration is read. The memory is that of each of
+    `processes`. Raises SettingError like training.
     """
     torch.manual_seed(recipe.seed)
     pairs, captions = _size(recipe)
@@ -51,8 +54,11 @@ def dry_run(recipe: Recipe, processes: int = 1) -> list[Row]:
     rows: list[Row] = [("recipe", f"{recipe.name}: {recipe.description}")]
     teacher, target, width = None, None, None
     if recipe.teacher is not None:
-        teacher = _model(recipe.teacher, "teacher")
-        size = _count(teacher.clip.parameters())
+        if is_open_clip(recipe.teacher.model):
+            teacher = _model(recipe.teacher, "teacher")
+        else:
+            teacher = load_teacher(recipe).model
+        size = _count(teacher.parameters())
         rows += [("teacher", f"{recipe.teacher.model}, {size} parameters, frozen")]
         rows += [("cached: its embeddings", _cache(pairs, 6 * teacher.dim))]
         if recipe.trains == "cross_modal_teacher" or recipe.objectives.cross_modal:
@@ -69,7 +75,7 @@ def dry_run(recipe: Recipe, processes: int = 1) -> list[Row]:
 
 def _student(
     recipe: Recipe,
-    teacher: DualEncoder | None,
+    teacher: DualEncoder | FrozenEncoder | None,
     target: Tensor | None,
     width: int | None,
     pictures: list[Tensor],
@@ -105,8 +111,9 @@ def _student(
         kept = kept_patches(recipe.seed, 0, np.arange(PAIRS), patches, settings.masking.ratio)
     given = BatchTargets(cross_modal_target=target)
     if teacher is not None:
-        theirs = torch.randn(2, PAIRS, teacher.dim)
-        given = given._replace(teacher_image=theirs[0], teacher_text=theirs[1], teacher_scale=100.0)
+        sides = teacher.sides if isinstance(teacher, FrozenEncoder) else ("image", "text")
+        theirs = {f"teacher_{side}": torch.randn(PAIRS, teacher.dim) for side in sides}
+        given = given._replace(**theirs, teacher_scale=100.0)
     if width is not None:
         given = given._replace(
             text_target=torch.randn(PAIRS, width), soft_labels=torch.rand(PAIRS, clusters).softmax(1)

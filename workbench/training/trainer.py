@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,13 +32,14 @@ from workbench.training.teacher import teacher_run, train_teacher
 from workbench.training.validation import forgotten, validate, validation_sets
 
 
-def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
+def train(recipe: Recipe, run_dir: str | Path | None = None, *, teacher: Any = None) -> Run:
     """Train a student according to a recipe in this process. A second call resumes an interrupted run.
 
     Returns the Run, whose status is "finished", or "interrupted" after Ctrl-C or SIGTERM, with its progress
     saved. Under `torchrun` every process calls this function, and they train together. Two runs of one recipe
-    on one machine give identical weights on a CPU, interrupted or not. Raises SettingError for a setting that
-    cannot work.
+    on one machine give identical weights on a CPU, interrupted or not. `teacher` is the object that
+    `teacher.model: python` stands for, with `encode_image`, `encode_text` or both (docs/models.md). Raises
+    SettingError for a setting that cannot work.
     """
     if recipe.trains == "cross_modal_teacher":
         return train_teacher(recipe, run_dir)
@@ -53,8 +55,10 @@ def train(recipe: Recipe, run_dir: str | Path | None = None) -> Run:
         sets = validation_sets(recipe)
         student = load_student(recipe)
         check_student(recipe, student, len(pairs), session.world)
-        teacher = trained_cross_modal_teacher(session)
-        targets = build_targets(recipe, pairs, student, session.folder, teacher, **session.share)
+        trained = trained_cross_modal_teacher(session)
+        targets = build_targets(
+            recipe, pairs, student, session.folder, trained, given=teacher, **session.share
+        )
         check_failures({pairs.id(row): why for row, why in targets.unreadable.items()}, len(pairs), recipe)
         pairs = cached_pairs(recipe, pairs, student, **session.share)
         length = Length.of(recipe, len(pairs) - len(targets.unreadable), session.world)
