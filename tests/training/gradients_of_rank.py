@@ -92,7 +92,8 @@ def whole(
     for rows, seed in parts:
         torch.manual_seed(seed)
         pieces.append(learner(*some(data, rows)[0]))
-    sides = [torch.cat(side) for side in zip(*(piece[:-1] for piece in pieces), strict=True)]
+    fields = zip(*(piece[:-1] for piece in pieces), strict=True)
+    sides = [None if side[0] is None else torch.cat(side) for side in fields]
     loss, terms = batch_loss(
         learner.mixture, Outputs(*sides, pieces[0].scale), some(data, slice(None))[1], [len(sides[0])]
     )
