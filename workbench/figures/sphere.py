@@ -12,7 +12,7 @@ from workbench.figures.style import INK, PALETTE, QUIET, finish
 HEIGHT = 600  # pixels
 SYMBOLS = {"picture": "circle", "caption": "square"}
 SCENES = {"scene": (0.0, 0.495), "scene2": (0.505, 1.0)}  # the horizontal place of each sphere
-CAMERA = {"eye": {"x": 1.15, "y": 1.15, "z": 0.75}, "center": {"x": 0, "y": 0, "z": -0.05}}
+CAMERA = {"eye": {"x": 0.9, "y": 0.9, "z": 0.55}}
 
 
 class Descent(NamedTuple):
@@ -85,7 +85,7 @@ def _state(descent: Descent, frame: int) -> list[go.Scatter3d]:
     x, y, z = np.concatenate([points, gap]).transpose(2, 1, 0).reshape(3, -1).astype(np.float32)
     line = {"color": "#8b97a3", "width": 3}
     path = go.Scatter3d(x=x, y=y, z=z, mode="lines", line=line, hoverinfo="skip", showlegend=False)
-    x, y, z = np.concatenate([points[-1], [[0, 0, -1.3]]]).T.astype(np.float32)
+    x, y, z = np.concatenate([points[-1], [[0, 0, -1.16]]]).T.astype(np.float32)
     colours, symbols = _looks(descent.image.shape[1])
     marker = {"symbol": [*symbols, "circle"], "color": [*colours, "rgba(0,0,0,0)"], "size": 7}
     words = [""] * len(colours) + [f"loss {descent.values[frame]:.3g}"]
@@ -97,7 +97,7 @@ def _state(descent: Descent, frame: int) -> list[go.Scatter3d]:
 def _teacher(image: np.ndarray, text: np.ndarray, scene: str) -> go.Scatter3d:
     colours, symbols = _looks(len(image))
     x, y, z = np.concatenate([image, text]).T.astype(np.float32)
-    marker = {"symbol": [f"{symbol}-open" for symbol in symbols], "color": colours, "size": 10}
+    marker = {"symbol": [f"{symbol}-open" for symbol in symbols], "color": colours, "size": 8}
     shown = {"mode": "markers", "marker": marker, "hoverinfo": "skip", "showlegend": False}
     return go.Scatter3d(x=x, y=y, z=z, name="teacher", scene=scene, **shown)
 

@@ -11,12 +11,10 @@ from plotly.subplots import make_subplots
 from workbench.figures.cluster_map import legend_colours
 from workbench.figures.style import INK, PALETTE, QUIET, finish
 
-Matrix = Float[np.ndarray, "n n"]
-
 
 def similarity_figure(
-    students: Mapping[str, Matrix],
-    teacher: Matrix,
+    students: Mapping[str, np.ndarray],
+    teacher: Float[np.ndarray, "n n"],
     *,
     title: str,
     subtitle: str = "",
@@ -24,8 +22,8 @@ def similarity_figure(
 ) -> go.Figure:
     """Show a batch's cosines of pictures (rows) with captions (columns): a student's beside its teacher's.
 
-    `students` maps points of the training to matrices, which a slider moves through. Matching pairs lie on
-    the diagonal. Each matrix has a colour scale of its own, from its lowest to its highest value, because
+    `students` maps points of the training to matrices [n, n], which a slider moves through. Matching
+    pairs lie on the diagonal. Each matrix has a colour scale of its own, from lowest to highest, because
     the towers of two models use different ranges of cosines. `captions` are the hover texts. Raises
     ValueError unless all matrices have one shape.
     """
@@ -54,7 +52,7 @@ def similarity_figure(
     figure.update_xaxes(showticklabels=False, title_text="captions", constrain="domain")
     figure.update_yaxes(showticklabels=False, showgrid=False, constrain="domain")
     figure.update_yaxes(title_text="pictures", col=1)
-    return _played(figure, list(students), title, subtitle, height=520)
+    return _played(figure, list(students), title, subtitle, height=620)
 
 
 def evolution_figure(
@@ -151,7 +149,7 @@ def _played(figure: go.Figure, names: list[str], title: str, subtitle: str, heig
     play = {"label": "play", "method": "animate", "args": [None, speed]}
     button = {"type": "buttons", "buttons": [play], "showactive": False, "x": 0, "xanchor": "left"}
     return finish(
-        figure, title, subtitle, height=height, margin={"t": 100, "b": 160, "l": 40},
+        figure, title, subtitle, height=height, margin={"t": 116, "b": 160, "l": 40},
         sliders=[slider], updatemenus=[button | {"y": top - 0.02, "yanchor": "top"}],
         legend={"y": top - 0.14, "yanchor": "top", "itemsizing": "constant"}, hovermode="closest",
     )  # fmt: skip
