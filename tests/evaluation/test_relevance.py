@@ -22,7 +22,7 @@ TOWERS = {
     "timm": TIMM | {"timm_pool": "token"},
     "timm_average": TIMM | {"timm_pool": "avg"},
     "convolutional": {"timm_model_name": "resnet18", "timm_pool": "avg", "timm_proj": "linear"}
-    | {"image_size": 64},
+    | {"image_size": 128},
     "resnet": {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64, "head_width": 16},
     "swin": {"timm_model_name": "swin_tiny_patch4_window7_224", "timm_pool": "avg", "timm_proj": "linear"}
     | {"image_size": 224},
@@ -103,7 +103,7 @@ def test_grad_cam_is_its_definition(tower: str, tmp_path: Path) -> None:
     images, text = given(model)
     fast = grad_cam(model, images, text)
     visual = model.clip.visual
-    layer = {"convolutional": "trunk.layer4", "resnet": "layer4", "swin": "trunk.norm"}[tower]
+    layer = {"convolutional": "trunk.layer4", "resnet": "layer3", "swin": "trunk.norm"}[tower]
     maps = []
     handle = visual.get_submodule(layer).register_forward_hook(
         lambda _, __, output: maps.append(output.requires_grad_()) or output

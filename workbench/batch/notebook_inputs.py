@@ -71,9 +71,9 @@ def with_own(pairs: Pairs, picture: str | None, sentence: str | None) -> Pairs:
             remedy = "Give the path of a JPEG, PNG, WebP, GIF or BMP."
             raise SettingError("picture", picture, f"it cannot be read ({error})", remedy) from None
     images = [own, *images]
-    known = [name for name in pairs.table.column_names if name != "digest"]
-    first = pa.table({"id": ["your own"], "captions": pa.array([[sentence]], pairs.table["captions"].type)})
-    table = pa.concat_tables([first, pairs.table.select(known)], promote_options="default")
+    known = pairs.table.select([name for name in pairs.table.column_names if name != "digest"])
+    first = pa.Table.from_pylist([{"id": "your own", "captions": [sentence]}], known.schema)
+    table = pa.concat_tables([first, known])
     digests = [hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in images]
     table = table.append_column("digest", pa.array(digests))
     return Pairs(table, images.__getitem__, name=f"{pairs.name}-own", split=pairs.split)

@@ -13,8 +13,9 @@ from torch import Tensor
 from workbench.errors import SettingError
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.masking import PlainTransformer
-from workbench.models.tokens import output_of
 from workbench.models.transform import Crop, normalised
+
+FEWEST_PLACES = 4  # a side, of a feature map that tells places apart
 
 
 class Relevance(NamedTuple):
@@ -36,8 +37,8 @@ def relevance(model: DualEncoder, picture: UInt8[Tensor, "3 height width"], capt
     """Explain the match of one picture, of any size, and a caption.
 
     Plain vision transformers are explained by `attention_relevance`, all other towers by `grad_cam`, and
-    words by `word_drops`. The model is put in evaluation mode. Raises SettingError for towers without a last
-    feature map.
+    words by `word_drops`. The model is put in evaluation mode. Raises SettingError for towers that neither
+    can explain.
     """
     model.eval()
     images = model.transform(picture).unsqueeze(0)
@@ -90,29 +91,25 @@ def grad_cam(
     images: UInt8[Tensor, "batch 3 height width"],
     text: Float[Tensor, "batch dim"],
 ) -> Float[Tensor, "batch rows columns"]:
-    """The relevance of places of the last feature map to the logit of each picture and the text beside it.
+    """The relevance of places to the logit of each picture and the text beside it, from a feature map.
 
     max(0, sum_k a_k A_k), where a_k is the mean gradient of the logit by channel k of the map A. Selvaraju et
-    al., ICCV 2017 (arXiv 1610.02391), eq. 1 and 2. Raises SettingError for towers whose last features are no
-    map.
+    al., ICCV 2017 (arXiv 1610.02391), eq. 1 and 2. The map is the last one with at least 4 x 4 places, since
+    the very last of a small picture may have a single one. Raises SettingError for towers without maps.
     """
     visual: Any = model.clip.visual
-    if hasattr(visual, "trunk"):
-        watched = output_of(visual.trunk, "forward_features")
-    else:
-        watched = output_of(getattr(visual, "layer4", visual))
-    with torch.enable_grad(), watched as outputs:
+    with torch.enable_grad(), _feature_maps(visual) as maps:
         logits = _logits(model, images, text)
-        features = outputs[0]
-        if features.ndim != 4:
-            problem = "the last features of its image tower are no map of places"
+        if not maps:
+            problem = "the features of its image tower are no map of places"
             remedy = "Use a convolutional tower, Swin, or a plain vision transformer."
             raise SettingError("model", type(getattr(visual, "trunk", visual)).__name__, problem, remedy)
+        sizes = [min(features.shape[axis] for axis in axes) for features, axes in maps]
+        wide = [place for place, size in enumerate(sizes) if size >= FEWEST_PLACES]
+        features, axes = maps[wide[-1] if wide else int(np.argmax(sizes))]
         (gradient,) = torch.autograd.grad(logits.sum(), features)
-    width = getattr(getattr(visual, "trunk", None), "num_features", None)
-    if features.shape[3] == width and features.shape[1] != width:  # channels last, as Swin has them
-        features, gradient = features.permute(0, 3, 1, 2), gradient.permute(0, 3, 1, 2)
-    return (gradient.mean((2, 3), keepdim=True) * features).sum(1).clamp(min=0).detach()
+    channels = 6 - sum(axes)  # axes 1, 2 and 3 are the channels and the places
+    return (gradient.mean(axes, keepdim=True) * features).sum(channels).clamp(min=0).detach()
 
 
 @torch.no_grad()
@@ -137,6 +134,39 @@ def _logits(model: DualEncoder, images: Tensor, text: Tensor) -> Tensor:
     pixels = normalised(images.to(model.mean.device), model.mean, model.std).requires_grad_()
     image = model.clip.encode_image(pixels.contiguous(memory_format=torch.channels_last))
     return model.scale.detach() * F.cosine_similarity(image, text.to(image.device), dim=-1)
+
+
+@contextlib.contextmanager
+def _feature_maps(visual: Any) -> Iterator[list[tuple[Tensor, tuple[int, int]]]]:
+    """The outputs of a tower's stages that are maps, in order, while the context lasts, and their axes of
+    places."""
+    maps: list[tuple[Tensor, tuple[int, int]]] = []
+
+    def watch(features: Tensor, channels: int) -> None:
+        if features.ndim == 4:
+            last = features.shape[3] == channels and features.shape[1] != channels  # as Swin has them
+            maps.append((features, (1, 2) if last else (2, 3)))
+
+    trunk = getattr(visual, "trunk", visual)
+    stages = {stage["module"]: stage["num_chs"] for stage in getattr(trunk, "feature_info", [])}
+    stages = stages or {name: 0 for name, _ in trunk.named_children() if name.startswith("layer")}
+    with contextlib.ExitStack() as stack:
+        for name, channels in stages.items():
+            handle = trunk.get_submodule(name).register_forward_hook(
+                lambda _, __, features, channels=channels: watch(features, channels)
+            )
+            stack.callback(handle.remove)
+        if hasattr(trunk, "forward_features"):
+            last_stage = trunk.forward_features
+
+            def last_map(*arguments: Any, **named: Any) -> Any:
+                features = last_stage(*arguments, **named)
+                watch(features, trunk.num_features)
+                return features
+
+            trunk.forward_features = last_map
+            stack.callback(delattr, trunk, "forward_features")
+        yield maps
 
 
 @contextlib.contextmanager

@@ -13,7 +13,10 @@ from workbench.figures.boxes import SIDE, image_trace
 from workbench.figures.style import IMAGE, PALETTE, QUIET, TEXT, finish, heading
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)  # left, top, width and height of a window, as shares of the picture
-PALE = 0.5  # the share of its darkness that a picture without heat keeps
+PALE, OUTSIDE = (
+    0.55,
+    0.2,
+)  # the share of its darkness that a picture keeps without heat, and outside the window
 ACROSS = 140  # characters in a line of text as wide as a figure
 
 
@@ -39,9 +42,9 @@ def heat_over(
     """Tint a picture, uint8 [3, H, W] (torch or NumPy), by k heat maps, each in one of k `colours` (#rrggbb).
 
     Maps are up-sampled bilinearly to the pixels of `window`, the part of the picture that they are of. The
-    full colour stands for `most`, by default the largest value, and a pale grey for no heat. Where several
-    maps meet, their colours mix by their shares. Raises ValueError if there are fewer or more colours than
-    maps.
+    full colour stands for `most`, by default the largest value, and grey for no heat, which is paler outside
+    the window. Where several maps meet, their colours mix by their shares. Raises ValueError if there are not
+    as many colours as maps.
     """
     if len(heats) != len(colours):
         raise ValueError(f"heat_over: {len(heats)} heat maps and {len(colours)} colours")
@@ -55,7 +58,8 @@ def heat_over(
     tint = np.einsum("khw,kc->chw", strength, tints) / np.maximum(strength.sum(0), 1e-6)
     hot = tint * 0.5 + light * (tint * 0.5 + 0.35)  # keeps the picture's own light and shade
     share = strength.max(0)
-    blend = (1 - share) * (1 - PALE * (1 - light)) + share * hot
+    seen = enlarged(np.ones((1, 1)), (height, width), window)
+    blend = (1 - share) * (1 - (OUTSIDE + (PALE - OUTSIDE) * seen) * (1 - light)) + share * hot
     return np.asarray((255 * blend.clip(0, 1)).round().astype(np.uint8))
 
 

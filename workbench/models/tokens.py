@@ -116,11 +116,11 @@ def caption_tokens(model: DualEncoder, ids: Int[Tensor, "batch length"]) -> Capt
     """
     text: Any = getattr(model.clip, "text", model.clip)
     if hasattr(text, "ln_final"):
-        with output_of(text.ln_final) as outputs:
+        with _output_of(text.ln_final) as outputs:
             pooled = model.encode_text(ids)
         hidden, projection = outputs[0], text.text_projection
     elif hasattr(text, "transformer"):
-        with output_of(text.transformer) as outputs:
+        with _output_of(text.transformer) as outputs:
             pooled = model.encode_text(ids)
         hidden, projection = outputs[0].last_hidden_state, text.proj
     else:
@@ -145,11 +145,11 @@ def patch_tokens(
     """
     visual: Any = model.clip.visual
     if hasattr(visual, "trunk"):
-        with output_of(visual.trunk, "forward_features") as outputs:
+        with _output_of(visual.trunk, "forward_features") as outputs:
             model.encode_image(images)
         return _through_the_head(visual, outputs[0])
     if getattr(visual, "attn_pool", None) is None and hasattr(visual, "ln_post"):
-        with output_of(visual.ln_post) as outputs:
+        with _output_of(visual.ln_post) as outputs:
             model.encode_image(images)
         if outputs[0].ndim == 3:
             return _projected(outputs[0][:, 1:], visual.proj)
@@ -180,7 +180,7 @@ def _projected(hidden: Tensor, projection: Any) -> Tensor:
 
 
 @contextlib.contextmanager
-def output_of(module: nn.Module, method: str = "forward") -> Iterator[list[Any]]:
+def _output_of(module: nn.Module, method: str = "forward") -> Iterator[list[Any]]:
     """The outputs of a module while the context lasts."""
     outputs: list[Any] = []
     original = getattr(module, method)

@@ -168,6 +168,8 @@ class AttentionExplorer(NotebookWidget):
         if self.words:
             chosen = ", ".join(f"“{example.words[word]}”" for word in self.words)
             parts.append(f"what {chosen} look{'s' if len(self.words) == 1 else ''} at")
+            if example.grid is not None:
+                parts.append(f"full colour: {self.token_to_region[self.words].max():.0%} on one patch")
         elif self.region is not None:
             parts.append(f"what region {self.region + 1} looks at")
         elif example.grid is not None:

@@ -25,11 +25,12 @@ def attention_picture(
     """Draw what the selected `words` look at, or the selected `region`, in the picture of an example.
 
     Boxes light up by the words' mean attention, as strongly as it is close to `most`. Patches become a heat
-    map in each word's own colour, or the mean of all words where nothing is selected.
+    map in each word's own colour, or the mean of all words where nothing is selected, relative to the largest
+    value.
     """
     names = [str(number + 1) for number in range(len(example.boxes))]
     if example.grid is not None:
-        return _patches(example, attention, words, region, most)
+        return _patches(example, attention, words, region)
     weights, highlighted, labels = example.region_weights, None, names
     if words:
         weights = highlighted = attention[list(words)].mean(0)
@@ -57,7 +58,6 @@ def _patches(
     attention: np.ndarray,
     words: Sequence[int],
     region: int | None,
-    most: float,
 ) -> Any:
     assert example.grid is not None
     if region is not None:
@@ -72,6 +72,5 @@ def _patches(
         heats.reshape(-1, *example.grid),
         colours,
         window=(left, top, across, down),
-        most=most if words else None,
     )
     return picture_with_boxes(pixels, np.empty((0, 4)))
