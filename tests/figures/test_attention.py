@@ -51,6 +51,10 @@ def test_several_words_are_framed_and_of_many_patches_some_are_named() -> None:
         WORDS
     )
     assert figure.layout.xaxis.tickvals == tuple(range(0, 49, 4))
+    assert (
+        figure.data[0].xgap == 0
+        and attention_heatmap(attention(5, 16), WORDS, patches[:16]).data[0].xgap == 1
+    )
 
 
 def test_numbers_stand_in_maps_with_room_for_them() -> None:
