@@ -206,3 +206,13 @@ def test_files_that_are_no_tables(folder: Path) -> None:
     (folder / "captions.jsonl").write_text('{"path": "a"}')
     with pytest.raises(SettingError, match=r"data\.image_column.*'path'"):
         everything(folder / "captions.jsonl")
+
+
+@pytest.mark.parametrize("as_dictionary", [False, True])
+def test_a_small_parquet_of_gigabytes_is_refused(folder: Path, as_dictionary: bool) -> None:
+    captions = pa.array(["x" * 9000] * 20_000)
+    captions = captions.dictionary_encode() if as_dictionary else captions
+    table = pa.table({"image": pa.array(["ok.jpg"] * 20_000), "caption": captions})
+    pq.write_table(table, folder / "data.parquet", compression="zstd")
+    with pytest.raises(SettingError, match="more than a thousand times"):
+        everything(folder / "data.parquet")

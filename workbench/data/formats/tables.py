@@ -199,13 +199,20 @@ def _parquet(path: Path, needed: tuple[str, ...], wanted: tuple[str, ...]) -> It
             check_text_column(path, "data.caption_column", wanted[1], file.schema_arrow)
         allowed = MOST_TEXT + MOST_RATIO * path.stat().st_size
         for batch in file.iter_batches(2048, columns=names):
-            allowed -= batch.nbytes
+            allowed -= sum(map(_unpacked_bytes, batch.columns))
             if allowed < 0:
                 problem = f"its {path.stat().st_size:,} bytes unpack to more than a thousand times as many"
                 raise SettingError(
                     "data.source", str(path), problem, "No real captions compress so well: remove it."
                 )
             yield from batch.to_pylist()
+
+
+def _unpacked_bytes(column: pa.Array) -> int:
+    """Bytes of a column as Python values. A dictionary stores a value once that may occur in every row."""
+    if pa.types.is_dictionary(column.type) and not pa.types.is_primitive(column.type.value_type):
+        return pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0
+    return column.nbytes
 
 
 def _check_columns(path: Path, needed: tuple[str, ...], columns: list[str]) -> None:
