@@ -17,8 +17,8 @@ def test_a_student_and_its_teacher() -> None:
     rows = dict(dry_run(Recipe.load("dclip_demo", {"regions.proposer": "patches"})))
     assert rows["Z, of a caption with its picture"] == "[2, 256]"
     assert rows["attention of words to regions"].endswith(", 16]")  # a feature map of 4 x 4
-    assert rows["what learns in the cross-modal teacher"] == f"{8 * 256 * 256 + 12 * 256:,}"
-    assert "text" not in rows["what learns in the student"]
+    assert rows["trained in the cross-modal teacher"] == f"{8 * 256 * 256 + 12 * 256:,}"
+    assert "text" not in rows["trained in the student"]
     assert rows["cross-modal teacher's steps"] == "186 of 64: 6 epochs of 2,000 pairs"
     assert rows["steps"] == "93 of 64: 3 epochs of 2,000 pairs"
 

@@ -31,7 +31,7 @@ from workbench.training.checks import check_micro_batch
 from workbench.training.learner import BatchTargets, Inputs, Learner, backward, freeze_unreached
 from workbench.training.memory import FLOAT, HALF, gpu_memory, language_model
 
-PAIRS = 2
+PAIRS = 2  # with which the step is taken
 PICTURE = (3, 480, 640)
 CAPTIONS = ["a red apple left of a dog on the grass", "two birds"]
 ADAM = 4  # numbers per learned parameter: itself, its gradient, two moments
@@ -112,8 +112,8 @@ def _student(
     given = BatchTargets(cross_modal_target=target)
     if teacher is not None:
         sides = teacher.sides if isinstance(teacher, FrozenEncoder) else ("image", "text")
-        theirs = {f"teacher_{side}": torch.randn(PAIRS, teacher.dim) for side in sides}
-        given = given._replace(**theirs, teacher_scale=100.0)
+        embeddings = {f"teacher_{side}": torch.randn(PAIRS, teacher.dim) for side in sides}
+        given = given._replace(**embeddings, teacher_scale=100.0)
     if width is not None:
         given = given._replace(
             text_target=torch.randn(PAIRS, width), soft_labels=torch.rand(PAIRS, clusters).softmax(1)
@@ -136,8 +136,8 @@ def _student(
         ("student", f"{recipe.student.model}, {size} parameters"),
         ("pictures, tokens", f"{list(images.shape)} uint8, {list(tokens.shape)}"),
         ("embeddings", f"{list(outputs.image.shape)} and {list(outputs.text.shape)}"),
-        ("what learns in the student", f"{sum(parts.values()):,} ({named or 'nothing'})"),
-        ("what no objective reaches", ", ".join(unreached) or "nothing"),
+        ("trained in the student", f"{sum(parts.values()):,} ({named or 'nothing'})"),
+        ("reached by no objective", ", ".join(unreached) or "nothing"),
         ("heads of the losses", f"{learned - sum(parts.values()):,}"),
         ("weights, gradients, AdamW's moments", _megabytes(4 * (ADAM * learned + fixed))),
         (f"loss of {PAIRS} random pairs", shown),
@@ -150,14 +150,15 @@ def _student(
 
 
 def _is_rehearsed(objective: str, width: int | None) -> bool:
-    """False for objectives on a language model's embeddings of unknown `width`."""
+    """False for objectives that need a language model's embeddings, if their `width` is unknown."""
     return declared_objectives()[objective].needs != "text_teacher" or width is not None
 
 
 def _text_teacher(settings: TextTeacher, captions: int | None) -> tuple[list[Row], int | None]:
     known = language_model(settings)
     if known is None:
-        return [("text teacher", f"{settings.model}, of unknown size: its configuration is not here")], None
+        row = ("text teacher", f"{settings.model}, of unknown size: its configuration is not on this machine")
+        return [row], None
     parameters, width = known
     need = f"about {HALF * parameters / 1e9:,.1f} GB in bfloat16"
     stored = f"{FLOAT * width / 1e3:,.1f} kB a caption"
@@ -191,8 +192,8 @@ def _cross_modal(
         for row, picture in enumerate(pictures):
             _, height, width = picture.shape
             proposer = load_proposer("random", boxes=limit, seed=recipe.seed)
-            found = select_regions(proposer([picture], [None], [row])[0], height, width, limit)
-            for left, top, right, bottom in found.boxes / np.array([width, height, width, height]):
+            selected = select_regions(proposer([picture], [None], [row])[0], height, width, limit)
+            for left, top, right, bottom in selected.boxes / np.array([width, height, width, height]):
                 shares.append([left, top, right, bottom])
                 crops.append(towers.transform(picture, (left, top, right - left, bottom - top)))
         with torch.no_grad():
@@ -213,7 +214,7 @@ def _cross_modal(
         ("attention of words to regions", f"{list(output.token_to_region.shape)}"),
         ("attention of regions to words", f"{list(output.region_to_token.shape)}"),
         ("Z, of a caption with its picture", f"{list(output.embedding.shape)}"),
-        ("what learns in the cross-modal teacher", f"{count:,}"),
+        ("trained in the cross-modal teacher", f"{count:,}"),
         ("its weights, gradients, Adam's moments", _megabytes(4 * ADAM * count)),
         ("cached: regions", _cache(pairs, limit * (towers.dim * 2 + 28))),
         ("cached: Z and words, 5 captions of 12 words", _cache(pairs, 5 * 13 * towers.dim * 2)),
@@ -232,8 +233,8 @@ def _detector(recipe: Recipe, pictures: list[Tensor]) -> list[Row]:
     else:
         name = settings.weights.rpartition("/")[2].removesuffix(".pt")
         detector = random_detector(name, image_size=settings.image_size or 640)
-    found = detector(pictures, [None] * PAIRS, list(range(PAIRS)))
-    boxes = sum(len(item.boxes) for item in found)
+    regions = detector(pictures, [None] * PAIRS, list(range(PAIRS)))
+    boxes = sum(len(proposed.boxes) for proposed in regions)
     count = getattr(detector, "parameters", 0)
     return [("detector", f"{name}, {count:,} parameters; {boxes} boxes in {PAIRS} pictures of noise")]
 
@@ -262,7 +263,7 @@ def _steps(steps: int | None, epochs: int | float, batch: int, pairs: int | None
     if steps is not None:
         return [("steps", f"{steps:,} of {batch}")]
     if pairs is None:
-        return [("steps", f"unknown, the data are not here: {epochs:g} epochs in batches of {batch}")]
+        return [("steps", f"unknown without the data: {epochs:g} epochs in batches of {batch}")]
     every = max(1, pairs // min(batch, pairs))
     total = math.ceil(epochs * every)
     return [("steps", f"{total:,} of {min(batch, pairs)}: {epochs:g} epochs of {pairs:,} pairs")]
