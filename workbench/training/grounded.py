@@ -119,11 +119,11 @@ class GroundedLoss:
         details = self.inputs.pairs.details(row)
         _, height, width = self.inputs.pairs.image(row).shape
         regions = self.inputs.regions.rows([row])
-        found = regions.boxes[0][regions.mask[0]]
+        boxes = regions.boxes[0][regions.mask[0]]
         places = []
         for name in exchanged:
             box = np.asarray(details["boxes"][details["objects"].index(name)])
-            shares = overlaps(box / [width, height, width, height], found)
+            shares = overlaps(box / [width, height, width, height], boxes)
             if shares.max() < OVERLAP:
                 return None
             places.append(int(shares.argmax()))
