@@ -17,7 +17,7 @@ BLOCK = 16  # side in pixels of a masked block, for towers other than plain visi
 
 def patch_grid(model: DualEncoder) -> tuple[int, int]:
     """Rows and columns of patches that a masked image is divided into: the tower's own, or 16 pixels wide."""
-    patches = _PlainTransformer.of(model.clip.visual)
+    patches = PlainTransformer.of(model.clip.visual)
     if patches is not None:
         return patches.grid
     height, width = model.transform.size
@@ -51,7 +51,7 @@ def encode_masked_image(
     pixels. If all patches are kept, this is `encode_image`. Source: CLIP-KD (arXiv 2307.12732), eq. 12. Its
     code masks and then overwrites the masked features.
     """
-    plain = _PlainTransformer.of(model.clip.visual)
+    plain = PlainTransformer.of(model.clip.visual)
     if plain is not None:
         with plain.seeing(kept):
             return model.encode_image(images)
@@ -72,13 +72,13 @@ def _seen(model: DualEncoder, images: Tensor, kept: Tensor) -> Bool[Tensor, "bat
     seen = torch.zeros(len(kept), rows * columns, device=images.device, dtype=torch.bool)
     seen.scatter_(1, kept.to(images.device), True)
     height, width = images.shape[2:]
-    plain = _PlainTransformer.of(model.clip.visual) is not None
+    plain = PlainTransformer.of(model.clip.visual) is not None
     side = (height // rows, width // columns) if plain else (BLOCK, BLOCK)
     seen = seen.view(-1, 1, rows, columns).repeat_interleave(side[0], 2).repeat_interleave(side[1], 3)
     return seen[:, :, :height, :width]
 
 
-class _PlainTransformer(NamedTuple):
+class PlainTransformer(NamedTuple):
     """The layer of a plain vision transformer that follows the position embedding."""
 
     layer: nn.Module
@@ -86,7 +86,7 @@ class _PlainTransformer(NamedTuple):
     first: int  # the number of tokens before the patches
 
     @classmethod
-    def of(cls, visual: Any) -> "_PlainTransformer | None":
+    def of(cls, visual: Any) -> "PlainTransformer | None":
         from open_clip.transformer import VisionTransformer as Native
         from timm.models.vision_transformer import VisionTransformer as Timm
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.data.load import load_pairs
@@ -16,6 +17,7 @@ from workbench.models.cross_modal import region_weights
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.execution import checkpoint_gradients
 from workbench.models.frozen_encoder import FrozenEncoder, is_open_clip
+from workbench.models.grounded import GroundedTeacher
 from workbench.models.loading import load_dual_encoder
 from workbench.models.masking import kept_patches, patch_grid
 from workbench.models.regions.detector import SHIPPED, load_proposer, random_detector, select_regions
@@ -207,7 +209,12 @@ def _cross_modal(
         weights = region_weights(torch.ones(PAIRS, limit), sizes, embedded, mask, words.tokens, words.mask)
     teacher = new_teacher(recipe, towers.dim)
     output = teacher(words.tokens, words.mask, embedded, mask, weights, boxes)
-    contrastive_loss(output.embedding, words.pooled, 1 / settings.temperature).backward()
+    loss = contrastive_loss(output.embedding, words.pooled, 1 / settings.temperature)
+    if isinstance(teacher, GroundedTeacher):  # matches all pictures with all captions
+        cosines, agreement = teacher.scores(words.tokens, words.mask, embedded, mask, boxes, words.pooled)
+        loss = loss + F.cross_entropy((cosines + agreement) / settings.temperature, torch.arange(PAIRS))
+    loss.backward()
+    idle = [name for name, parameter in teacher.named_parameters() if parameter.grad is None]
     count = sum(parameter.numel() for parameter in teacher.parameters())
     rows += [
         ("regions, words", f"{list(embedded.shape)}, {list(words.tokens.shape)}"),
@@ -215,6 +222,7 @@ def _cross_modal(
         ("attention of regions to words", f"{list(output.region_to_token.shape)}"),
         ("Z, of a caption with its picture", f"{list(output.embedding.shape)}"),
         ("trained in the cross-modal teacher", f"{count:,}"),
+        ("reached by no part of its loss", ", ".join(idle) or "nothing"),
         ("its weights, gradients, Adam's moments", _megabytes(4 * ADAM * count)),
         ("cached: regions", _cache(pairs, limit * (towers.dim * 2 + 28))),
         ("cached: Z and words, 5 captions of 12 words", _cache(pairs, 5 * 13 * towers.dim * 2)),
