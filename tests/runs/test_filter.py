@@ -36,7 +36,7 @@ def runs(tmp_path: Path) -> Path:
         ("training.lr={", ""),
         ("training.typo=1", ""),
         ("step>10", "ab"),
-        ("step >= 10 training.lr<=0.001", "ab"),
+        ("step >= 10 training.lr<0.003", "ab"),
         ("step<20", "c"),
         ("test.text_to_image_r1>0", "ab"),
         ("seed>x", ""),

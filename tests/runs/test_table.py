@@ -13,6 +13,7 @@ from tests.fake_runs import write_run, write_status
 from workbench.errors import SettingError
 from workbench.files import write_json
 from workbench.recipe import Recipe
+from workbench.runs.filter import matching
 from workbench.runs.table import (
     find_runs,
     headline_scores,

@@ -34,11 +34,15 @@ DRAW = """(async (place) => {
   await plotly.newPlot(place, data, layout, { ...config, responsive: true });
 })(document.currentScript.previousElementSibling);""".replace("LIBRARY", LIBRARY)
 
-# Figures are drawn on white. On a dark page the browser inverts them, but not their hues, nor pictures in them; the
-# black that white becomes lets the page through.
-INVERTED = """:is(.js-plotly-plot, img.plot-img) { filter: invert(1) hue-rotate(180deg); mix-blend-mode: screen; }
+# Figures are drawn on white. On a dark page the browser inverts them, but not their hues, nor pictures in
+# them; the black that white becomes lets the page through.
+INVERTED = """:is(.js-plotly-plot, img.plot-img) {
+    filter: invert(1) hue-rotate(180deg);
+    mix-blend-mode: screen;
+  }
   .js-plotly-plot image { filter: invert(1) hue-rotate(180deg); }"""
-# The picture that JupyterLab shows of a saved figure may hold pictures too, and stays as it is below a widget's note.
+# Where JupyterLab shows a saved figure as an image, pictures in it cannot be told from the rest. Such figures
+# belong to widgets, and stay as they are below a widget's note.
 DARK = f"""[data-jp-theme-light="false"] {{
   {INVERTED}
   .jp-OutputArea:has(.workbench-note) img.plot-img {{ filter: none; mix-blend-mode: normal; }}
@@ -86,12 +90,13 @@ def holds_library(bundle: dict[str, Any]) -> bool:
 
 
 def follow_theme() -> None:
-    """Let the figures of this notebook follow JupyterLab's theme, by a style sheet among the cell's outputs."""
+    """Let the figures of this notebook follow JupyterLab's theme: a style sheet among the cell's outputs."""
     if _kernel() is None:
         return
     from IPython.display import display
 
-    hidden = ".jp-OutputArea-child:has(style.workbench-dark) { display: none; }"
+    hidden = ".jp-OutputArea-child:has(style.workbench-dark) { display: none; }\n"
+    hidden += ".jp-Cell-outputWrapper:not(:has(.jp-OutputArea-child + *)):has(style.workbench-dark) { display: none; }"
     style = f'<style class="workbench-dark">{hidden}\n{DARK}</style>'
     display({"text/html": style, "text/plain": ""}, raw=True)
 

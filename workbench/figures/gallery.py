@@ -51,7 +51,8 @@ def gallery(pictures: Iterable[Picture], title: str = "", size: int = THUMBNAIL)
     style sheets of untrusted outputs.
     """
     cards = "".join(
-        _card(picture, size, f"{title or 'picture'}, {number}") for number, picture in enumerate(pictures, start=1)
+        _card(picture, size, f"{title or 'picture'}, {number}")
+        for number, picture in enumerate(pictures, start=1)
     )
     heading = _div(escape(title), "font-weight:600;font-size:14px;margin:2px 0 8px 2px") if title else ""
     inside = _div(cards) if cards else _div(_div("no pictures", f"color:{FAINT}"))

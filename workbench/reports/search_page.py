@@ -36,7 +36,9 @@ function answer() {
   shown.textContent = at < 0 ? "The page does not know these words; the notebook takes any." : data.words[at];
   for (const [model, rows] of Object.entries(data.answers)) {
     const pictures = at < 0 ? [] : rows[at].map((row, place) =>
-      Object.assign(new Image(), {src: data.pictures[row], alt: `${data.words[at]}, answer ${place + 1} of ${model}`}));
+      Object.assign(new Image(), {
+        src: data.pictures[row], alt: `${data.words[at]}, answer ${place + 1} of ${model}`,
+      }));
     document.getElementById(model).replaceChildren(...pictures);
   }
 }

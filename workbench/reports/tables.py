@@ -2,16 +2,34 @@
 
 from collections.abc import Mapping
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pandas import DataFrame, Series
 
 from workbench.figures.style import FAINT, FONT, LINE, PALETTE, RULE, is_share, metric_label, on_page
 
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
+
 Cell = tuple[str, str | None]  # a text, and for differences the verdict
 
 MARKS = {"higher": "▲ higher", "lower": "▼ lower", "within noise": "within noise", "": ""}
 COLOURS = {"higher": on_page(PALETTE[0]), "lower": on_page(PALETTE[7])}
+
+
+def words_left(table: DataFrame) -> "Styler":
+    """The table as a notebook shows it, with words and the names of rows to the left, numbers to the right."""
+    worded = [number for number, name in enumerate(table) if table[name].map(_is_words).any()]
+    selectors = [f"th.col{number}.col_heading, td.col{number}" for number in worded]
+    left = [("text-align", "left")]
+    names = {"selector": "th.row_heading, th.index_name", "props": left}
+    return table.style.set_table_styles(
+        [names, *({"selector": selector, "props": left} for selector in selectors)]
+    )
+
+
+def _is_words(value: object) -> bool:
+    return isinstance(value, str) and any(letter.isalpha() for letter in value)
 
 
 def shown_rows(table: DataFrame) -> DataFrame:

@@ -106,4 +106,5 @@ class PictureSearch(NotebookWidget):
             return self.show(query)
         except BadSample as error:
             reason = escape(error.reason)
-            return Gallery(f'<div style="color:{on_page(PALETTE[7])}">This file is not a readable picture: {reason}</div>')
+            style = f"color:{on_page(PALETTE[7])}"
+            return Gallery(f'<div style="{style}">This file is not a readable picture: {reason}</div>')

@@ -40,8 +40,8 @@ class RunBrowser(NotebookWidget):
 
     `folder_or_runs` is a folder, which is searched two levels deep (a sweep's folder, for example), or a list
     of runs or run folders. The filter takes words of the name, folder or state, and settings
-    (`training.lr=0.001`, `step>30`). Damaged runs are listed with a reason. Under `WORKBENCH_HEADLESS=1` a static table
-    and the selected curves are shown. Raises SettingError for a folder that does not exist.
+    (`training.lr=0.001`, `step>30`). Damaged runs are listed with a reason. Under `WORKBENCH_HEADLESS=1` a
+    static table and the selected curves are shown. Raises SettingError for a folder that does not exist.
     """
 
     def __init__(

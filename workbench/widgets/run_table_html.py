@@ -128,7 +128,8 @@ def _cell(row: RunRow, column: str | Score, answers: bool) -> str:
     elif column == "state":
         text = f'<b style="font-weight:600;color:{on_page(state_colour(row.state))}">{escape(row.state)}</b>'
         if splits := ", ".join(dict.fromkeys(split for split, _ in row.scores)):
-            text += f'<span style="{SMALL};white-space:normal;max-width:140px">evaluated on {escape(splits)}</span>'
+            narrow = f"{SMALL};white-space:normal;max-width:140px"
+            text += f'<span style="{narrow}">evaluated on {escape(splits)}</span>'
     elif value is None:
         text = ""
     elif isinstance(column, tuple):
