@@ -91,7 +91,7 @@ def measure(
         reports[split] = _report(pairs, embedded, scores), queries
     last: dict[str, tuple[Pairs, Embedded]] = {}  # one set with several folds is embedded once
     for name, entry in retrieval.items():
-        tell(f"{name}: the next retrieval set")
+        tell(f"{name}: retrieval set")
         key = f"{entry.source}@{entry.image_folder}"
         if key not in last:
             pairs = entry.open(recipe)
@@ -100,10 +100,10 @@ def measure(
         scores, queries = retrieval_scores(embedded, entry.folds)
         reports[name] = _report(pairs, embedded, scores) | {"folds": entry.folds}, queries
     for name, hard in composition.items():
-        tell(f"{name}: the next set of hard captions")
+        tell(f"{name}: set of hard captions")
         reports[name] = evaluate_composition(model, recipe, hard)
     for name, source in labelled.items():
-        tell(f"{name}: the next zero-shot set")
+        tell(f"{name}: zero-shot set")
         reports[name] = evaluate_set(model, recipe, source)
     if folder is not None:
         digest = model.fingerprint()

@@ -95,9 +95,9 @@ def follow_theme() -> None:
         return
     from IPython.display import display
 
-    hidden = ".jp-OutputArea-child:has(style.workbench-dark) { display: none; }\n"
-    hidden += ".jp-Cell-outputWrapper:not(:has(.jp-OutputArea-child + *)):has(style.workbench-dark) { display: none; }"
-    style = f'<style class="workbench-dark">{hidden}\n{DARK}</style>'
+    places = ".jp-OutputArea-child", ".jp-Cell-outputWrapper:not(:has(.jp-OutputArea-child + *))"
+    hidden = "".join(f"{place}:has(style.workbench-dark) {{ display: none; }}\n" for place in places)
+    style = f'<style class="workbench-dark">{hidden}{DARK}</style>'
     display({"text/html": style, "text/plain": ""}, raw=True)
 
 

@@ -64,7 +64,8 @@ def _div(content: str, style: str = "") -> str:
 
 
 def _card(picture: Picture, size: int, name: str) -> str:
-    frame = f"3px solid {PALETTE[2]}" if picture.marked else f"1px solid {LINE}"
+    # A shadow takes no room, so that cells are equally wide.
+    frame = f";box-shadow:0 0 0 3px {PALETTE[2]}" if picture.marked else ""
     style = f"display:block;width:{size}px;height:{size}px;object-fit:contain;border-radius:4px"
     source = data_uri(picture.image, 3 * size // 2)
     text = "".join(_div(escape(caption)) for caption in picture.captions)
@@ -78,8 +79,8 @@ def _card(picture: Picture, size: int, name: str) -> str:
     words = escape(" / ".join(picture.captions) or name)
     return _div(
         f'<img src="{source}" alt="{words}" width="{size}" style="{style}">{_div(text, "margin-top:5px")}',
-        f"display:inline-block;vertical-align:top;width:{size}px;margin:0 8px 12px 0;padding:5px;border:{frame};"
-        "border-radius:6px;font-size:12px;line-height:1.35;overflow-wrap:break-word",
+        f"display:inline-block;vertical-align:top;width:{size}px;margin:0 8px 12px 0;padding:5px;border:1px solid {LINE};"
+        "border-radius:6px;font-size:12px;line-height:1.35;overflow-wrap:break-word{frame}",
     )
 
 

@@ -22,15 +22,17 @@ def score_table(run: Run, teacher: Run | None = None) -> DataFrame:
     are left out unless there are only those. `teacher` is what `evaluated_teacher` returns.
     """
     rows: dict[tuple[str, str], dict[str, str]] = {}
+    reference = teacher.evaluations if teacher else {}
     for split, (report, queries) in run.evaluations.items():
-        theirs = teacher.evaluations[split].report["scores"] if teacher else {}
+        theirs = reference[split].report["scores"] if split in reference else {}
         names = list(report["scores"])
         measured = [name for name in names if results_of_queries(name, queries) is not None]
         for name in measured or names:
+            row = {"student": _text(name, report["scores"][name]), "95 % interval": ""}
             results = results_of_queries(name, queries)
-            interval = "" if results is None else bootstrap_interval(*results)
-            row = {"student": _text(name, report["scores"][name])}
-            row["95 % interval"] = interval and f"{_text(name, interval.low)} to {_text(name, interval.high)}"
+            if results is not None:
+                interval = bootstrap_interval(*results)
+                row["95 % interval"] = f"{_text(name, interval.low)} to {_text(name, interval.high)}"
             if teacher:
                 row["teacher"] = _text(name, theirs.get(name))
             row["chance"] = _text(name, _chance(name, report, run, split))
