@@ -108,7 +108,7 @@ ABLATIONS: dict[str, dict[str, tuple[str, dict[str, object]]]] = {
         "DCLIP": _only("DCLIP"),
         **{" + ".join(pair): _only(*pair) for pair in itertools.combinations(WITHOUT, 2)},
         "all three": (ALL, {}),
-        "all three, null teacher": (ALL, {"cross_modal.control": "null"}),
+        "all three, caption as teacher": (ALL, {"cross_modal.control": "null"}),
         "all three, placebo concepts": (ALL, {"concepts.labels": "shuffled"}),
     },
 }
@@ -124,8 +124,8 @@ ON_TOP = {
             ("the other two", " + ".join(other for other in WITHOUT if other != system), "all three"),
         )
     },
-    "the teacher of words and regions, in place of the null teacher": (
-        "all three, null teacher",
+    "the teacher of words and regions, in place of the caption as teacher": (
+        "all three, caption as teacher",
         "all three",
     ),
     "right concepts, in place of permuted ones": ("all three, placebo concepts", "all three"),

@@ -25,7 +25,7 @@ from workbench.training.teacher import teacher_run
 FINE_TUNING = "fine-tuning"
 ROWS: dict[str, tuple[str, dict[str, object]]] = {
     "no teacher": ("dclip_no_teacher_demo", {}),
-    "null teacher": ("dclip_null_teacher_demo", {}),
+    "caption as teacher": ("dclip_null_teacher_demo", {}),
     "DCLIP": ("dclip_demo", {}),
     "DCLIP, leak-free": ("dclip_leak_free_demo", {}),
     FINE_TUNING: ("fine_tuning_demo", {}),

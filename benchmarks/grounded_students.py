@@ -35,7 +35,7 @@ ROWS: dict[str, tuple[str, dict[str, object]]] = {
     "grounded teacher": ("dclip_grounded_demo", SHIPPED),
     "grounded teacher, hard negatives": (GROUNDED, {}),
     "other pictures' regions, hard negatives": (GROUNDED, OTHERS),
-    "null teacher, hard negatives": ("dclip_null_teacher_demo", HARD),
+    "caption as teacher, hard negatives": ("dclip_null_teacher_demo", HARD),
     "spatial head, text learns: no teacher, hard negatives": (SPATIAL, ALONE),
     "spatial head, text learns: grounded teacher, hard negatives": (SPATIAL, {}),
     "text learns: no teacher, hard negatives": (TEXT, ALONE),

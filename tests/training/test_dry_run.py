@@ -27,7 +27,7 @@ def test_a_grounded_teacher_takes_its_own_loss() -> None:
     """As `dclip_grounded` with ViT-B/16 and YOLOv8x, which takes half a minute and two gigabytes."""
     rows = dict(dry_run(Recipe.load("dclip_grounded_demo", {"regions.proposer": "patches"})))
     assert rows["attention of words to regions"].startswith("[2, 1, ")  # one map, as of one head
-    assert rows["what its loss does not reach"] == "sigmoid_bias"  # only the sigmoid form has it
+    assert rows["reached by no part of its loss"] == "sigmoid_bias"  # only the sigmoid form has it
     assert rows["cross-modal teacher's steps"] == "1,240 of 64: 40 epochs of 2,000 pairs"
 
 

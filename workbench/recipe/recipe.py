@@ -177,7 +177,7 @@ class Recipe(Section):
             problem = "a cross-modal teacher needs frozen towers, and there are none"
             raise SettingError("teacher", None, problem, "Set teacher.model.")
         if settings.control == "null":
-            problem = "the null teacher is the caption's embedding and has nothing to learn"
+            problem = "the control null is the caption's own embedding and has nothing to learn"
             remedy = "Use none, text_only or shuffled_regions."
             raise SettingError("cross_modal.control", "null", problem, remedy)
         defaults = Training()

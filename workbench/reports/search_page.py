@@ -35,7 +35,10 @@ function answer() {
   if (at < 0) at = names.findIndex(name => typed && name.includes(typed));
   shown.textContent = at < 0 ? "The page does not know these words; the notebook takes any." : data.words[at];
   for (const [model, rows] of Object.entries(data.answers)) {
-    const pictures = at < 0 ? [] : rows[at].map(row => Object.assign(new Image(), {src: data.pictures[row]}));
+    const pictures = at < 0 ? [] : rows[at].map((row, place) =>
+      Object.assign(new Image(), {
+        src: data.pictures[row], alt: `${data.words[at]}, answer ${place + 1} of ${model}`,
+      }));
     document.getElementById(model).replaceChildren(...pictures);
   }
 }

@@ -167,7 +167,7 @@ def _cross_modal(
     device: Any,
     **share: Unpack[Share],
 ) -> np.ndarray:
-    """The null teacher is the caption's own embedding."""
+    """The caption's own embedding, for the control `null`."""
     if recipe.cross_modal.control == "null":
         return np.asarray(
             compute_targets(whole_views(recipe), pairs, teacher, device=device, **share).column("text")
