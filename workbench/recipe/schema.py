@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import Field, create_model
 
 from workbench.objectives.registry import Objective, declared_objectives
+from workbench.recipe.model_sections import Section
 from workbench.recipe.setting_types import (
     IF_CHANGED,
     NOT_FINGERPRINTED,
@@ -18,10 +19,6 @@ from workbench.recipe.setting_types import (
     Suite,
     Whole,
 )
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Data(Section):
@@ -67,31 +64,6 @@ class Data(Section):
             *("scenes", "image_size"),
         )
         return {name: getattr(self, name) for name in names} | {"limit": self.limit if train else None}
-
-
-class Model(Section):
-    """A two-tower model: its architecture, the origin of its weights, and its frozen parts."""
-
-    model: str
-    pretrained: str | None = None
-    initial_weights: dict[str, str] = {}
-    frozen: Names = ()
-
-
-class Student(Model):
-    """The student and its trainable parts. Parts in `frozen` are never trained.
-
-    `trainable_image`: "attention" trains the projections of all attention blocks and of the embedding,
-    "last_stage" the layers after the last change of resolution, "last_blocks" the last quarter of a
-    transformer's blocks, "lora" low-rank updates (package peft). `freeze_batch_norm`: BatchNorm layers keep
-    their statistics and train only scale and shift. `cache_frozen`: compute the output of the frozen first
-    layers of the image tower once for every whole training picture, and cache it.
-    """
-
-    trainable_image: Literal["all", "attention", "last_stage", "last_blocks", "lora", "none"] = "all"
-    trainable_text: bool = True
-    freeze_batch_norm: bool = False
-    cache_frozen: bool = Field(default=False, json_schema_extra=NOT_FINGERPRINTED)
 
 
 class Targets(Section):

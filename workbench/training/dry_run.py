@@ -24,7 +24,8 @@ from workbench.models.trainable import set_trainable, trainable_parameters
 from workbench.objectives import DistillationLoss, contrastive_loss
 from workbench.objectives.registry import declared_objectives
 from workbench.recipe import Recipe
-from workbench.recipe.schema import Model, Student, TextTeacher
+from workbench.recipe.model_sections import Model, Student
+from workbench.recipe.schema import TextTeacher
 from workbench.targets.cross_modal import new_teacher
 from workbench.targets.image_text import load_teacher
 from workbench.training.checks import check_micro_batch
