@@ -216,7 +216,9 @@ def to_setting_error(error: Mapping[str, Any], model: type[BaseModel], tree: Any
     if isinstance(raised := error.get("ctx", {}).get("error"), SettingError):
         return raised
     section: type[BaseModel] | None = model
-    item, dotted, value = None, [], tree
+    item: type[BaseModel] | None = None
+    dotted: list[str] = []
+    value = tree
     for part in error["loc"]:
         if item is not None:
             section, value, item = item, value[part], None

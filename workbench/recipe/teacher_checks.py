@@ -33,6 +33,22 @@ def check_teachers(recipe: "Recipe") -> None:
         raise SettingError("teachers", models, problem, remedy)
 
 
+def check_given(recipe: "Recipe", given: object = None) -> None:
+    """Raise SettingError unless an object is given exactly if a teacher's model is `python`."""
+    models = {f"{name}.model": teacher.model for name, teacher in recipe.named_teachers.items()}
+    python = [setting for setting, model in models.items() if model == "python"]
+    if bool(python) == (given is not None):
+        return
+    if python:
+        problem = "no object was given, and only this process could have it"
+        remedy = "Call `workbench.train(recipe, folder, teacher=OBJECT)` in Python."
+        raise SettingError(python[0], "python", problem, remedy)
+    problem = "the object that was given is not this model"
+    remedy = "Use teacher.model=python with `workbench.train(recipe, folder, teacher=OBJECT)`, or neither."
+    setting, value = next(iter(models.items()), ("teacher", None))
+    raise SettingError(setting, value, problem, remedy)
+
+
 def check_cross_modal(recipe: "Recipe") -> None:
     """Raise SettingError for settings of a cross-modal teacher that cannot work, or have no meaning."""
     settings = recipe.cross_modal
