@@ -74,7 +74,8 @@ def test_crd_pulls_towards_the_mean_of_the_teachers_probabilities() -> None:
     logits = 30 * F.normalize(image, dim=1) @ F.normalize(text, dim=1).T
     cosines = [F.normalize(one, dim=1) @ F.normalize(two, dim=1).T for one, two in theirs]
     mean = [
-        sum((scale * (cosine.T if turned else cosine)).softmax(1) for scale, cosine in zip(SCALES, cosines)) / 2
+        sum((scale * (cosine.T if turned else cosine)).softmax(1) for scale, cosine in zip(SCALES, cosines))
+        / 2
         for turned in (False, True)
     ]
     entropy = [-(p * side.log_softmax(1)).sum(1).mean() for p, side in zip(mean, (logits, logits.T))]

@@ -26,7 +26,7 @@ from workbench.recipe.schema import (
     Training,
 )
 from workbench.recipe.setting_types import IF_CHANGED, NOT_FINGERPRINTED
-from workbench.recipe.teacher_checks import check_cross_modal, check_teachers
+from workbench.recipe.teacher_checks import check_caption_shares, check_cross_modal, check_teachers
 from workbench.recipe.yaml_io import read_yaml, write_yaml
 
 MOST_BASES = 32  # the longest chain of recipes that extend one another
@@ -73,6 +73,7 @@ class Recipe(Section):
             problem = "runs are named after the recipe, and this is not a valid file name"
             remedy = f"Use letters, digits, - and _, e.g. {tidy(self.name)}."
             raise SettingError("name", self.name, problem, remedy)
+        check_caption_shares(self)
         check_teachers(self)
         check_cross_modal(self)
         if not weights:

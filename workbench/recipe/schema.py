@@ -24,6 +24,9 @@ from workbench.recipe.setting_types import (
 class Data(Section):
     """The source of image-caption pairs.
 
+    `caption_column`: the column of a table, or the field of a shard's json, with the captions; or several
+    with shares, `{caption: 0.7, synthetic: 0.3}`: in each epoch a pair shows a caption of one of them, drawn
+    by its share. Validation and evaluation read the first one alone.
     `val_share`, `test_share`: shares of a source without splits, which is divided by a hash of its ids.
     `caption_lines`: every line of a text file beside a picture (folders, shards) is a caption; false: the
     whole file is one caption, for alt texts with line breaks. `duplicates`: "merge" combines pictures with
@@ -39,7 +42,7 @@ class Data(Section):
     format: Literal["auto", "scenes", "shards", "karpathy", "coco", "table", "folder"] = "auto"
     image_folder: str | None = None
     image_column: str = "image"
-    caption_column: str = "caption"
+    caption_column: str | dict[str, NotNegative] = "caption"
     caption_lines: bool = Field(default=True, json_schema_extra=IF_CHANGED)
     duplicates: Literal["merge", "keep"] = Field(default="merge", json_schema_extra=IF_CHANGED)
     train_split: str = "train"
@@ -57,13 +60,17 @@ class Data(Section):
     workers: Whole = Field(default=0, json_schema_extra=NOT_FINGERPRINTED)
 
     def options(self, train: bool = True) -> dict[str, Any]:
-        """The keyword arguments of `load_pairs`; `limit` bounds training pairs only."""
+        """The keyword arguments of `load_pairs`; `limit` bounds training pairs only, which alone have
+        several caption columns."""
         names = (
             *("format", "image_folder", "image_column", "caption_column", "val_share", "test_share"),
             *("caption_lines", "duplicates", "max_failed", "max_pixels", "shard_cache"),
             *("scenes", "image_size"),
         )
-        return {name: getattr(self, name) for name in names} | {"limit": self.limit if train else None}
+        options = {name: getattr(self, name) for name in names} | {"limit": self.limit if train else None}
+        if not train and not isinstance(self.caption_column, str):
+            options["caption_column"] = next(iter(self.caption_column))
+        return options
 
 
 class Targets(Section):

@@ -1,4 +1,4 @@
-"""Refuses settings of teachers that contradict one another. Imports no torch."""
+"""Refuses settings of teachers and captions that contradict one another. Imports no torch."""
 
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,21 @@ if TYPE_CHECKING:
 
 GROUNDED = ("matching", "hard_negatives")  # settings of the grounded cross-modal teacher alone
 UNGROUNDED = ("caption_pairing", "target", "pooling_temperature", "clusters", "rotary", "weigh_regions")
+
+
+def check_caption_shares(recipe: "Recipe") -> None:
+    """Raise SettingError for shares of caption columns that nothing can be drawn by, or with hard
+    negatives."""
+    shares = recipe.data.caption_column
+    if isinstance(shares, str):
+        return
+    if not sum(shares.values()) > 0:
+        problem, remedy = "the sum of the shares is 0", "Use {caption: 0.7, synthetic: 0.3}, for example."
+        raise SettingError("data.caption_column", shares, problem, remedy)
+    if recipe.training.hard_negatives or recipe.cross_modal.hard_negatives:
+        problem = "hard negatives choose captions that have a false form, whatever their column"
+        remedy = "Name one column, or use training.hard_negatives=0 and cross_modal.hard_negatives=0."
+        raise SettingError("data.caption_column", shares, problem, remedy)
 
 
 def check_teachers(recipe: "Recipe") -> None:
@@ -54,9 +69,7 @@ def check_cross_modal(recipe: "Recipe") -> None:
     settings = recipe.cross_modal
     if settings.epoch is not None and settings.epoch > settings.epochs and settings.run is None:
         problem = f"the teacher is trained for {settings.epochs} epochs"
-        raise SettingError(
-            "cross_modal.epoch", settings.epoch, problem, f"Use at most {settings.epochs}."
-        )
+        raise SettingError("cross_modal.epoch", settings.epoch, problem, f"Use at most {settings.epochs}.")
     grounded = settings.interaction == "text_conditioned"
     for setting in UNGROUNDED if grounded else GROUNDED:
         value, usual = getattr(settings, setting), CrossModal.model_fields[setting].default
