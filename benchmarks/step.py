@@ -1,5 +1,5 @@
-"""What a cached teacher costs a training step: student alone, the same with cached targets of one teacher and of
-two, the same with the teacher online.
+"""What a cached teacher costs a training step: student alone, the same with cached targets of one teacher and
+of two, the same with the teacher online.
 
     python benchmarks/step.py [--size real|demo] [--rounds 7] [--out benchmarks/results]
 

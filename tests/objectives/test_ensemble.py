@@ -74,11 +74,12 @@ def test_crd_pulls_towards_the_mean_of_the_teachers_probabilities() -> None:
     logits = 30 * F.normalize(image, dim=1) @ F.normalize(text, dim=1).T
     cosines = [F.normalize(one, dim=1) @ F.normalize(two, dim=1).T for one, two in theirs]
     mean = [
-        sum((scale * (cosine.T if turned else cosine)).softmax(1) for scale, cosine in zip(SCALES, cosines))
-        / 2
-        for turned in (False, True)
+        ((SCALES[0] * first).softmax(1) + (SCALES[1] * second).softmax(1)) / 2
+        for first, second in (cosines, [cosine.T for cosine in cosines])
     ]
-    entropy = [-(p * side.log_softmax(1)).sum(1).mean() for p, side in zip(mean, (logits, logits.T))]
+    entropy = [
+        -(p * side.log_softmax(1)).sum(1).mean() for p, side in zip(mean, (logits, logits.T), strict=True)
+    ]
     expected = torch.autograd.grad(sum(entropy) / 2, student)
     for got, wanted in zip(torch.autograd.grad(values["crd"], student), expected, strict=True):
         torch.testing.assert_close(got, wanted)

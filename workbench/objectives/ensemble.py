@@ -1,8 +1,8 @@
 """Several teachers of one student: their embeddings side by side, and the student's heads for them.
 
 An objective is computed with each teacher and its own scale, and the mean over teachers is taken by their
-weights. For CRD this is the ensemble of MobileCLIP (arXiv 2311.17049), a mean of KL divergences, whose gradient
-is that of the cross-entropy to the teachers' mean probabilities (its code's `average_after_softmax`).
+weights. For CRD this is the ensemble of MobileCLIP (arXiv 2311.17049), a mean of KL divergences. Its gradient
+is that of the cross-entropy to the teachers' mean probabilities (MobileCLIP's `average_after_softmax`).
 """
 
 from collections.abc import Sequence

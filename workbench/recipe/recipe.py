@@ -11,9 +11,9 @@ from workbench.errors import SettingError
 from workbench.files import atomic_write, is_file_name, sha256_of_json
 from workbench.objectives.registry import declared_objectives
 from workbench.recipe.flat_settings import flat
+from workbench.recipe.model_sections import Section, Student, Teacher, WeightedTeacher
 from workbench.recipe.overrides import set_by_path, suggestion, to_setting_error
 from workbench.recipe.plain_values import check_plain, leaves, tidy
-from workbench.recipe.model_sections import Section, Student, Teacher, WeightedTeacher
 from workbench.recipe.schema import (
     Concepts,
     CrossModal,

@@ -231,7 +231,7 @@ class Training(Section):
     direction_weights: Annotated[tuple[Portion, Portion], Field(strict=False)] = (0.5, 0.5)
     hard_negatives: Portion = Field(default=0.0, json_schema_extra=IF_CHANGED)
     distillation_temperature: Positive = 1.0
-    lr_multipliers: dict[str, NotNegative] = {}
+    lr_multipliers: dict[str, NotNegative] = Field(default={})
     layer_decay: Share | None = Field(default=None, json_schema_extra=IF_CHANGED)
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, json_schema_extra=IF_CHANGED)
     sync_batch_norm: bool = Field(default=False, json_schema_extra=IF_CHANGED)

@@ -149,8 +149,9 @@ class TargetLookup:
         """How close the student is to its teachers and, every few steps, where the gradient comes from, as
         tensors on the device.
 
-        Mean cosines (over several teachers too) if the widths agree; for a regression on a language model's embeddings, R^2 and the best
-        R^2 of any linear map from the student's width; each term's share of the gradient.
+        Mean cosines (over several teachers too) if the widths agree; for a regression on a language model's
+        embeddings, R^2 and the best R^2 of any linear map from the student's width; each term's share of the
+        gradient.
         """
         outputs, targets = gradient.outputs, gradient.targets
         found: dict[str, Tensor] = {}
