@@ -89,8 +89,14 @@ def _reader(model: Any, folder: Path) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     length = int(model.config.text_config.max_position_embeddings)
     # SigLIP was trained to attend to its padding. CLIP's attention mask hides it.
+    masked = not model.config.model_type.startswith("siglip")
     return lambda texts: tokenizer(
-        list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        list(texts),
+        padding="max_length",
+        truncation=True,
+        max_length=length,
+        return_tensors="pt",
+        return_attention_mask=masked,
     )
 
 

@@ -5,6 +5,7 @@ import math
 import resource
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +25,11 @@ from workbench.models.regions.detector import SHIPPED, load_proposer, random_det
 from workbench.models.tokens import caption_tokens, patch_tokens
 from workbench.models.trainable import set_trainable, trainable_parameters
 from workbench.objectives import DistillationLoss, contrastive_loss
+from workbench.objectives.ensemble import Member
 from workbench.objectives.registry import declared_objectives
 from workbench.recipe import Recipe
-from workbench.recipe.schema import Model, Student, TextTeacher
+from workbench.recipe.model_sections import Model, Student
+from workbench.recipe.schema import TextTeacher
 from workbench.targets.cross_modal import new_teacher
 from workbench.targets.image_text import load_teacher
 from workbench.training.checks import check_micro_batch
@@ -54,14 +57,16 @@ def dry_run(recipe: Recipe, processes: int = 1) -> list[Row]:
     pairs, captions = _size(recipe)
     pictures = [torch.randint(0, 256, PICTURE, dtype=torch.uint8) for _ in range(PAIRS)]
     rows: list[Row] = [("recipe", f"{recipe.name}: {recipe.description}")]
-    teacher, target, width = None, None, None
-    if recipe.teacher is not None:
-        if is_open_clip(recipe.teacher.model):
-            teacher = _model(recipe.teacher, "teacher")
-        else:
-            teacher = load_teacher(recipe).model
+    members: list[Member] = []
+    target, width = None, None
+    for name, settings in recipe.named_teachers.items():
+        teacher: Any = (
+            _model(settings, name) if is_open_clip(settings.model) else load_teacher(recipe, name=name).model
+        )
+        sides = teacher.sides if isinstance(teacher, FrozenEncoder) else ("image", "text")
+        members.append(Member(teacher.dim, sides, getattr(settings, "weight", 1.0)))
         size = _count(teacher.parameters())
-        rows += [("teacher", f"{recipe.teacher.model}, {size} parameters, frozen")]
+        rows += [(name, f"{settings.model}, {size} parameters, frozen")]
         rows += [("cached: its embeddings", _cache(pairs, 6 * teacher.dim))]
         if recipe.trains == "cross_modal_teacher" or recipe.objectives.cross_modal:
             more, target = _cross_modal(recipe, teacher, pictures, pairs)
@@ -70,14 +75,14 @@ def dry_run(recipe: Recipe, processes: int = 1) -> list[Row]:
         more, width = _text_teacher(recipe.text_teacher, captions)
         rows += more
     if recipe.trains == "student":
-        rows += _student(recipe, teacher, target, width, pictures, pairs, processes)
+        rows += _student(recipe, members, target, width, pictures, pairs, processes)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e3 if sys.platform != "darwin" else 1e6)
     return [*rows, (f"memory of this process at its peak, {PAIRS} pairs", f"{peak:,.0f} MB")]
 
 
 def _student(
     recipe: Recipe,
-    teacher: DualEncoder | FrozenEncoder | None,
+    members: list[Member],
     target: Tensor | None,
     width: int | None,
     pictures: list[Tensor],
@@ -98,7 +103,7 @@ def _student(
     mixture = DistillationLoss(
         {name: weight for name, weight in weights.items() if _is_rehearsed(name, width)} or {"task": 1.0},
         student.dim,
-        teacher.dim if teacher else None,
+        members,
         target_dim=width,
         concepts=clusters if width else None,
         chunk=settings.loss_chunk,
@@ -112,10 +117,11 @@ def _student(
         patches = math.prod(patch_grid(student))
         kept = kept_patches(recipe.seed, 0, np.arange(PAIRS), patches, settings.masking.ratio)
     given = BatchTargets(cross_modal_target=target)
-    if teacher is not None:
-        sides = teacher.sides if isinstance(teacher, FrozenEncoder) else ("image", "text")
-        embeddings = {f"teacher_{side}": torch.randn(PAIRS, teacher.dim) for side in sides}
-        given = given._replace(**embeddings, teacher_scale=100.0)
+    if members:
+        widths = {side: sum(one.width for one in members if side in one.sides) for side in ("image", "text")}
+        embeddings = {f"teacher_{side}": torch.randn(PAIRS, width) for side, width in widths.items() if width}
+        scale = (100.0,) * len(members) if len(members) > 1 else 100.0
+        given = given._replace(**embeddings, teacher_scale=scale)
     if width is not None:
         given = given._replace(
             text_target=torch.randn(PAIRS, width), soft_labels=torch.rand(PAIRS, clusters).softmax(1)
