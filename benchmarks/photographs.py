@@ -55,10 +55,8 @@ def main() -> None:
         for seed in chosen.seeds
         for row, settings in ROWS.items()
     ]
-    made = shared([recipe for _, recipe in wanted], chosen)
-    named = sorted(
-        zip((row for row, _ in wanted), made, strict=True), key=lambda pair: list(ROWS).index(pair[0])
-    )
+    made = shared(wanted, chosen)
+    named = [(row, run) for row, members in made.items() for run in members]
     runs = [run for _, run in named]
     comparison = workbench.compare(runs, names=[row for row, _ in named])
     (split,) = {split for split, _ in comparison.table.index}
