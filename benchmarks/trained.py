@@ -35,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def shared(
     wanted: Sequence[tuple[str, workbench.Recipe]], chosen: argparse.Namespace
 ) -> dict[str, list[workbench.Run]]:
-    """The finished, evaluated runs of (row, recipe), by row, made by `--workers` processes if they are missing.
+    """The finished, evaluated runs of (row, recipe), by row. `--workers` processes make the missing ones.
 
     A worker process ends here. Runs are found by their settings and not by their names, so that tables share
     what they have in common. With `--finished`, rows without a run are left out.
