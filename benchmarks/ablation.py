@@ -108,7 +108,7 @@ ABLATIONS: dict[str, dict[str, tuple[str, dict[str, object]]]] = {
         "DCLIP": _only("DCLIP"),
         **{" + ".join(pair): _only(*pair) for pair in itertools.combinations(WITHOUT, 2)},
         "all three": (ALL, {}),
-        "all three, null teacher": (ALL, {"cross_modal.control": "null"}),
+        "all three, caption as teacher": (ALL, {"cross_modal.control": "null"}),
         "all three, placebo concepts": (ALL, {"concepts.labels": "shuffled"}),
     },
 }
@@ -124,8 +124,8 @@ ON_TOP = {
             ("the other two", " + ".join(other for other in WITHOUT if other != system), "all three"),
         )
     },
-    "the teacher of words and regions, in place of the null teacher": (
-        "all three, null teacher",
+    "the teacher of words and regions, in place of the caption as teacher": (
+        "all three, caption as teacher",
         "all three",
     ),
     "right concepts, in place of permuted ones": ("all three, placebo concepts", "all three"),
@@ -154,18 +154,14 @@ def main() -> None:
     chosen = arguments(parser).parse_args()
 
     overrides = dict(setting.split("=", 1) for setting in chosen.settings)
-    rows, recipes = [], []
+    wanted = []
     # Seed by seed, so that a stop on the way leaves whole rows.
     for seed in chosen.seeds:
         for row, (name, settings) in ABLATIONS[chosen.ablation].items():
             more = {"seed": seed, "evaluation.suites": SUITES[chosen.ablation]}
-            recipes.append(workbench.Recipe.load(name, {**settings, **overrides, **more}))
-            rows.append(row)
-    made = dict(
-        zip(zip(rows, [recipe.seed for recipe in recipes], strict=True), shared(recipes, chosen), strict=True)
-    )
-    order = list(ABLATIONS[chosen.ablation])
-    named = {row: [made[row, seed] for seed in chosen.seeds] for row in order}
+            wanted.append((row, workbench.Recipe.load(name, {**settings, **overrides, **more})))
+    named = shared(wanted, chosen)
+    order = list(named)
     runs = [run for members in named.values() for run in members]
     comparison = workbench.compare(runs, names=[row for row, members in named.items() for _ in members])
     chosen.out.mkdir(parents=True, exist_ok=True)

@@ -57,4 +57,23 @@ def test_a_picture_has_a_text_for_who_cannot_see_it() -> None:
     page = gallery(
         [Picture(Image.new("RGB", (8, 8)), ["a dog", "a hound"]), Picture(Image.new("RGB", (8, 8)))]
     )
-    assert 'alt="a dog / a hound"' in page and 'alt="a picture"' in page
+    assert 'alt="a dog / a hound"' in page and 'alt="picture, 2"' in page
+
+
+def test_right_and_wrong_are_told_without_colours() -> None:
+    marks = [gallery([Picture(Image.new("RGB", (8, 8)), marked=marked)]) for marked in (True, False, None)]
+    assert [("✓ right" in page, "✗ wrong" in page) for page in marks] == [
+        (True, False),
+        (False, True),
+        (False, False),
+    ]
+
+
+def test_its_text_are_its_words_and_no_second_copy_of_the_pictures() -> None:
+    page = gallery([Picture(Image.new("RGB", (80, 80)), ["a <dog>"], 0.25)], "found")
+    assert repr(page) == "found 0.250 a <dog>"
+
+
+def test_it_takes_the_colours_of_its_page() -> None:
+    page = gallery([Picture(Image.new("RGB", (8, 8)), ["a dog"], note="a note")], "found")
+    assert "background" not in page and not re.search(r"[;\"]color:#", page)

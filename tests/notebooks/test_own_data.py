@@ -60,6 +60,7 @@ SECOND: dict[str, dict[str, Any]] = {
         "seed": 1,
         "scenes": 128,
         "splits": ["test_style"],
+        "shipped": False,
         "out": "runs",
     },
     "01_embedding_distillation": SHORT
@@ -73,6 +74,7 @@ SECOND: dict[str, dict[str, Any]] = {
         "method": "agglomerative",
         "perplexity": 2.0,
         "sweep": [4, 128],
+        "others": ["hdbscan"],
         "own": ["a red square"],
     },
     "03_clip_kd_objectives": SHORT
@@ -91,6 +93,7 @@ SECOND: dict[str, dict[str, Any]] = {
     }
     | {"image_size": 48, "pooling_temperature": 0.5, "temperatures": [1.0, 0.1], "seed": 1},
     "05_full_training_run": {"recipe": "task_only_demo", "seed": 1, "processes": 2, "run_dir": "run"}
+    | {"with_teacher": False}
     | {"export_to": "exported", "overrides": {"data.source": "FOLDER", **TRAINING}},
     "06_evaluation": {"runs": [], "source": "FOLDER", "split": "test", "zero_shot": "zero_shot_names_top1"}
     | {"alpha": 0.25, "looked_at": 8, "bins": 3, "shown": 2, "steps": 2, "out": "runs"},

@@ -69,6 +69,17 @@ def curves(page: Page) -> dict[str, str]:
     )
 
 
+def brightness(page: Page) -> list[float]:
+    """The strongest of red, green and blue of every text in the table and the settings, in [0, 1]."""
+    return page.tab.evaluate(
+        f"""() => [...document.querySelectorAll('{VIEW} :is(th, td, td *, button)')].map(each => {{
+            const colour = getComputedStyle(each).color;
+            const numbers = colour.match(/[0-9.]+/g).slice(0, 3).map(Number);
+            return Math.max(...numbers) / (colour.startsWith('rgb') ? 255 : 1);
+        }})"""
+    )
+
+
 def test_filter_sort_pick_and_look(page: Page, tmp_path: Path) -> None:
     tab = page.tab
     assert words(page) == "11 of 11 runs"
@@ -110,6 +121,12 @@ def test_filter_sort_pick_and_look(page: Page, tmp_path: Path) -> None:
     assert not tab.evaluate(
         f"(place => place.scrollWidth > place.clientWidth)(document.querySelector('{VIEW} .table'))"
     )
+
+    tab.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    tab.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    page.wait_for(lambda page: min(brightness(page)) > 0.55, PATIENCE, "text that can be read on black")
+    assert "invert" in tab.evaluate(f"getComputedStyle(document.querySelector('{PLOT}')).filter")
+    page.screenshot(tmp_path / "dark.png")
 
     page.save()
     page.reopen()

@@ -1,5 +1,7 @@
 """Starts and the way back: evaluated like the run, once, and points that rest on the start."""
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 import torch
@@ -18,7 +20,7 @@ def models(monkeypatch):
     monkeypatch.setattr(workbench.Run, "model", lambda self: torch.tensor(1.0))
     monkeypatch.setattr(wise_ft, "interpolate", lambda a, b, alpha: torch.lerp(a, b, alpha))
 
-    def evaluate(model, recipe, folder):
+    def evaluate(model, recipe, folder, say):
         seen.append((float(model), recipe.name))
         write_run(folder.parent / "scratch", splits={"test": float(model)})
         (folder.parent / "scratch" / "evaluation").rename(folder)
@@ -43,6 +45,28 @@ def test_runs_of_one_start_share_it_and_it_is_measured_once(tmp_path, models):
     assert models == [(0.0, "start")] * 2
     assert found[0].recipe.name == "start" and wise_ft.has_start(runs[0])
     assert not wise_ft.has_start(run_of(tmp_path / "e", "task_only_demo"))
+
+
+def test_a_teacher_without_both_sides_is_not_evaluated(tmp_path, models):
+    assert wise_ft.evaluated_teacher(run_of(tmp_path / "alone", "task_only_demo"), tmp_path) is None
+    assert models == []
+
+
+def test_a_teacher_is_measured_once(tmp_path, models, monkeypatch):
+    class Tower(wise_ft.DualEncoder):
+        def __init__(self):
+            torch.nn.Module.__init__(self)
+
+        def __float__(self):
+            return 2.0
+
+    teacher = SimpleNamespace(model=Tower(), sides=("image", "text"))
+    monkeypatch.setattr(wise_ft, "load_teacher", lambda recipe: teacher)
+    runs = [run_of(tmp_path / "a", "clip_kd_demo"), run_of(tmp_path / "b", "clip_kd_demo", seed=1)]
+    found = [wise_ft.evaluated_teacher(run, tmp_path / "made") for run in runs]
+    assert found[0].path == found[1].path and models == [(2.0, "teacher")]
+    teacher.sides = ("image",)
+    assert wise_ft.evaluated_teacher(runs[0], tmp_path / "made") is None
 
 
 def test_a_point_between_is_of_its_run_and_alpha(tmp_path, models):

@@ -1,4 +1,4 @@
-"""Rows of the run table: whole runs, sweeps, damage; filter, order, and the settings that differ."""
+"""Rows of the run table: whole runs, sweeps, damage; order, and the settings that differ."""
 
 import json
 import time
@@ -13,14 +13,13 @@ from tests.fake_runs import write_run, write_status
 from workbench.errors import SettingError
 from workbench.files import write_json
 from workbench.recipe import Recipe
+from workbench.runs.filter import matching
 from workbench.runs.table import (
     find_runs,
     headline_scores,
     labels,
-    matching,
     setting_differences,
     sorted_rows,
-    unknown_settings,
 )
 
 RECALL = ("test", "text_to_image_r1")
@@ -164,34 +163,6 @@ def test_a_teachers_run_is_told_apart(tmp_path: Path) -> None:
     assert matching([row], "trains=cross_modal_teacher") == [row]
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", "abc"),
-        ("CLIP_kd", "ac"),
-        ("kd finished", "a"),
-        ("training.lr=0.003", "c"),
-        ("training.lr = 3e-3", "c"),
-        ("lr=0.003 interrupted", "c"),
-        ("r=0.003", ""),
-        ("seed=1", "a"),
-        ("seed=", "abc"),
-        ("state=finished", "ab"),
-        ("student.trainable_image=all", "abc"),
-        ("direction_weights=[0.5,0.5]", "abc"),
-        ("teacher=null", "b"),
-        ("training.lr={", ""),
-        ("training.typo=1", ""),
-    ],
-)
-def test_the_filter(runs: Path, text: str, expected: str) -> None:
-    assert "".join(names(matching(find_runs(runs), text))) == expected
-
-
-def test_settings_that_no_run_has(runs: Path) -> None:
-    assert unknown_settings(find_runs(runs), "kd training.typo=1 lr=5 =") == ["training.typo"]
-
-
 def test_order_with_unknown_values_last(runs: Path) -> None:
     rows = find_runs(runs)
     assert names(sorted_rows(rows, RECALL)) == ["a", "b", "c"]
@@ -208,6 +179,12 @@ def test_headlines_are_few_and_of_the_test_split_first(runs: Path) -> None:
         ("test", "zero_shot_categories_top1"),
     ]
     assert headline_scores([]) == []
+
+
+def test_a_run_evaluated_elsewhere_shows_a_score_too(runs: Path) -> None:
+    write_run(runs / "d", splits={"val": 0.5})
+    scores = headline_scores(find_runs(runs))
+    assert scores[0] == RECALL and scores[4:] == [("val", "text_to_image_r1")]
 
 
 def test_settings_that_differ_over_all() -> None:

@@ -110,7 +110,7 @@ def test_the_widget_answers_what_a_browser_sends(runs: Path) -> None:
     send(filter="lr=0.003")
     assert state()["words"] == "1 of 4 runs" and state()["table"].count("data-run") == 1
     send(filter="training.lrr=1")
-    assert state()["words"] == "0 of 4 runs; no run has a setting training.lrr"
+    assert state()["words"] == "0 of 4 runs; no run has a setting or score training.lrr"
     send(filter="")
 
     send(sort="test/text_to_image_r1")

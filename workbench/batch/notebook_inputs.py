@@ -12,13 +12,15 @@ from workbench.data.decode import BadSample, decode_image
 from workbench.data.load import load_pairs
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
+from workbench.figures.display import follow_theme
 
 
 def check_parameters(cells: Sequence[str] | None = None) -> None:
     """Raise SettingError for unknown parameters of this notebook and for values of the wrong type.
 
     Papermill only warns about them and continues with the defaults. `cells` are the sources of the cells
-    executed so far, by default those of the running kernel.
+    executed so far, by default those of the running kernel. Figures of the notebook follow JupyterLab's theme
+    from here on.
     """
     if cells is None:
         from IPython import get_ipython
@@ -26,6 +28,7 @@ def check_parameters(cells: Sequence[str] | None = None) -> None:
         shell = get_ipython()
         cells = shell.user_ns["In"] if shell else []
     check_injected(cells)
+    follow_theme()
 
 
 def first_pictures(

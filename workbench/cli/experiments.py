@@ -80,7 +80,7 @@ def evaluate(
             remedy = "Use --set student.pretrained=TAG_OR_FILE, or give a folder with weights."
             raise SettingError("RUN_OR_MODEL", run_or_model, problem, remedy)
         print(f"weights: {model.weights_from}")
-    reports = measure(model, recipe, folder, whole=whole, step=step)
+    reports = measure(model, recipe, folder, whole=whole, step=step, say=print)
     metrics = list(dict.fromkeys(name for report in reports.values() for name in report["scores"]))
     print_rows(
         [

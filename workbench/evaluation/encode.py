@@ -1,7 +1,8 @@
 """Embeds the pictures and captions of a split. All metrics use the same embeddings."""
 
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,7 @@ from workbench.files import sha256_of_json
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.transform import ImageTransform
 
+LINE_EVERY = 20.0  # seconds between two lines of progress
 _remembered: dict[str, dict[str, Tensor]] = {}  # digest of a text tower -> digest of captions -> embeddings
 
 
@@ -72,14 +74,19 @@ def _remembered_of(model: DualEncoder) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def encode_images(
-    model: DualEncoder, pairs: Pairs, batch: int = 256, workers: int = 0
+    model: DualEncoder,
+    pairs: Pairs,
+    batch: int = 256,
+    workers: int = 0,
+    say: Callable[[str], object] | None = None,
 ) -> tuple[Tensor, np.ndarray, Counter[str]]:
     """Compute the unit embeddings [I, D] of a split's pictures, their rows [I], and failures by reason.
 
-    `workers` processes read pictures in parallel; with 0 this process reads them. Raises SettingError if no
-    picture is readable.
+    `workers` processes read pictures in parallel; with 0 this process reads them. `say` is told the progress
+    every 20 seconds. Raises SettingError if no picture is readable.
     """
     model.eval()
+    spoke = time.monotonic()
     rows: list[int] = []
     parts: list[Tensor] = []
     failed = Counter[str]()
@@ -95,6 +102,9 @@ def encode_images(
         rows += readable
         if readable:
             parts.append(model.embed_images(pictures))
+        if say and time.monotonic() - spoke > LINE_EVERY:
+            say(f"{pairs.split}: {len(rows):,} of {len(pairs):,} pictures embedded")
+            spoke = time.monotonic()
     if not parts:
         problem = f"no picture could be read: {dict(failed)}"
         raise SettingError("data", f"{pairs.name}:{pairs.split}", problem, "Fix the files.")
@@ -119,9 +129,15 @@ class _Pictures(Dataset):
         return readable, torch.stack(pictures) if pictures else torch.empty(0), reasons
 
 
-def encode_pairs(model: DualEncoder, pairs: Pairs, batch: int = 256, workers: int = 0) -> Embedded:
+def encode_pairs(
+    model: DualEncoder,
+    pairs: Pairs,
+    batch: int = 256,
+    workers: int = 0,
+    say: Callable[[str], object] | None = None,
+) -> Embedded:
     """Embed all pictures and captions of a split. Unreadable pictures are skipped with their captions."""
-    image, rows, failed = encode_images(model, pairs, batch, workers)
+    image, rows, failed = encode_images(model, pairs, batch, workers, say)
     position = np.full(len(pairs), -1, dtype=np.int64)
     position[rows] = np.arange(len(rows))
     image_of_text = position[pairs.image_of_caption]

@@ -1,7 +1,7 @@
 """Runs the evaluations of a recipe. Every split is embedded once for all suites."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,10 @@ def evaluate(
     *,
     whole: bool = False,
     step: int | None = None,
+    say: Callable[[str], object] | None = None,
 ) -> dict[str, Scores]:
     """The scores of `measure`, by split or set."""
-    reports = measure(model, recipe, folder, whole=whole, step=step)
+    reports = measure(model, recipe, folder, whole=whole, step=step, say=say)
     return {name: report["scores"] for name, report in reports.items()}
 
 
@@ -56,6 +57,7 @@ def measure(
     *,
     whole: bool = False,
     step: int | None = None,
+    say: Callable[[str], object] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Evaluate a model on the recipe's evaluation splits, retrieval, composition and zero-shot sets; reports
     by name.
@@ -65,11 +67,12 @@ def measure(
     pictures) and `<name>.npz` (results of single queries, for paired intervals) are written once everything
     is evaluated, so that an interrupted evaluation leaves no partial results. Existing results of other
     suites for the same model and data are kept. For `whole` see `evaluation_splits`. `step` is the model's
-    training step, for the report. The model is moved to the recipe's device and uses the precision of
-    training.
+    training step, for the report. `say` is told what is evaluated next. The model is moved to the recipe's
+    device and uses the precision of training.
     """
     model = model.to(device_of(recipe))
     model.precision = recipe.training.precision
+    tell = say or (lambda _: None)
     reports: dict[str, tuple[dict[str, Any], Queries]] = {}
     splits = evaluation_splits(recipe, whole=whole)
     retrieval = retrieval_sets(recipe, splits)
@@ -78,7 +81,8 @@ def measure(
     probes = fit_probes(model, recipe)
     for split in splits:
         pairs = load_pairs(recipe.data.source, split, **recipe.data_options(train=False)).captioned()
-        embedded = encode_pairs(model, pairs, recipe.evaluation.batch, recipe.data.workers)
+        tell(f"{split}: {len(pairs):,} pictures to evaluate")
+        embedded = encode_pairs(model, pairs, recipe.evaluation.batch, recipe.data.workers, say)
         scores, queries = evaluate_embedded(model, pairs, embedded, recipe.evaluation.suites)
         if "attributes" in recipe.evaluation.suites:
             _add(scene_attribute_scores(model, recipe, pairs, embedded), scores, queries)
@@ -87,16 +91,19 @@ def measure(
         reports[split] = _report(pairs, embedded, scores), queries
     last: dict[str, tuple[Pairs, Embedded]] = {}  # one set with several folds is embedded once
     for name, entry in retrieval.items():
+        tell(f"{name}: retrieval set")
         key = f"{entry.source}@{entry.image_folder}"
         if key not in last:
             pairs = entry.open(recipe)
-            last = {key: (pairs, encode_pairs(model, pairs, recipe.evaluation.batch))}
+            last = {key: (pairs, encode_pairs(model, pairs, recipe.evaluation.batch, say=say))}
         pairs, embedded = last[key]
         scores, queries = retrieval_scores(embedded, entry.folds)
         reports[name] = _report(pairs, embedded, scores) | {"folds": entry.folds}, queries
     for name, hard in composition.items():
+        tell(f"{name}: set of hard captions")
         reports[name] = evaluate_composition(model, recipe, hard)
     for name, source in labelled.items():
+        tell(f"{name}: zero-shot set")
         reports[name] = evaluate_set(model, recipe, source)
     if folder is not None:
         digest = model.fingerprint()

@@ -34,6 +34,21 @@ DRAW = """(async (place) => {
   await plotly.newPlot(place, data, layout, { ...config, responsive: true });
 })(document.currentScript.previousElementSibling);""".replace("LIBRARY", LIBRARY)
 
+# Figures are drawn on white. On a dark page the browser inverts them, but not their hues, nor pictures in
+# them; the black that white becomes lets the page through.
+INVERTED = """:is(.js-plotly-plot, img.plot-img) {
+    filter: invert(1) hue-rotate(180deg);
+    mix-blend-mode: screen;
+  }
+  .js-plotly-plot image { filter: invert(1) hue-rotate(180deg); }"""
+# Where JupyterLab shows a saved figure as an image, pictures in it cannot be told from the rest. Such figures
+# belong to widgets, and stay as they are below a widget's note.
+DARK = f"""[data-jp-theme-light="false"] {{
+  {INVERTED}
+  .jp-OutputArea:has(.workbench-note) img.plot-img {{ filter: none; mix-blend-mode: normal; }}
+}}
+"""
+
 # The cell that holds plotly.js for the notebook's HTML export, and the message that ran it.
 _carrier: tuple[str | None, str] | None = None
 
@@ -72,6 +87,18 @@ def figure_bundle(figure: "go.Figure", library: bool | None = None) -> dict[str,
 def holds_library(bundle: dict[str, Any]) -> bool:
     """Whether this bundle has plotly.js in it."""
     return LIBRARY in bundle.get("text/html", "")[:100]
+
+
+def follow_theme() -> None:
+    """Let the figures of this notebook follow JupyterLab's theme: a style sheet among the cell's outputs."""
+    if _kernel() is None:
+        return
+    from IPython.display import display
+
+    places = ".jp-OutputArea-child", ".jp-Cell-outputWrapper:not(:has(.jp-OutputArea-child + *))"
+    hidden = "".join(f"{place}:has(style.workbench-dark) {{ display: none; }}\n" for place in places)
+    style = f'<style class="workbench-dark">{hidden}{DARK}</style>'
+    display({"text/html": style, "text/plain": ""}, raw=True)
 
 
 def use_in_notebooks() -> None:

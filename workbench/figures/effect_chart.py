@@ -22,9 +22,9 @@ from workbench.figures.style import (
 )
 
 COLOURS = {"higher": PALETTE[0], "lower": PALETTE[7]}  # otherwise within noise
-ROW, TOP, BOTTOM = 24, 168, 44  # pixels: one row, above and below all rows
+ROW, TOP, BOTTOM = 24, 190, 44  # pixels: one row, above and below all rows
 LETTER = 6.4  # pixels, the width of a character of a row's name
-LETTERS = 100  # that fit beside each other above all panels
+LETTERS = 72  # that fit beside each other above all panels, in a narrow notebook
 
 
 def effect_chart(
@@ -39,7 +39,7 @@ def effect_chart(
     baseline, *others = groups
     figure = make_subplots(rows=1, cols=len(keys), shared_yaxes=True, horizontal_spacing=0.016)
     y = np.arange(len(others))
-    wide = max(10, LETTERS // len(keys))
+    wide = max(9, LETTERS // len(keys))
     for column, key in enumerate(keys, start=1):
         unit = 100.0 if is_share(key[1]) else 1.0
         rows = [table.loc[key][name] for name in others]
@@ -90,4 +90,4 @@ def effect_chart(
 
 
 def _wrapped(text: str, wide: int) -> str:
-    return "<br>".join(textwrap.wrap(text, wide))
+    return "<br>".join(textwrap.wrap(text.replace("_", "_ "), wide)).replace("_ ", "_")

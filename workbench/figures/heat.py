@@ -118,7 +118,8 @@ def explained_pictures(panels: Mapping[str, Explained], *, title: str = "", subt
     texts = [coloured_words(panel.words, panel.weights, ACROSS // count) for panel in panels.values()]
     lines = 1 + max(text.count("<br>") for text in texts)
     top, bottom, high = 132, 24 + 19 * lines, SIDE * tallest
-    axes, notes = {}, []
+    axes: dict[str, Any] = {}
+    notes = []
     for number, (name, panel) in enumerate(panels.items()):
         pixels = heat_over(panel.image, panel.heat[None], window=panel.window)
         height, width = pixels.shape[1:]

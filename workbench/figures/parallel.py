@@ -11,7 +11,8 @@ from workbench.figures.style import INK, PALETTE, QUIET, finish
 
 ROW = 19  # pixels between two categories on an axis
 LINES = 2  # the most lines of a heading; a third would overlap its axis
-ROOM = 850  # pixels, roughly the width of the plot in a notebook
+ROOM = 670  # pixels for the names and all axes, in a narrow notebook
+NARROW = 90  # pixels between two axes, below which headings are smaller
 LETTER = 6.0  # pixels, the width of a character
 SCALE = [[0, "#0077bb"], [0.5, "#882255"], [1, "#ee7733"]]
 
@@ -34,7 +35,9 @@ def parallel_figure(table: DataFrame, colour: str, *, title: str, subtitle: str 
     apart = (ROOM - LETTER * longest) / max(1, len(axes) - 1)  # pixels between two axes
     letters = max(6, int(0.75 * apart / LETTER))
     most = max([len(_words(known[name])) for name in axes] + [8])
-    headings = {name: _wrapped(str(name), min(24, max(9, int(apart / LETTER)))) for name in axes}
+    size = 9 if apart < NARROW else 11
+    wide = min(24, max(9, int(apart / LETTER * 11 / size)))
+    headings = {name: _wrapped(str(name), wide) for name in axes}
     dimensions = [
         _axis(known[name], headings[name], letters if index else longest) for index, name in enumerate(axes)
     ]
@@ -47,7 +50,7 @@ def parallel_figure(table: DataFrame, colour: str, *, title: str, subtitle: str 
             "showscale": not _words(known[colour]),  # words are read off their axis
             "colorbar": {"title": {"text": headings[colour]}, "thickness": 12, "outlinewidth": 0},
         },
-        labelfont=font,
+        labelfont=font | {"size": size},
         tickfont=font,
         rangefont={"size": 1, "color": "rgba(0,0,0,0)"},  # hidden, because the ticks include the ends
         unselected={"line": {"color": QUIET, "opacity": 0.12}},

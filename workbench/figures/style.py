@@ -20,6 +20,10 @@ PALETTE = (
     *("#332288", "#117733", "#aa4499", "#663300"),
 )
 BASELINE = "#59636e"  # the baseline of a comparison is grey
+
+# HTML takes the colours of the page that it is in, so that it can be read in dark themes too.
+FAINT = "color-mix(in srgb, currentColor 66%, transparent)"  # text that matters less
+LINE, RULE = "rgba(128, 128, 128, 0.3)", "rgba(128, 128, 128, 0.9)"  # between rows, below headings
 IMAGE, TEXT = "#009988", "#882255"
 
 STATES = {
@@ -130,6 +134,11 @@ def term_label(term: str) -> str:
 def state_colour(state: str) -> str:
     """The text colour of a run's state on a white background."""
     return STATES.get(state, QUIET)
+
+
+def on_page(colour: str) -> str:
+    """A CSS text colour near `colour` that can be read on a light and on a dark page."""
+    return f"color-mix(in srgb, {colour} 70%, currentColor)"
 
 
 def run_colours(names: Iterable[str]) -> dict[str, str]:

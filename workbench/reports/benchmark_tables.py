@@ -7,7 +7,6 @@ import plotly.graph_objects as go
 
 from workbench.errors import SettingError
 from workbench.figures.gallery import Gallery
-from workbench.figures.style import INK
 from workbench.reports.effects import MARKS, RESULTS, effect_page, read_results, show_effects
 
 # What `measured` shows of a comparison, as far as it has these: (split, metric).
@@ -55,7 +54,7 @@ def _cell(text: str) -> tuple[str, str]:
     """The HTML of a cell, and its verdict."""
     effect = EFFECT.fullmatch(text)
     if effect is None:
-        return f'<b style="color:{INK}">{escape(text)}</b>', ""
+        return f"<b>{escape(text)}</b>", ""
     low, high = float(effect["low"]), float(effect["high"])
     verdict = "higher" if low > 0 else "lower" if high < 0 else "within noise"
     value = f"{effect['value']}<br>" if effect["value"] else ""

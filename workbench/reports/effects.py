@@ -13,7 +13,7 @@ from workbench.errors import SettingError
 from workbench.figures.effect_chart import effect_chart
 from workbench.figures.gallery import Gallery
 from workbench.figures.sensitivity import Effect
-from workbench.figures.style import BASELINE, FONT, GRID, INK, QUIET, is_share, metric_label
+from workbench.figures.style import FAINT, FONT, LINE, RULE, is_share, metric_label
 from workbench.files import carried, read_json
 from workbench.reports.compare import compare
 from workbench.reports.tables import difference_text, value_text
@@ -32,8 +32,8 @@ SHIPPED = (
     *("ablation_masking.json", "ablation_unseen_names.json"),
 )
 
-# Dark text is readable on all of these. The marks convey the same without colour.
-TINTS = {"higher": "#cfe6f7", "lower": "#fbd9cf", "within noise": "#ffffff", "": "#ffffff"}
+# Translucent, for light and dark pages. The marks convey the same without colour.
+TINTS = {"higher": "rgba(0, 119, 187, 0.2)", "lower": "rgba(204, 51, 17, 0.2)"}
 MARKS = {"higher": "▲ ", "lower": "▼ ", "within noise": "", "": ""}
 
 
@@ -185,26 +185,26 @@ def effect_page(
 ) -> Gallery:
     """An HTML table of cells with their verdicts, which give the colours, and a legend below."""
     cell = "padding:4px 8px 4px 6px;text-align:left;vertical-align:top;border:0"
-    cell += f";border-bottom:1px solid {GRID}"
-    head = f"{cell};font-weight:600;border-bottom:1px solid {BASELINE};vertical-align:bottom;background:#fff"
+    cell += f";border-bottom:1px solid {LINE}"
+    head = f"{cell};font-weight:600;border-bottom:1px solid {RULE};vertical-align:bottom"
     rows = ["".join(f'<th style="{head}">{text}</th>' for text in heads)]
     for cells in lines:
         row = ""
         for number, (text, verdict) in enumerate(cells):
             wide = ";white-space:nowrap" if number else ";min-width:8em;max-width:17em"
-            row += f'<td style="{cell};background:{TINTS[verdict]};color:{INK}{wide}">{text}</td>'
+            row += f'<td style="{cell};background:{TINTS.get(verdict, "none")}{wide}">{text}</td>'
         rows.append(row)
-    tint = f'<span style="color:{INK};padding:0 4px;background:'
+    tint = '<span style="padding:0 4px;background:'
     higher, lower = f'{tint}{TINTS["higher"]}">▲ higher</span>', f'{tint}{TINTS["lower"]}">▼ lower</span>'
     legend = (
         f"{higher} and {lower} than {escape(baseline)}: the 95 % interval in brackets excludes zero. "
         f"Uncoloured: within noise. {note}"
     )
     return Gallery(
-        f'<div style="font-family:{escape(FONT)};color:{INK};background:#fff;padding:8px;overflow-x:auto">'
-        f'<table style="border-collapse:collapse;font-size:12.5px;color:{INK};border:0">'
+        f'<div style="font-family:{escape(FONT)};padding:8px;overflow-x:auto">'
+        f'<table style="border-collapse:collapse;font-size:12.5px;border:0">'
         f"{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
-        f'<div style="color:{QUIET};font-size:12px;margin-top:8px">{legend}</div></div>'
+        f'<div style="color:{FAINT};font-size:12px;margin-top:8px">{legend}</div></div>'
     )
 
 
@@ -215,5 +215,5 @@ def _rows(table: DataFrame, groups: Sequence[str] | None) -> list[str]:
 
 
 def _heading(key: Key) -> str:
-    split = f'<span style="font-weight:400;color:{QUIET}">{escape(key[0])}</span>'
+    split = f'<span style="font-weight:400;color:{FAINT}">{escape(key[0])}</span>'
     return f"{split}<br>{escape(metric_label(key[1]))}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.data.report import skipped_text
 from workbench.errors import SettingError
-from workbench.figures.display import CONFIG
+from workbench.figures.display import CONFIG, INVERTED
 from workbench.figures.training import training_figure
 from workbench.files import atomic_write
 from workbench.recipe import differences
@@ -19,14 +19,19 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 STYLE = """
+:root { color-scheme: light dark; }
 body { font: 15px/1.5 Inter, system-ui, sans-serif; color: #1f2933; background: #fff;
        margin: 0 auto; padding: 1.5em; max-width: 1100px; }
 h1 { font-size: 1.6em; margin: 0 0 .3em; } h2 { font-size: 1.2em; margin: 2em 0 .5em; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2em .8em .2em 0; text-align: left; vertical-align: top; }
-pre { background: #f5f7fa; padding: 1em; overflow-x: auto; font-size: 13px; }
+pre { background: rgba(128, 128, 128, 0.1); padding: 1em; overflow-x: auto; font-size: 13px; }
 .wide { overflow-x: auto; }
-"""
+@media (prefers-color-scheme: dark) {
+  body { color: #e4e7eb; background: #111; }
+  DARK
+}
+""".replace("DARK", INVERTED)
 
 
 def write_report(

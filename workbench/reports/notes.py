@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from workbench.reports.compare import Evaluated
 
 
+MOST_NAMED = 8  # metrics that are omitted
+
+
 def without_queries(runs: Sequence["Evaluated"], splits: Sequence[str]) -> list[str]:
     """The missing files with results of single queries, for splits whose scores have such results."""
     return [
@@ -42,5 +45,7 @@ def note(groups: Mapping[str, Sequence["Evaluated"]], skipped: Sequence[str], mi
             "`workbench evaluate RUN` restores them."
         )
     if skipped:
-        lines.append(f"Omitted, because some runs lack them: {', '.join(skipped)}.")
+        names = list(dict.fromkeys(metric(result.rpartition(" ")[2]).label for result in skipped))
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        lines.append(f"Omitted, because some runs lack them: {', '.join(names[:MOST_NAMED])}{more}.")
     return "\n".join(lines)

@@ -2,16 +2,34 @@
 
 from collections.abc import Mapping
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pandas import DataFrame, Series
 
-from workbench.figures.style import BASELINE, FONT, GRID, INK, PALETTE, QUIET, is_share, metric_label
+from workbench.figures.style import FAINT, FONT, LINE, PALETTE, RULE, is_share, metric_label, on_page
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
 
 Cell = tuple[str, str | None]  # a text, and for differences the verdict
 
 MARKS = {"higher": "▲ higher", "lower": "▼ lower", "within noise": "within noise", "": ""}
-COLOURS = {"higher": PALETTE[0], "lower": PALETTE[7], "within noise": QUIET, "": QUIET}
+COLOURS = {"higher": on_page(PALETTE[0]), "lower": on_page(PALETTE[7])}
+
+
+def words_left(table: DataFrame) -> "Styler":
+    """The table as a notebook shows it, with words and the names of rows to the left, numbers to the right."""
+    worded = [number for number, name in enumerate(table) if table[name].map(_is_words).any()]
+    selectors = [f"th.col{number}.col_heading, td.col{number}" for number in worded]
+    left = [("text-align", "left")]
+    names = {"selector": "th.row_heading, th.index_name", "props": left}
+    return table.style.set_table_styles(
+        [names, *({"selector": selector, "props": left} for selector in selectors)]
+    )
+
+
+def _is_words(value: object) -> bool:
+    return isinstance(value, str) and any(letter.isalpha() for letter in value)
 
 
 def shown_rows(table: DataFrame) -> DataFrame:
@@ -58,27 +76,27 @@ def comparison_text(table: DataFrame, sizes: Mapping[str, str], note: str) -> st
 def comparison_html(table: DataFrame, sizes: Mapping[str, str], note: str) -> str:
     """The table as HTML with inline styles, with one block per split and shares in per cent."""
     (unit, *heads), blocks = _cells(table)
-    cell = "padding:3px 14px 3px 0;text-align:left;white-space:nowrap;border:0;background:#fff"
-    head = f"{cell};font-weight:600;border-bottom:1px solid {BASELINE};vertical-align:bottom"
-    top = f'<th style="{head};font-weight:400;color:{QUIET}">{unit}</th>'
+    cell = "padding:3px 14px 3px 0;text-align:left;white-space:nowrap;border:0"
+    head = f"{cell};font-weight:600;border-bottom:1px solid {RULE};vertical-align:bottom"
+    top = f'<th style="{head};font-weight:400;color:{FAINT}">{unit}</th>'
     top += "".join(f'<th style="{head};white-space:normal">{escape(text)}</th>' for text in heads)
     lines = []
     for split, rows in blocks.items():
-        size = f'<span style="color:{QUIET}">{escape(sizes[split])}</span>'
+        size = f'<span style="color:{FAINT}">{escape(sizes[split])}</span>'
         style = f'colspan="{1 + len(heads)}" style="{cell};padding-top:12px"'
         lines.append(f"<tr><td {style}><b>{escape(split)}</b> {size}</td></tr>")
         for cells in rows:
             texts = (
                 escape(text) if verdict is None else f"{text} {_mark(verdict)}" for text, verdict in cells
             )
-            data = (f'<td style="{cell};border-bottom:1px solid {GRID}">{text}</td>' for text in texts)
+            data = (f'<td style="{cell};border-bottom:1px solid {LINE}">{text}</td>' for text in texts)
             lines.append(f"<tr>{''.join(data)}</tr>")
     notes = "".join(f"<div>{escape(line)}</div>" for line in note.split("\n"))
     return (
-        f'<div style="font-family:{escape(FONT)};font-size:13px;color:{INK};background:#fff;padding:8px;overflow-x:auto">'
-        f'<table style="border-collapse:collapse;font-size:13px;color:{INK};border:0">'
+        f'<div style="font-family:{escape(FONT)};font-size:13px;padding:8px;overflow-x:auto">'
+        f'<table style="border-collapse:collapse;font-size:13px;border:0">'
         f"<thead><tr>{top}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-        f'<div style="color:{QUIET};font-size:12px;margin-top:10px;max-width:60em">{notes}</div></div>'
+        f'<div style="color:{FAINT};font-size:12px;margin-top:10px;max-width:60em">{notes}</div></div>'
     )
 
 
@@ -98,4 +116,4 @@ def difference_text(row: "Series[Any]", metric: str) -> str:
 
 def _mark(verdict: str) -> str:
     weight = 600 if verdict in ("higher", "lower") else 400
-    return f'<span style="color:{COLOURS[verdict]};font-weight:{weight}">{MARKS[verdict]}</span>'
+    return f'<span style="color:{COLOURS.get(verdict, FAINT)};font-weight:{weight}">{MARKS[verdict]}</span>'

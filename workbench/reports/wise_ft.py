@@ -1,4 +1,4 @@
-"""Evaluates the pretrained start of a run, and interpolations between the start and the run (WiSE-FT)."""
+"""Evaluates a run's teacher, its start, and interpolations between start and run (WiSE-FT)."""
 
 import re
 from collections.abc import Callable
@@ -16,11 +16,21 @@ from workbench.reports.compare import START
 from workbench.runs.epochs import has_start, start_model
 from workbench.runs.folder import read_recipe, write_recipe
 from workbench.runs.run import Run
+from workbench.targets.cached import say_at_once
+from workbench.targets.image_text import load_teacher
 
 Key = tuple[str, str]
 
-__all__ = ["evaluated_between", "evaluated_start", "has_start", "kept_points", "start_model"]
+__all__ = [
+    "evaluated_between",
+    "evaluated_start",
+    "evaluated_teacher",
+    "has_start",
+    "kept_points",
+    "start_model",
+]
 
+TEACHER = "teacher"  # the recipe name under which it is evaluated
 BETWEEN = re.compile(r"WiSE-FT, ([\d.]+) of (.+)")  # the name of a group: alpha and the recipe
 
 
@@ -44,11 +54,25 @@ def evaluated_between(run: Run, alpha: float, folder: Path) -> Run:
     return _evaluated(run, name, path, lambda: interpolate(start_model(run), run.model(), alpha))
 
 
+def evaluated_teacher(run: Run, folder: Path) -> Run | None:
+    """Evaluate the teacher of `run`, likewise; None if the run has none that embeds pictures and captions."""
+    recipe = run.recipe
+    if recipe.teacher is None or recipe.teacher.model == "python":
+        return None
+    teacher = load_teacher(recipe)
+    if set(teacher.sides) != {"image", "text"} or not isinstance(teacher.model, DualEncoder):
+        return None
+    settings = lasting_settings(recipe)
+    key = [settings["teacher"], settings["data"], settings["evaluation"]]
+    return _evaluated(run, TEACHER, folder / f"teacher-{sha256_of_json(key)[:8]}", lambda: teacher.model)
+
+
 def _evaluated(run: Run, name: str, path: Path, model: Callable[[], DualEncoder]) -> Run:
     recipe = read_recipe(run.path, {"name": name})
     if not (path / "evaluation").is_dir():
         write_recipe(path, recipe)
-        evaluate(model(), recipe, path / "evaluation")
+        say_at_once(f"evaluating {name}")
+        evaluate(model(), recipe, path / "evaluation", say=say_at_once)
     return Run(path)
 
 

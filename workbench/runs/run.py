@@ -234,6 +234,7 @@ class Run:
         suite.
         """
         from workbench.evaluation.suites import measure, size_of
+        from workbench.targets.cached import say_at_once
 
         recipe = self.recipe
         changes: dict[str, Any] = {f"data.{key}": value for key, value in data.items()}
@@ -245,7 +246,7 @@ class Run:
         other = not self.trained_on(recipe.data.source)
         folder = self.path / "evaluation" if own else None
         model, step = self.restored()
-        reports = measure(model, recipe, folder, whole=other, step=step)
+        reports = measure(model, recipe, folder, whole=other, step=step, say=say_at_once)
         for name, report in reports.items():
             print(f"evaluated on {name}: {size_of(report)}")
         return {name: report["scores"] for name, report in reports.items()}

@@ -1,6 +1,5 @@
-"""A table of run folders with state, progress and headline scores, and its filtering and sorting."""
+"""A table of run folders with state, progress and headline scores, and its sorting."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,13 +7,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from workbench.errors import SettingError
 from workbench.files import read_json, unsigned
 from workbench.metrics import metric
 from workbench.recipe import Recipe, differences
-from workbench.recipe.yaml_io import read_yaml
 from workbench.runs.folder import is_locked, is_silent, read_recipe
 
 LEVELS = 2  # the depth of the search for run folders; the folder `run` of a sweep's run does not count
@@ -52,6 +48,12 @@ class RunRow:
         known = {} if self.recipe is None else dict(_flat(self.recipe.model_dump(mode="json")))
         return {**known, "state": self.state}
 
+    @property
+    def comparable(self) -> dict[str, Any]:
+        """What a filter can ask for by name: the settings, `step`, and the scores as `split.metric`."""
+        scores = {f"{split}.{name}": value for (split, name), value in self.scores.items()}
+        return {**self.settings, "step": self.step, **scores}
+
     def value(self, column: str | Score) -> Any:
         """The value of a column, None if it is unknown."""
         return self.scores.get(column) if isinstance(column, tuple) else getattr(self, column)
@@ -75,26 +77,19 @@ def find_runs(source: Any) -> list[RunRow]:
 
 
 def headline_scores(rows: Iterable[RunRow]) -> list[Score]:
-    """The scores to show in a short table: recall@1 and zero-shot accuracy, first of the split `test`."""
+    """The scores to show in a short table: recall@1 and zero-shot accuracy, first of the split `test`.
+
+    A run that has none of these adds its first, so that every evaluated run shows a score.
+    """
+    rows = list(rows)
     known = dict.fromkeys(score for row in rows for score in row.scores)
     order = {score: rank for score in known if (rank := metric(score[1]).headline) is not None}
-    return sorted(order, key=lambda score: (score[0] != "test", score[0], order[score]))[:MOST_HEADLINES]
-
-
-def matching(rows: Iterable[RunRow], text: str) -> list[RunRow]:
-    """The rows that match every word of `text`: a part of the name, folder or state, or `setting=value`.
-
-    A setting may be given by its last parts (`lr=0.001`). Without a value it only has to exist.
-    """
-    words = _words(text)
-    return [row for row in rows if all(_matches(row, word) for word in words)]
-
-
-def unknown_settings(rows: Iterable[RunRow], text: str) -> list[str]:
-    """The settings in a filter that no run has."""
-    known = dict.fromkeys(name for row in rows for name in row.settings)
-    names = [word.partition("=")[0] for word in _words(text) if "=" in word]
-    return [name for name in names if not any(_is_called(setting, name) for setting in known)]
+    scores = sorted(order, key=lambda score: (score[0] != "test", score[0], order[score]))
+    shown = scores[:MOST_HEADLINES]
+    for row in rows:
+        if not row.scores.keys() & set(shown):
+            shown += [score for score in scores if score in row.scores][:1]
+    return shown
 
 
 def sorted_rows(rows: Iterable[RunRow], column: str | Score, descending: bool = False) -> list[RunRow]:
@@ -249,26 +244,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def _words(text: str) -> list[str]:
-    return re.sub(r"\s*=\s*", "=", text).split()
-
-
-def _matches(row: RunRow, word: str) -> bool:
-    name, equals, text = word.partition("=")
-    if equals and name:
-        values = [value for setting, value in row.settings.items() if _is_called(setting, name)]
-        return any(not text or _is_same(value, text) for value in values)
-    return word.casefold() in f"{row.name} {row.folder} {row.state}".casefold()
-
-
-def _is_called(setting: str, name: str) -> bool:
-    return f".{setting}".endswith(f".{name}")
-
-
-def _is_same(value: Any, text: str) -> bool:
-    try:
-        return bool(str(value) == text or value == read_yaml(text))
-    except (yaml.YAMLError, ValueError):
-        return False

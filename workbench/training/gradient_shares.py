@@ -1,5 +1,4 @@
-"""Measures where the gradient comes from: how strongly each term of the loss pulls the student's
-embeddings."""
+"""Measures where the gradient comes from: the norm of each term's gradient at the student's embeddings."""
 
 import torch
 
@@ -12,11 +11,11 @@ from workbench.training.learner import BatchTargets, Outputs
 def gradient_shares(
     mixture: DistillationLoss, outputs: Outputs, targets: BatchTargets
 ) -> dict[str, torch.Tensor]:
-    """Each weighted term's share in the sum of all terms' pulls, on this process's own pairs.
+    """Each weighted term's share in the sum of all terms' gradient norms, on this process's own pairs.
 
-    A pull is the norm of the gradient of weight times term with respect to the student's embeddings: of
-    pictures, of captions and, for masked features, of masked pictures. Only the values of `outputs` are used,
-    not their graph, and no parameter receives a gradient. All shares are 0 if nothing pulls.
+    The gradient is that of weight times term with respect to the student's embeddings: of pictures, of
+    captions and, for masked features, of masked pictures. Only the values of `outputs` are used,
+    not their graph, and no parameter receives a gradient. All shares are 0 if all gradients are.
     """
     image, text = (side.detach().requires_grad_() for side in outputs[:2])
     masked, moved = outputs.masked_image, torch.zeros_like(image, requires_grad=True)
@@ -36,11 +35,11 @@ def gradient_shares(
         temperature=mixture.temperature,
         **targets._asdict(),
     )
-    pulls = {}
+    norms = {}
     for name, weight in mixture.weights.items():
         value = weight * mixture.value(name, inputs)
         gradients = torch.autograd.grad(value, (image, text, moved), retain_graph=True, allow_unused=True)
         squares = [gradient.double().square().sum() for gradient in gradients if gradient is not None]
-        pulls[name] = torch.stack(squares).sum().sqrt()
-    total = torch.stack(list(pulls.values())).sum()
-    return {name: pull / torch.where(total > 0, total, 1.0) for name, pull in pulls.items()}
+        norms[name] = torch.stack(squares).sum().sqrt()
+    total = torch.stack(list(norms.values())).sum()
+    return {name: norm / torch.where(total > 0, total, 1.0) for name, norm in norms.items()}

@@ -8,7 +8,7 @@ function render({ model, el }) {
   silence.textContent =
     "This picture no longer changes: it is of the time that it names. The kernel was restarted, or is busy. " +
     "A run in a process of its own goes on; run this cell again to follow it.";
-  silence.style = "padding: 6px 10px; background: #fff3e6; color: #1f2933; font: 13px sans-serif";
+  silence.style = "padding: 6px 10px; background: rgba(238, 119, 51, 0.2); font: 13px sans-serif";
   el.append(silence, place);
   // The kernel tells the time every few seconds.
   let silent;

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.figures.display import can_show_widgets, figure_bundle, holds_library
+from workbench.figures.display import DARK, can_show_widgets, figure_bundle, holds_library
 from workbench.figures.gallery import Gallery
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def browser_side(name: str, *texts: str, **traits: Any) -> Any:
     members["_esm"] = "".join(
         (folder / f"{file}.js").read_text(encoding="utf-8") for file in ("plotly", name)
     )
-    if (style := folder / f"{name}.css").is_file():
-        members["_css"] = style.read_text(encoding="utf-8")
+    style = folder / f"{name}.css"
+    members["_css"] = DARK + (style.read_text(encoding="utf-8") if style.is_file() else "")
     return type("BrowserSide", (anywidget.AnyWidget,), members)()
 
 
@@ -120,5 +120,5 @@ def _bundle(output: Any, library: bool | None = None) -> dict[str, Any]:
     if output is None:
         return {"text/plain": ""}
     if isinstance(output, Gallery):
-        return {"text/html": str(output), "text/plain": "<pictures>"}
+        return {"text/html": str(output), "text/plain": repr(output)}
     return output if isinstance(output, dict) else figure_bundle(output, library)

@@ -5,6 +5,7 @@ from html import escape
 from typing import Any, Protocol, runtime_checkable
 
 from workbench.figures.gallery import Gallery, Picture, gallery
+from workbench.figures.style import PALETTE, on_page
 from workbench.widgets.notebook import NotebookWidget, is_live, on_change
 
 Hit = tuple[int, float]  # row of the picture, score
@@ -105,4 +106,5 @@ class PictureSearch(NotebookWidget):
             return self.show(query)
         except BadSample as error:
             reason = escape(error.reason)
-            return Gallery(f'<div style="color:#cc3311">This file is not a readable picture: {reason}</div>')
+            style = f"color:{on_page(PALETTE[7])}"
+            return Gallery(f'<div style="{style}">This file is not a readable picture: {reason}</div>')

@@ -8,7 +8,7 @@ function render({ model, el }) {
   el.classList.add("workbench-runs");
   const filter = element("input", {
     type: "search",
-    placeholder: "filter: words, or training.lr=0.001",
+    placeholder: "filter: words, training.lr=0.001, step>30",
     ariaLabel: "filter runs",
     value: JSON.parse(model.get("shown")).filter,
   });

@@ -11,6 +11,7 @@ from typing import Any
 from workbench.errors import SettingError
 from workbench.figures.display import plain
 from workbench.figures.style import run_colours
+from workbench.runs.filter import matching, unknown_settings
 from workbench.runs.records import Records
 from workbench.runs.run import Run
 from workbench.runs.table import (
@@ -19,10 +20,8 @@ from workbench.runs.table import (
     find_runs,
     headline_scores,
     labels,
-    matching,
     setting_differences,
     sorted_rows,
-    unknown_settings,
 )
 from workbench.widgets.notebook import NotebookWidget, browser_side, is_live
 from workbench.widgets.run_table_html import differences_html, page, runs_html
@@ -41,8 +40,8 @@ class RunBrowser(NotebookWidget):
 
     `folder_or_runs` is a folder, which is searched two levels deep (a sweep's folder, for example), or a list
     of runs or run folders. The filter takes words of the name, folder or state, and settings
-    (`training.lr=0.001`). Damaged runs are listed with a reason. Under `WORKBENCH_HEADLESS=1` a static table
-    and the selected curves are shown. Raises SettingError for a folder that does not exist.
+    (`training.lr=0.001`, `step>30`). Damaged runs are listed with a reason. Under `WORKBENCH_HEADLESS=1` a
+    static table and the selected curves are shown. Raises SettingError for a folder that does not exist.
     """
 
     def __init__(
@@ -158,7 +157,7 @@ class RunBrowser(NotebookWidget):
         if self._picked:
             words += f", {len(self.picked_rows)} selected"
         unknown = unknown_settings(self.rows, self.filter)
-        return words + (f"; no run has a setting {', '.join(unknown)}" if unknown else "")
+        return words + (f"; no run has a setting or score {', '.join(unknown)}" if unknown else "")
 
     def _bundle(self) -> dict[str, Any]:
         """The table and the differing settings as a MIME bundle."""

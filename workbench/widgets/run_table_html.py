@@ -6,17 +6,17 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from workbench.figures.style import BASELINE, FONT, GRID, INK, QUIET, is_share, metric_label, state_colour
+from workbench.figures.style import FAINT, FONT, LINE, RULE, is_share, metric_label, on_page, state_colour
 from workbench.recipe.yaml_io import in_yaml
 from workbench.runs.table import RunRow, Score
 
 COLUMNS = {"name": "run", "seed": "seed", "state": "state", "step": "step", "updated": "updated"}
 RIGHT = ("seed", "step", "updated")
-CELL = f"padding:4px 12px 4px 0;white-space:nowrap;border:0;border-bottom:1px solid {GRID};background:#fff"
+CELL = f"padding:4px 12px 4px 0;white-space:nowrap;border:0;border-bottom:1px solid {LINE}"
 CELL += ";vertical-align:top;text-align:left"
-HEAD = f"{CELL};font-weight:600;vertical-align:bottom;border-bottom:1px solid {BASELINE}"
+HEAD = f"{CELL};font-weight:600;vertical-align:bottom;border-bottom:1px solid {RULE}"
 NUMBER = ";text-align:right;font-variant-numeric:tabular-nums"
-SMALL = f"display:block;font-size:11px;font-weight:400;color:{QUIET}"
+SMALL = f"display:block;font-size:11px;font-weight:400;color:{FAINT}"
 LONGEST = 160  # characters of a reason; the tooltip has all of it
 
 
@@ -52,7 +52,7 @@ def differences_html(
     """A table with a row per setting and a column per run. Values that differ from the first run are bold."""
     if not settings:
         text = "Their recipes differ in no setting that changes the outcome."
-        return f'<div style="color:{QUIET};padding:4px 0">{text}</div>'
+        return f'<div style="color:{FAINT};padding:4px 0">{text}</div>'
     wrapped = ";white-space:normal;overflow-wrap:anywhere;min-width:90px;max-width:280px"
     heads = f'<th style="{HEAD}">setting</th>' + "".join(
         f'<th style="{HEAD}{wrapped}">{_chip(colour)} {escape(name)}</th>'
@@ -71,7 +71,7 @@ def differences_html(
 def page(*parts: str) -> str:
     """Pieces of HTML below each other, in the font of all figures."""
     return (
-        f'<div style="font-family:{escape(FONT)};font-size:13px;line-height:1.35;color:{INK};background:#fff;'
+        f'<div style="font-family:{escape(FONT)};font-size:13px;line-height:1.35;'
         f'padding:8px;overflow-x:auto">{"".join(parts)}</div>'
     )
 
@@ -86,7 +86,7 @@ def age(seconds: float) -> str:
 
 def _table(heads: str, lines: Sequence[str]) -> str:
     return (
-        f'<table style="border-collapse:collapse;margin:0;font-size:13px;color:{INK};border:0">'
+        f'<table style="border-collapse:collapse;margin:0;font-size:13px;border:0">'
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     )
 
@@ -114,7 +114,8 @@ def _mark(row: RunRow, picked: Mapping[Path, str], answers: bool) -> str:
     colour = picked.get(row.path)
     if not answers or row.recipe is None:
         return f'<td style="{CELL};text-align:center">{_chip(colour) if colour else ""}</td>'
-    attributes = f'aria-label="pick {escape(row.folder)}" style="accent-color:{colour or INK};margin:2px 0 0"'
+    accent = f"accent-color:{colour};" if colour else ""
+    attributes = f'aria-label="pick {escape(row.folder)}" style="{accent}margin:2px 0 0"'
     attributes += " checked" if colour else ""
     return f'<td style="{CELL};text-align:center"><input type="checkbox" {attributes}></td>'
 
@@ -125,7 +126,10 @@ def _cell(row: RunRow, column: str | Score, answers: bool) -> str:
     if column == "name":
         text, style = _name(row), ";white-space:normal;min-width:200px;max-width:340px"
     elif column == "state":
-        text, style = escape(row.state), f";font-weight:600;color:{state_colour(row.state)}"
+        text = f'<b style="font-weight:600;color:{on_page(state_colour(row.state))}">{escape(row.state)}</b>'
+        if splits := ", ".join(dict.fromkeys(split for split, _ in row.scores)):
+            narrow = f"{SMALL};white-space:normal;max-width:140px"
+            text += f'<span style="{narrow}">evaluated on {escape(splits)}</span>'
     elif value is None:
         text = ""
     elif isinstance(column, tuple):
@@ -156,7 +160,7 @@ def _name(row: RunRow) -> str:
         parts.append(f'<span style="{SMALL};overflow-wrap:anywhere">{escape(row.folder)}</span>')
     if row.reason:
         short = row.reason if len(row.reason) <= LONGEST else f"{row.reason[: LONGEST - 1]}…"
-        style = f"{SMALL};color:#b3541e;overflow-wrap:anywhere"
+        style = f"{SMALL};color:{on_page('#b3541e')};overflow-wrap:anywhere"
         parts.append(f'<span title="{escape(row.reason)}" style="{style}">{escape(short)}</span>')
     return "".join(parts)
 
