@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from workbench.figures.style import IMAGE, INK, QUIET, TEXT, finish
 
 READ_OFF = 8  # the most columns at which a heat map has room for numbers in its cells
-DIGITS = 24  # that an axis has room for; where the numbers of all regions have more, only some are named
+DIGITS = 16  # that an axis has room for; where the numbers of all regions have more, only some are named
 SPLIT = 40  # the most columns with gaps between them; more would leave nothing of the cells
 ROW = 26  # pixels, the height of one word
 LONGEST = 15  # characters of a word on an axis; the hover text shows all of it
