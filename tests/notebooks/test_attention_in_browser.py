@@ -119,7 +119,7 @@ def test_words_and_regions_answer(page: Page, tmp_path: Path) -> None:
 
     tab.locator(".workbench-attention .word").nth(0).click(modifiers=["Shift"])
     page.wait_for(
-        lambda page: "“gloves”, “a” look at" in subtitle(page), PATIENCE, "a second word, with Shift"
+        lambda page: "“gloves,”, “a” look at" in subtitle(page), PATIENCE, "a second word, with Shift"
     )
 
     # The rhinoceros: a box in the picture.
