@@ -154,18 +154,14 @@ def main() -> None:
     chosen = arguments(parser).parse_args()
 
     overrides = dict(setting.split("=", 1) for setting in chosen.settings)
-    rows, recipes = [], []
+    wanted = []
     # Seed by seed, so that a stop on the way leaves whole rows.
     for seed in chosen.seeds:
         for row, (name, settings) in ABLATIONS[chosen.ablation].items():
             more = {"seed": seed, "evaluation.suites": SUITES[chosen.ablation]}
-            recipes.append(workbench.Recipe.load(name, {**settings, **overrides, **more}))
-            rows.append(row)
-    made = dict(
-        zip(zip(rows, [recipe.seed for recipe in recipes], strict=True), shared(recipes, chosen), strict=True)
-    )
-    order = list(ABLATIONS[chosen.ablation])
-    named = {row: [made[row, seed] for seed in chosen.seeds] for row in order}
+            wanted.append((row, workbench.Recipe.load(name, {**settings, **overrides, **more})))
+    named = shared(wanted, chosen)
+    order = list(named)
     runs = [run for members in named.values() for run in members]
     comparison = workbench.compare(runs, names=[row for row, members in named.items() for _ in members])
     chosen.out.mkdir(parents=True, exist_ok=True)

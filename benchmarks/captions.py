@@ -112,12 +112,12 @@ def measure(kind: str, captions: list[str], teachers: dict[str, TextTeacher], ro
     for program in programs.values():
         program(captions[:16])  # first calls set up threads and kernels
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
-    found = {}
+    embeddings = {}
     for turn in range(rounds):
         # Who comes after whom must not favour anybody.
         for name in np.random.default_rng(turn).permutation(list(programs)):
             cpu, wall = time.process_time(), time.perf_counter()
-            found[name] = programs[name](captions)
+            embeddings[name] = programs[name](captions)
             seconds[name].append((time.process_time() - cpu, time.perf_counter() - wall))
     return [
         {
@@ -129,7 +129,7 @@ def measure(kind: str, captions: list[str], teachers: dict[str, TextTeacher], ro
                 one[1] / base[1] for one, base in zip(seconds[name], seconds[PLAIN], strict=True)
             ],
             "limit": LIMITS.get((kind, precisions.get(name, ""))),
-            "least_cosine": float(cosines(found[name], found[PLAIN]).min()),
+            "least_cosine": float(cosines(embeddings[name], embeddings[PLAIN]).min()),
         }
         for name in programs
     ]
@@ -138,7 +138,7 @@ def measure(kind: str, captions: list[str], teachers: dict[str, TextTeacher], ro
 @torch.no_grad()
 def embed_plainly(teacher: TextTeacher, captions: list[str]) -> np.ndarray:
     """As one writes it down first, with the teacher's own tokenizer and model; both models add no BOS."""
-    tokenizer, found = teacher.tokenizer, []
+    tokenizer, pooled = teacher.tokenizer, []
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     for start in range(0, len(captions), BATCH):
@@ -153,8 +153,8 @@ def embed_plainly(teacher: TextTeacher, captions: list[str]) -> np.ndarray:
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
         ).last_hidden_state
         mask = batch["attention_mask"][..., None]
-        found.append(((states * mask).sum(1) / mask.sum(1)).numpy())
-    return np.concatenate(found)
+        pooled.append(((states * mask).sum(1) / mask.sum(1)).numpy())
+    return np.concatenate(pooled)
 
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -71,7 +71,7 @@ def main() -> None:
 def measure(setting: dict) -> list[dict]:
     use_threads(setting["threads"])
     points = make_points(setting["points"], setting["dim"])
-    found: dict[str, list[tuple[float, float, float | None]]] = {name: [] for name in PROGRAMS}
+    result: dict[str, list[tuple[float, float, float | None]]] = {name: [] for name in PROGRAMS}
     for turn in range(setting["rounds"] + 1):
         # Who comes after whom must not favour anybody; the first round warms up, on a few points.
         given = points if turn else points[: FEW * setting["clusters"]]
@@ -80,13 +80,13 @@ def measure(setting: dict) -> list[dict]:
             centroids = PROGRAMS[name](given, setting["clusters"], setting["iterations"], turn)
             spent = time.process_time() - cpu, time.perf_counter() - wall
             if turn:
-                found[name].append((*spent, None if centroids is None else inertia(given, centroids)))
+                result[name].append((*spent, None if centroids is None else inertia(given, centroids)))
     rows = []
     for name in PROGRAMS:
         with multiprocessing.get_context("spawn").Pool(1) as fresh:
             memory = fresh.apply(extra_memory, (name, setting))
-        cpu, wall, quality = zip(*found[name], strict=True)
-        their_cpu, their_wall, theirs = zip(*found[PEER], strict=True)
+        cpu, wall, quality = zip(*result[name], strict=True)
+        their_cpu, their_wall, theirs = zip(*result[PEER], strict=True)
         rows.append(
             {
                 "program": name,

@@ -1,6 +1,7 @@
 """Does DCLIP work, and what of it? The whole chain against its controls and baselines.
 
     python benchmarks/dclip.py [--seeds 0 1 2] [--runs runs] [--out benchmarks/results] [--workers CORES]
+                               [--finished]
 
 On the embedded dataset: finds regions, trains cross-modal teachers and students, evaluates them beside the
 start that they share, and writes dclip.json, .md (the table) and the runs' .html report. Stop and
@@ -57,15 +58,14 @@ def main() -> None:
         for row, (name, settings) in ROWS.items()
         for seed in chosen.seeds
     ]
-    made = shared([recipe for _, recipe in wanted], chosen)
-    runs: dict[str, list[workbench.Run]] = {row: [] for row in ROWS}
-    for (row, _), run in zip(wanted, made, strict=True):
-        runs[row].append(run)
+    runs = shared(wanted, chosen)
     trained_runs = [run for group in runs.values() for run in group]
-    between = [evaluated_between(runs[FINE_TUNING][0], alpha, chosen.runs) for alpha in ALPHAS]
+    tuned = runs.get(FINE_TUNING, [])[:1]
+    between = [evaluated_between(run, alpha, chosen.runs) for run in tuned for alpha in ALPHAS]
     everything = [evaluated_start(trained_runs[0], chosen.runs), *trained_runs, *between]
     rows = [row for row, group in runs.items() for _ in group]
-    names = ["start", *rows, *(f"WiSE-FT, {alpha:g} of {FINE_TUNING}" for alpha in ALPHAS)]
+    mixed = [f"WiSE-FT, {alpha:g} of {FINE_TUNING}" for _ in tuned for alpha in ALPHAS]
+    names = ["start", *rows, *mixed]
     comparison = workbench.compare(everything, names=names)
     chosen.out.mkdir(parents=True, exist_ok=True)
     written = json.loads(comparison.to_json())

@@ -41,10 +41,13 @@ def main() -> None:
     )
     chosen = arguments(parser).parse_args()
 
-    recipes = [workbench.Recipe.load(name, {"seed": seed}) for name in RECIPES for seed in chosen.seeds]
-    runs = shared(recipes, chosen)
+    wanted = [
+        (name, workbench.Recipe.load(name, {"seed": seed})) for name in RECIPES for seed in chosen.seeds
+    ]
+    named = shared(wanted, chosen)
+    runs = [run for members in named.values() for run in members]
     teacher = _teacher_scores(chosen.runs / "teacher")
-    comparison = workbench.compare(runs, names=[recipe.name for recipe in recipes])
+    comparison = workbench.compare(runs, names=[name for name, members in named.items() for _ in members])
     chosen.out.mkdir(parents=True, exist_ok=True)
     write_json(chosen.out / "distillation_gain.json", {"teacher": teacher, **_parsed(comparison.to_json())})
     with atomic_write(chosen.out / "distillation_gain.md", "w") as stream:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from ablation import markdown
 from PIL import Image
-from trained import arguments, is_made, shared
+from trained import arguments, shared
 
 import workbench
 from workbench.data.false_captions import FalseCaptions
@@ -57,7 +57,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--finished", action="store_true", help="tabulate the runs that are finished")
     chosen = arguments(parser).parse_args()
 
     evaluation = {
@@ -72,12 +71,7 @@ def main() -> None:
         for seed in chosen.seeds
         for row, (name, settings) in ROWS.items()
     ]
-    if chosen.finished:
-        wanted = [(row, recipe) for row, recipe in wanted if is_made(recipe, chosen.runs)]
-    made = shared([recipe for _, recipe in wanted], chosen)
-    runs: dict[str, list[workbench.Run]] = {row: [] for row in ROWS}
-    for (row, _), run in zip(wanted, made, strict=True):
-        runs[row].append(run)
+    runs = shared(wanted, chosen)
     named = [(row, run) for row, group in runs.items() for run in group]
     everything = [run for _, run in named]
     comparison = workbench.compare(everything, names=[row for row, _ in named])

@@ -45,8 +45,8 @@ WIDTH, HEIGHT, QUALITY, PIXELS, BATCH = 640, 480, 90, 224, 32
 CROPS = (0.9, 1.0)
 ALONE = 256  # pictures of a loop
 MEAN, STD = (
-    torch.tensor(each).view(1, 3, 1, 1)
-    for each in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    torch.tensor(item).view(1, 3, 1, 1)
+    for item in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
 )
 PEER, OURS, CACHE = "PIL, classic transforms", "ours, from JPEG", "ours, from the cache"
 LIMITS = {OURS: 1.7, CACHE: 7.0}
@@ -155,10 +155,10 @@ class Ours:
             return
         per_epoch = len(self.pairs) // BATCH
         steps = range(epoch * per_epoch, (epoch + 1) * per_epoch)
-        found = batches(
+        result = batches(
             self.pairs, self.view, self.tokenize, batch=BATCH, seed=0, steps=steps, workers=workers
         )
-        for batch in found:
+        for batch in result:
             yield normalised(batch.images, MEAN, STD)
 
 
@@ -172,8 +172,8 @@ class Peer(Dataset):
         self.places = []
         for path in sorted(folder.glob("*.tar")):
             with tarfile.open(path) as tar:
-                found = [member for member in tar if member.name.endswith("jpg")]
-                self.places += [(path, member.offset_data, member.size) for member in found]
+                result = [member for member in tar if member.name.endswith("jpg")]
+                self.places += [(path, member.offset_data, member.size) for member in result]
 
     def picture(self, row: int, epoch: int = 0) -> Image.Image:
         path, offset, size = self.places[row]
@@ -181,7 +181,7 @@ class Peer(Dataset):
             stream.seek(offset)
             image = Image.open(io.BytesIO(stream.read(size))).convert("RGB")
         left, top, across, down = random_crop(0, epoch, row, CROPS)
-        box = [round(each) for each in (top * HEIGHT, left * WIDTH, down * HEIGHT, across * WIDTH)]
+        box = [round(item) for item in (top * HEIGHT, left * WIDTH, down * HEIGHT, across * WIDTH)]
         return classic.resized_crop(image, *box, [PIXELS, PIXELS], InterpolationMode.BICUBIC)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, str]:
@@ -221,15 +221,15 @@ def measure(ways: dict[str, Stream], workers: int | None, rounds: int) -> list[d
     for turn in range(rounds + 1):
         # Every round in another order: who comes after whom must not favour anybody.
         order = np.random.default_rng(turn).permutation(list(ways))
-        found = {name: speed(ways[name](workers, turn), workers) for name in order}
+        result = {name: speed(ways[name](workers, turn), workers) for name in order}
         if turn:  # the first round warms up
-            speeds.append(found)
+            speeds.append(result)
     return [
         {
             "way": name,
             "through": "alone" if workers is None else f"DataLoader, {workers} workers",
-            "pictures_per_second": [each[name] for each in speeds],
-            "ratios": [each[name] / each[PEER] for each in speeds],
+            "pictures_per_second": [item[name] for item in speeds],
+            "ratios": [item[name] / item[PEER] for item in speeds],
         }
         for name in ways
     ]

@@ -60,10 +60,10 @@ def main() -> None:
     rows = []
     for batch in chosen.batches:
         for objectives in CHUNKED if batch > LARGEST_DENSE else CHUNKED + DENSE_ONLY:
-            found = measure(objectives, (batch, chosen.dim, chosen.chunk), chosen.rounds)
-            for row in found:
+            result = measure(objectives, (batch, chosen.dim, chosen.chunk), chosen.rounds)
+            for row in result:
                 print(line(row), flush=True)
-            rows += found
+            rows += result
     setting = {name: value for name, value in vars(chosen).items() if name != "out"}
     setting |= {"torch": torch.__version__, "limits": LIMITS}
     chosen.out.mkdir(parents=True, exist_ok=True)
@@ -91,8 +91,8 @@ def measure(objectives: tuple[str, ...], sizes: tuple[int, int, int], rounds: in
                 "objectives": " + ".join(objectives),
                 "form": form,
                 "batch": sizes[0],
-                "cpu_seconds": [each[form] for each in seconds],
-                "time_ratios": [each[form] / each[reference] for each in seconds if reference in each],
+                "cpu_seconds": [item[form] for item in seconds],
+                "time_ratios": [item[form] / item[reference] for item in seconds if reference in item],
                 "extra_megabytes": memory,
             }
         )
@@ -111,7 +111,7 @@ def make_programs(objectives: tuple[str, ...], batch: int, dim: int, chunk: int)
         "text_target": torch.randn(batch, 576, generator=generator),
         "soft_labels": torch.randn(batch, 1024, generator=generator).softmax(1),
     }
-    image, text = (each.clone().requires_grad_() for each in student)
+    image, text = (item.clone().requires_grad_() for item in student)
     scale = torch.tensor(14.0, requires_grad=True)
 
     def passes(rows: int | None) -> Program:
@@ -122,8 +122,8 @@ def make_programs(objectives: tuple[str, ...], batch: int, dim: int, chunk: int)
         def forward_and_backward() -> None:
             loss, _ = mixture(image, text, image, text, scale, *teacher, 50.0, **targets)
             loss.backward()
-            for each in (image, text, scale, targets["masked_image"], *mixture.parameters()):
-                each.grad = None
+            for item in (image, text, scale, targets["masked_image"], *mixture.parameters()):
+                item.grad = None
 
         return forward_and_backward
 
@@ -142,17 +142,17 @@ def bare_gradients(
 ) -> None:
     """Forward and backward of the squared distance of the gradients of two InfoNCE, by matrix products."""
     normal = torch.nn.functional.normalize
-    image, text = (normal(each).requires_grad_() for each in (student_image, student_text))
+    image, text = (normal(item).requires_grad_() for item in (student_image, student_text))
     sides = [(image, text, 14.0), (normal(teacher_image), normal(teacher_text), 50.0)]
-    found = []
+    result = []
     for query, key, scale in sides:
         logits = scale * query @ key.T
         rows, columns = logits.softmax(1), logits.softmax(0)
         partner = torch.eye(len(query))
         rows, columns = rows - partner, (columns - partner).T
-        found.append([rows @ key, rows.T @ query, columns @ query, columns.T @ key])
+        result.append([rows @ key, rows.T @ query, columns @ query, columns.T @ key])
     factors = [scale / len(image) for *_, scale in sides]
-    pairs = zip(*found, strict=True)
+    pairs = zip(*result, strict=True)
     sum(((factors[0] * ours - factors[1] * theirs) ** 2).sum() for ours, theirs in pairs).backward()
 
 
@@ -179,7 +179,7 @@ def cells(row: dict) -> tuple[str, str, str, str]:
 
 
 def line(row: dict) -> str:
-    numbers = "".join(f"{each:>14}" for each in cells(row))
+    numbers = "".join(f"{item:>14}" for item in cells(row))
     return f"{row['objectives']:18}{row['batch']:6}  {row['form']:20}{numbers}"
 
 

@@ -39,6 +39,7 @@ RESULTS = (
     Result("distillation_gain", ("distillation_gain.py",), "half an hour", trains=True),
     Result("ablation_clip_kd", ("ablation.py clip_kd",), "an hour", trains=True),
     Result("dclip", ("dclip.py",), "three hours", trains=True),
+    Result("pointing", ("pointing.py",), "a quarter of an hour", trains=True),
     Result("grounded", ("grounded.py",), "half an hour"),
     Result("grounded_students", ("grounded_students.py",), "two hours", trains=True),
     Result("student_search", ("student_search.py",), "an hour", trains=True),
@@ -75,9 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="list the tables, their commands and their state")
     chosen = parser.parse_args(arguments)
     if chosen.list:
-        for each in RESULTS:
-            commands = " and ".join(each.commands)
-            print(f"{each.table:28}{commands:44}{each.takes:36}{state(CHECKOUT, each.table)}")
+        for result in RESULTS:
+            commands = " and ".join(result.commands)
+            print(f"{result.table:28}{commands:44}{result.takes:36}{state(CHECKOUT, result.table)}")
         return 0
     try:
         failed = make_results(chosen.names, runs=chosen.runs, run=not chosen.tables_only)
@@ -104,11 +105,13 @@ def make_results(
     `benchmarks/results` holds. Returns the tables that could not be made; their pages keep the old ones.
     Raises SettingError for an unknown name, and for a table without a place or with several.
     """
-    known = {each.table: each for each in results}
+    known = {result.table: result for result in results}
     for name in names:
         if name not in known:
             raise SettingError("NAME", name, "there is no such table", suggestion(name, known))
-    chosen = [known[name] for name in names] or [each for each in results if pages_with(checkout, each.table)]
+    chosen = [known[name] for name in names] or [
+        result for result in results if pages_with(checkout, result.table)
+    ]
     for result in chosen:
         page_of(checkout, result.table)
     failed: list[str] = []
@@ -143,7 +146,7 @@ def put_in(checkout: Path, table: str) -> bool:
     if not source.is_file():
         return False
     text, new = page.read_text(encoding="utf-8"), source.read_text(encoding="utf-8")
-    changed = _place(table).sub(lambda found: found[1] + new + found[3], text)
+    changed = _place(table).sub(lambda match: match[1] + new + match[3], text)
     if changed != text:
         with atomic_write(page, "w") as stream:
             stream.write(changed)
@@ -155,8 +158,8 @@ def is_current(checkout: Path, table: str) -> bool:
     source, shown = _source(checkout, table), pages_with(checkout, table)
     if len(shown) != 1 or not source.is_file():
         return False
-    found = _place(table).search(shown[0].read_text(encoding="utf-8"))
-    return found is not None and found[2] == source.read_text(encoding="utf-8")
+    match = _place(table).search(shown[0].read_text(encoding="utf-8"))
+    return match is not None and match[2] == source.read_text(encoding="utf-8")
 
 
 def state(checkout: Path, table: str) -> str:
@@ -175,21 +178,21 @@ def pages(checkout: Path) -> list[Path]:
 
 def pages_with(checkout: Path, table: str) -> list[Path]:
     """The pages that show a table, one entry for each place."""
-    found = []
+    places = []
     for page in pages(checkout):
         if page.is_file():
-            found += [page] * len(_place(table).findall(page.read_text(encoding="utf-8")))
-    return found
+            places += [page] * len(_place(table).findall(page.read_text(encoding="utf-8")))
+    return places
 
 
 def page_of(checkout: Path, table: str) -> Path:
     """The one page that shows a table. Raises SettingError where it has no place, or several."""
-    found = pages_with(checkout, table)
-    if len(found) != 1:
-        problem = "the table has several places" if found else "the table has no place"
+    places = pages_with(checkout, table)
+    if len(places) != 1:
+        problem = "the table has several places" if places else "the table has no place"
         remedy = f"README.md or a page of docs/ needs one `<!-- table: {table} -->` and `<!-- end -->`."
         raise SettingError("NAME", table, problem, remedy)
-    return found[0]
+    return places[0]
 
 
 def _place(table: str) -> re.Pattern[str]:

@@ -74,15 +74,15 @@ def measure(teacher: str, students: list[str], rounds: int, threads: int) -> lis
     for turn in range(rounds + 1):
         # Every round in another order: who comes after whom must not favour anybody.
         order = np.random.default_rng(turn).permutation(list(models))
-        found = {name: {what: clock(program) for what, program in programs[name].items()} for name in order}
+        result = {name: {what: clock(program) for what, program in programs[name].items()} for name in order}
         if turn:  # the first round warms up
-            seconds.append(found)
+            seconds.append(result)
     rows = []
     for name, model in models.items():
         with multiprocessing.get_context("spawn").Pool(1) as fresh:
             peak = fresh.apply(extra_memory, (name, threads))
         counted = model_efficiency(model, CAPTION)
-        weights = sum(each.nbytes for each in model.state_dict().values()) / 1e6
+        weights = sum(item.nbytes for item in model.state_dict().values()) / 1e6
         rows.append(
             {
                 "model": name,
@@ -93,9 +93,9 @@ def measure(teacher: str, students: list[str], rounds: int, threads: int) -> lis
                     "text": counted.text_parameters,
                 },
                 "operations": {"image": counted.image_operations, "text": counted.text_operations},
-                "cpu_seconds": {what: [each[name][what] for each in seconds] for what in TIMED},
+                "cpu_seconds": {what: [item[name][what] for item in seconds] for what in TIMED},
                 "time_ratios": {
-                    what: [each[name][what] / each[teacher][what] for each in seconds] for what in TIMED
+                    what: [item[name][what] / item[teacher][what] for item in seconds] for what in TIMED
                 },
                 "megabytes": None if peak is None else weights + peak,
             }
@@ -145,7 +145,7 @@ def markdown(rows: list[dict]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        teacher = next(each for each in rows if each["model"] == row["teacher"])
+        teacher = next(item for item in rows if item["model"] == row["teacher"])
         total = sum(row["operations"].values())
         cells = [
             (row["parameters"]["all"] / 1e6, "M", row["parameters"]["all"] / teacher["parameters"]["all"]),
@@ -160,7 +160,7 @@ def markdown(rows: list[dict]) -> str:
             f"{value:,.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}" for value, unit, _ in cells
         ]
         if row is not teacher:
-            shown = [f"{each} ({ratio:.2f} x)" for each, (*_, ratio) in zip(shown, cells, strict=True)]
+            shown = [f"{item} ({ratio:.2f} x)" for item, (*_, ratio) in zip(shown, cells, strict=True)]
         shown += ["not measured"] * (row["megabytes"] is None)
         lines.append(f"| {' | '.join([row['model'], *shown])} |")
     return "\n".join(lines) + "\n"

@@ -60,7 +60,7 @@ def measure(kind: str, sizes: tuple[int, int, int], rounds: int) -> list[dict]:
     for program in programs.values():
         program()  # first calls set up threads and kernels
     seconds = [{name: clock(program) for name, program in programs.items()} for _ in range(rounds)]
-    floor = [each["matrix product"] for each in seconds]
+    floor = [item["matrix product"] for item in seconds]
     rows = []
     for name in programs:
         with multiprocessing.get_context("spawn").Pool(1) as fresh:
@@ -69,9 +69,9 @@ def measure(kind: str, sizes: tuple[int, int, int], rounds: int) -> list[dict]:
             {
                 "embeddings": kind,
                 "program": name,
-                "cpu_seconds": [each[name][0] for each in seconds],
-                "cpu_ratios": [each[name][0] / cpu for each, (cpu, _) in zip(seconds, floor, strict=True)],
-                "wall_ratios": [each[name][1] / wall for each, (_, wall) in zip(seconds, floor, strict=True)],
+                "cpu_seconds": [item[name][0] for item in seconds],
+                "cpu_ratios": [item[name][0] / cpu for item, (cpu, _) in zip(seconds, floor, strict=True)],
+                "wall_ratios": [item[name][1] / wall for item, (_, wall) in zip(seconds, floor, strict=True)],
                 "limit": LIMITS.get(name),
                 "extra_megabytes": memory,
             }
@@ -87,7 +87,7 @@ def make_programs(kind: str, sizes: tuple[int, int, int]) -> dict[str, Program]:
     text = torch.randn(captions, dim, generator=generator)
     if kind == "middling":
         text += image[owner] / 6
-    unit_image, unit_text = (torch.nn.functional.normalize(each) for each in (image, text))
+    unit_image, unit_text = (torch.nn.functional.normalize(item) for item in (image, text))
     return {
         "matrix product": lambda: product(unit_image, unit_text),
         "recall, MRR, median rank": lambda: retrieval_metrics(image, text, owner, average_precision=False),

@@ -1,5 +1,5 @@
-"""What a cached teacher costs a training step: student alone, the same with cached targets, the same with the
-teacher online.
+"""What a cached teacher costs a training step: student alone, the same with cached targets of one teacher and
+of two, the same with the teacher online.
 
     python benchmarks/step.py [--size real|demo] [--rounds 7] [--out benchmarks/results]
 
@@ -20,6 +20,7 @@ import torch
 from workbench.files import atomic_write, read_json, write_json
 from workbench.models.loading import load_dual_encoder
 from workbench.objectives import DistillationLoss
+from workbench.objectives.ensemble import Member
 from workbench.targets.store_writer import Column, fill
 from workbench.training.learner import BatchTargets, Inputs, Learner, backward
 from workbench.training.optimisation import parameter_groups
@@ -52,11 +53,20 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         columns = {name: Column((ROWS, teacher.dim), "float16", random_rows) for name in ("image", "text")}
-        store = fill(Path(folder) / "store", {"benchmark": "step"}, columns, batch=ROWS)
+        stores = [
+            fill(Path(folder) / name, {"benchmark": name}, columns, batch=ROWS)
+            for name in ("first", "second")
+        ]
         steps = {}
-        for name, mixture_weights in (("alone", {"task": 1.0}), ("cached", DISTILLED), ("online", DISTILLED)):
+        for name, mixture_weights in {
+            "alone": {"task": 1.0},
+            "cached": DISTILLED,
+            "two teachers": DISTILLED,
+            "online": DISTILLED,
+        }.items():
             student = load_dual_encoder(student_name)
-            learner = Learner(student, DistillationLoss(mixture_weights, student.dim, teacher.dim))
+            members = [Member(teacher.dim)] * (2 if name == "two teachers" else 1)
+            learner = Learner(student, DistillationLoss(mixture_weights, student.dim, members))
             steps[name] = (learner, torch.optim.AdamW(parameter_groups(learner, 0.1, {}), lr=1e-5))
         size, theirs = (model.transform.size for model in (student, teacher))
         images = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8)
@@ -67,10 +77,16 @@ def main() -> None:
         def targets(name: str) -> BatchTargets:
             if name == "alone":
                 return BatchTargets()
-            if name == "cached":
+            if name != "online":
                 rows = rng.integers(ROWS, size=batch)
+                asked = stores if name == "two teachers" else stores[:1]
+                sides = (
+                    np.concatenate([store.rows(side, rows) for store in asked], axis=1)
+                    for side in ("image", "text")
+                )
+                scales = (50.0,) * len(asked)
                 return BatchTargets(
-                    *(torch.from_numpy(store.rows(side, rows)).float() for side in ("image", "text")), 50.0
+                    *(torch.from_numpy(side).float() for side in sides), scales if scales[1:] else 50.0
                 )
             with torch.no_grad():
                 return BatchTargets(teacher.encode_image(enlarged), teacher.encode_text(their_tokens), 50.0)
@@ -92,8 +108,9 @@ def main() -> None:
         name: statistics.median(
             value / alone for value, alone in zip(seconds[name], seconds["alone"], strict=True)
         )
-        for name in ("cached", "online")
+        for name in ("cached", "two teachers", "online")
     }
+    extra = [two / one for two, one in zip(seconds["two teachers"], seconds["cached"], strict=True)]
     result = {
         "size": arguments.size,
         "student": student_name,
@@ -107,6 +124,7 @@ def main() -> None:
             name: [f(v / a for v, a in zip(seconds[name], seconds["alone"], strict=True)) for f in (min, max)]
             for name in ratios
         },
+        "two_teachers_to_one": {"median": statistics.median(extra), "from": min(extra), "to": max(extra)},
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_json(arguments.out / f"step_{arguments.size}.json", result)

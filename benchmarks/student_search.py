@@ -50,7 +50,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--finished", action="store_true", help="tabulate the entries that are finished")
     chosen = arguments(parser).parse_args()
     folder = chosen.runs / SWEEP.stem
     if chosen.finished:

@@ -25,21 +25,29 @@ def arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="processes of one thread that share the runs"
     )
+    parser.add_argument(
+        "--finished", action="store_true", help="train nothing, and tabulate the runs that are finished"
+    )
     parser.add_argument("--share", type=int, help=argparse.SUPPRESS)
     return parser
 
 
-def shared(recipes: Sequence[workbench.Recipe], chosen: argparse.Namespace) -> list[workbench.Run]:
-    """The finished, evaluated runs of `recipes`, made by `--workers` processes where they are not there yet.
+def shared(
+    wanted: Sequence[tuple[str, workbench.Recipe]], chosen: argparse.Namespace
+) -> dict[str, list[workbench.Run]]:
+    """The finished, evaluated runs of (row, recipe), by row. `--workers` processes make the missing ones.
 
     A worker process ends here. Runs are found by their settings and not by their names, so that tables share
-    what they have in common.
+    what they have in common. With `--finished`, rows without a run are left out.
     """
+    if chosen.finished:
+        wanted = [(row, recipe) for row, recipe in wanted if is_made(recipe, chosen.runs)]
+    recipes = [recipe for _, recipe in wanted]
     if chosen.share is not None:
         for recipe in recipes[chosen.share :: chosen.workers]:
             trained(recipe, chosen.runs)
         raise SystemExit
-    if chosen.workers > 1:
+    if chosen.workers > 1 and not chosen.finished:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         workers = [
             subprocess.Popen([sys.executable, *sys.argv, "--share", str(share)], env=environment)
@@ -47,7 +55,10 @@ def shared(recipes: Sequence[workbench.Recipe], chosen: argparse.Namespace) -> l
         ]
         if any([worker.wait() for worker in workers]):
             raise SystemExit("a share of the runs was not finished; the same command goes on")
-    return [trained(recipe, chosen.runs) for recipe in recipes]
+    runs: dict[str, list[workbench.Run]] = {}
+    for row, recipe in wanted:
+        runs.setdefault(row, []).append(trained(recipe, chosen.runs))
+    return runs
 
 
 def place_of(recipe: workbench.Recipe, folder: Path) -> Path:

@@ -16,6 +16,11 @@ CONTROLS = {
     "dclip_no_attention_demo": {"cross_modal.interaction"},
     "dclip_no_interaction_demo": {"cross_modal.interaction"},
     "dclip_no_teacher_demo": {"objectives.cross_modal"},
+    "dclip_three_clusters_demo": {"cross_modal.clusters"},
+    "dclip_equal_regions_demo": {"cross_modal.weigh_regions"},
+    "dclip_sharp_pooling_demo": {"cross_modal.pooling_temperature"},
+    "dclip_true_boxes_demo": {"regions.proposer"},
+    "dclip_rotary_demo": {"cross_modal.rotary"},
     "dclip_image_to_text_demo": {"training.direction_weights"},
     "dclip_l14_demo": {"cross_modal.clusters", "objectives.preservation"},
     "fine_tuning_demo": {
@@ -74,6 +79,7 @@ def test_the_papers_settings() -> None:
     assert training.scale == pytest.approx(1 / 0.05)
     assert recipe.student.trainable_image == "attention" and not recipe.student.trainable_text
     assert recipe.objectives.weights() == {"task": 1.0, "cross_modal": 1.0}
+    assert set(differences(recipe, Recipe.load("dclip_yolo11"))) == {"regions.weights"}
     large = Recipe.load("dclip_l14")
     assert large.cross_modal.clusters == 3 and large.objectives.preservation == 0.3
     assert not large.cross_modal.rotary

@@ -33,7 +33,7 @@ def ship(run: Run, target: Path, student: Recipe, *, half: bool = False) -> Path
     assert run.recipe.fingerprint == recipe.fingerprint, "this run is of another recipe"
     epoch = student.cross_modal.epoch or student.cross_modal.epochs
     folders = checkpoint.list_checkpoints(run.path / "checkpoints").values()
-    kept = next(each for each in folders if read_json(each / checkpoint.STATE)["epochs_done"] == epoch)
+    kept = next(item for item in folders if read_json(item / checkpoint.STATE)["epochs_done"] == epoch)
     shutil.rmtree(target, ignore_errors=True)
     place = target / "checkpoints" / kept.name
     place.mkdir(parents=True)

@@ -59,14 +59,16 @@ def train(folder: Path, epochs: int = EPOCHS, scale: float = 1.0) -> Path:
     return Path(trainer.best)
 
 
-def average_precision(found: Sequence[ProposedRegions], truth: Sequence[Float[np.ndarray, "_ 4"]]) -> float:
+def average_precision(
+    proposed: Sequence[ProposedRegions], truth: Sequence[Float[np.ndarray, "_ 4"]]
+) -> float:
     """Average precision of boxes at an intersection over union of 0.5, one class, as COCO counts it.
 
     The mean of the highest precision still reached at 101 levels of recall. Boxes are taken by confidence
     over all pictures; each goes to the best thing of its picture that none before it took.
     """
     hits = []
-    for regions, things in zip(found, truth, strict=True):
+    for regions, things in zip(proposed, truth, strict=True):
         overlaps = intersection_over_union(regions.boxes, things)
         free = np.ones(len(things), dtype=bool)
         for box, confidence in enumerate(regions.confidences):

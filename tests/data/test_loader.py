@@ -7,7 +7,7 @@ import torch
 
 from workbench.data.decode import BadSample
 from workbench.data.false_captions import FalseCaption, FalseCaptions, HardNegatives
-from workbench.data.loader import batches, caption_choice, epoch_order
+from workbench.data.loader import batches, epoch_order
 from workbench.data.pairs import Pairs
 
 CAPTIONS = [[f"{row} a", f"{row} b", f"{row} c"][: 1 + row % 3] for row in range(20)]
@@ -132,12 +132,3 @@ def test_shards_are_read_a_few_at_a_time_from_start_to_end():
         assert all(len(np.unique(shard[order[start : start + 32]])) > 4 for start in range(0, 1150, 50))
     assert len({tuple(order) for order in orders}) == 4
     assert (epoch_order(1500, 1, 1, shard) == orders[3]).all()
-
-
-def test_every_caption_has_its_turn():
-    first = np.array([0, 3, 4, 9])
-    for row, count in ((0, 3), (1, 1), (2, 5)):
-        turns = [caption_choice(first, row, 7, epoch) for epoch in range(count)]
-        assert sorted(turns) == list(range(first[row], first[row + 1]))
-    starts = {caption_choice(np.arange(0, 505, 5), row, 0, 0) % 5 for row in range(100)}
-    assert starts == set(range(5))

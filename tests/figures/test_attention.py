@@ -21,7 +21,7 @@ def frame(figure) -> tuple[float, float, float, float]:
 
 def test_words_are_rows_even_where_they_repeat() -> None:
     values = attention(5, 2)
-    figure = attention_heatmap(values, WORDS, REGIONS, chosen=3)
+    figure = attention_heatmap(values, WORDS, REGIONS, chosen=[3])
     np.testing.assert_allclose(figure.data[0].z, values, rtol=1e-6)
     np.testing.assert_allclose(np.sum(figure.data[0].z, axis=1), 1, rtol=1e-6)
     assert figure.layout.yaxis.ticktext == tuple(WORDS) and figure.layout.yaxis.tickvals == (0, 1, 2, 3, 4)
@@ -34,12 +34,23 @@ def test_words_are_rows_even_where_they_repeat() -> None:
 
 def test_turned_the_regions_are_columns() -> None:
     values = attention(2, 5)
-    figure = attention_heatmap(values, REGIONS, WORDS, chosen=1, turned=True, most=0.9)
+    figure = attention_heatmap(values, REGIONS, WORDS, chosen=[1], turned=True, most=0.9)
     np.testing.assert_allclose(figure.data[0].z, values.T, rtol=1e-6)
     assert figure.layout.yaxis.ticktext == tuple(WORDS) and figure.layout.xaxis.ticktext == tuple(REGIONS)
     assert figure.data[0].text[4][1] == f"2 → dog: {values[1, 4]:.1%}"
     assert frame(figure) == (0.5, 1.5, -0.5, 4.5)
     assert figure.data[0].zmax == 0.9
+
+
+def test_several_words_are_framed_and_of_many_patches_some_are_named() -> None:
+    patches = [str(number + 1) for number in range(49)]
+    figure = attention_heatmap(attention(5, 49), WORDS, patches, chosen=[1, 4])
+    frames = [trace for trace in figure.data if trace.name == "chosen"]
+    assert [min(trace.y) for trace in frames] == [0.5, 3.5]
+    assert figure.layout.xaxis.ticktext == tuple(patches[::4]) and figure.layout.yaxis.ticktext == tuple(
+        WORDS
+    )
+    assert figure.layout.xaxis.tickvals == tuple(range(0, 49, 4))
 
 
 def test_numbers_stand_in_maps_with_room_for_them() -> None:
@@ -54,7 +65,7 @@ def test_numbers_stand_in_maps_with_room_for_them() -> None:
 
 def test_one_word_one_region_and_long_words() -> None:
     long = "x" * 40
-    figure = attention_heatmap(np.ones((1, 1)), [long], ["1"], chosen=0)
+    figure = attention_heatmap(np.ones((1, 1)), [long], ["1"], chosen=[0])
     assert figure.layout.yaxis.ticktext == ("x" * (LONGEST - 1) + "…",)
     assert long in figure.data[0].text[0][0]
     assert len(pooling_bars(np.ones(1), np.ones(1), [long], ["1"]).data) == 6

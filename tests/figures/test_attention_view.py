@@ -51,4 +51,14 @@ def test_words_stand_in_line_and_nothing_overlaps(words: int, regions: int) -> N
 def test_without_a_box() -> None:
     given = parts(2, 1)
     given[0] = picture_with_boxes(np.zeros((3, 64, 64), np.uint8), np.empty((0, 4)))
-    assert len(attention_view(*given, title="nothing found").layout.annotations) == 4
+    assert len(attention_view(*given, title="nothing found").layout.annotations) == 4 + 2
+
+
+def test_words_are_left_aligned_and_coloured() -> None:
+    figure = attention_view(*parts(3, 2), title="Two cats", colours={1: "#882255"})
+    words = [note for note in figure.layout.annotations if note.yref == "y2"]
+    assert [note.text for note in words] == ["word 0", "<b>word 1</b>", "word 2"]
+    assert [note.y for note in words] == [0, 1, 2] and {note.xanchor for note in words} == {"left"}
+    assert words[1].font.color == "#882255" != words[0].font.color
+    assert not figure.layout.yaxis2.showticklabels
+    assert figure.layout.xaxis.domain[1] < words[0].x < figure.layout.xaxis2.domain[0]

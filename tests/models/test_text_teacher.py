@@ -162,7 +162,7 @@ def test_a_sentence_encoder_that_cannot_be_followed_is_refused(roberta: Path, tm
             load_text_teacher(str(folder))
         assert load_text_teacher(str(folder), pooling="mean").dim == 16
     folder = sentence_encoder(roberta, tmp_path / "dense", {"pooling_mode": "mean"}, "Dense")
-    with pytest.raises(SettingError, match="goes on with Dense"):
+    with pytest.raises(SettingError, match="has a module Dense"):
         load_text_teacher(str(folder))
     folder = sentence_encoder(roberta, tmp_path / "own", {"pooling_mode": "mean"})
     modules = (folder / "modules.json").read_text()
@@ -315,7 +315,7 @@ def test_the_fingerprint_tells_what_embeddings_depend_on(llama: Path) -> None:
 @pytest.mark.parametrize(
     "model, message",
     [
-        ("minilmm", "text_teacher.model = 'minilmm': no such text teacher or folder.*minilm"),
+        ("minilmm", "text_teacher.model = 'minilmm': there is no such text teacher or folder.*minilm"),
         ("/nowhere/llama", "no such folder or GGUF file"),
         ("smollm3.gguf", "no such folder or GGUF file"),
         ("llama-2-7b", "cannot be loaded.*allow_download: true"),

@@ -84,9 +84,9 @@ def test_a_mixture_in_chunks_has_the_gradients_of_the_whole() -> None:
 
 def test_sizes_that_disagree_are_refused() -> None:
     image, text, theirs, _, *scales = inputs()
-    with pytest.raises(ValueError, match="contrastive_and_relational: wants one batch size"):
+    with pytest.raises(ValueError, match="contrastive_and_relational: expects one batch size"):
         contrastive_and_relational(image, text[:4], theirs, theirs, *scales, WEIGHTS, chunk=2)
-    with pytest.raises(ValueError, match="wants equal widths, got teacher_image 4, teacher_text 3"):
+    with pytest.raises(ValueError, match="expects equal widths, got teacher_image 4, teacher_text 3"):
         contrastive_and_relational(image, text, theirs, text, *scales, WEIGHTS, chunk=2)
     with pytest.raises(ValueError, match="chunk = 0"):
         contrastive_and_relational(image, text, theirs, theirs, *scales, WEIGHTS, chunk=0)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from workbench.errors import SettingError
 from workbench.recipe import Recipe, differences, lasting_settings
+from workbench.recipe.flat_settings import flat
 from workbench.recipe.overrides import setting_names
 from workbench.recipe.recipe import RECIPES
 from workbench.recipe.yaml_io import read_yaml
@@ -291,6 +292,7 @@ def test_younger_settings_leave_old_fingerprints_as_they_were() -> None:
     base = recipe()
     for dotted, default, other in (
         ("training.ema", None, 0.99),
+        ("teacher.scale", None, 60.0),
         ("training.layer_decay", None, 0.7),
         ("training.sync_batch_norm", False, True),
         ("data.order", "shuffled", "shards"),
@@ -299,7 +301,12 @@ def test_younger_settings_leave_old_fingerprints_as_they_were() -> None:
         changed = Recipe.from_settings(BASE, {dotted: other})
         assert changed.fingerprint != base.fingerprint
         assert differences(base, changed) == {dotted: (default, other)}
-    assert Recipe.load("clip_kd_demo").fingerprint[:8] == "faf32f76"  # of runs made long ago
+    made_long_ago = {
+        "clip_kd_demo": "faf32f76",
+        "dclip_demo": "19ef0410",
+        "knowledge_clip_demo": "3f3ce05e",
+    }
+    assert {name: Recipe.load(name).fingerprint[:8] for name in made_long_ago} == made_long_ago
 
 
 def test_differences_name_settings_and_both_values() -> None:
@@ -398,3 +405,69 @@ def test_every_setting_has_a_name() -> None:
         "objectives.icl",
     } <= set(names)
     assert len(names) == len(set(names))
+
+
+SEVERAL: dict[str, Any] = {
+    "name": "x",
+    "student": {"model": "s"},
+    "teachers": [{"model": "t"}, {"model": "u", "weight": 2.0, "scale": 60.0}],
+    "objectives": {"crd": 1.0},
+}
+
+
+def test_several_teachers_are_saved_changed_and_fingerprinted(tmp_path: Path) -> None:
+    several = Recipe.from_settings(SEVERAL, {"teachers.0.scale": "70"})
+    assert [(one.weight, one.scale) for one in several.named_teachers.values()] == [(1.0, 70.0), (2.0, 60.0)]
+    assert list(several.named_teachers) == ["teachers.0", "teachers.1"]
+    several.save(tmp_path / "several.yaml")
+    again = Recipe.load(tmp_path / "several.yaml")
+    assert (again, again.fingerprint) == (several, several.fingerprint)
+    assert again.fingerprint != Recipe.from_settings(SEVERAL).fingerprint
+    listed = Recipe.from_settings(SEVERAL, {"teachers": "[{model: a}, {model: b, weight: 3.0}]"})
+    assert [one.model for one in listed.teachers or ()] == ["a", "b"]
+    assert list(recipe().named_teachers) == ["teacher"]
+    # A setting that will be added at its default leaves this fingerprint alone, as for one teacher.
+    assert "scale" not in dict(flat(Recipe.from_settings(SEVERAL), aside=False, later=False))["teachers"][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"teachers": []}, r"teachers = \[\]: the list is empty"),
+        ({"teacher": {"model": "q"}}, r"teachers = .*there is also teacher\.model = 'q'.*teacher=null"),
+        ({"teachers.1.weight": "0"}, r"teachers\.1\.weight = '0': it must be a number above 0"),
+        ({"teachers": [{"model": "t", "weight": -1.0}]}, r"teachers\.0\.weight = -1\.0: .*above 0"),
+        ({"teachers": [{"weight": 1.0}]}, r"teachers\.0\.model = None: it is missing"),
+        ({"teachers.0.scal": "2"}, r"teachers\.0\.scal = '2': there is no such setting.*teachers\.0\.scale"),
+        ({"teachers": [{"model": "t", "scal": 2.0}]}, r"teachers\.0\.scal = 2\.0: .*Did you mean scale"),
+        ({"teachers.2.scale": "2"}, r"teachers\.2\.scale = '2': there is no such setting"),
+        ({"teachers": "5"}, r"teachers = '5': it must be a list, each item a mapping, or null"),
+        ({"teachers": [{"model": "python"}] * 2}, r"only one object can be given"),
+        ({"objectives.cross_modal": 1.0}, r"teachers = .*cross-modal teacher.*objectives\.cross_modal=0"),
+        ({"trains": "cross_modal_teacher"}, r"teachers = .*cross-modal teacher"),
+        ({"teachers": None}, r"objectives\.crd = 1\.0: it needs a teacher"),
+    ],
+)
+def test_impossible_ensembles_are_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingError, match=words):
+        Recipe.from_settings(SEVERAL, changes)
+
+
+def test_shares_of_caption_columns() -> None:
+    shares = {"caption": 0.7, "synthetic": 0.3}
+    shared = Recipe.from_settings(BASE, {"data.caption_column": "{caption: 0.7, synthetic: 0.3}"})
+    assert shared.data_options()["caption_column"] == shares
+    assert shared.data_options(train=False)["caption_column"] == "caption"
+    assert Recipe.from_settings(BASE, {"data.caption_column": "title"}).data.caption_column == "title"
+    assert shared.fingerprint != recipe().fingerprint
+    for changes, words in (
+        ({"data.caption_column": {"caption": 0.0}}, "the sum of the shares is 0"),
+        ({"data.caption_column": {}}, "the sum of the shares is 0"),
+        (
+            {"data.caption_column": {"caption": -0.1}},
+            r"data\.caption_column = .*it must be text, or a mapping",
+        ),
+        ({"data.caption_column": shares, "training.hard_negatives": 0.5}, "hard negatives choose captions"),
+    ):
+        with pytest.raises(SettingError, match=words):
+            Recipe.from_settings(BASE, changes)

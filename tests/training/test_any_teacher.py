@@ -10,10 +10,11 @@ from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
 import workbench
+from tests.models.test_text_teacher import sentence_encoder
 from workbench.data.load import load_pairs
 from workbench.errors import SettingError
 from workbench.models.frozen_encoder import load_frozen_encoder
-from workbench.models.loading import load_dual_encoder
+from workbench.models.loading import CONFIGS, load_dual_encoder
 from workbench.recipe import Recipe
 from workbench.runs.checkpoint import load_latest
 from workbench.targets.image_text import compute_targets, load_teacher
@@ -48,7 +49,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights in true architectures, saved as each library saves them."""
     import timm
     import torchvision
-    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+    from transformers import BertConfig, BertModel, ViTConfig, ViTImageProcessor, ViTModel
 
     folder = tmp_path_factory.mktemp("teachers")
     torch.manual_seed(0)
@@ -58,15 +59,40 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ViTModel(ViTConfig(**sizes, image_size=32, patch_size=16)).save_pretrained(folder / "vit")
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder / "vit")
     clip(folder / "clip", sizes)
+    siglip(folder / "siglip", sizes)
+    language = BertConfig(**sizes, vocab_size=len(own_tokenizer()), max_position_embeddings=32)
+    BertModel(language).save_pretrained(folder / "bert")
+    own_tokenizer().save_pretrained(folder / "bert")
+    sentence_encoder(folder / "bert", folder / "sentence", {"pooling_mode": "mean"})
     return folder
 
 
+def own_tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(CONFIGS / "demo_student")
+
+
+def siglip(folder: Path, sizes: dict[str, int]) -> None:
+    """With a bias, and a scale above 100."""
+    from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel
+
+    tokenizer = own_tokenizer()
+    text = sizes | {"vocab_size": len(tokenizer), "max_position_embeddings": 16}
+    config = SiglipConfig(text_config=text, vision_config=sizes | {"image_size": 32, "patch_size": 16})
+    model = SiglipModel(config)
+    with torch.no_grad():
+        model.logit_scale.fill_(np.log(117.0))
+        model.logit_bias.fill_(-12.9)
+    model.save_pretrained(folder)
+    SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
 def clip(folder: Path, sizes: dict[str, int]) -> None:
-    from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, CLIPModel
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
-    from workbench.models.loading import CONFIGS
-
-    tokenizer = AutoTokenizer.from_pretrained(CONFIGS / "demo_student")
+    tokenizer = own_tokenizer()
     text = sizes | {"vocab_size": len(tokenizer), "max_position_embeddings": 16}
     text |= {"eos_token_id": tokenizer("a")["input_ids"][-1]}  # as CLIP's own tokenizer ends
     vision = sizes | {"image_size": 32, "patch_size": 16}
@@ -100,7 +126,9 @@ def named(kind: str, files: Path) -> tuple[str, str | None]:
         "torchvision": (f"torchvision/{TORCHVISION}", "torchvision.pth"),
         "vit": (str(files / "vit"), None),
         "clip": (str(files / "clip"), None),
+        "siglip": (str(files / "siglip"), None),
         "minilm": ("minilm", None),
+        "sentence": (str(files / "sentence"), None),
         "python": ("python", None),
     }[kind]
 
@@ -110,7 +138,9 @@ SIDES = {
     "torchvision": {"image"},
     "vit": {"image"},
     "clip": {"image", "text"},
+    "siglip": {"image", "text"},
     "minilm": {"text"},
+    "sentence": {"text"},
     "python": {"image", "text"},
 }
 
@@ -157,7 +187,7 @@ def resumed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "read_step", read_step)
 
 
-@pytest.mark.parametrize("kind", ["timm", "torchvision", "vit", "clip"])
+@pytest.mark.parametrize("kind", ["timm", "torchvision", "vit", "clip", "siglip"])
 def test_it_sees_pictures_as_its_own_library_does(kind: str, recipe: Any, files: Path) -> None:
     from PIL import Image
 
@@ -203,6 +233,69 @@ def test_clip_reads_captions_as_its_own_library_does(files: Path) -> None:
         expected = model.get_text_features(**tokens).pooler_output
     torch.testing.assert_close(teacher.embed_texts(captions), expected)
     assert float(teacher.scale) == pytest.approx(float(model.logit_scale.detach().exp()))
+
+
+def test_siglip_reads_captions_and_keeps_its_scale_and_bias(files: Path) -> None:
+    from transformers import AutoTokenizer, SiglipModel
+
+    captions = ["two red apples", "a dog", "a long caption " * 20]
+    model, tokenizer = (part.from_pretrained(files / "siglip") for part in (SiglipModel, AutoTokenizer))
+    tokens = tokenizer(captions, padding="max_length", max_length=16, truncation=True, return_tensors="pt")
+    with torch.no_grad():  # its own examples give no attention mask: it was trained to see the padding
+        expected = model.get_text_features(tokens["input_ids"]).pooler_output
+    teacher = load_frozen_encoder(str(files / "siglip"))
+    torch.testing.assert_close(teacher.embed_texts(captions), expected)
+    assert (float(teacher.scale), teacher.bias) == (pytest.approx(117.0), pytest.approx(-12.9))
+
+
+def test_a_sentence_encoder_in_a_folder_takes_the_mean_of_its_words(files: Path) -> None:
+    from transformers import BertModel
+
+    model, tokenizer = BertModel.from_pretrained(files / "bert").eval(), own_tokenizer()
+    for caption in ("two red apples", "a dog"):
+        with torch.no_grad():
+            states = model(**tokenizer(caption, return_tensors="pt")).last_hidden_state[0]
+        own = load_frozen_encoder(str(files / "sentence")).embed_texts([caption])[0]
+        assert torch.nn.functional.cosine_similarity(own, states.mean(0), dim=0) > 1 - 1e-5
+
+
+def test_a_run_goes_on_with_its_own_object_alone(
+    recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(fingerprint: str | None) -> Colours:
+        other = Colours("image", "text")
+        other.encode_text = lambda captions: 2.0 ** other._text(captions)  # type: ignore[attr-defined]
+        other.fingerprint = fingerprint  # type: ignore[attr-defined]
+        return other
+
+    wanted = recipe("python")
+    own = wanted.targets.model_copy(update={"folder": None})  # of each object
+    wanted = wanted.model_copy(update={"targets": own})
+    for folder, fingerprint in (("by answers", None), ("by name", "v1")):
+        first = Colours("image", "text")
+        first.fingerprint = fingerprint  # type: ignore[attr-defined]
+        resumed_at(1, monkeypatch)
+        workbench.train(wanted, tmp_path / folder, teacher=first)
+        monkeypatch.undo()
+        with pytest.raises(SettingError, match=r"teacher\.model = 'python': this object answers otherwise"):
+            workbench.train(wanted, tmp_path / folder, teacher=changed(fingerprint and "v2"))
+        assert workbench.train(
+            wanted, tmp_path / folder, teacher=changed("v1") if fingerprint else first
+        ).finished
+
+
+def test_other_processes_cannot_have_the_object(recipe: Any, tmp_path: Path) -> None:
+    from workbench.targets.build import teachers_answers
+
+    wanted = recipe("python")
+    for refused in (
+        lambda: workbench.launch(wanted, run_dir=tmp_path / "run"),
+        lambda: list(teachers_answers(wanted)),
+        lambda: dry_run(wanted),
+    ):
+        with pytest.raises(SettingError, match=r"no object was given.*workbench\.train\(.*teacher=OBJECT\)"):
+            refused()
+    assert not (tmp_path / "run").exists()
 
 
 def test_fingerprints_tell_weights_and_objects_apart(recipe: Any, files: Path) -> None:

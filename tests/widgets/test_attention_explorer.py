@@ -1,12 +1,15 @@
 """What the explorer answers; that a browser draws and clicks is tested in JupyterLab
 (test_attention_in_browser.py)."""
 
+import base64
+import io
 import json
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from workbench.widgets import AttentionExample, AttentionExplorer
 from workbench.widgets.attention_example import region_at
@@ -77,20 +80,75 @@ def test_a_word_lights_up_regions_and_is_released() -> None:
     assert (frame.yaxis, min(frame.y), max(frame.y)) == ("y2", 2.5, 3.5)
     assert "what “word3” looks at" in figure.layout.title.subtitle.text
     made.click({"word": 3})
-    assert made.word is None and trace(made.figure, "picture").source == plain
+    assert made.words == [] and trace(made.figure, "picture").source == plain
+
+
+def test_several_words_are_selected_together() -> None:
+    made = AttentionExplorer([example()])
+    made.click({"word": 3})
+    made.click({"word": 1, "more": True})
+    assert made.words == [3, 1]
+    figure = made.figure
+    shares = made.token_to_region[[3, 1]].mean(0)
+    assert labels(figure) == [
+        f"{n} · {v:.0%}" if v >= 0.05 else str(n) for n, v in enumerate(shares, start=1)
+    ]
+    assert "what “word3”, “word1” look at" in figure.layout.title.subtitle.text
+    assert len([trace for trace in figure.data if trace.name == "chosen"]) == 2
+    bold = {note.text: note.font.color for note in figure.layout.annotations if note.text.startswith("<b>")}
+    assert list(bold) == ["<b>word1</b>", "<b>word3</b>"] and len(set(bold.values())) == 2
+    made.click({"word": 3, "more": True})
+    assert made.words == [1]
+    made.click({"word": 2})
+    assert made.words == [2]
+
+
+def test_patches_are_a_heat_map_in_each_words_colour() -> None:
+    """4 x 4 patches of the middle of a wide picture: word 0 looks at the first, word 1 at the last."""
+    y, x = np.divmod(np.arange(16), 4)
+    boxes = np.stack([16 + 8 * x, 8 * y, 24 + 8 * x, 8 * y + 8], axis=1).astype(float)
+    attention = np.full((1, 2, 16), 0.01)
+    attention[0, 0, 0] = attention[0, 1, 15] = 0.85
+    given = AttentionExample(
+        np.full((3, 32, 64), 128, np.uint8), ["cat", "dog"], boxes, np.ones(16), {"one": attention},
+        {"one": np.full((1, 16, 2), 0.5)}, np.full(2, 0.5), np.full(16, 1 / 16), grid=(4, 4),
+    )  # fmt: skip
+    made = AttentionExplorer([given], live=True)
+    view = made._widget(lambda figure: None).children[1]
+    assert json.loads(view.shown)["regions"] == []
+    assert "what all words look at" in made.figure.layout.title.subtitle.text
+    view._handle_custom_msg({"word": 0}, [])
+    view._handle_custom_msg({"word": 1, "more": True}, [])
+    chosen = [each["chosen"] for each in json.loads(view.shown)["words"]]
+    pixels = decoded(trace(made.figure, "picture").source)
+    for (row, column), colour in zip(((2, 18), (30, 46)), chosen, strict=True):
+        tint = np.array([int(colour[start : start + 2], 16) for start in (1, 3, 5)], dtype=float)
+        tinted = pixels[:, row, column].astype(float)
+        assert np.corrcoef(tinted, tint)[0, 1] > 0.99
+    assert np.ptp(pixels[:, 16, 4]) == 0 and np.ptp(pixels[:, 16, 60]) == 0  # outside of what the tower sees
+    assert not any(trace.name == "boxes" for trace in made.figure.data)
+    made.click({"at": [60.0, 10.0]})  # no patch
+    assert made.region is None
+    made.click({"at": [17.0, 1.0]})
+    assert made.region == 0 and any(trace.name == "boxes" for trace in made.figure.data)
+
+
+def decoded(source: str) -> np.ndarray:
+    data = base64.b64decode(source.removeprefix("data:image/png;base64,"))
+    return np.asarray(Image.open(io.BytesIO(data))).transpose(2, 0, 1)
 
 
 def test_a_region_is_chosen_by_number_or_in_the_picture() -> None:
     made = AttentionExplorer([example()])
     made.click({"word": 1})
     made.click({"at": [15.0, 15.0]})  # in two boxes: the smaller one
-    assert (made.word, made.region) == (None, 1)
+    assert (made.words, made.region) == ([], 1)
     frame = trace(made.figure, "chosen")
     assert (frame.xaxis, min(frame.x), max(frame.x)) == ("x3", 0.5, 1.5)
     made.click({"at": [30.0, 30.0]})
     assert made.region == 0
     made.click({"at": [45.0, 2.0]})  # no box
-    assert (made.word, made.region) == (None, None)
+    assert (made.words, made.region) == ([], None)
     made.click({"region": 2})
     assert made.region == 2
     made.click({"at": [55.0, 55.0]})
@@ -144,12 +202,12 @@ def test_the_widget_answers_what_a_browser_sends() -> None:
     assert [each["share"] for each in shown()["words"]] == [f"{share:.0%}" for share in shares]
     strengths = [each["strength"] for each in shown()["words"]]
     assert np.argsort(strengths).tolist() == np.argsort(shares).tolist() and max(strengths) <= 1
-    assert [each["chosen"] for each in shown()["regions"]] == [False, True, False]
+    assert [bool(each["chosen"]) for each in shown()["regions"]] == [False, True, False]
     view._handle_custom_msg({"word": 2}, [])
     assert [each["share"] for each in shown()["regions"]] == [f"{v:.0%}" for v in made.token_to_region[2]]
 
     controls(widget)["head"].value = 1
-    assert made.head == 1 and made.word == 2
+    assert made.head == 1 and made.words == [2]
     controls(widget)[""].value = "before"
     assert made.stage == "before"
     controls(widget)["pooling temperature"].value = 0.5
@@ -157,7 +215,7 @@ def test_the_widget_answers_what_a_browser_sends() -> None:
     bars = next(each for each in changed[-1].data if each.name == "token pooling")
     np.testing.assert_allclose(bars.x, softmax(np.arange(5) / 0.5), rtol=1e-5)
     controls(widget)["example"].value = 1
-    assert len(shown()["words"]) == 7 and made.word is None
+    assert len(shown()["words"]) == 7 and made.words == []
     # The copy that stays is what is shown.
     assert json.loads(changed[-1].to_json()) == shown()["figure"]
 
@@ -189,6 +247,8 @@ def test_what_does_not_fit_is_refused() -> None:
     for change in wrong:
         with pytest.raises(ValueError, match="words and 3 regions need"):
             AttentionExplorer([good._replace(**change)])
+    with pytest.raises(ValueError, match="a grid of 2 x 2 has not 3 regions"):
+        AttentionExplorer([good._replace(grid=(2, 2))])
     fewer = {stage: each[:2] for stage, each in good.token_to_region.items()}
     back = {stage: each[:2] for stage, each in good.region_to_token.items()}
     with pytest.raises(ValueError, match="same stages and number of heads"):
@@ -217,5 +277,9 @@ def test_beyond_the_prior_only_what_was_learned_is_left() -> None:
     box.value = True
     np.testing.assert_allclose(made.token_to_region, learned / learned.sum(-1, keepdims=True))
     assert "beyond the prior" in made.figure.layout.title.subtitle.text
+    other = AttentionExplorer([made.examples[0]._replace(unweighted=["trained"])])
+    other.choose(without_prior=True)  # there is no prior in this stage to divide out
+    np.testing.assert_allclose(other.token_to_region, stages["trained"][0])
+    assert "prior" not in other.figure.layout.title.subtitle.text
     alike = made.examples[0]._replace(region_weights=np.ones(3))
     assert "prior" not in AttentionExplorer([alike]).figure.layout.title.subtitle.text

@@ -1,10 +1,14 @@
 """Checks for the first cells of notebooks, so that bad input is refused before anything slow starts."""
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from workbench.batch.notebook_runner import check_injected
+from workbench.data.decode import BadSample, decode_image
 from workbench.data.load import load_pairs
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
@@ -48,3 +52,31 @@ def first_pictures(
         problem = f"{source} has only {len(pairs)} pictures in {split}"
         raise SettingError("batch", batch, problem, f"Use at most {len(pairs)}.")
     return pairs
+
+
+def with_own(pairs: Pairs, picture: str | None, sentence: str | None) -> Pairs:
+    """These pairs, with a picture and a sentence of the user's first, if there are any.
+
+    A `sentence` without a `picture` is shown with the first picture of `pairs`. Raises SettingError for a
+    picture that cannot be read, and for one without a sentence.
+    """
+    if picture is None and sentence is None:
+        return pairs
+    if sentence is None or not sentence.strip():
+        problem = "a picture of your own needs a sentence about it"
+        raise SettingError("sentence", sentence, problem, "Write what it shows, or what you look for in it.")
+    images = [pairs.image(row) for row in range(len(pairs))]
+    own = images[0]
+    if picture is not None:
+        try:
+            own = decode_image(Path(picture).expanduser().read_bytes())
+        except (OSError, BadSample) as error:
+            remedy = "Give the path of a JPEG, PNG, WebP, GIF or BMP."
+            raise SettingError("picture", picture, f"it cannot be read ({error})", remedy) from None
+    images = [own, *images]
+    known = pairs.table.select([name for name in pairs.table.column_names if name != "digest"])
+    first = pa.Table.from_pylist([{"id": "your own", "captions": [sentence]}], known.schema)
+    table = pa.concat_tables([first, known])
+    digests = [hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in images]
+    table = table.append_column("digest", pa.array(digests))
+    return Pairs(table, images.__getitem__, name=f"{pairs.name}-own", split=pairs.split)

@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError
 from workbench.errors import SettingError
 from workbench.files import sha256_of_json
 from workbench.recipe import Recipe
+from workbench.recipe.model_sections import Section
 from workbench.recipe.overrides import set_by_path, to_setting_error
-from workbench.recipe.schema import Section
 from workbench.recipe.yaml_io import read_yaml
 
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from workbench.data.formats.coco import is_coco
+from workbench.data.formats.column_names import is_hub_table
 from workbench.data.formats.flickr import is_caption_list
 from workbench.data.formats.folder import caption_file
 from workbench.data.formats.tables import TABLE_EXTENSIONS
 from workbench.data.remote import list_files
-from workbench.data.source import IMAGE_EXTENSIONS, NoCaptions
+from workbench.data.source import IMAGE_EXTENSIONS, OTHER_IMAGES, NoCaptions
 from workbench.data.splits import split_in_words, without_split
 from workbench.errors import SettingError
 from workbench.files import can_be_path
@@ -139,7 +140,7 @@ def _walk(folder: Path) -> Iterator[str]:
 def fits(name: str) -> str | None:
     """The format that a file of this name may belong to."""
     extension = os.path.splitext(name)[1].lower()  # faster than pathlib for hundreds of thousands of names
-    if extension in IMAGE_EXTENSIONS:
+    if extension in IMAGE_EXTENSIONS or extension in OTHER_IMAGES:
         return "folder"
     if extension in TABLE_EXTENSIONS or is_caption_list(name):
         return "table"
@@ -191,8 +192,8 @@ def detect(source: Source, base: Path, names: list[str], captions_needed: bool =
         return "coco" if is_coco(base / names[0]) else "karpathy"
     if any(fits(name) == "table" for name in (names if is_pattern(source) else top)):
         return "table"
-    if any(name.endswith(".parquet") for name in names):
-        return "table"  # as on the Hugging Face hub: data/train-00000-of-00001.parquet
+    if any(name.endswith(".parquet") or is_hub_table(name) for name in names):
+        return "table"  # as on the Hugging Face hub: data/train-00000-of-00001.parquet, train/metadata.jsonl
     if (jsons := caption_jsons(names)) and (kind := _format_of_json(base / jsons[0])):
         return kind
     if images and not captions_needed:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+COLUMNS = "caption_columns"  # for every caption, the number of its column in the source
 _ORDER = {"train": 0, "val": 1}  # a picture of several splits stays in the one that is furthest from training
 
 
@@ -39,8 +40,8 @@ def merge_copies(table: pa.Table) -> Merged:
 
 
 def merge_rows(table: pa.Table, picture: npt.NDArray[np.int64]) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-    """Merge rows into one per picture, given each row's picture number, with the captions of all rows in
-    order. Pictures keep the order of their first rows, which are returned too."""
+    """Merge rows into one per picture, given each row's picture number, with the captions (and their columns)
+    of all rows in order. Pictures keep the order of their first rows, which are returned too."""
     _, first, of_row = np.unique(picture, return_index=True, return_inverse=True)
     if len(first) == len(table):
         return table, np.arange(len(table))
@@ -48,13 +49,16 @@ def merge_rows(table: pa.Table, picture: npt.NDArray[np.int64]) -> tuple[pa.Tabl
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
     of_row, first = place[of_row], first[order]
-    captions = table["captions"].take(pa.array(np.argsort(of_row, kind="stable")))
+    by_picture = pa.array(np.argsort(of_row, kind="stable"))
     lengths = pc.list_value_length(table["captions"]).to_numpy()
     ends = np.cumsum(np.bincount(of_row, weights=lengths)).astype(np.int32)
     starts = np.concatenate([np.zeros(1, np.int32), ends])
-    joined = pa.ListArray.from_arrays(starts, pc.list_flatten(captions).combine_chunks())
     pairs = table.take(pa.array(first))
-    return pairs.set_column(pairs.column_names.index("captions"), "captions", joined), first
+    for name in {"captions", COLUMNS} & set(table.column_names):
+        values = pc.list_flatten(table[name].take(by_picture)).combine_chunks()
+        joined = pa.ListArray.from_arrays(starts, values)
+        pairs = pairs.set_column(pairs.column_names.index(name), name, joined)
+    return pairs, first
 
 
 def _codes(values: pa.ChunkedArray) -> npt.NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from workbench.data.caption_columns import SHARES, open_columns
 from workbench.data.discovery import FORMATS, WHAT_WORKS_REMOTELY, Source, chosen_files, find_shards
 from workbench.data.duplicates import merge_copies
 from workbench.data.formats.coco import open_coco
@@ -57,6 +58,9 @@ def load_pairs(
     the share `max_failed` of the pairs is rejected.
     """
     if _is_embedded(source, options.get("format", "auto")):
+        if not isinstance(options.get("caption_column", ""), str):
+            problem = "the embedded dataset has no columns of captions"
+            raise SettingError("data.caption_column", options["caption_column"], problem, "Use caption.")
         count = scenes if split == "train" else None
         return _limited(embedded_scenes(split, count, image_size, seed), limit, seed)
     opened = open_source(source, **options)
@@ -122,7 +126,7 @@ def open_source(
     format: str = "auto",
     image_folder: str | os.PathLike[str] | None = None,
     image_column: str = "image",
-    caption_column: str = "caption",
+    caption_column: str | Mapping[str, float] = "caption",
     caption_lines: bool = True,
     duplicates: str = "merge",
     max_failed: float = 0.01,
@@ -135,7 +139,8 @@ def open_source(
     `format` is shards, karpathy, coco, table or folder, and is recognised by default. Every line of a text
     file beside a picture, in a folder or a shard, is a caption. With `caption_lines` false the whole file is
     one caption, as for alt texts with line breaks. Without `captions_needed` a picture may have no caption,
-    and a folder or a table none at all.
+    and a folder or a table none at all. A mapping from names of columns to shares gives a picture the
+    captions of all of these columns, from which each epoch chooses by their shares (`caption_choice`).
 
     Pictures with equal bytes are merged into one picture with all their captions, in one split. To this end
     all pictures are read once, and again if a file's size or time changes. With `duplicates` "keep" they are
@@ -145,16 +150,24 @@ def open_source(
     """
     if duplicates not in ("merge", "keep"):
         raise SettingError("data.duplicates", duplicates, "no such choice", "merge or keep")
-    columns = image_folder, image_column, caption_column
-    kind, opened = _open(
-        source, format, *columns, caption_lines, max_pixels, shard_cache, captions_needed=captions_needed
-    )
+
+    def open_one(column: str, needed: bool) -> tuple[str, Opened]:
+        columns = image_folder, image_column, column
+        return _open(source, format, *columns, caption_lines, max_pixels, shard_cache, captions_needed=needed)
+
+    shares, of_reader = None, None
+    if isinstance(caption_column, str):
+        kind, opened = open_one(caption_column, captions_needed)
+    else:
+        shares = dict(caption_column)
+        kind, opened, of_reader = open_columns(source, shares, captions_needed, open_one)
     _check_losses(source, opened, max_failed)
     digests = opened.read.digests(duplicates == "merge")
+    digests = digests if of_reader is None else digests.take(pa.array(of_reader))
     reopen = opened.reopen and functools.partial(_with_digests, opened.reopen, digests)
-    table, rows = _in_plain_splits(opened.table.append_column("digest", digests)), None
+    table, rows = _in_plain_splits(opened.table.append_column("digest", digests)), of_reader
     rejected = opened.lost.copy().absorb(opened.skipped)
-    facts: dict[str, Any] = {"format": kind, "copies merged": 0}
+    facts: dict[str, Any] = {"format": kind, "copies merged": 0, **({SHARES: shares} if shares else {})}
     if duplicates == "merge":
         merged = merge_copies(table)
         if len(merged.left_out):
@@ -164,7 +177,8 @@ def open_source(
         facts["copies merged"] = merged.merged
         if len(merged.table) < len(table):
             # An index knows nothing of merged copies, so these pairs are kept in memory.
-            table, rows, reopen = merged.table, merged.rows, None
+            kept = merged.rows if rows is None else rows[merged.rows]
+            table, rows, reopen = merged.table, kept, None
     return OpenedSource(table, opened.read, rows, rejected, facts, opened.split_from, reopen)
 
 
@@ -215,10 +229,14 @@ def _open(
         if format not in ("auto", "shards"):
             raise SettingError("data.format", format, "only shards are read from a URL", WHAT_WORKS_REMOTELY)
         shards = find_shards(os.fspath(source))
-        return "shards", open_shards(*shards, max_pixels, caption_lines, shard_cache, captions_needed)
+        return "shards", open_shards(
+            *shards, max_pixels, caption_lines, shard_cache, captions_needed, caption_column
+        )
     kind, base, names = chosen_files(source, format, captions_needed)
     if kind == "shards":
-        return kind, open_shards(base, names, max_pixels, caption_lines, None, captions_needed)
+        return kind, open_shards(
+            base, names, max_pixels, caption_lines, None, captions_needed, caption_column
+        )
     if kind == "karpathy":
         return kind, open_karpathy(base, names, folder, max_pixels, captions_needed)
     if kind == "coco":

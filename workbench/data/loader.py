@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from workbench.data.caption_columns import caption_choice
 from workbench.data.decode import BadSample
 from workbench.data.false_captions import HardNegatives
 from workbench.data.pairs import Pairs
@@ -61,18 +62,6 @@ def epoch_order(count: int, seed: int, epoch: int, shard: np.ndarray | None = No
     return np.lexsort((position, turn))
 
 
-def caption_choice(first_caption: np.ndarray, row: int, seed: int, epoch: int) -> int:
-    """Which caption of `row` an epoch uses, as a position among all captions; -1 if the picture has none.
-
-    A picture with n captions uses each of them once in n epochs. The first one is drawn by seed and row.
-    """
-    start, end = int(first_caption[row]), int(first_caption[row + 1])
-    if end - start < 2:
-        return start if end > start else -1
-    offset = int(np.random.Generator(np.random.Philox(key=[seed, row])).integers(end - start))
-    return start + (offset + epoch) % (end - start)
-
-
 @dataclass
 class _Batches(Dataset):
     """Reads and prepares batches by (epoch, row), in the workers of the data loader."""
@@ -98,7 +87,7 @@ class _Batches(Dataset):
             except BadSample as error:
                 failed.append((self.pairs.id(row), str(error.reason)))
                 continue
-            position = caption_choice(self.pairs.first_caption, row, self.seed, epoch)
+            position = caption_choice(self.pairs, row, self.seed, epoch)
             if self.hard is not None:
                 position, number = self.hard(row, epoch, position)
                 numbers.append(number)

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
+from workbench.data.caption_columns import COLUMNS, SHARES
 from workbench.data.pairs import Pairs
 
 
@@ -14,7 +16,7 @@ def data_report(pairs: Pairs, unreadable: Mapping[int, str] | None = None) -> di
     `pairs` counts its pictures. `skipped` gives, by reason, how many pairs or captions of the whole source
     were skipped, with the first ids, including the pictures of `unreadable` rows. `copies_merged` counts
     pictures of the source that have the same bytes as another. `without_caption`, if not 0, counts pictures
-    without a caption.
+    without a caption. `caption_columns` counts, where there are several, the captions of each with its share.
     """
     captions = np.diff(pairs.first_caption)
     without = int((captions == 0).sum())
@@ -35,12 +37,23 @@ def data_report(pairs: Pairs, unreadable: Mapping[int, str] | None = None) -> di
             "most": int(captions.max(initial=0)),
         },
         **({"without_caption": without} if without else {}),
+        **({"caption_columns": _columns(pairs)} if SHARES in pairs.facts else {}),
         "copies_merged": pairs.facts.get("copies merged", 0),
         "skipped": {
             reason: {"count": count, "first": skipped.examples.get(reason, [])}
             for reason, count in skipped.most_common()
         },
         "fingerprint": pairs.fingerprint,
+    }
+
+
+def _columns(pairs: Pairs) -> dict[str, dict[str, float]]:
+    shares = {name: share for name, share in pairs.facts[SHARES].items() if share > 0}
+    numbers = pc.list_flatten(pairs.table[COLUMNS]).to_numpy()
+    counts = np.bincount(numbers, minlength=len(shares))
+    return {
+        name: {"share": share, "captions": int(count)}
+        for (name, share), count in zip(shares.items(), counts, strict=True)
     }
 
 

@@ -19,6 +19,7 @@ from workbench.data.decode import BadSample, Reason, clean_caption, decode_image
 from workbench.errors import SettingError
 
 IMAGE_EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
+OTHER_IMAGES = frozenset({".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl"})  # counted, not decoded
 LARGEST_TEXT = 1 << 20
 
 # large_string: the texts of a source may exceed 2 GB, the limit of string's offsets.

@@ -135,9 +135,9 @@ def _training(facts: TrainingFacts) -> list[str]:
         lines.append(f"Not usable in the source, all splits: {counted}.")
     start = ", ".join(code(part) for part in (facts.start or "").split(", ") if part)
     lines.append(f"Start: {start or 'random weights'}.")
-    if recipe.teacher is not None:
-        weights = f" ({code(recipe.teacher.pretrained)})" if recipe.teacher.pretrained else ""
-        lines.append(f"Teacher: {code(recipe.teacher.model)}{weights}.")
+    for teacher in recipe.named_teachers.values():
+        weights = f" ({code(teacher.pretrained)})" if teacher.pretrained else ""
+        lines.append(f"Teacher: {code(teacher.model)}{weights}.")
     if recipe.text_teacher is not None and (recipe.objectives.embedding or recipe.objectives.concepts):
         lines.append(f"Language model: {code(recipe.text_teacher.model)}.")
     if recipe.objectives.cross_modal:
@@ -202,9 +202,9 @@ def _limits(facts: TrainingFacts, evaluations: Mapping[str, SplitResults]) -> li
 
 def _licences(recipe: Recipe) -> str:
     text_teacher = recipe.text_teacher.model if recipe.text_teacher else None
-    teacher = recipe.teacher.pretrained if recipe.teacher else None
+    teachers = [teacher.pretrained for teacher in recipe.named_teachers.values()]
     parts = recipe.student.initial_weights.values()
-    used = [recipe.data.source, recipe.student.pretrained, *parts, teacher, text_teacher]
+    used = [recipe.data.source, recipe.student.pretrained, *parts, *teachers, text_teacher]
     lines = [LICENCES[name] for name in dict.fromkeys(used) if name in LICENCES]
     if recipe.objectives.cross_modal and recipe.regions.proposer == "yolo":
         lines.append(DETECTOR)

@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 from workbench.figures.style import IMAGE, INK, QUIET, TEXT, finish
 
 READ_OFF = 8  # the most columns at which a heat map has room for numbers in its cells
+NAMED = 16  # the most columns that all have a name; of more, only some
 ROW = 26  # pixels, the height of one word
 LONGEST = 15  # characters of a word on an axis; the hover text shows all of it
 REGIONS, WORDS = [[0, "#ffffff"], [0.6, IMAGE], [1, "#00564d"]], [[0, "#ffffff"], [0.6, TEXT], [1, "#4a0f2c"]]
@@ -21,14 +22,14 @@ def attention_heatmap(
     queries: Sequence[str],
     keys: Sequence[str],
     *,
-    chosen: int | None = None,
+    chosen: Sequence[int] = (),
     most: float | None = None,
     turned: bool = False,
 ) -> go.Figure:
     """Draw attention as a heat map. Queries are words and keys are regions, or the other way round.
 
-    Every row of `attention` sums to 1. The darkest colour stands for `most`, by default the largest value. A
-    frame marks the query `chosen`. With `turned`, queries run from left to right and keys from top to bottom,
+    Every row of `attention` sums to 1. The darkest colour stands for `most`, by default the largest value.
+    Frames mark the queries `chosen`. With `turned`, queries run from left to right, keys from top to bottom,
     and the map has the colour of text. A token-to-region map and a turned region-to-token map therefore share
     their axes when they are side by side. Raises ValueError if the shape does not match the names.
     """
@@ -58,8 +59,8 @@ def attention_heatmap(
         name="region to token" if turned else "token to region",
     )
     figure = go.Figure(heatmap)
-    if chosen is not None:
-        short = [chosen - 0.5, chosen + 0.5, chosen + 0.5, chosen - 0.5, chosen - 0.5]
+    for query in chosen:
+        short = [query - 0.5, query + 0.5, query + 0.5, query - 0.5, query - 0.5]
         long = [-0.5, -0.5, len(keys) - 0.5, len(keys) - 0.5, -0.5]
         frame = _turned(short, long, not turned)
         line = {"color": INK, "width": 2.5}
@@ -134,9 +135,10 @@ def _turned(positions: Any, values: Any, horizontal: bool) -> dict[str, Any]:
 def _names(names: Sequence[str]) -> dict[str, Any]:
     """An axis with ticks at 0, 1, ...; names may repeat, as words of a caption do."""
     short = [name if len(name) <= LONGEST else name[: LONGEST - 1] + "…" for name in names]
+    every = -(-len(names) // NAMED) if all(map(str.isdigit, names)) else 1  # all words, some patches
     return {
-        "tickvals": list(range(len(names))),
-        "ticktext": short,
+        "tickvals": list(range(len(names)))[::every],
+        "ticktext": short[::every],
         "tickfont": {"size": 11 if len(names) <= READ_OFF or len(max(short, key=len)) > 2 else 9},
         "range": [-0.5, len(names) - 0.5],
         "showgrid": False,

@@ -44,20 +44,7 @@ def picture_with_boxes(
     height, width = pixels.shape[-2:]
     if highlighted is not None:
         pixels = _lit(pixels, boxes, _relative(highlighted, most))
-    shrunk = max(1.0, max(height, width) / (2 * SIDE))
-    figure = go.Figure(
-        go.Image(
-            source=data_uri(pixels, 2 * SIDE),
-            # Boxes measure from the edge of the first pixel, plotly's image traces from its centre.
-            x0=shrunk / 2,
-            y0=shrunk / 2,
-            dx=shrunk,
-            dy=shrunk,
-            zsmooth="fast",
-            name="picture",
-            hoverinfo="none",
-        )
-    )
+    figure = go.Figure(image_trace(pixels))
     thickness = np.full(len(boxes), 0.5) if weights is None else _relative(weights, most)
     for (x0, y0, x1, y1), strength in zip(boxes, thickness, strict=True):
         # A white line below the dark one is visible on every background.
@@ -87,6 +74,15 @@ def picture_with_boxes(
         yaxis=fixed | {"range": [height, 0], "scaleanchor": "x", "constraintoward": "top"},
         annotations=_box_labels(boxes, names, 0.4 + 0.6 * thickness, width, height),
     )
+
+
+def image_trace(pixels: Any, **settings: Any) -> go.Image:
+    """The trace of a picture, uint8 [3, H, W], whose coordinates are its pixels, with their edges."""
+    shrunk = max(1.0, max(pixels.shape[1:]) / (2 * SIDE))
+    # Boxes measure from the edge of the first pixel, plotly's image traces from its centre.
+    place = {"x0": shrunk / 2, "y0": shrunk / 2, "dx": shrunk, "dy": shrunk}
+    source = data_uri(pixels, 2 * SIDE)
+    return go.Image(source=source, zsmooth="fast", name="picture", hoverinfo="none", **place, **settings)
 
 
 def _relative(values: Weights, most: float | None) -> np.ndarray:

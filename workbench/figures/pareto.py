@@ -129,6 +129,8 @@ def _point_labels(
         # The arrow is visible only if the label is far from its point.
         arrow: dict[str, object] = {"showarrow": True, "arrowhead": 0, "arrowwidth": 1, "standoff": 7}
         arrow["arrowcolor"] = colour if gap > NEAR else "rgba(0,0,0,0)"
+        # In a crowd a label may lie on an interval, which must not strike its text through.
+        arrow |= {"bgcolor": "rgba(255,255,255,0.85)", "borderpad": 0}
         font = {"size": 12 if point.alpha is None else 10.5, "color": colour, "weight": 600}
         labels.append(arrow | {"text": name, "x": x, "y": y, "ax": across, "ay": -up, "font": font})
     return labels
@@ -152,7 +154,7 @@ def _beside(point: np.ndarray, width: float) -> list[tuple[float, float, float, 
     """Candidate rectangles of a label beside a point, to its right first, then farther away."""
     x, y = point
     high, corners = 16, []
-    for away in (10, 26, 44, 64):
+    for away in (10, 26, 44, 64, 96, 136, 184):
         corners += [(x + away, y - high / 2), (x - away - width, y - high / 2)]
         corners += [(x + away, y + away / 2), (x - away - width, y + away / 2)]
         corners += [(x + away, y - away / 2 - high), (x - away - width, y - away / 2 - high)]

@@ -1,8 +1,8 @@
 """The grounded cross-modal teacher: words choose regions, and only regions are pooled.
 
-The published teacher (`cross_modal.py`) can match a caption with itself. Here no value of a word reaches the
-embedding of the pair: words set weights, and only regions are weighted. With another picture's regions,
-nothing is left to match.
+The published teacher (`cross_modal.py`) can match a caption with itself. Here no word's value reaches the
+embedding of the pair: words determine the weights of regions only. With another picture's regions, nothing is
+left to match.
 """
 
 import math
@@ -15,18 +15,18 @@ from torch import Tensor, nn
 
 from workbench.models.cross_modal import attend, key_bias, masked_softmax
 
-RANK = 32  # of what is learned on top of the frozen towers' cosines
-NARROW, WIDE = 16, 64  # of the words' reading; wider, it learns the training captions by heart
-FREQUENCIES = 2  # of the sines of a box
+RANK = 32  # of the learned change of the frozen towers' embeddings
+NARROW, WIDE = 16, 64  # widths of the word encoder. A wider one memorises the training captions
+FREQUENCIES = 2  # of the sine embedding of a box
 PLACE = 4 * (1 + 2 * FREQUENCIES)  # numbers that describe a box
-READERS = 4  # heads of the words' reading
+READERS = 4  # heads of the word encoder
 LONGEST_WAVE = 100.0  # words
-COMMON = 0.7  # of what a caption's words have in common, taken off each of them
+COMMON = 0.7  # share of a caption's mean word that is subtracted from each word
 
 
 class GroundedOutput(NamedTuple):
-    """What a `CrossModalOutput` holds, of one head, and the `agreement`: what is added to the cosine of the
-    embedding and the caption's when pictures and captions are matched."""
+    """The fields of a `CrossModalOutput`, with one head, and the `agreement`, which is added to the cosine of
+    embedding and caption when pictures and captions are matched."""
 
     embedding: Float[Tensor, "batch dim"]
     token_to_region: Float[Tensor, "batch heads tokens regions"]
@@ -37,9 +37,9 @@ class GroundedOutput(NamedTuple):
 
 
 class _Words(NamedTuple):
-    queries: Float[Tensor, "#pictures captions tokens dim"]  # what a word looks for, unit vectors
-    salience: Float[Tensor, "#pictures captions tokens"]  # its share in the pooling, sums to 1
-    directions: Float[Tensor, "#pictures captions tokens place"]  # where the thing that it names should lie
+    queries: Float[Tensor, "#pictures captions tokens dim"]  # unit vectors
+    salience: Float[Tensor, "#pictures captions tokens"]  # weights in the pooling, which sum to 1
+    directions: Float[Tensor, "#pictures captions tokens place"]  # the expected position of a word's object
 
 
 class _Regions(NamedTuple):
@@ -50,24 +50,23 @@ class _Regions(NamedTuple):
 
 
 class GroundedTeacher(nn.Module):
-    """Text-conditioned pooling of regions, with a score for each word at the region that it chooses.
+    """Text-conditioned pooling of regions, with a score for each word at the regions that it attends to.
 
-    A word w, less 0.7 times the mean of its caption's words, attends to regions r by the cosine with their
-    embeddings and a learned temperature: a_wr. Z = sum_w s_w sum_r a_wr v_r, with a salience s_w read from
-    the words in order, and values v_r that have seen the other regions and their boxes in one layer of
-    attention. The `agreement` is sum_w s_w sum_r a_wr cos(w, r) + sum_w d_w . sum_r a_wr p_r: each word has
-    a direction d_w, multiplied with the attended place p_r. Pictures and captions are matched by cos(Z,
-    text) + agreement.
+    A word w, minus 0.7 times its caption's mean word, attends to regions r by cosine similarity with a
+    learned temperature: a_wr. Z = sum_w s_w sum_r a_wr v_r. The salience s_w is computed from the words in
+    order. The values v_r come from one layer of attention among the regions and their boxes. The `agreement`
+    is sum_w s_w sum_r a_wr cos(w, r) + sum_w d_w . sum_r a_wr p_r. Each word has a direction d_w, which is
+    multiplied with the attended position p_r. Pictures and captions are matched by cos(Z, text) + agreement.
 
-    Of dim 512 it has 1,172,185 parameters. Text-conditioned pooling as in FLAIR (Xiao et al., CVPR 2025), a
-    score by word as in FILIP (Yao et al. 2022) and ColBERT; ours: words set weights only. Raises ValueError
-    for a width that the heads cannot share.
+    For dim 512 it has 1,172,185 parameters. Text-conditioned pooling is FLAIR's (Xiao et al., CVPR 2025), a
+    score for each word FILIP's (Yao et al. 2022) and ColBERT's. Our difference: words only determine weights.
+    Raises ValueError for a width that the heads do not divide.
     """
 
     def __init__(self, dim: int, heads: int = 8) -> None:
         super().__init__()
         if dim < 1 or heads < 1 or dim % heads:
-            raise ValueError(f"a width of {dim} cannot be shared by {heads} heads")
+            raise ValueError(f"{heads} heads do not divide a width of {dim}")
         self.word_change, self.region_change = _low_rank(dim), _low_rank(dim)
         self.common = nn.Parameter(torch.tensor(COMMON))
         self.sharpness = nn.Parameter(torch.tensor(25.0).log())
@@ -83,8 +82,8 @@ class GroundedTeacher(nn.Module):
         self.box = nn.Linear(PLACE, dim)
         self.region_norm = nn.LayerNorm(dim)
         self.region_attention = nn.MultiheadAttention(dim, heads, batch_first=True)
-        nn.init.zeros_(self.region_attention.out_proj.weight)  # begins as the plain embeddings of the regions
-        self.sigmoid_bias = nn.Parameter(torch.tensor(-10.0))  # of the sigmoid loss, as SigLIP begins
+        nn.init.zeros_(self.region_attention.out_proj.weight)  # initially the regions' own embeddings
+        self.sigmoid_bias = nn.Parameter(torch.tensor(-10.0))  # of the sigmoid loss, SigLIP's initial value
 
     def forward(
         self,
@@ -95,11 +94,11 @@ class GroundedTeacher(nn.Module):
         region_weights: Float[Tensor, "batch regions"] | None = None,
         region_boxes: Float[Tensor, "batch regions 4"] | None = None,
     ) -> GroundedOutput:
-        """Each picture with the caption beside it; masks, padding and boxes as for `CrossModalTeacher`.
+        """Pool each picture under its own caption. Masks, padding and boxes are as for `CrossModalTeacher`.
 
-        One map, as of one head: `token_to_region` is what words choose, `region_to_token` which words chose
-        a region. All is 0 for a picture without regions. ValueError without boxes, and with region weights,
-        which have no place here.
+        The maps have one head: `token_to_region` is the attention of words, `region_to_token` the share of
+        each word in the attention to a region. Everything is 0 for a picture without regions. Raises
+        ValueError without boxes, and for region weights, which this teacher does not use.
         """
         if region_weights is not None:
             raise ValueError("the grounded teacher takes no region weights")
@@ -127,7 +126,7 @@ class GroundedTeacher(nn.Module):
         region_boxes: Float[Tensor, "pictures regions 4"],
         text: Float[Tensor, "captions dim"],
     ) -> tuple[Float[Tensor, "pictures captions"], Float[Tensor, "pictures captions"]]:
-        """cos(Z, text) and agreement of every picture with every caption; `text` are the captions'
+        """cos(Z, text) and the agreement, for every picture under every caption. `text` holds the captions'
         embeddings."""
         words = _Words(*(part.unsqueeze(0) for part in self._read(tokens, token_mask)))
         embedding, agreement, _ = self._choose(words, self._see(regions, region_mask, region_boxes))
@@ -135,15 +134,15 @@ class GroundedTeacher(nn.Module):
         return cosines, agreement
 
     def _read(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, salience and directions of the words, in context and order."""
+        """Queries, salience and directions of the words, in context and in order."""
         unit = F.normalize(tokens.masked_fill(~mask.unsqueeze(-1), 0.0), dim=-1)
         mean = unit.sum(1, keepdim=True) / mask.sum(1)[:, None, None].clamp(min=1)
         queries = unit - self.common * mean
         queries = F.normalize(queries + self.word_change(queries), dim=-1)
-        alone = mask.sum(1)[:, None, None] == 1  # the only word has nothing in common with others
+        alone = mask.sum(1)[:, None, None] == 1  # a single word has no mean to differ from
         own = F.normalize(torch.where(alone, unit, unit - COMMON * mean), dim=-1) * math.sqrt(unit.shape[-1])
         rows = self.widen(self.narrow(own)) + _order(own)
-        hidden = ~mask & mask.any(1, keepdim=True)  # attention to nothing at all would be no number
+        hidden = ~mask & mask.any(1, keepdim=True)  # attention over no word at all would be NaN
         rows = self.reading_norm(self.reading(rows, src_key_padding_mask=hidden))
         salience = masked_softmax(self.salience(rows).squeeze(-1) + key_bias(mask, None, tokens))
         return queries, salience, self.direction(rows) * mask.unsqueeze(-1)
@@ -162,7 +161,7 @@ class GroundedTeacher(nn.Module):
         )
 
     def _choose(self, words: _Words, regions: _Regions) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings [P, C, D], agreement [P, C] and what words choose [P, C, S, R]."""
+        """Embeddings [P, C, D], agreement [P, C] and the attention of words [P, C, S, R]."""
         cosines = torch.einsum("pcsd,prd->pcsr", words.queries, regions.keys)
         chosen = masked_softmax(self.sharpness.exp() * cosines + regions.bias[:, None, None])
         weights = torch.einsum("pcs,pcsr->pcr", words.salience, chosen)
@@ -172,14 +171,14 @@ class GroundedTeacher(nn.Module):
 
 
 def _low_rank(dim: int) -> nn.Sequential:
-    """A change that begins as none."""
+    """A low-rank change, initially zero."""
     narrow, widen = nn.Linear(dim, RANK, bias=False), nn.Linear(RANK, dim, bias=False)
     nn.init.zeros_(widen.weight)
     return nn.Sequential(narrow, widen)
 
 
 def _order(rows: Tensor) -> Tensor:
-    """Sines of the words' numbers, [tokens, WIDE]."""
+    """Sine embedding of the words' positions, [tokens, WIDE]."""
     rates = LONGEST_WAVE ** (-torch.arange(0, WIDE, 2, device=rows.device) / WIDE)
     angles = torch.arange(rows.shape[1], device=rows.device, dtype=rows.dtype)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=-1)

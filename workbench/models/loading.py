@@ -42,13 +42,13 @@ def load_dual_encoder(
 
     `model`: a shipped configuration (`shipped_models()`), an open_clip name (`ViT-B-32`), an exported folder
     (`local-dir:PATH` or the path itself), a JSON file in open_clip's format, or `hf-hub:ORG/NAME`.
-    `pretrained`: one of open_clip's tags, a weights file (a checkpoint of open_clip's training too), or
-    shipped weights (`demo_teacher`); None takes those in the folder, by the names that open_clip knows, and
-    leaves the weights random where there are none. The model's `weights_from` says which it was.
+    `pretrained`: an open_clip tag, a weights file (including checkpoints of open_clip's training), or shipped
+    weights (`demo_teacher`). None loads the weights in the model's folder, under any file name that open_clip
+    knows. If there are none, the weights stay random. `weights_from` of the model records the source.
     `initial_weights` copies packaged tower weights into modules (`{"visual.trunk": "mobilenet_v2"}`).
-    `frozen`, `freeze_batch_norm`: see DualEncoder. `without_weights`: random ones, but activation and
-    preprocessing as the tag has them. Raises SettingError, naming `setting`, when something is missing;
-    downloads only where `allow_download`.
+    `frozen`, `freeze_batch_norm`: see DualEncoder. `without_weights` keeps the weights random, but takes
+    activation and preprocessing from the tag. Raises SettingError, naming `setting`, if something is missing.
+    Downloads only if `allow_download`.
     """
     import open_clip
 
@@ -90,10 +90,10 @@ def load_dual_encoder(
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Have glibc keep what large tensors free, where it is glibc.
+    """Make glibc reuse the memory of freed tensors. Does nothing without glibc.
 
-    Otherwise the system allocates the pages of every activation again, at a good part of the time of a step
-    on a CPU.
+    By default every large activation is allocated again by the system, which costs a good part of a step on a
+    CPU.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -107,11 +107,10 @@ def shipped_models() -> list[str]:
 
 
 def save_trained(model: DualEncoder, path: Path, from_packages: Mapping[str, str]) -> None:
-    """Write the weights as float16 safetensors, except what packages carry unchanged.
+    """Write the weights as float16 safetensors, without those that a package already carries.
 
-    `from_packages` maps a module to the packaged weights it started from; its tensors that still equal them
-    are not written, and the mapping goes into the file's metadata so that `load_dual_encoder` can put both
-    together.
+    `from_packages` maps a module to the packaged weights that it started from. Tensors that still equal these
+    are not written. The mapping goes into the file's metadata, so that `load_dual_encoder` can combine both.
     """
     reference = {}
     for module, name in from_packages.items():
@@ -137,7 +136,7 @@ def _config_file(name: str) -> Path | None:
 
 
 def _read_config(file: Path, setting: str) -> dict[str, Any]:
-    """A configuration in open_clip's format, with paths to towers of packages and of its own folder."""
+    """A configuration in open_clip's format. Towers in packages and in its own folder become paths."""
     try:
         config = read_json(file)
         config = config if "model_cfg" in config else {"model_cfg": config}
@@ -156,7 +155,8 @@ def _read_config(file: Path, setting: str) -> dict[str, Any]:
 
 
 def _weights_file(pretrained: str | None, config_file: Path, setting: str) -> Path | None:
-    """The named weights, else those beside the configuration, of a folder the file that open_clip takes."""
+    """The named weights, or those beside the configuration. In a folder it is the file that open_clip would
+    load."""
     from open_clip.factory import _find_checkpoint_in_dir
 
     folder = config_file.parent
@@ -169,7 +169,7 @@ def _weights_file(pretrained: str | None, config_file: Path, setting: str) -> Pa
         if candidate.is_file():
             return candidate
     shipped = ", ".join(sorted(path.stem for path in ASSETS.glob("*.safetensors")))
-    problem = "neither shipped weights nor a file"
+    problem = "this is neither shipped weights nor a file"
     raise SettingError(f"{setting}.pretrained", pretrained, problem, f"a path, or one of: {shipped}")
 
 
@@ -202,13 +202,14 @@ def _load_named(
 
     if ":" not in model and model.replace("/", "-") not in open_clip.list_models():
         remedy = nearest(model, [*shipped_models(), *open_clip.list_models()])
-        raise SettingError(f"{setting}.model", model, "no such model, folder or JSON file", remedy)
+        raise SettingError(f"{setting}.model", model, "there is no such model, folder or JSON file", remedy)
     tag: dict[str, Any] = {}
     if pretrained and not Path(pretrained).is_file():
         tags = open_clip.list_pretrained_tags_by_model(model)
-        if pretrained not in tags and not without_weights:  # a run outlives the file that it started from
+        # A run may outlive the weights file that it started from.
+        if pretrained not in tags and not without_weights:
             remedy = f"a file, or one of: {', '.join(tags)}"
-            raise SettingError(f"{setting}.pretrained", pretrained, "no such tag or file", remedy)
+            raise SettingError(f"{setting}.pretrained", pretrained, "there is no such tag or file", remedy)
         tag = open_clip.get_pretrained_cfg(model.replace("/", "-"), pretrained)
     # open_clip only warns where weights were trained with the other GELU.
     quick_gelu = bool(tag.get("quick_gelu"))
@@ -241,7 +242,7 @@ def _tokenizer(folder: Path, text: dict[str, Any]) -> Any:
         return SimpleTokenizer(context_length=length, **options)
     options["trust_remote_code"] = False
     mode = {"tokenizer_mode": text["tokenizer_mode"]} if text.get("tokenizer_mode") else {}
-    # As open_clip does: a folder that has a tokenizer is read before any name.
+    # As in open_clip, a tokenizer in the folder takes precedence over a named one.
     own = any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json"))
     source = folder / name if name.startswith(".") else folder if own else name
     return HFTokenizer(str(source), context_length=length, **mode, **options)
@@ -256,9 +257,9 @@ def _submodule(clip: nn.Module, name: str, setting: str) -> nn.Module:
 
 @contextlib.contextmanager
 def hub_access(allowed: bool) -> Iterator[None]:
-    """Keep the model hub's client off the network unless the recipe allows it, and run no code of a model.
+    """Keep the model hub's client off the network unless `allowed`, and never run code from a model's folder.
 
-    open_clip passes no `trust_remote_code`; without one, transformers would ask on the terminal.
+    open_clip passes no `trust_remote_code`. Without it, transformers would ask on the terminal.
     """
     from huggingface_hub import constants
     from transformers import dynamic_module_utils
@@ -274,7 +275,7 @@ def hub_access(allowed: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Without transformers' progress bars and notes on weights that an encoder does not use."""
+    """Silence transformers' progress bars and its notes on weights that an encoder does not use."""
     from transformers.utils import logging as transformers_logging
 
     bars, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()

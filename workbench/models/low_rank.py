@@ -1,4 +1,4 @@
-"""Low-rank additions (LoRA) to layers through peft, and their end: plain layers with the sum as weights."""
+"""Adds LoRA adapters to layers with peft, and merges them into plain layers."""
 
 import re
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ SCALING = 1.0  # of the product of the two matrices
 
 
 def add_lora(module: nn.Module, targets: Sequence[nn.Module], setting: str) -> None:
-    """Put low-rank additions of rank `RANK`, at first zero, around `targets` inside `module`; nothing else of
-    it learns.
+    """Add LoRA adapters of rank `RANK`, initially zero, to the layers `targets` inside `module`, and freeze
+    the rest of it.
 
-    Source: Hu et al. 2021, arXiv 2106.09685. Raises SettingError, naming `setting`, without peft.
+    Source: Hu et al. 2021, arXiv 2106.09685. Raises SettingError, naming `setting`, if peft is missing.
     """
     try:
         import peft
     except ImportError:
-        remedy = "pip install 'workbench[lora]', or another choice"
+        remedy = "`pip install 'workbench[lora]'`, or make another choice"
         raise SettingError(setting, "lora", "it needs peft, which is not installed", remedy) from None
     inside = set(targets)
     names = [re.escape(name) for name, child in module.named_modules() if child in inside]
@@ -34,8 +34,11 @@ def add_lora(module: nn.Module, targets: Sequence[nn.Module], setting: str) -> N
 
 @torch.no_grad()
 def merge_lora(model: DualEncoder) -> DualEncoder:
-    """Add the low-rank products to the weights and leave a plain open_clip model, in place: the same
-    embeddings, the names of the original's state dict, its image tower frozen. Returns the model."""
+    """Merge the adapters into the weights, in place, and return the model.
+
+    The result is a plain open_clip model with the original state dict's names. Its embeddings are the same
+    and its image tower is frozen.
+    """
     for name, layer in low_rank_layers(model).items():
         if hasattr(layer, "unload_and_optionally_merge_module"):  # torch's attention: two layers in one
             plain = layer.unload_and_optionally_merge_module(merge=True, safe_merge=False, adapter_names=None)
@@ -48,7 +51,7 @@ def merge_lora(model: DualEncoder) -> DualEncoder:
 
 
 def low_rank_layers(model: DualEncoder) -> dict[str, Any]:
-    """The outermost modules of `model.clip` that hold low-rank additions, by name."""
+    """The outermost modules of `model.clip` that hold adapters, by name."""
     layers: dict[str, Any] = {}
     for name, module in model.clip.named_modules():
         if hasattr(module, "lora_A") and not any(name.startswith(f"{outer}.") for outer in layers):
@@ -60,10 +63,11 @@ def _exact_attention() -> type[nn.Module]:
     from peft.tuners.lora.layer import MultiheadAttention
 
     class ExactMultiheadAttention(MultiheadAttention):
-        """peft's layer, which adds the products to the weights before each pass and takes them off after it.
+        """peft's layer, with two faults corrected.
 
-        Its own sums count the output's product twice, and rounding moves the frozen weights in every pass,
-        so that validation would change training; here the weights that were there come back.
+        peft adds the products to the weights before each pass and subtracts them afterwards. It counts the
+        product of the output projection twice. Rounding also changes the frozen weights in every pass, so
+        that validation would change training. This class restores the original tensors instead.
         """
 
         def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:

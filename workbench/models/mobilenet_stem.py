@@ -1,9 +1,9 @@
-"""The image towers of the demo students: MobileNetV2's first layers, or all with attention, as timm models.
+"""The image towers of the demo students, as timm models made of MobileNetV2's layers.
 
-ImageNet's MobileNetV2 has a stride of 32, at which the small things of a 64 px picture are gone; cut off at
-stride 16 it keeps them, and half a million weights that know what things look like. Photographs are larger,
-and one stage more is worth more there. Importing this module is what `open_clip.create_model` needs to build
-the towers.
+MobileNetV2 has a stride of 32, which loses the small objects of a 64 px picture. Cut off at stride 16, it
+keeps them, together with half a million weights trained on ImageNet. Photographs are larger, so that their
+student keeps one stage more. Importing this module registers the towers, so that `open_clip.create_model` can
+build them.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 NAME, PHOTO_NAME, SPATIAL_NAME = "mobilenetv2_stem", "mobilenetv2_six_stages", "mobilenetv2_spatial"
 STAGES = 5  # of seven; the fifth ends at stride 16 with 96 channels
-GRID = 2  # places a side that the last map is averaged to, so that left, right, top and bottom stay apart
+GRID = 2  # side of the grid that the last map is averaged to, so that left, right, top and bottom stay apart
 CHANNELS, PLACES, WIDTH, HEADS = 320, 4, 128, 8  # the last map at 128 px, and the attention among its places
 
 default_cfgs = generate_default_cfgs(
@@ -30,14 +30,14 @@ default_cfgs = generate_default_cfgs(
 
 @register_model
 def mobilenetv2_stem(pretrained: bool = False, **kwargs: Any) -> EfficientNet:
-    """MobileNetV2 up to stride 16, its last map averaged to 2 x 2 places: features [batch, 384]."""
+    """MobileNetV2 up to stride 16, with the last map averaged to 2 x 2 places. Features: [batch, 384]."""
     from timm import create_model
 
     model: Any = create_model("mobilenetv2_100", **kwargs)
     model.default_cfg = model.pretrained_cfg = default_cfgs
     model.blocks = model.blocks[:STAGES]
     model.feature_info = [stage for stage in model.feature_info if stage["stage"] <= STAGES]
-    # Places become channels, so that what follows takes the map for a single vector.
+    # Places become channels, so that the next layers read the map as a single vector.
     model.conv_head = nn.Sequential(nn.AdaptiveAvgPool2d(GRID), nn.PixelUnshuffle(GRID))
     model.bn2 = nn.Identity()
     model.num_features = model.head_hidden_size = 96 * GRID**2
@@ -47,7 +47,7 @@ def mobilenetv2_stem(pretrained: bool = False, **kwargs: Any) -> EfficientNet:
 
 @register_model
 def mobilenetv2_six_stages(pretrained: bool = False, **kwargs: Any) -> EfficientNet:
-    """MobileNetV2 without its last stage and the layers after it, at stride 32: features [batch, 160]."""
+    """MobileNetV2 without its last stage and the layers after it, at stride 32. Features: [batch, 160]."""
     from timm import create_model
 
     model: Any = create_model("mobilenetv2_100", **kwargs)
@@ -63,7 +63,7 @@ def mobilenetv2_six_stages(pretrained: bool = False, **kwargs: Any) -> Efficient
 class SpatialAttention(nn.Module):
     """Attention among the places of a map, with learned positions, added to the map.
 
-    It begins as the identity, so that a tower with trained weights stays what it is until this learns.
+    It is initially the identity, so that a tower with trained weights keeps its output until training starts.
     """
 
     def __init__(self, channels: int, places: int, width: int, heads: int) -> None:
@@ -79,7 +79,7 @@ class SpatialAttention(nn.Module):
     def forward(
         self, maps: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """The map, of any values, with what its places see of one another."""
+        """The map, of any values, plus what each place attends to."""
         rows = self.narrow(self.norm(maps.flatten(2).transpose(1, 2))) + self.positions
         seen, _ = self.attention(rows, rows, rows, need_weights=False)
         return maps + self.widen(seen).transpose(1, 2).reshape(maps.shape)
@@ -87,8 +87,8 @@ class SpatialAttention(nn.Module):
 
 @register_model
 def mobilenetv2_spatial(pretrained: bool = False, **kwargs: Any) -> EfficientNet:
-    """MobileNetV2 for 128 px with attention among the 4 x 4 places of its last map, before they are averaged:
-    features [batch, 1280]."""
+    """MobileNetV2 for 128 px, with attention among the 4 x 4 places of its last map before they are averaged.
+    Features: [batch, 1280]."""
     from timm import create_model
 
     model: Any = create_model("mobilenetv2_100", **kwargs)

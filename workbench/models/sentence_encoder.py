@@ -1,4 +1,4 @@
-"""How a sentence encoder in sentence-transformers' format reads captions and pools its language model."""
+"""Reads how a sentence encoder in sentence-transformers' format tokenizes and pools."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,11 @@ FOLLOWED = ("Transformer", "Pooling", "Normalize")
 
 
 def read_sentence_encoder(folder: Path, setting: str) -> dict[str, Any]:
-    """`path`, `pooling`, `normalise`, `lower_case`, `prompt` and `max_seq_length`; {} for anything else.
+    """`path`, `pooling`, `normalise`, `lower_case`, `prompt` and `max_seq_length`. {} for other folders.
 
-    `path` is the folder of the language model, `pooling` "cls", "mean", "last", or the encoder's own name of
-    another mode, `prompt` what it puts before every text. Raises SettingError, naming `setting`, where the
-    files are damaged, or ask for more than that: further layers, code of their own, a prompt that is not
-    pooled.
+    `path` is the folder of the language model. `pooling` is "cls", "mean", "last", or the encoder's own name
+    of another mode. `prompt` precedes every text. Raises SettingError, naming `setting`, if the files are
+    damaged or need anything else: further layers, custom code, or a prompt that is excluded from pooling.
     """
     if not (folder / "modules.json").is_file():
         return {}
@@ -25,7 +24,7 @@ def read_sentence_encoder(folder: Path, setting: str) -> dict[str, Any]:
         raise
     except Exception as error:  # JSON of any shape
         raise damaged_file(
-            setting, folder / "modules.json", error, "Take the encoder's files again"
+            setting, folder / "modules.json", error, "Download the encoder's files again"
         ) from error
 
 
@@ -34,8 +33,8 @@ def _read(folder: Path, setting: str) -> dict[str, Any]:
     for module in read_json(folder / "modules.json"):
         origin, _, kind = module["type"].rpartition(".")
         if kind not in FOLLOWED or origin.partition(".")[0] != "sentence_transformers" or kind in modules:
-            problem = f"this sentence encoder goes on with {kind} ({module['type']}), which is not supported"
-            raise SettingError(setting, str(folder), problem, "One that only pools and normalises")
+            problem = f"this sentence encoder has a module {kind} ({module['type']}), which is not supported"
+            raise SettingError(setting, str(folder), problem, "Take one that only pools and normalises")
         modules[kind] = folder / module["path"]
     language_model = modules["Transformer"]
     reads: dict[str, Any] = {}
@@ -51,7 +50,7 @@ def _read(folder: Path, setting: str) -> dict[str, Any]:
         problem = (
             f"this sentence encoder leaves its prompt {prompt!r} out of the pooling, which is not supported"
         )
-        raise SettingError(setting, str(folder), problem, "One without a default prompt")
+        raise SettingError(setting, str(folder), problem, "Take one without a default prompt")
     return {
         "path": language_model,
         "pooling": _pooling_mode(pools),
@@ -63,8 +62,8 @@ def _read(folder: Path, setting: str) -> dict[str, Any]:
 
 
 def _pooling_mode(settings: dict[str, Any]) -> str:
-    """Of a pooling module's settings: since sentence-transformers 6 they name the mode, before it each had a
-    flag. Several at once come back joined by "+"."""
+    """The mode in a pooling module's settings, several joined by "+". sentence-transformers 6 names the mode.
+    Earlier versions have a flag for each."""
     names = {"cls": "cls", "cls_token": "cls", "mean": "mean", "mean_tokens": "mean", "lasttoken": "last"}
     mode = settings.get("pooling_mode")
     if mode is None:

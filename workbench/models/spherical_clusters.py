@@ -1,4 +1,4 @@
-"""Few clusters of few rows, for many pictures at once: spherical k-means without chance."""
+"""Deterministic spherical k-means of few rows, for many pictures at once."""
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +12,12 @@ ROUNDS = 5
 def spherical_clusters(
     rows: Float[Tensor, "batch rows dim"], mask: Bool[Tensor, "batch rows"], clusters: int
 ) -> Bool[Tensor, "batch {clusters} rows"]:
-    """Which of `clusters` each valid row belongs to, by spherical k-means within each of the batch.
+    """Assign each valid row to one of `clusters`, by spherical k-means within each element of the batch.
 
-    Deterministic: the first centroid is the row nearest to the mean, each further one the row farthest from
-    those before it. A cluster that lost its rows starts again from the row that fits its own worst. With
-    fewer (different) rows than clusters some stay empty. Five rounds, as few rows settle at once.
+    It is deterministic. The first centroid is the row nearest to the mean, and each further centroid the row
+    farthest from those before it. A cluster that has lost its rows restarts from the row that fits its own
+    cluster worst. With fewer distinct rows than clusters, some clusters stay empty. Five rounds are enough
+    for so few rows.
     """
     unit = F.normalize(rows.masked_fill(~mask.unsqueeze(-1), 0.0), dim=-1)
     batch = torch.arange(len(unit), device=unit.device)

@@ -1,8 +1,8 @@
-"""Language models as teachers: one embedding a caption, from any causal or encoder model of transformers.
+"""Language models as teachers: an embedding for each caption, from any model of transformers.
 
-minilm        all-MiniLM-L6-v2, a sentence encoder that comes with the workbench
-smollm2       SmolLM2-135M-Instruct, a small language model; `workbench assets fetch smollm2` brings it
-llama-2-7b    the paper's, from the local hub cache, or from the hub where the recipe allows downloads
+minilm        all-MiniLM-L6-v2, a sentence encoder that is installed with the workbench
+smollm2       SmolLM2-135M-Instruct, a small language model; `workbench assets fetch smollm2` downloads it
+llama-2-7b    the paper's, from the local hub cache, or from the hub if the recipe allows downloads
 others        a folder in transformers' format, a .gguf file, or a hub name (ORG/NAME)
 """
 
@@ -25,18 +25,19 @@ from workbench.models.sentence_encoder import read_sentence_encoder
 from workbench.models.text_teacher_files import SETTING, converted, locate, not_loaded
 from workbench.models.tokens import padded
 
-LONGEST = 512  # tokens of a caption that are read, where the model itself reads more
-# Tokens of a batch, padding included: few fill a processor, and a small batch pads less.
+LONGEST = 512  # tokens of a caption that are read, even if the model could read more
+# Tokens of a batch with padding. Few are enough for a processor, and small batches need less padding.
 CPU_TOKENS, GPU_TOKENS = 1024, 4096
 Pooling = Literal["mean", "last", "cls"]
 
 
 @dataclass(eq=False, repr=False)
 class TextTeacher:
-    """A frozen language model: `embed` returns [n, dim] for n captions; `fingerprint` identifies it.
+    """A frozen language model. `embed` returns [n, dim] for n captions, and `fingerprint` identifies the
+    embeddings.
 
-    `pooling` "mean" averages the states of a caption's tokens, with `skip_bos` without the BOS token that a
-    causal model starts with; "last" and "cls" take the last and the first token's.
+    `pooling` "mean" averages the states of a caption's tokens. `skip_bos` leaves out the BOS token that a
+    causal model starts with. "last" and "cls" take the state of the last and of the first token.
     """
 
     model: Any
@@ -61,15 +62,15 @@ class TextTeacher:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What determines its embeddings: architecture, a sample of every weight, tokens, and how it
-        pools."""
+        """Everything that determines the embeddings: the architecture, a sample of every weight, the
+        tokenization and the pooling."""
         config = {key: value for key, value in self.model.config.to_dict().items() if not key.startswith("_")}
         for key in ("transformers_version", "quantization_config", "dtype", "torch_dtype", "architectures"):
-            config.pop(key, None)  # what belongs to the files
+            config.pop(key, None)  # these describe the files
         weights = hashlib.sha256()
         for name, tensor in sorted(self.model.state_dict().items()):
             weights.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-            # Some thousand numbers of each tensor: all of a large model's would take minutes.
+            # A few thousand numbers of each tensor. All of a large model's would take minutes.
             sample = tensor.detach().flatten()[:: max(1, tensor.numel() // 4096)].cpu().contiguous()
             weights.update(sample.view(torch.uint8).numpy().tobytes())
         probe = self.tokens(["two red apples", "the Eiffel tower, 1889", "naïve façade 🙂 (x_1)"])
@@ -84,11 +85,11 @@ class TextTeacher:
         }
 
     def tokens(self, captions: Sequence[str]) -> list[list[int]]:
-        """Token ids of each caption, at least one and at most `max_tokens`."""
+        """The token ids of each caption: at least one and at most `max_tokens`."""
         texts = [self.prompt + caption for caption in captions]
         texts = [text.lower() for text in texts] if self.lower_case else texts
         rows = self.tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
-        # A tokenizer without special tokens gives none for an empty caption, which needs a state to pool.
+        # Without special tokens an empty caption has no token, and pooling needs at least one.
         filler = self.tokenizer.eos_token_id or 0
         return [ids or [filler] for ids in rows]
 
@@ -100,10 +101,10 @@ class TextTeacher:
         batch_tokens: int | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> Float[np.ndarray, "n dim"]:
-        """Embeddings of `captions`, float32, in their order.
+        """The embeddings of `captions`, float32, in the same order.
 
-        Equal captions are embedded once; the rest goes through the model sorted by length, `batch_tokens` at
-        a time with padding (None: 1,024 on a CPU, 4,096 elsewhere), or one caption where that is longer.
+        Equal captions are embedded once. Batches are sorted by length and hold up to `batch_tokens` tokens
+        with padding (None: 1,024 on a CPU, 4,096 elsewhere), or a single longer caption.
         `progress` is called with the number of captions that each batch has finished.
         """
         budget = batch_tokens or (CPU_TOKENS if self.model.device.type == "cpu" else GPU_TOKENS)
@@ -134,7 +135,7 @@ class TextTeacher:
             return states[torch.arange(len(states)), mask.sum(1) - 1]
         bos = self.tokenizer.bos_token_id
         if self.skip_bos and bos is not None:
-            # Its state holds nothing of the caption and is many times longer than the others'.
+            # Its state does not depend on the caption, and its norm is many times that of the others.
             alone = mask.sum(1) == 1
             mask = mask.clone()
             mask[:, 0] &= (ids[:, 0] != bos) | alone
@@ -150,14 +151,14 @@ def load_text_teacher(
     device: str | torch.device | None = None,
     allow_download: bool = False,
 ) -> TextTeacher:
-    """Load a language model by one of `NAMES`, a folder, a .gguf file or a hub name.
+    """Load a language model: one of `NAMES`, a folder, a .gguf file or a hub name.
 
-    `pooling` None: a sentence encoder's own, else the mean without the BOS token. A sentence encoder, by
-    folder or hub name, reads and normalises as in sentence-transformers. `layer`: the hidden states
-    to pool, 0 the token embeddings, negative from the end, None the model's output. `precision` "auto" takes
-    bfloat16 where the device multiplies matrices in it; `device` None is a GPU where there is one. Raises
-    SettingError where the model is not there, cannot be loaded, has no such layer, or pools in a way of its
-    own; downloads only where `allow_download`.
+    `pooling` None is a sentence encoder's own, otherwise the mean without the BOS token. A sentence encoder,
+    given by folder or hub name, reads and normalises as in sentence-transformers. `layer` selects the hidden
+    states to pool: 0 for the token embeddings, negative from the end, None for the model's output.
+    `precision` "auto" is bfloat16 if the device has units for it. `device` None is a GPU if there is one.
+    Raises SettingError if the model is missing, cannot be loaded, has no such layer, or pools in an
+    unsupported way. Downloads only if `allow_download`.
     """
     device = best_device() if device is None else device
     if precision == "auto":
@@ -175,8 +176,8 @@ def load_text_teacher(
         raise SettingError("text_teacher.pooling", None, problem, f"one of {', '.join(get_args(Pooling))}")
     if pooling is None and not own and not allow_download and _may_be_half(source, loaded):
         print(
-            f"{model}: the hub cache holds no modules.json, so the mean of its tokens is taken. If it is a "
-            f"sentence encoder, `hf download {model}` brings its own pooling.",
+            f"{model}: the hub cache holds no modules.json, so its tokens are averaged. If it is a sentence "
+            f"encoder, `hf download {model}` downloads its own pooling.",
             file=sys.stderr,
         )
     max_tokens = min(
@@ -198,7 +199,7 @@ def load_text_teacher(
 
 
 def default_precision(device: str | torch.device = "cpu") -> Literal["float32", "bfloat16"]:
-    """bfloat16 where the device multiplies matrices in it."""
+    """bfloat16 if the device has units for it, otherwise float32."""
     return "bfloat16" if has_bfloat16_units(device) else "float32"
 
 
@@ -221,7 +222,7 @@ def _batches(lengths: Sequence[int], budget: int) -> Iterator[np.ndarray]:
 
 
 def _may_be_half(folder: Path, model: Any) -> bool:
-    """Whether the hub's cache may lack what only sentence-transformers asks for: an encoder."""
+    """True for an encoder in the hub's cache, whose files for sentence-transformers may not be there."""
     causal = any(name.endswith("ForCausalLM") for name in model.config.architectures or ())
     return folder.parent.name == "snapshots" and not causal
 

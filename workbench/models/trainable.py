@@ -1,4 +1,4 @@
-"""Which parameters of a two-tower model learn, picked by what a module is and not by what it is called."""
+"""Selects the parameters of a two-tower model that are trained, by the type of a module and not its name."""
 
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -20,30 +20,31 @@ _BIASES = ("q_bias", "k_bias", "v_bias")
 
 
 def set_trainable(model: DualEncoder, image: str, text: bool) -> None:
-    """Let a part of the image tower learn and all or nothing of the text tower; the scale stays as it is.
+    """Select what is trained: a part of the image tower, and all or nothing of the text tower. The scale does
+    not change.
 
     `image` is one of
     - "all",
     - "attention": the query, key, value and output projections of every attention layer, and the visual
-      projection, as DCLIP's code does by name,
-    - "last_stage": the last stage of blocks (transformers without stages: the last block), what follows it,
-      and the projection,
-    - "last_blocks": the last quarter of a transformer's blocks, what follows, and the projection; towers
-      without attention blocks: as "last_stage",
-    - "lora": low-rank additions (Hu et al. 2021, arXiv 2106.09685) to the attention's projections and to a
-      linear visual projection; towers without attention blocks: to the linear layers and 1x1 convolutions of
-      the last stage. Their first matrix is drawn from torch's global generator, `merge_lora` ends them,
+      projection, as DCLIP's code selects by name,
+    - "last_stage": the last stage of blocks (the last block of transformers without stages), the layers after
+      it, and the projection,
+    - "last_blocks": the last quarter of a transformer's blocks, the layers after them, and the projection.
+      Towers without attention blocks: as "last_stage",
+    - "lora": LoRA adapters (Hu et al. 2021, arXiv 2106.09685) on the attention's projections and on a linear
+      visual projection. Towers without attention blocks: on the linear layers and 1x1 convolutions of the
+      last stage. Their first matrix is drawn from torch's global generator. `merge_lora` merges them,
     - "none".
 
-    What `model.fixed` names never learns. A module of which no parameter learns goes to evaluation mode, and
-    `model.train()` leaves it there. Raises SettingError for an unknown choice, or one that this tower
-    cannot follow; ValueError where the model still holds low-rank additions.
+    Parameters in `model.fixed` are never trained. A module without trained parameters is put into evaluation
+    mode, and `model.train()` leaves it there. Raises SettingError for an unknown choice, or one that does not
+    apply to this tower, and ValueError if the model still has adapters.
     """
     visual = model.clip.visual
     if low_rank_layers(model):
-        raise ValueError("the model holds low-rank additions already: merge them first")
+        raise ValueError("the model has LoRA adapters already; merge them first")
     if image not in CHOICES:
-        raise SettingError(SETTING, image, "no such choice", f"One of {', '.join(CHOICES)}.")
+        raise SettingError(SETTING, image, "there is no such choice", f"Take one of {', '.join(CHOICES)}.")
     learning = {id(parameter) for parameter in CHOICES[image](visual)}
     fixed = {id(model.clip.get_parameter(name)) for name in model.fixed}
     parts = _parts(model)
@@ -59,7 +60,7 @@ def set_trainable(model: DualEncoder, image: str, text: bool) -> None:
 
 
 def trainable_parameters(model: DualEncoder) -> dict[str, int]:
-    """How many numbers learn, by part: image, text, scale."""
+    """The number of trained values in each part: image, text, scale."""
     return {
         part: sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         for part, parameters in _parts(model).items()
@@ -67,8 +68,8 @@ def trainable_parameters(model: DualEncoder) -> dict[str, int]:
 
 
 def _parts(model: DualEncoder) -> dict[str, list[Tensor]]:
-    """All parameters: the image tower's, the scale and bias of the logits, and the others, which are the text
-    tower's wherever open_clip keeps them."""
+    """All parameters: the image tower's, the scale and bias of the logits, and the rest, which is the text
+    tower's wherever open_clip keeps it."""
     image = list(model.clip.visual.parameters())
     logits = (model.clip.logit_scale, getattr(model.clip, "logit_bias", None))
     scale = [parameter for parameter in logits if parameter is not None]
@@ -81,7 +82,7 @@ def _attention(visual: nn.Module) -> list[Tensor]:
     layers = _attention_layers(visual)
     if not layers:
         problem = "the image tower has no attention"
-        raise SettingError(SETTING, "attention", problem, "last_stage works, and all, lora and none do")
+        raise SettingError(SETTING, "attention", problem, "Take last_stage, all, lora or none")
     return [*chain.from_iterable(map(_projections, layers)), *_visual_projection(visual)]
 
 
@@ -93,7 +94,7 @@ def _last_stage(visual: Any) -> list[Tensor]:
     if isinstance(visual, TimmModel):
         return [*_timm_stage(visual.trunk), *_visual_projection(visual)]
     problem = f"the stages of a {type(visual).__name__} are not known"
-    raise SettingError(SETTING, "last_stage", problem, "all, attention and none work")
+    raise SettingError(SETTING, "last_stage", problem, "Take all, attention or none")
 
 
 def _last_blocks(visual: Any) -> list[Tensor]:
@@ -109,7 +110,7 @@ def _blocks(visual: Any) -> list[nn.Module]:
     if not isinstance(visual, TimmModel):
         return []
     attention = set(_attention_layers(visual))
-    # The trunk itself holds an attention that only pools.
+    # An attention that is a child of the trunk itself only pools.
     modules = [module for module in visual.trunk.modules() if module is not visual.trunk]
     return _innermost([module for module in modules if attention.intersection(module.children())])
 
@@ -125,8 +126,8 @@ CHOICES: dict[str, Callable[[Any], Iterable[Tensor]]] = {
 
 
 def _attention_layers(visual: nn.Module) -> list[nn.Module]:
-    """The innermost modules that have heads and projections of their own: what torch's, open_clip's and
-    timm's attention classes, which share no base, have in common."""
+    """The innermost modules with heads and projections. torch's, open_clip's and timm's attention classes
+    have no common base, but these attributes."""
     headed = (module for module in visual.modules() if isinstance(getattr(module, "num_heads", None), int))
     return _innermost([module for module in headed if _projections(module)])
 
@@ -146,8 +147,7 @@ def _projections(layer: nn.Module) -> list[Tensor]:
 
 
 def _visual_projection(visual: Any) -> list[Tensor]:
-    """What maps the tower's features to the embedding; where a pooling attention does that, it is no part of
-    its own."""
+    """The parameters that map the tower's features to the embedding. Empty if a pooling attention does it."""
     if isinstance(visual, TimmModel):
         return list(visual.head.parameters()) or list(visual.trunk.get_classifier().parameters())
     projection = getattr(visual, "proj", None)
@@ -161,7 +161,7 @@ def _after_blocks(visual: VisionTransformer) -> list[Tensor]:
 
 
 def _timm_stage(trunk: Any) -> list[Tensor]:
-    """The parameters of the stage that timm takes the last features from, and of all after it."""
+    """The parameters of the stage of timm's last features, and of everything after it."""
     from timm.models import group_parameters
 
     groups = group_parameters(trunk, trunk.group_matcher(coarse=True))
@@ -171,10 +171,10 @@ def _timm_stage(trunk: Any) -> list[Tensor]:
 
 
 def _lora_targets(visual: nn.Module) -> list[nn.Module]:
-    """The modules that low-rank additions go around, where the tower calls them as modules.
+    """The modules that get LoRA adapters.
 
-    Excluded is what peft does not reach: attention that uses its layers' weights by themselves (pooling
-    attention, timm's layers with separate biases), and torch's for keys of another width.
+    peft does not reach attention that uses its layers' weights directly (pooling attention, timm's layers
+    with separate biases), nor torch's attention with keys of another width. These are left out.
     """
     layers = [layer for layer in _attention_layers(visual) if not isinstance(layer, AttentionPool2d)]
     targets: list[nn.Module] = []

@@ -1,4 +1,4 @@
-"""Pictures prepared for a tower: a plain view or a given crop, resized, still uint8."""
+"""Prepares pictures for a tower: the plain view or a given crop, resized, still uint8."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +15,12 @@ Crop = tuple[float, float, float, float]  # left, top, width, height as shares o
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """A tower's own view of a picture, as its open_clip preprocessing configuration has it.
+    """A tower's own view of a picture, as described by its open_clip preprocessing configuration.
 
-    `size` is (height, width) in pixels; `resize_mode` is open_clip's: "shortest" (then centre crop),
-    "longest" (then pad with `fill_color`) or "squash". Called with uint8 [3, H, W], returns uint8 [3, height,
-    width]. A `crop` is cut out first and then squashed to the size, as a random resized crop does. Equal to
-    open_clip's PIL pipeline within one grey level.
+    `size` is (height, width) in pixels. `resize_mode` is open_clip's: "shortest" (then centre crop),
+    "longest" (then padding with `fill_color`) or "squash". The transform maps uint8 [3, H, W] to uint8 [3,
+    height, width]. A `crop` is cut out and squashed to the size, like a random resized crop. The result
+    equals that of open_clip's PIL pipeline within one grey level.
     """
 
     size: tuple[int, int]
@@ -42,12 +42,12 @@ class ImageTransform:
             left, top = round(crop[0] * width), round(crop[1] * height)
             across, down = max(1, round(crop[2] * width)), max(1, round(crop[3] * height))
             part = image[:, top : top + down, left : left + across]
-            # Copied with the channels of a pixel together, which resizing is fastest on, and which it keeps.
+            # Resizing is fastest in the memory format channels_last, which it preserves.
             return self._resize(part.permute(1, 2, 0).contiguous().permute(2, 0, 1), self.size)
         if self.resize_mode == "squash":
             return self._resize(image, self.size)
         ratio = self._ratio(height, width)
-        # For a square view open_clip takes torchvision's Resize, which cuts the longer side's fraction off.
+        # For a square view open_clip uses torchvision's Resize, which truncates the longer side.
         whole = int if self.resize_mode == "shortest" and self.size[0] == self.size[1] else round
         short = min(height, width)
         sides = [
@@ -62,7 +62,7 @@ class ImageTransform:
         return F.center_crop(image, list(self.size))
 
     def visible(self, height: int, width: int) -> Crop:
-        """The part of a picture of this size that the plain view shows; larger than it where it is padded."""
+        """The part of a picture of this size in the plain view. It exceeds the picture where it is padded."""
         if self.resize_mode == "squash":
             return 0.0, 0.0, 1.0, 1.0
         ratio = self._ratio(height, width)
@@ -81,11 +81,11 @@ class ImageTransform:
 
 
 def random_crop(seed: int, epoch: int, index: int, scale: tuple[float, float]) -> Crop | None:
-    """The crop of picture `index` in `epoch`: area share in `scale`, aspect within 3:4 and 4:3, anywhere in
-    the picture.
+    """The random crop of picture `index` in `epoch`, with an area share in `scale` and an aspect ratio
+    between 3:4 and 4:3.
 
-    A pure function of its arguments, in shares of the picture, so that a teacher and a student of other
-    resolutions see the same view. None (the plain view) when `scale` is (1, 1).
+    It is a pure function of its arguments. It is measured in shares of the picture, so that teacher and
+    student see the same view at different resolutions. None (the plain view) if `scale` is (1, 1).
     """
     if tuple(scale) == (1.0, 1.0):
         return None
@@ -96,7 +96,7 @@ def random_crop(seed: int, epoch: int, index: int, scale: tuple[float, float]) -
         width, height = np.sqrt(area * aspect), np.sqrt(area / aspect)
         if width <= 1 and height <= 1:
             break
-    else:  # A share near 1 leaves no room for another aspect: keep the picture's own, as torchvision does.
+    else:  # A share near 1 leaves no room for another aspect ratio. Keep the picture's own, like torchvision.
         width = height = np.sqrt(area)
     return (draw.uniform(0, 1 - width), draw.uniform(0, 1 - height), float(width), float(height))
 
@@ -106,9 +106,10 @@ def normalised(
     mean: Float[Tensor, "1 3 1 1"],
     std: Float[Tensor, "1 3 1 1"],
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Pictures as shares of 255 less the mean, in standard deviations; in memory a pixel's channels together.
+    """Standardise pictures by mean and standard deviation of values in [0, 1]. The memory format is
+    channels_last.
 
-    In rows of pixels and in place, since a copy of a batch costs more than the arithmetic.
+    Works in place on rows of pixels, because a copy of a batch costs more than the arithmetic.
     """
     rows = images.permute(0, 2, 3, 1).flatten(2)
     means, deviations = (values.flatten().repeat(images.shape[3]) for values in (mean, std))

@@ -1,4 +1,4 @@
-"""Vision models and models with two towers from folders of transformers."""
+"""Loads vision models and two-tower models from folders in transformers' format."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +13,9 @@ BILINEAR = 2  # PIL's number
 
 
 def parts(folder: Path) -> dict[str, Any]:
-    """What FrozenEncoder is made of, from a folder; ValueError where it has no usable weights or views.
+    """The parts of a FrozenEncoder from a folder. Raises ValueError without usable weights or views.
 
-    A vision model gives its pooled output, or the first token where the file has no pooling layer.
+    A vision model returns its pooled output, or the first token if its weights have no pooling layer.
     """
     from transformers import AutoImageProcessor, AutoModel
 
@@ -34,7 +34,7 @@ def parts(folder: Path) -> dict[str, Any]:
     processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
     config = {k: v for k, v in model.config.to_dict().items() if not k.startswith("_")}
     for key in ("transformers_version", "dtype", "torch_dtype", "architectures"):
-        config.pop(key, None)  # what belongs to the files
+        config.pop(key, None)  # these describe the files
     known: dict[str, Any] = {
         "module": model,
         "identity": [repr(sorted(config.items())), pooled],
@@ -88,9 +88,15 @@ def _reader(model: Any, folder: Path) -> Any:
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     length = int(model.config.text_config.max_position_embeddings)
-    # SigLIP was trained with padding that it sees; CLIP does not see it.
+    # SigLIP was trained to attend to its padding. CLIP's attention mask hides it.
+    masked = not model.config.model_type.startswith("siglip")
     return lambda texts: tokenizer(
-        list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        list(texts),
+        padding="max_length",
+        truncation=True,
+        max_length=length,
+        return_tensors="pt",
+        return_attention_mask=masked,
     )
 
 

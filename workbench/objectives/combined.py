@@ -1,13 +1,14 @@
 """A weighted sum of objectives, with the learned parts that some of them need."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from workbench.errors import SettingError
 from workbench.objectives.chunked import contrastive_and_relational
+from workbench.objectives.ensemble import Member, columns, heads, of_member
 from workbench.objectives.learned_scale import LearnedScale
 from workbench.objectives.registry import LossInputs, Widths, load_objectives
 from workbench.objectives.similarity import Embeddings, Loss, Scale
@@ -24,12 +25,14 @@ class DistillationLoss(nn.Module):
     """The weighted sum of the objectives in `weights`. Objectives of weight 0 cost nothing and learn nothing.
 
     `weights` maps names of `OBJECTIVES` to numbers >= 0; SettingError names a weight that cannot be used. The
-    widths that follow are None without such a teacher: `teacher_dim` of the image-text teacher, `target_dim`
-    of the language model's embeddings, and the number of `concepts`. Learned parts are `image_head` and
-    `text_head`, linear maps from student to teacher width, which are the identity if the widths agree or no
-    objective compares that side, and the parts of the objectives themselves. Initial values come from torch's
-    global generator: seed it equally on every rank. `chunk` is the number of rows at a time in losses that
-    compare all with all, None for the whole batch. With `ring`, several processes pass embeddings round
+    widths that follow are None without such a teacher: `teacher_dim` of the image-text teacher, or a `Member`
+    for each of several, `target_dim` of the language model's embeddings, and the number of `concepts`.
+    Learned parts are `image_head` and `text_head`, linear maps from student to teacher width, which are the
+    identity if the widths agree or no objective compares that side, and the parts of the objectives
+    themselves. Several teachers have heads and parts of their own (`ensemble.heads`), and the value of an
+    objective is its mean over them by their weights. Initial values come from torch's global generator: seed
+    it equally on every rank. `chunk` is the number of rows at a time in losses that compare all with all,
+    None for the whole batch. With `ring`, several processes pass embeddings round
     instead of gathering them, for which every objective must have a `reach` below the batch. `temperature`
     divides both scales in CRD.
     """
@@ -38,7 +41,7 @@ class DistillationLoss(nn.Module):
         self,
         weights: Mapping[str, int | float],
         student_dim: int,
-        teacher_dim: int | None,
+        teacher_dim: int | Sequence[Member] | None,
         *,
         target_dim: int | None = None,
         concepts: int | None = None,
@@ -48,7 +51,11 @@ class DistillationLoss(nn.Module):
         temperature: float = 1.0,
     ) -> None:
         super().__init__()
-        widths = Widths(student_dim, teacher_dim, target_dim, concepts)
+        members = () if teacher_dim is None else teacher_dim
+        self.members = (Member(members),) if isinstance(members, int) else tuple(members)
+        several = len(self.members) > 1
+        width = self.members[0].width if self.members else None
+        widths = Widths(student_dim, width, target_dim, concepts)
         _check(weights, widths)
         self.weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
         self.chunk = chunk
@@ -56,12 +63,24 @@ class DistillationLoss(nn.Module):
         self.direction_weights = direction_weights
         self.temperature = temperature
         projected = {side for name in self.weights for side in OBJECTIVES[name].head}
-        self.image_head = _head(student_dim, teacher_dim if "image" in projected else None)
-        self.text_head = _head(student_dim, teacher_dim if "text" in projected else None)
+
+        def head(side: str) -> nn.Module:
+            if several and side in projected:
+                return heads(student_dim, self.members, side)
+            return _head(student_dim, width if side in projected else None)
+
+        self.image_head, self.text_head = head("image"), head("text")
+        own_parts = [nn.ModuleDict() for _ in self.members] if several else []
+        self.own_parts = nn.ModuleList(own_parts)  # of every teacher
         for name, objective in OBJECTIVES.items():
-            if name in self.weights and objective.modules is not None:
-                for part, module in objective.modules(widths).items():
-                    self.add_module(part, module)
+            if name not in self.weights or objective.modules is None:
+                continue
+            if several and objective.of_each_teacher:
+                for parts, member in zip(own_parts, self.members, strict=True):
+                    parts.update(objective.modules(widths._replace(teacher=member.width)))
+                continue
+            for part, module in objective.modules(widths).items():
+                self.add_module(part, module)
 
     def clamp_scales_(self) -> None:
         """Clamp learned scales to [1, 100]. Call it after each optimiser step."""
@@ -88,7 +107,7 @@ class DistillationLoss(nn.Module):
         student_scale: Scale,
         teacher_image: Embeddings | None = None,
         teacher_text: Embeddings | None = None,
-        teacher_scale: Scale | None = None,
+        teacher_scale: Scale | tuple[float, ...] | None = None,
         *,
         masked_image: Embeddings | None = None,
         text_target: Embeddings | None = None,
@@ -110,8 +129,10 @@ class DistillationLoss(nn.Module):
         caption embeddings of a language model, `soft_labels` distributions over concepts, and
         `cross_modal_target` the cross-modal teacher's embeddings of the pairs in the teacher's width.
         `captioned` [batch] is 0 for pictures without captions; None means that all have one. `false_text` are
-        the student's embeddings of hard negative captions, one for each picture whose `hard` [batch] is 1.
-        Raises ValueError if an objective lacks an input that it requires.
+        the student's embeddings of hard negative captions, one for each picture whose `hard` [batch] is 1. Of
+        several teachers the embeddings, and the student's in their widths, stand side by side, and
+        `teacher_scale` has a number for each. Raises ValueError if an objective lacks an input that it
+        requires.
         """
         inputs = LossInputs(
             student_image,
@@ -137,7 +158,8 @@ class DistillationLoss(nn.Module):
         )
         values: dict[str, Loss] = {}
         weighted = []
-        if (self.chunk or ring) and self.temperature == 1 and {"task", "crd"} <= self.weights.keys():
+        both = {"task", "crd"} <= self.weights.keys() and len(self.members) == 1
+        if (self.chunk or ring) and self.temperature == 1 and both:
             _check_inputs("crd", inputs)
             together, values["task"], values["crd"] = contrastive_and_relational(
                 *inputs.student,
@@ -157,15 +179,33 @@ class DistillationLoss(nn.Module):
         return torch.stack(weighted).sum(), {name: values[name] for name in self.weights}
 
     def value(self, name: str, inputs: LossInputs) -> Loss:
-        """The unweighted value of one objective. Raises ValueError if it lacks a required input."""
+        """The unweighted value of one objective, with several teachers their weighted mean. Raises ValueError
+        if it lacks a required input."""
+        if len(self.members) < 2 or not OBJECTIVES[name].of_each_teacher:
+            return self._value(name, inputs, self)
+        total = sum(member.weight for member in self.members)
+        values = [
+            member.weight / total * self._value(name, of_member(inputs, self.members, number), parts)
+            for number, (member, parts) in enumerate(zip(self.members, self.own_parts, strict=True))
+        ]
+        return torch.stack(values).sum()
+
+    def compared(self, side: str) -> list[slice]:
+        """The columns in which the student's projected embeddings of a side can be compared with a teacher's,
+        for each teacher that embeds it."""
+        if len(self.members) < 2:
+            return [slice(None)]
+        return [part for part in columns(self.members, side) if part.start < part.stop]
+
+    def _value(self, name: str, inputs: LossInputs, parts: nn.Module) -> Loss:
         _check_inputs(name, inputs)
         function = OBJECTIVES[name].function
         assert function is not None  # only entries that were read without importing lack it
         if inputs.ring is None or OBJECTIVES[name].reach == "ring":
-            return function(inputs, self)
+            return function(inputs, parts)
         if OBJECTIVES[name].reach == "batch":
             raise ValueError(f"objective {name!r} needs the whole batch in every process, not a ring")
-        return function(inputs, self) * (len(inputs.student_image) / sum(inputs.ring))
+        return function(inputs, parts) * (len(inputs.student_image) / sum(inputs.ring))
 
 
 def _head(student_dim: int, teacher_dim: int | None) -> nn.Module:

@@ -44,6 +44,11 @@ class Objective(NamedTuple):
     later: bool = False
     either_side: bool = False
 
+    @property
+    def of_each_teacher(self) -> bool:
+        """Whether it compares the student with an image-text teacher, of which there may be several."""
+        return any(field.startswith("teacher_") for field in self.requires)
+
 
 class Widths(NamedTuple):
     """Dimensions of the embeddings, and the number of concepts; None without such a teacher."""

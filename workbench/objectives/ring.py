@@ -43,7 +43,7 @@ def ring_mixture(
     if len(ring) != dist.get_world_size() or min(ring) < 1 or ring[rank] != len(student[0]):
         problem = f"process {rank} of {dist.get_world_size()} has {len(student[0])} rows"
         raise ValueError(
-            f"ring = {tuple(ring)}: wants the number of rows of every process, 1 or more; {problem}"
+            f"ring = {tuple(ring)}: expects the number of rows of every process, 1 or more; {problem}"
         )
     flat = []
     for query, key, scale in [student] if teacher is None else [student, teacher]:

@@ -56,7 +56,7 @@ def check_batch(objective: str, **embeddings: Embeddings) -> int:
     sizes = {name: len(side) for name, side in embeddings.items()}
     if len(set(sizes.values())) != 1 or 0 in sizes.values():
         raise ValueError(
-            f"{objective}: wants one batch size, at least 1, for all embeddings; got {_listed(sizes)}"
+            f"{objective}: expects one batch size, at least 1, for all embeddings; got {_listed(sizes)}"
         )
     return next(iter(sizes.values()))
 
@@ -65,7 +65,7 @@ def check_width(objective: str, remedy: str = "", **embeddings: Embeddings) -> N
     """Raise ValueError naming the widths if those of the `embeddings` differ."""
     widths = {name: side.shape[-1] for name, side in embeddings.items()}
     if len(set(widths.values())) != 1:
-        raise ValueError(f"{objective}: wants equal widths, got {_listed(widths)}{remedy}")
+        raise ValueError(f"{objective}: expects equal widths, got {_listed(widths)}{remedy}")
 
 
 def _listed(sizes: dict[str, int]) -> str:

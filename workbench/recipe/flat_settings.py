@@ -19,6 +19,8 @@ def flat(model: BaseModel, aside: bool, prefix: str = "", *, later: bool = True)
         if isinstance(value, BaseModel):
             yield from flat(value, aside, f"{prefix}{name}.", later=later)
         elif (aside or "aside" not in marks) and (later or "later" not in marks or value != field.default):
+            if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+                plain[name] = [dict(flat(item, aside, later=later)) for item in value]
             yield prefix + name, plain[name]
 
 

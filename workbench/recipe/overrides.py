@@ -88,6 +88,8 @@ def what_works(schema: Mapping[str, Any]) -> str:
         return ", or ".join(what_works(option) for option in schema["anyOf"])
     if "enum" in schema or "const" in schema:
         return " or ".join(str(value) for value in schema.get("enum", [schema.get("const")]))
+    if "$ref" in schema:
+        return "a section with settings of its own"
     kind = schema.get("type")
     if kind in ("integer", "number"):
         limits = [
@@ -125,6 +127,8 @@ def setting_names(model: type[BaseModel], prefix: str = "") -> list[str]:
         names.append(prefix + name)
         section = section_of(field)
         names += setting_names(section, f"{prefix}{name}.") if section else []
+        item = item_of(field)
+        names += setting_names(item, f"{prefix}{name}.0.") if item else []
     return names
 
 
@@ -136,20 +140,40 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
     )
 
 
+def item_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of the items of a field that is a list of sections, also of an optional one; None for other
+    fields."""
+    choices = [field.annotation]
+    for choice in choices:
+        choices += get_args(choice)
+        if get_origin(choice) is tuple:
+            sections = [part for part in get_args(choice) if isinstance(part, type)]
+            return next((section for section in sections if issubclass(section, BaseModel)), None)
+    return None
+
+
 def set_by_path(
     tree: dict[str, Any], model: type[BaseModel], path: str, value: Any, text: bool = False
 ) -> None:
     """Set a dotted path in nested settings to `value`. Sections are merged, other values are replaced.
 
     With `text`, text is converted to the type of the setting. After a setting that is a mapping, the rest of
-    the path is a key, including dots (`training.lr_multipliers.visual.trunk`). Raises SettingError for a path
-    that `model` does not have, suggesting similar names.
+    the path is a key, including dots (`training.lr_multipliers.visual.trunk`). After a list of sections comes
+    the position of one of them (`teachers.0.scale`). Raises SettingError for a path that `model` does not
+    have, suggesting similar names.
     """
     branch, parent, rest = tree, model, path
     while True:
         name, _, rest = rest.partition(".")
         field = parent.model_fields.get(name)
         section = section_of(field) if field else None
+        listed = item_of(field) if field else None
+        number, _, inner = rest.partition(".")
+        if listed and inner and (member := _member(branch.get(name), number)) is not None:
+            branch[name] = [*branch[name]]
+            branch[name][int(number)] = member
+            branch, parent, rest = member, listed, inner
+            continue
         if section is None or not rest:
             break
         branch[name] = branch.get(name) or {}
@@ -174,7 +198,17 @@ def set_by_path(
             raise wrong_value(path.removesuffix(f".{rest}"), before, schema, _default(field))
         branch[name] = {**before, rest: entry}
     else:
-        branch[name] = typed(_annotation(field), value, path, _default(field)) if text else value
+        # Sections in a list are checked with the whole recipe, which then names their settings.
+        annotation = list[dict[str, Any]] | None if listed else _annotation(field)
+        branch[name] = typed(annotation, value, path, _default(field)) if text else value
+
+
+def _member(members: Any, number: str) -> dict[str, Any] | None:
+    """A copy of the section at a position of a list; None if there is none."""
+    if isinstance(members, list) and number.isdecimal() and int(number) < len(members):
+        member = members[int(number)]
+        return dict(member) if isinstance(member, Mapping) else None
+    return None
 
 
 def to_setting_error(error: Mapping[str, Any], model: type[BaseModel], tree: Any) -> SettingError:
@@ -182,13 +216,22 @@ def to_setting_error(error: Mapping[str, Any], model: type[BaseModel], tree: Any
     if isinstance(raised := error.get("ctx", {}).get("error"), SettingError):
         return raised
     section: type[BaseModel] | None = model
-    dotted, value = [], tree
+    item: type[BaseModel] | None = None
+    dotted: list[str] = []
+    value = tree
     for part in error["loc"]:
-        if section is None:
+        if item is not None:
+            section, value, item = item, value[part], None
+        elif section is None:
             break
-        field = section.model_fields[part]
-        dotted.append(part)
-        value, section = value.get(part), section_of(field)
+        elif part not in section.model_fields:
+            setting = ".".join([*dotted, part])
+            remedy = suggestion(part, section.model_fields)
+            return SettingError(setting, value[part], "there is no such setting", remedy)
+        else:
+            field = section.model_fields[part]
+            value, section, item = value.get(part), section_of(field), item_of(field)
+        dotted.append(str(part))
     setting = ".".join(dotted)
     if error["type"] == "missing":
         return SettingError(setting, None, "it is missing", "Give one.")

@@ -11,6 +11,7 @@ from workbench.errors import SettingError
 from workbench.files import atomic_write, is_file_name, sha256_of_json
 from workbench.objectives.registry import declared_objectives
 from workbench.recipe.flat_settings import flat
+from workbench.recipe.model_sections import Section, Student, Teacher, WeightedTeacher
 from workbench.recipe.overrides import set_by_path, suggestion, to_setting_error
 from workbench.recipe.plain_values import check_plain, leaves, tidy
 from workbench.recipe.schema import (
@@ -18,29 +19,26 @@ from workbench.recipe.schema import (
     CrossModal,
     Data,
     Evaluation,
-    Model,
     Objectives,
     Regions,
-    Section,
-    Student,
     Targets,
     TextTeacher,
     Training,
 )
-from workbench.recipe.setting_types import NOT_FINGERPRINTED
+from workbench.recipe.setting_types import IF_CHANGED, NOT_FINGERPRINTED
+from workbench.recipe.teacher_checks import check_caption_shares, check_cross_modal, check_teachers
 from workbench.recipe.yaml_io import read_yaml, write_yaml
 
 MOST_BASES = 32  # the longest chain of recipes that extend one another
 RECIPES = Path(__file__).parent / "recipes"
-GROUNDED = ("matching", "hard_negatives")  # settings of the grounded cross-modal teacher alone
-UNGROUNDED = ("caption_pairing", "target", "pooling_temperature", "clusters", "rotary", "weigh_regions")
 
 
 class Recipe(Section):
     """The settings of an experiment: data, models, targets, objectives, training and evaluation. Immutable.
 
     `trains` is the student, or the cross-modal teacher of other recipes' students, whose epochs, batch and
-    learning rate are in `cross_modal`.
+    learning rate are in `cross_modal`. `teachers` names several teachers with a weight each in place of the
+    one `teacher`.
     """
 
     name: str = Field(json_schema_extra=NOT_FINGERPRINTED)
@@ -50,7 +48,10 @@ class Recipe(Section):
     trains: Literal["student", "cross_modal_teacher"] = "student"
     data: Data = Data()
     student: Student
-    teacher: Model | None = None
+    teacher: Teacher | None = None
+    teachers: Annotated[tuple[WeightedTeacher, ...], Field(strict=False)] | None = Field(
+        default=None, json_schema_extra=IF_CHANGED
+    )
     text_teacher: TextTeacher | None = None
     targets: Targets = Targets()
     concepts: Concepts = Concepts()
@@ -72,13 +73,16 @@ class Recipe(Section):
             problem = "runs are named after the recipe, and this is not a valid file name"
             remedy = f"Use letters, digits, - and _, e.g. {tidy(self.name)}."
             raise SettingError("name", self.name, problem, remedy)
-        self._check_cross_modal()
+        check_caption_shares(self)
+        check_teachers(self)
+        check_cross_modal(self)
         if not weights:
             remedy = "Give one a weight, e.g. objectives.task=1"
             raise SettingError("objectives", "all 0", "there is nothing to learn from", remedy)
         for name, weight in weights.items():
             needed = declared_objectives()[name].needs
-            if needed is not None and getattr(self, needed) is None:
+            given = self.named_teachers if needed == "teacher" else needed and getattr(self, needed)
+            if needed is not None and not given:
                 problem = f"it needs a {needed.replace('_', ' ')}, and there is none"
                 remedy = f"Set {needed}.model, or objectives.{name}=0."
                 raise SettingError(f"objectives.{name}", weight, problem, remedy)
@@ -157,36 +161,6 @@ class Recipe(Section):
             )
         return self
 
-    def _check_cross_modal(self) -> None:
-        settings = self.cross_modal
-        if settings.epoch is not None and settings.epoch > settings.epochs and settings.run is None:
-            problem = f"the teacher is trained for {settings.epochs} epochs"
-            raise SettingError(
-                "cross_modal.epoch", settings.epoch, problem, f"Use at most {settings.epochs}."
-            )
-        grounded = settings.interaction == "text_conditioned"
-        for setting in UNGROUNDED if grounded else GROUNDED:
-            value, usual = getattr(settings, setting), CrossModal.model_fields[setting].default
-            wanted = False if setting == "weigh_regions" else usual
-            if value != wanted:
-                problem = f"it has no meaning with cross_modal.interaction={settings.interaction}"
-                raise SettingError(f"cross_modal.{setting}", value, problem, f"Leave it at {wanted}.")
-        if self.trains == "student":
-            return
-        if self.teacher is None:
-            problem = "a cross-modal teacher needs frozen towers, and there are none"
-            raise SettingError("teacher", None, problem, "Set teacher.model.")
-        if settings.control == "null":
-            problem = "the control null is the caption's own embedding and has nothing to learn"
-            remedy = "Use none, text_only or shuffled_regions."
-            raise SettingError("cross_modal.control", "null", problem, remedy)
-        defaults = Training()
-        for name, setting in (("epochs", "epochs"), ("steps", "epochs"), ("batch", "batch"), ("lr", "lr")):
-            value = getattr(self.training, name)
-            if value != getattr(defaults, name):
-                problem = f"the cross-modal teacher uses cross_modal.{setting} instead"
-                raise SettingError(f"training.{name}", value, problem, f"Set cross_modal.{setting}.")
-
     @classmethod
     def load(cls, name_or_path: str | Path, overrides: Mapping[str, object] | None = None) -> "Recipe":
         """Load a shipped recipe by name, or a YAML file by path, and apply dotted `overrides`.
@@ -218,6 +192,13 @@ class Recipe(Section):
     def names(cls) -> list[str]:
         """The names of the shipped recipes."""
         return sorted(path.stem for path in RECIPES.rglob("*.yaml"))
+
+    @property
+    def named_teachers(self) -> dict[str, Teacher]:
+        """The image-text teachers by the name of their section: `teacher`, or `teachers.0` and so on."""
+        if self.teacher is not None:
+            return {"teacher": self.teacher}
+        return {f"teachers.{number}": teacher for number, teacher in enumerate(self.teachers or ())}
 
     @property
     def caption_objectives(self) -> list[str]:

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import Field, create_model
 
 from workbench.objectives.registry import Objective, declared_objectives
+from workbench.recipe.model_sections import Section
 from workbench.recipe.setting_types import (
     IF_CHANGED,
     NOT_FINGERPRINTED,
@@ -20,13 +21,12 @@ from workbench.recipe.setting_types import (
 )
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
 class Data(Section):
     """The source of image-caption pairs.
 
+    `caption_column`: the column of a table, or the field of a shard's json, with the captions; or several
+    with shares, `{caption: 0.7, synthetic: 0.3}`: in each epoch a pair shows a caption of one of them, drawn
+    by its share. Validation and evaluation read the first one alone.
     `val_share`, `test_share`: shares of a source without splits, which is divided by a hash of its ids.
     `caption_lines`: every line of a text file beside a picture (folders, shards) is a caption; false: the
     whole file is one caption, for alt texts with line breaks. `duplicates`: "merge" combines pictures with
@@ -42,7 +42,7 @@ class Data(Section):
     format: Literal["auto", "scenes", "shards", "karpathy", "coco", "table", "folder"] = "auto"
     image_folder: str | None = None
     image_column: str = "image"
-    caption_column: str = "caption"
+    caption_column: str | dict[str, NotNegative] = "caption"
     caption_lines: bool = Field(default=True, json_schema_extra=IF_CHANGED)
     duplicates: Literal["merge", "keep"] = Field(default="merge", json_schema_extra=IF_CHANGED)
     train_split: str = "train"
@@ -60,38 +60,17 @@ class Data(Section):
     workers: Whole = Field(default=0, json_schema_extra=NOT_FINGERPRINTED)
 
     def options(self, train: bool = True) -> dict[str, Any]:
-        """The keyword arguments of `load_pairs`; `limit` bounds training pairs only."""
+        """The keyword arguments of `load_pairs`; `limit` bounds training pairs only, which alone have
+        several caption columns."""
         names = (
             *("format", "image_folder", "image_column", "caption_column", "val_share", "test_share"),
             *("caption_lines", "duplicates", "max_failed", "max_pixels", "shard_cache"),
             *("scenes", "image_size"),
         )
-        return {name: getattr(self, name) for name in names} | {"limit": self.limit if train else None}
-
-
-class Model(Section):
-    """A two-tower model: its architecture, the origin of its weights, and its frozen parts."""
-
-    model: str
-    pretrained: str | None = None
-    initial_weights: dict[str, str] = {}
-    frozen: Names = ()
-
-
-class Student(Model):
-    """The student and its trainable parts. Parts in `frozen` are never trained.
-
-    `trainable_image`: "attention" trains the projections of all attention blocks and of the embedding,
-    "last_stage" the layers after the last change of resolution, "last_blocks" the last quarter of a
-    transformer's blocks, "lora" low-rank updates (package peft). `freeze_batch_norm`: BatchNorm layers keep
-    their statistics and train only scale and shift. `cache_frozen`: compute the output of the frozen first
-    layers of the image tower once for every whole training picture, and cache it.
-    """
-
-    trainable_image: Literal["all", "attention", "last_stage", "last_blocks", "lora", "none"] = "all"
-    trainable_text: bool = True
-    freeze_batch_norm: bool = False
-    cache_frozen: bool = Field(default=False, json_schema_extra=NOT_FINGERPRINTED)
+        options = {name: getattr(self, name) for name in names} | {"limit": self.limit if train else None}
+        if not train and not isinstance(self.caption_column, str):
+            options["caption_column"] = next(iter(self.caption_column))
+        return options
 
 
 class Targets(Section):
@@ -252,7 +231,7 @@ class Training(Section):
     direction_weights: Annotated[tuple[Portion, Portion], Field(strict=False)] = (0.5, 0.5)
     hard_negatives: Portion = Field(default=0.0, json_schema_extra=IF_CHANGED)
     distillation_temperature: Positive = 1.0
-    lr_multipliers: dict[str, NotNegative] = {}
+    lr_multipliers: dict[str, NotNegative] = Field(default={})
     layer_decay: Share | None = Field(default=None, json_schema_extra=IF_CHANGED)
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, json_schema_extra=IF_CHANGED)
     sync_batch_norm: bool = Field(default=False, json_schema_extra=IF_CHANGED)

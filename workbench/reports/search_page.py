@@ -60,11 +60,11 @@ def model_facts(model: DualEncoder) -> str:
 def write_search_page(
     indexes: Mapping[str, PictureIndex], words: Iterable[str], path: str | Path, facts: Mapping[str, str]
 ) -> Path:
-    """Write a page with the `BEST` pictures of every model for each of the `words`; returns where it is.
+    """Write a page with every model's `BEST` pictures for each of the `words`, and return its path.
 
-    `indexes` are models by name on the same pictures, `facts` what is said of each (`model_facts`). The page
-    answers the words that it was made with, typed in full or in part, the first ones at once. Raises
-    SettingError where there are no words, ValueError for indexes of different pictures.
+    `indexes` maps names of models to indexes of the same pictures, and `facts` to a description
+    (`model_facts`). The page answers only these words, typed in full or in part, and first shows the first of
+    them. Raises SettingError without words, and ValueError for indexes of different pictures.
     """
     queries = list(dict.fromkeys(word.strip() for word in words if word.strip()))
     if not queries:
@@ -73,12 +73,12 @@ def write_search_page(
     if any(index.pairs.fingerprint != pairs.fingerprint for index in indexes.values()):
         raise ValueError("write_search_page: the models were asked about different pictures")
     answers = {name: index.answers(queries, BEST).tolist() for name, index in indexes.items()}
-    rows = sorted({row for found in answers.values() for best in found for row in best})
+    rows = sorted({row for ranked in answers.values() for best in ranked for row in best})
     ids = {name: f"model{number}" for number, name in enumerate(answers)}
     content = {
         "words": queries,
         "pictures": {row: _thumbnail(pairs, row) for row in rows},
-        "answers": {ids[name]: found for name, found in answers.items()},
+        "answers": {ids[name]: ranked for name, ranked in answers.items()},
     }
     title = f"{len(pairs):,} pictures, searched by words"
     page = [

@@ -13,9 +13,12 @@ from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
 from workbench.models.devices import device_of
 from workbench.models.dual_encoder import DualEncoder
+from workbench.models.frozen_encoder import PYTHON, Side
 from workbench.models.tokens import CutCaptions, cut_captions
 from workbench.models.trainable import trainable_parameters
+from workbench.objectives.ensemble import Member
 from workbench.recipe import Recipe
+from workbench.recipe.teacher_checks import check_given
 from workbench.targets.cached import Share
 from workbench.targets.cross_modal import AnyTeacher, cross_modal_inputs, cross_modal_targets, whole_views
 from workbench.targets.decoded_cache import decoded_pairs
@@ -28,30 +31,55 @@ from workbench.targets.text_teacher import TextTeacherTargets, embed_captions, t
 SAME_START = 1e-4  # of the cosine: devices and thread counts round otherwise
 
 
+class TeacherTargets(NamedTuple):
+    """What an image-text teacher says, and what the losses need to know of it. `scale` multiplies its
+    cosines, `weight` is its share among several teachers, `weights_from` where its weights came from, and
+    `object` the fingerprint of an object that was given."""
+
+    store: TargetStore
+    width: int
+    sides: tuple[Side, ...]
+    scale: float
+    bias: float | None
+    weight: float
+    weights_from: str | None
+    object: str | None
+
+
 class TrainingTargets(NamedTuple):
     """What the teachers say, by row of the picture and by position of the caption among all captions.
 
-    `image_text`: the image-text teacher's embeddings, with its `width`, `scale` and `bias`, and where its
-    weights came from; `text`: the language model's embeddings and concepts; `cross_modal` [T, D]: the
-    cross-modal teacher's embeddings of the pairs. What the recipe has no teacher for is None.
-    `student_text_is_known`: the student's text tower is the teacher's. `captions`: which pictures have
-    any. `cut`: captions longer than a model's context, by what the model is. `unreadable`: rows of pictures
-    that cannot be read, and why. `false`: captions that are nearly true, where the student's task has hard
-    negatives, with embeddings where its text tower is the teacher's and stays so.
+    `teachers`: the image-text teachers' embeddings; `text`: the language model's embeddings and concepts;
+    `cross_modal` [T, D]: the cross-modal teacher's embeddings of the pairs. What the recipe has no teacher
+    for is empty or None. `student_texts`: the embeddings of a teacher whose text tower is the student's.
+    `captions`: which pictures have any. `cut`: captions longer than a model's context, by what the model is.
+    `unreadable`: rows of pictures that cannot be read, and why. `false`: captions that are nearly true, where
+    the student's task has hard negatives, with embeddings where its text tower is a teacher's and stays so.
     """
 
-    image_text: TargetStore | None = None
-    weights_from: str | None = None
-    width: int | None = None
-    scale: float | None = None
-    bias: float | None = None
+    teachers: tuple[TeacherTargets, ...] = ()
     text: TextTeacherTargets | None = None
     cross_modal: np.ndarray | None = None
-    student_text_is_known: bool = False
+    student_texts: TargetStore | None = None
     captions: Literal["all", "some", "none"] = "all"
     cut: dict[str, CutCaptions] = {}  # noqa: RUF012  a NamedTuple's default
     unreadable: dict[int, str] = {}  # noqa: RUF012
     false: FalseCaptions | None = None
+
+    @property
+    def weights_from(self) -> str | None:
+        """Where the teachers' weights came from; None without teachers."""
+        return "; ".join(teacher.weights_from for teacher in self.teachers if teacher.weights_from) or None
+
+    @property
+    def object(self) -> str | None:
+        """The fingerprint of the object that `model: python` stands for, None without one."""
+        return next((teacher.object for teacher in self.teachers if teacher.object), None)
+
+    @property
+    def members(self) -> list[Member]:
+        """The widths, sides and weights of the image-text teachers."""
+        return [Member(teacher.width, teacher.sides, teacher.weight) for teacher in self.teachers]
 
 
 def build_targets(
@@ -62,46 +90,68 @@ def build_targets(
     cross_modal_teacher: tuple[Recipe, AnyTeacher] | None = None,
     *,
     given: Any = None,
+    begun_with: str | None = None,
     device: Any = "cpu",
     **share: Unpack[Share],
 ) -> TrainingTargets:
     """Compute, continue or open every target of a recipe; `world` processes fill them together.
 
     `folder` is the run's, for what is fitted on the targets. `cross_modal_teacher` is the trained one with
-    its recipe, for recipes that learn from it. `given` is the object that `teacher.model: python` stands
-    for. Processes wait for each other by files alone, as long as it takes. Raises SettingError as the single
-    targets do.
+    its recipe, for recipes that learn from it. `given` is the object that a model `python` stands for, and
+    `begun_with` the fingerprint of the one with which the run began. Processes wait for each other by files
+    alone, as long as it takes. Raises SettingError as the single targets do, and for another object.
     """
     targets = TrainingTargets(captions=_captions(pairs), cut={"student": cut_captions(student, pairs)})
     hard = bool(recipe.training.hard_negatives)
-    if recipe.teacher is not None:
-        teacher = load_teacher(recipe, given)
+    teachers = _loaded(recipe, given, begun_with)
+    while teachers:
+        teacher = teachers.pop(0)  # and out of memory, once its targets are there
         if recipe.objectives.preservation:
             check_start(student, teacher, recipe)
         store = compute_targets(recipe, pairs, teacher, device=device, **share)
+        facts = TeacherTargets(
+            store,
+            teacher.dim,
+            teacher.sides,
+            teacher.scale,
+            teacher.bias,
+            teacher.weight,
+            teacher.model.weights_from,
+            teacher.object,
+        )
         targets = targets._replace(
-            image_text=store,
-            weights_from=teacher.model.weights_from,
-            width=teacher.dim,
-            scale=teacher.scale,
-            bias=teacher.bias,
-            unreadable=store.bad_rows.get("image", {}),
+            teachers=(*targets.teachers, facts),
+            unreadable=targets.unreadable | store.bad_rows.get("image", {}),
         )
         if isinstance(teacher.model, DualEncoder):
-            targets = targets._replace(
-                cut={**targets.cut, "teacher": cut_captions(teacher.model, pairs)},
-                student_text_is_known=student.text_digest() == teacher.model.text_digest(),
-            )
+            cut = {teacher.name: cut_captions(teacher.model, pairs)}
+            targets = targets._replace(cut=targets.cut | cut)
+            if targets.student_texts is None and student.text_digest() == teacher.model.text_digest():
+                targets = targets._replace(student_texts=store)
+                if hard and not trainable_parameters(student)["text"]:
+                    false = FalseTargets(recipe, pairs, teacher, device=device, **share)
+                    targets = targets._replace(false=false)
         if recipe.objectives.cross_modal:
             values = _cross_modal(recipe, pairs, teacher, cross_modal_teacher, device=device, **share)
             targets = targets._replace(cross_modal=values)
-        if hard and targets.student_text_is_known and not trainable_parameters(student)["text"]:
-            targets = targets._replace(false=FalseTargets(recipe, pairs, teacher, device=device, **share))
     if hard and targets.false is None:
         targets = targets._replace(false=FalseCaptions(pairs, recipe.seed))
     return targets._replace(
         text=text_teacher_targets(recipe, pairs, folder / "knowledge", device=device, **share)
     )
+
+
+def _loaded(recipe: Recipe, given: Any, begun_with: str | None) -> list[Teacher]:
+    """The teachers of a recipe, all of which can teach what it wants. Raises SettingError for an object that
+    is another than the one of the run's first steps."""
+    check_given(recipe, given)
+    teachers = [load_teacher(recipe, given, name) for name in recipe.named_teachers]
+    for teacher in teachers:
+        if teacher.object and begun_with not in (None, teacher.object):
+            problem = "this object answers otherwise than the one with which the run began"
+            remedy = "Give that object again (a `fingerprint` of its own says it is), or use another folder."
+            raise SettingError(f"{teacher.name}.model", PYTHON, problem, remedy)
+    return teachers
 
 
 def _captions(pairs: Pairs) -> Literal["all", "some", "none"]:
@@ -113,16 +163,16 @@ def _captions(pairs: Pairs) -> Literal["all", "some", "none"]:
 def teachers_answers(recipe: Recipe, **share: Unpack[Share]) -> Iterator[tuple[str, TargetStore]]:
     """The stores of what the teachers of a recipe say about its training pairs, by name, each when it is
     complete; SettingError for a recipe without a teacher."""
-    if recipe.teacher is None and recipe.text_teacher is None:
+    if not recipe.named_teachers and recipe.text_teacher is None:
         remedy = "--set teacher.model=NAME, or another recipe."
         raise SettingError("teacher", None, f"{recipe.name} has no teacher to ask", remedy)
+    check_given(recipe)
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)  # as training would: another number changes last bits
     data, device = recipe.data, device_of(recipe)
     pairs = load_pairs(data.source, data.train_split, **recipe.data_options())
-    if recipe.teacher is not None:
-        teacher = load_teacher(recipe)
-        yield "teacher", compute_targets(recipe, pairs, teacher, device=device, **share)
+    for teacher in [load_teacher(recipe, name=name) for name in recipe.named_teachers]:
+        yield teacher.name, compute_targets(recipe, pairs, teacher, device=device, **share)
         if recipe.trains == "cross_modal_teacher" or recipe.objectives.cross_modal:
             inputs = cross_modal_inputs(recipe, pairs, teacher, device=device, **share)
             yield "regions", inputs.regions.embeddings

@@ -1,5 +1,6 @@
 """Runs the teacher over a data set once and keeps what it says in a target store."""
 
+from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 from workbench.data.load import load_pairs
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
+from workbench.files import sha256_of_json
 from workbench.models.devices import device_of
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.frozen_encoder import (
@@ -24,6 +26,9 @@ from workbench.models.text_teacher import default_precision
 from workbench.models.transform import random_crop
 from workbench.objectives.registry import declared_objectives
 from workbench.recipe import Recipe
+from workbench.recipe.model_sections import Teacher as Settings
+from workbench.recipe.model_sections import WeightedTeacher
+from workbench.recipe.teacher_checks import check_given
 from workbench.targets.cached import Share, cached, readable
 from workbench.targets.store import TargetStore
 from workbench.targets.store_writer import Column
@@ -33,91 +38,99 @@ LENGTH_GROUPS = 4  # parts of a batch of captions, from the shortest to the long
 
 class Teacher:
     """A frozen model in evaluation mode, with what its targets are called by: width, fingerprint, and its own
-    scale (above 100 too, as SigLIP's) and bias; `sides` are what it gives embeddings of."""
+    scale (above 100 too, as SigLIP's) and bias; `sides` are what it gives embeddings of. `name` is that of
+    its section in the recipe, whose `settings` may replace the scale."""
 
-    def __init__(self, model: DualEncoder | FrozenEncoder) -> None:
+    def __init__(
+        self, model: DualEncoder | FrozenEncoder, name: str = "teacher", settings: Settings | None = None
+    ) -> None:
         # Parameters keep requires_grad and run under no_grad: without it CPU autocast takes a path twelve
         # times slower.
         self.model: Any = model.eval()
+        self.name = name
         self.sides: tuple[Side, ...] = model.sides if isinstance(model, FrozenEncoder) else ("image", "text")
         self.dim = model.dim
-        self.scale = float(model.scale.detach())
+        own = float(model.scale.detach())
+        self.scale = own if settings is None or settings.scale is None else settings.scale
+        self.weight = settings.weight if isinstance(settings, WeightedTeacher) else 1.0
         # No objective has a use for it: added to every logit of a softmax, it changes nothing.
         self.bias = model.bias
         self.fingerprint: dict[str, str] = model.fingerprint()
+        # Which object it is, None for a model that the recipe names.
+        self.object = sha256_of_json(self.fingerprint) if settings and settings.model == PYTHON else None
         if model.precision != "float32":
             self.fingerprint["precision"] = model.precision
 
 
-def load_teacher(recipe: Recipe, given: Any = None) -> Teacher:
+def load_teacher(recipe: Recipe, given: Any = None, name: str | None = None) -> Teacher:
     """The teacher that a recipe names, which computes in the training's precision where the device is fast in
-    it. `given` is the object that `teacher.model: python` stands for.
+    it. `given` is the object that a model `python` stands for. `name` chooses one of several teachers
+    (`teachers.1`); None: the first.
 
     Raises SettingError where there is none, or one of random weights, or where an objective needs a side that
     it lacks.
     """
-    settings = recipe.teacher
-    if settings is None:
+    check_given(recipe, given)
+    named = recipe.named_teachers
+    if not named:
         raise SettingError("teacher", None, f"the recipe {recipe.name} has no teacher", "Set teacher.model")
-    if (settings.model == PYTHON) != (given is not None):
-        problem = "no object was given" if given is None else "the object that was given is not this model"
-        remedy = (
-            "Use `workbench.train(recipe, folder, teacher=OBJECT)` with teacher.model=python, or neither."
-        )
-        raise SettingError("teacher.model", settings.model, problem, remedy)
+    name = name or next(iter(named))
+    settings, half = named[name], recipe.training.precision == default_precision(device_of(recipe))
     if not is_open_clip(settings.model):
-        encoder = (
-            load_frozen_encoder(settings.model, settings.pretrained)
-            if given is None
-            else wrapped_object(given)
-        )
-        check_sides(recipe, encoder)
-        if recipe.training.precision == default_precision(device_of(recipe)):
+        try:
+            encoder = (
+                wrapped_object(given)
+                if settings.model == PYTHON
+                else load_frozen_encoder(settings.model, settings.pretrained)
+            )
+        except SettingError as error:
+            setting = error.setting.replace("teacher", name, 1)
+            raise SettingError(setting, error.value, error.problem, error.remedy) from error
+        check_sides(recipe, encoder, name, settings)
+        if half:
             encoder.precision = recipe.training.precision
-        return Teacher(encoder)
+        return Teacher(encoder, name, settings)
     model = load_dual_encoder(
         settings.model,
         settings.pretrained,
         initial_weights=settings.initial_weights,
         allow_download=recipe.allow_download,
-        setting="teacher",
+        setting=name,
     )
     if model.weights_from is None and not settings.initial_weights:
         problem = "it has no weights: a folder without a file of them, or a name without `pretrained`"
-        remedy = "Set teacher.pretrained to a tag or a file, or give a folder with weights."
-        raise SettingError("teacher.model", settings.model, problem, remedy)
-    if recipe.training.precision == default_precision(device_of(recipe)):
+        remedy = f"Set {name}.pretrained to a tag or a file, or give a folder with weights."
+        raise SettingError(f"{name}.model", settings.model, problem, remedy)
+    if half:
         model.precision = recipe.training.precision
-    return Teacher(model)
+    return Teacher(model, name, settings)
 
 
-def check_sides(recipe: Recipe, encoder: FrozenEncoder) -> None:
+def check_sides(recipe: Recipe, encoder: FrozenEncoder, name: str, settings: Settings) -> None:
     """SettingError where an objective of the recipe needs embeddings that the teacher does not give."""
-    assert recipe.teacher is not None
-    if recipe.teacher.initial_weights:
+    if settings.initial_weights:
         problem = "only models of open_clip start from packaged weights"
-        raise SettingError("teacher.initial_weights", recipe.teacher.initial_weights, problem, "Use {}.")
+        raise SettingError(f"{name}.initial_weights", settings.initial_weights, problem, "Use {}.")
     if recipe.trains == "cross_modal_teacher" or recipe.objectives.cross_modal:
         problem = "a cross-modal teacher needs the tokens of an open_clip model"
-        raise SettingError("teacher.model", recipe.teacher.model, problem, "Name a model of open_clip.")
+        raise SettingError(f"{name}.model", settings.model, problem, "Name a model of open_clip.")
     lacking = next((side for side in ("image", "text") if side not in encoder.sides), None)
     objectives = declared_objectives()
-    names = [
-        name
-        for name in recipe.objectives.weights()
-        if f"teacher_{lacking}" in objectives[name].requires and not objectives[name].either_side
-    ]
-    if lacking and names:
-        needing = ", ".join(f"objectives.{name}" for name in names)
+    needing = ", ".join(
+        f"objectives.{objective}"
+        for objective in recipe.objectives.weights()
+        if f"teacher_{lacking}" in objectives[objective].requires and not objectives[objective].either_side
+    )
+    if lacking and needing:
         problem = f"it gives no embeddings of {lacking}s, which {needing} cannot do without"
         usable = ", ".join(
-            name
-            for name, entry in objectives.items()
+            objective
+            for objective, entry in objectives.items()
             if entry.needs == "teacher"
             and (entry.either_side or f"teacher_{lacking}" not in entry.requires)
             and "cross_modal_target" not in entry.requires
         )
-        raise SettingError("teacher.model", recipe.teacher.model, problem, f"It can teach {usable}.")
+        raise SettingError(f"{name}.model", settings.model, problem, f"It can teach {usable}.")
 
 
 def compute_targets(
@@ -188,16 +201,17 @@ def compute_targets(
     if len(captions) and "text" in teacher.sides:
         columns["text"] = Column((len(captions), teacher.dim), "float16", texts)
     if not columns:
-        assert recipe.teacher is not None
         problem = "it gives embeddings of texts alone, and the pictures have no captions"
-        raise SettingError("teacher.model", recipe.teacher.model, problem, "Name a teacher of pictures.")
+        model_name = recipe.named_teachers[teacher.name].model
+        raise SettingError(f"{teacher.name}.model", model_name, problem, "Name a teacher of pictures.")
+    folder = recipe.targets.folder
     return cached(
         fingerprint,
         f"{pairs.name}-{pairs.split}",
         columns,
         batch=recipe.targets.batch,
-        label="teacher's {} targets",
-        folder=recipe.targets.folder,
+        label=f"{teacher.name}'s {{}} targets",
+        folder=Path(folder, teacher.name) if folder and len(recipe.named_teachers) > 1 else folder,
         **share,
     )
 

@@ -42,13 +42,16 @@ class PictureRegions(NamedTuple):
 class RegionTargets:
     """Looks regions up by the row of their picture; `unreadable` are rows of pictures without any, and why.
 
-    `without_box`: the share of the others in which no box was found.
+    `without_box`: the share of the others in which no box was found. `grid`: rows and columns, if the regions
+    are the patches of the tower.
     """
 
     def __init__(self, boxes: TargetStore, embeddings: TargetStore) -> None:
         self.boxes = boxes
         self.embeddings = embeddings
         self.unreadable = boxes.bad_rows["region"]
+        grid = boxes.fingerprint["regions"].get("grid")
+        self.grid: tuple[int, int] | None = None if grid is None else (grid[0], grid[1])
         first = np.asarray(boxes.column("region"))[:, 0, _CLASS]
         readable = np.isfinite(first)
         self.without_box = float((first[readable] == WHOLE).mean()) if readable.any() else 0.0

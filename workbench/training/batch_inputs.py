@@ -62,12 +62,11 @@ class TargetLookup:
         self.recipe = recipe
         self.device = device
         self.size = student.transform.size
-        self.store = targets.image_text
-        self.scale = targets.scale
+        self.teachers = targets.teachers
         self.text = targets.text
         self.cross_modal = targets.cross_modal
-        # If the student's text tower is the teacher's and frozen, its embeddings are looked up too.
-        self.text_is_known = targets.student_text_is_known and not trainable_parameters(student)["text"]
+        # If the student's text tower is a teacher's and frozen, its embeddings are looked up too.
+        self.student_texts = None if trainable_parameters(student)["text"] else targets.student_texts
         self.best_r2 = None
         if self.text is not None and recipe.objectives.embedding:
             some = np.random.default_rng(recipe.seed).permutation(len(self.text.raw))[:R2_SAMPLE]
@@ -87,8 +86,8 @@ class TargetLookup:
         text = None
         if self.captions == "none":
             text = torch.zeros(len(batch), self.dim, device=self.device)  # no caption to encode
-        elif self.text_is_known and self.store is not None:
-            text = self._texts(self.store, batch.caption)
+        elif self.student_texts is not None:
+            text = self._tensor(self._texts(self.student_texts, batch.caption))
         # Among several processes, one that could read none of its pictures takes part with an empty batch.
         images = batch.images if len(batch) else batch.images.new_empty(0, 3, *self.size)
         inputs = Inputs(self._moved(images), self._moved(batch.tokens), kept, text)
@@ -104,15 +103,23 @@ class TargetLookup:
     def targets(self, batch: Batch, epoch: int) -> BatchTargets:
         """The teachers' outputs for a batch; None for those that the recipe does not need."""
         found = BatchTargets()
-        if self.store is not None:
+        if self.teachers:
             views = self.recipe.targets.views
             view = epoch % views if views else 0
-            columns, image, text = self.store.columns, None, None
-            if "image" in columns:
-                image = self._tensor(self.store.rows("image", batch.rows, view))
-            if "text" in columns or (image is not None and self.captions == "none"):
-                text = self._texts(self.store, batch.caption)
-            found = BatchTargets(image, text, self.scale)
+            stores = [teacher.store for teacher in self.teachers]
+            images = [store.rows("image", batch.rows, view) for store in stores if "image" in store.columns]
+            blank = self.captions == "none"
+            texts = [
+                self._texts(teacher.store, batch.caption)
+                for teacher in self.teachers
+                if "text" in teacher.sides or (blank and len(stores) == 1)
+            ]
+            scales = tuple(teacher.scale for teacher in self.teachers)
+            found = BatchTargets(
+                self._side_by_side(images),
+                self._side_by_side(texts),
+                scales if len(scales) > 1 else scales[0],
+            )
         if batch.false is not None:
             found = found._replace(hard=self._tensor(batch.false >= 0))
         if self.captions != "all":
@@ -142,8 +149,9 @@ class TargetLookup:
         """How close the student is to its teachers and, every few steps, where the gradient comes from, as
         tensors on the device.
 
-        Mean cosines if the widths agree; for a regression on a language model's embeddings, R^2 and the best
-        R^2 of any linear map from the student's width; each term's share of the gradient.
+        Mean cosines (over several teachers too) if the widths agree; for a regression on a language model's
+        embeddings, R^2 and the best R^2 of any linear map from the student's width; each term's share of the
+        gradient.
         """
         outputs, targets = gradient.outputs, gradient.targets
         found: dict[str, Tensor] = {}
@@ -151,10 +159,11 @@ class TargetLookup:
             shares = gradient_shares(loss, outputs, targets)
             found |= {f"gradient_share/{name}": share for name, share in shares.items()}
         for side, theirs in (("image", targets.teacher_image), ("text", targets.teacher_text)):
-            ours = getattr(outputs, f"projected_{side}").float()
+            ours, parts = getattr(outputs, f"projected_{side}").float(), loss.compared(side)
             if theirs is None or ours.shape != theirs.shape or (side == "text" and self.captions == "none"):
                 continue
-            cosine = F.cosine_similarity(ours, theirs)
+            cosines = [F.cosine_similarity(ours[:, part], theirs[:, part]) for part in parts]
+            cosine = torch.stack(cosines).mean(0)
             if side == "text" and targets.captioned is not None:
                 found["cosine_to_teacher_text"] = (
                     cosine.mul(targets.captioned).sum() / targets.captioned.sum()
@@ -168,14 +177,20 @@ class TargetLookup:
             found["embedding_r2_best"] = torch.full_like(variance, self.best_r2)
         return found
 
-    def _texts(self, store: TargetStore, captions: np.ndarray) -> Tensor:
-        """The teacher's embeddings of captions by position; zeros at -1, for pictures without a caption."""
+    def _side_by_side(self, embeddings: list[np.ndarray]) -> Tensor | None:
+        """The embeddings of one side by every teacher; None if no teacher has that side."""
+        if len(embeddings) > 1:
+            return self._tensor(np.concatenate(embeddings, axis=1))
+        return self._tensor(embeddings[0]) if embeddings else None
+
+    def _texts(self, store: TargetStore, captions: np.ndarray) -> np.ndarray:
+        """A teacher's embeddings of captions by position; zeros at -1, for pictures without a caption."""
         if (captions >= 0).all():
-            return self._tensor(store.rows("text", captions))
+            return store.rows("text", captions)
         width = next(iter(store.columns.values())).shape[-1]
         texts = np.zeros((len(captions), width), dtype=np.float32)
         texts[captions >= 0] = store.rows("text", captions[captions >= 0]) if (captions >= 0).any() else 0
-        return self._tensor(texts)
+        return texts
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return self._moved(torch.from_numpy(values).float())

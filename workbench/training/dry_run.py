@@ -5,9 +5,11 @@ import math
 import resource
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.data.load import load_pairs
@@ -16,22 +18,25 @@ from workbench.models.cross_modal import region_weights
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.execution import checkpoint_gradients
 from workbench.models.frozen_encoder import FrozenEncoder, is_open_clip
+from workbench.models.grounded import GroundedTeacher
 from workbench.models.loading import load_dual_encoder
 from workbench.models.masking import kept_patches, patch_grid
 from workbench.models.regions.detector import SHIPPED, load_proposer, random_detector, select_regions
 from workbench.models.tokens import caption_tokens, patch_tokens
 from workbench.models.trainable import set_trainable, trainable_parameters
 from workbench.objectives import DistillationLoss, contrastive_loss
+from workbench.objectives.ensemble import Member
 from workbench.objectives.registry import declared_objectives
 from workbench.recipe import Recipe
-from workbench.recipe.schema import Model, Student, TextTeacher
+from workbench.recipe.model_sections import Model, Student
+from workbench.recipe.schema import TextTeacher
 from workbench.targets.cross_modal import new_teacher
 from workbench.targets.image_text import load_teacher
 from workbench.training.checks import check_micro_batch
 from workbench.training.learner import BatchTargets, Inputs, Learner, backward, freeze_unreached
 from workbench.training.memory import FLOAT, HALF, gpu_memory, language_model
 
-PAIRS = 2
+PAIRS = 2  # with which the step is taken
 PICTURE = (3, 480, 640)
 CAPTIONS = ["a red apple left of a dog on the grass", "two birds"]
 ADAM = 4  # numbers per learned parameter: itself, its gradient, two moments
@@ -52,14 +57,16 @@ def dry_run(recipe: Recipe, processes: int = 1) -> list[Row]:
     pairs, captions = _size(recipe)
     pictures = [torch.randint(0, 256, PICTURE, dtype=torch.uint8) for _ in range(PAIRS)]
     rows: list[Row] = [("recipe", f"{recipe.name}: {recipe.description}")]
-    teacher, target, width = None, None, None
-    if recipe.teacher is not None:
-        if is_open_clip(recipe.teacher.model):
-            teacher = _model(recipe.teacher, "teacher")
-        else:
-            teacher = load_teacher(recipe).model
+    members: list[Member] = []
+    target, width = None, None
+    for name, settings in recipe.named_teachers.items():
+        teacher: Any = (
+            _model(settings, name) if is_open_clip(settings.model) else load_teacher(recipe, name=name).model
+        )
+        sides = teacher.sides if isinstance(teacher, FrozenEncoder) else ("image", "text")
+        members.append(Member(teacher.dim, sides, getattr(settings, "weight", 1.0)))
         size = _count(teacher.parameters())
-        rows += [("teacher", f"{recipe.teacher.model}, {size} parameters, frozen")]
+        rows += [(name, f"{settings.model}, {size} parameters, frozen")]
         rows += [("cached: its embeddings", _cache(pairs, 6 * teacher.dim))]
         if recipe.trains == "cross_modal_teacher" or recipe.objectives.cross_modal:
             more, target = _cross_modal(recipe, teacher, pictures, pairs)
@@ -68,14 +75,14 @@ def dry_run(recipe: Recipe, processes: int = 1) -> list[Row]:
         more, width = _text_teacher(recipe.text_teacher, captions)
         rows += more
     if recipe.trains == "student":
-        rows += _student(recipe, teacher, target, width, pictures, pairs, processes)
+        rows += _student(recipe, members, target, width, pictures, pairs, processes)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e3 if sys.platform != "darwin" else 1e6)
     return [*rows, (f"memory of this process at its peak, {PAIRS} pairs", f"{peak:,.0f} MB")]
 
 
 def _student(
     recipe: Recipe,
-    teacher: DualEncoder | FrozenEncoder | None,
+    members: list[Member],
     target: Tensor | None,
     width: int | None,
     pictures: list[Tensor],
@@ -96,7 +103,7 @@ def _student(
     mixture = DistillationLoss(
         {name: weight for name, weight in weights.items() if _is_rehearsed(name, width)} or {"task": 1.0},
         student.dim,
-        teacher.dim if teacher else None,
+        members,
         target_dim=width,
         concepts=clusters if width else None,
         chunk=settings.loss_chunk,
@@ -110,10 +117,11 @@ def _student(
         patches = math.prod(patch_grid(student))
         kept = kept_patches(recipe.seed, 0, np.arange(PAIRS), patches, settings.masking.ratio)
     given = BatchTargets(cross_modal_target=target)
-    if teacher is not None:
-        sides = teacher.sides if isinstance(teacher, FrozenEncoder) else ("image", "text")
-        theirs = {f"teacher_{side}": torch.randn(PAIRS, teacher.dim) for side in sides}
-        given = given._replace(**theirs, teacher_scale=100.0)
+    if members:
+        widths = {side: sum(one.width for one in members if side in one.sides) for side in ("image", "text")}
+        embeddings = {f"teacher_{side}": torch.randn(PAIRS, width) for side, width in widths.items() if width}
+        scale = (100.0,) * len(members) if len(members) > 1 else 100.0
+        given = given._replace(**embeddings, teacher_scale=scale)
     if width is not None:
         given = given._replace(
             text_target=torch.randn(PAIRS, width), soft_labels=torch.rand(PAIRS, clusters).softmax(1)
@@ -136,8 +144,8 @@ def _student(
         ("student", f"{recipe.student.model}, {size} parameters"),
         ("pictures, tokens", f"{list(images.shape)} uint8, {list(tokens.shape)}"),
         ("embeddings", f"{list(outputs.image.shape)} and {list(outputs.text.shape)}"),
-        ("what learns in the student", f"{sum(parts.values()):,} ({named or 'nothing'})"),
-        ("what no objective reaches", ", ".join(unreached) or "nothing"),
+        ("trained in the student", f"{sum(parts.values()):,} ({named or 'nothing'})"),
+        ("reached by no objective", ", ".join(unreached) or "nothing"),
         ("heads of the losses", f"{learned - sum(parts.values()):,}"),
         ("weights, gradients, AdamW's moments", _megabytes(4 * (ADAM * learned + fixed))),
         (f"loss of {PAIRS} random pairs", shown),
@@ -150,14 +158,15 @@ def _student(
 
 
 def _is_rehearsed(objective: str, width: int | None) -> bool:
-    """False for objectives on a language model's embeddings of unknown `width`."""
+    """False for objectives that need a language model's embeddings, if their `width` is unknown."""
     return declared_objectives()[objective].needs != "text_teacher" or width is not None
 
 
 def _text_teacher(settings: TextTeacher, captions: int | None) -> tuple[list[Row], int | None]:
     known = language_model(settings)
     if known is None:
-        return [("text teacher", f"{settings.model}, of unknown size: its configuration is not here")], None
+        row = ("text teacher", f"{settings.model}, of unknown size: its configuration is not on this machine")
+        return [row], None
     parameters, width = known
     need = f"about {HALF * parameters / 1e9:,.1f} GB in bfloat16"
     stored = f"{FLOAT * width / 1e3:,.1f} kB a caption"
@@ -191,8 +200,8 @@ def _cross_modal(
         for row, picture in enumerate(pictures):
             _, height, width = picture.shape
             proposer = load_proposer("random", boxes=limit, seed=recipe.seed)
-            found = select_regions(proposer([picture], [None], [row])[0], height, width, limit)
-            for left, top, right, bottom in found.boxes / np.array([width, height, width, height]):
+            selected = select_regions(proposer([picture], [None], [row])[0], height, width, limit)
+            for left, top, right, bottom in selected.boxes / np.array([width, height, width, height]):
                 shares.append([left, top, right, bottom])
                 crops.append(towers.transform(picture, (left, top, right - left, bottom - top)))
         with torch.no_grad():
@@ -206,14 +215,20 @@ def _cross_modal(
         weights = region_weights(torch.ones(PAIRS, limit), sizes, embedded, mask, words.tokens, words.mask)
     teacher = new_teacher(recipe, towers.dim)
     output = teacher(words.tokens, words.mask, embedded, mask, weights, boxes)
-    contrastive_loss(output.embedding, words.pooled, 1 / settings.temperature).backward()
+    loss = contrastive_loss(output.embedding, words.pooled, 1 / settings.temperature)
+    if isinstance(teacher, GroundedTeacher):  # matches all pictures with all captions
+        cosines, agreement = teacher.scores(words.tokens, words.mask, embedded, mask, boxes, words.pooled)
+        loss = loss + F.cross_entropy((cosines + agreement) / settings.temperature, torch.arange(PAIRS))
+    loss.backward()
+    idle = [name for name, parameter in teacher.named_parameters() if parameter.grad is None]
     count = sum(parameter.numel() for parameter in teacher.parameters())
     rows += [
         ("regions, words", f"{list(embedded.shape)}, {list(words.tokens.shape)}"),
         ("attention of words to regions", f"{list(output.token_to_region.shape)}"),
         ("attention of regions to words", f"{list(output.region_to_token.shape)}"),
         ("Z, of a caption with its picture", f"{list(output.embedding.shape)}"),
-        ("what learns in the cross-modal teacher", f"{count:,}"),
+        ("trained in the cross-modal teacher", f"{count:,}"),
+        ("reached by no part of its loss", ", ".join(idle) or "nothing"),
         ("its weights, gradients, Adam's moments", _megabytes(4 * ADAM * count)),
         ("cached: regions", _cache(pairs, limit * (towers.dim * 2 + 28))),
         ("cached: Z and words, 5 captions of 12 words", _cache(pairs, 5 * 13 * towers.dim * 2)),
@@ -232,8 +247,8 @@ def _detector(recipe: Recipe, pictures: list[Tensor]) -> list[Row]:
     else:
         name = settings.weights.rpartition("/")[2].removesuffix(".pt")
         detector = random_detector(name, image_size=settings.image_size or 640)
-    found = detector(pictures, [None] * PAIRS, list(range(PAIRS)))
-    boxes = sum(len(item.boxes) for item in found)
+    regions = detector(pictures, [None] * PAIRS, list(range(PAIRS)))
+    boxes = sum(len(proposed.boxes) for proposed in regions)
     count = getattr(detector, "parameters", 0)
     return [("detector", f"{name}, {count:,} parameters; {boxes} boxes in {PAIRS} pictures of noise")]
 
@@ -262,7 +277,7 @@ def _steps(steps: int | None, epochs: int | float, batch: int, pairs: int | None
     if steps is not None:
         return [("steps", f"{steps:,} of {batch}")]
     if pairs is None:
-        return [("steps", f"unknown, the data are not here: {epochs:g} epochs in batches of {batch}")]
+        return [("steps", f"unknown without the data: {epochs:g} epochs in batches of {batch}")]
     every = max(1, pairs // min(batch, pairs))
     total = math.ceil(epochs * every)
     return [("steps", f"{total:,} of {min(batch, pairs)}: {epochs:g} epochs of {pairs:,} pairs")]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench.data.loader import caption_choice
+from workbench.data.caption_columns import caption_choice
 from workbench.evaluation.probes.pointing import overlaps
 from workbench.models.grounded import GroundedTeacher
 from workbench.recipe import Recipe
@@ -51,7 +51,6 @@ class GroundedLoss:
 
     def __init__(self, recipe: Recipe, inputs: CrossModalInputs, false: FalseTargets | None) -> None:
         self.recipe, self.inputs, self.false = recipe, inputs, false
-        self.first = inputs.pairs.first_caption
         known = inputs.pairs.table.column_names
         self.placed = {"objects", "boxes"} <= set(known)
 
@@ -60,7 +59,7 @@ class GroundedLoss:
         assert isinstance(teacher, GroundedTeacher)
         settings = self.recipe.cross_modal
         rng = np.random.default_rng([self.recipe.seed, epoch, *map(int, rows[:2])])
-        captions = [caption_choice(self.first, int(row), self.recipe.seed, epoch) for row in rows]
+        captions = [caption_choice(self.inputs.pairs, int(row), self.recipe.seed, epoch) for row in rows]
         pictures = self.inputs.of(self.inputs.tokens.rows(np.array(captions)), rows)
         boxes = pictures["region_boxes"]
         assert boxes is not None
@@ -119,11 +118,11 @@ class GroundedLoss:
         details = self.inputs.pairs.details(row)
         _, height, width = self.inputs.pairs.image(row).shape
         regions = self.inputs.regions.rows([row])
-        found = regions.boxes[0][regions.mask[0]]
+        boxes = regions.boxes[0][regions.mask[0]]
         places = []
         for name in exchanged:
             box = np.asarray(details["boxes"][details["objects"].index(name)])
-            shares = overlaps(box / [width, height, width, height], found)
+            shares = overlaps(box / [width, height, width, height], boxes)
             if shares.max() < OVERLAP:
                 return None
             places.append(int(shares.argmax()))

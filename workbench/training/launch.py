@@ -10,6 +10,7 @@ from pathlib import Path
 
 from workbench.errors import SettingError
 from workbench.recipe import Recipe
+from workbench.recipe.teacher_checks import check_given
 from workbench.runs.folder import chosen_folder, claim_folder, is_locked, trained_by
 from workbench.runs.run import Run
 
@@ -91,10 +92,12 @@ def launch(recipe: Recipe, processes: int = 1, run_dir: str | Path | None = None
     """Start or resume the run of a recipe in `processes` processes of this machine, or attach to it.
 
     Several processes are started with torchrun and train together, one per GPU if there are GPUs. Their
-    output goes to `train.log` in the run folder. Raises SettingError if `processes` is less than 1.
+    output goes to `train.log` in the run folder. Raises SettingError if `processes` is less than 1, and
+    for a teacher that is an object of this process.
     """
     if processes < 1:
         raise SettingError("processes", processes, "at least one is needed", "1, or the number of GPUs")
+    check_given(recipe)
     folder = chosen_folder(recipe, run_dir).absolute()
     claim_folder(folder, recipe)
     if is_locked(folder):
@@ -116,6 +119,7 @@ def node_command(recipe: Recipe, nodes: int, processes: int = 1, run_dir: str | 
     The run folder, which is created here, and the cache must be on a disk that all machines share. Replace
     `HOST` in the command by the name of one of them.
     """
+    check_given(recipe)
     folder = chosen_folder(recipe, run_dir).absolute()
     claim_folder(folder, recipe)
     meeting = ["--rdzv_backend", "c10d", "--rdzv_endpoint", "HOST:29500", "--rdzv_id", folder.name]

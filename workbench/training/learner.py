@@ -49,11 +49,12 @@ class Outputs(NamedTuple):
 class BatchTargets(NamedTuple):
     """The teachers' outputs for a batch: an image-text teacher's embeddings and scale, a language model's
     embeddings of the captions, the captions' concepts, and a cross-modal teacher's embeddings of the pairs.
-    `captioned` marks the pictures with a caption, None: all. `hard` marks those with a hard negative."""
+    `captioned` marks the pictures with a caption, None: all. `hard` marks those with a hard negative. The
+    embeddings of several image-text teachers stand side by side, and each has a scale."""
 
     teacher_image: Tensor | None = None
     teacher_text: Tensor | None = None
-    teacher_scale: float | None = None
+    teacher_scale: float | tuple[float, ...] | None = None
     text_target: Tensor | None = None
     soft_labels: Tensor | None = None
     cross_modal_target: Tensor | None = None

@@ -104,8 +104,8 @@ def _matrices(mixture: DistillationLoss, inputs: Inputs, learner: Learner, targe
         given = BatchTargets._make([random(side) for side in targets])
         if given.soft_labels is not None:
             given = given._replace(soft_labels=given.soft_labels.softmax(1))
-        found = Outputs._make([*sides, outputs.scale])
-        return kept_for_gradient(mixture, lambda: batch_loss(mixture, found, given, [count]))
+        drawn = Outputs._make([*sides, outputs.scale])
+        return kept_for_gradient(mixture, lambda: batch_loss(mixture, drawn, given, [count]))
 
     chunk, mixture.chunk = mixture.chunk, None
     try:

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from workbench.errors import SettingError
-from workbench.files import write_json
+from workbench.files import read_json, write_json
 from workbench.models.devices import device_of
 from workbench.recipe import Recipe
 from workbench.runs import checkpoint
@@ -146,10 +146,23 @@ class Session:
             write_json(self.folder / "versions.json", versions(str(self.device)))
         return self.logger
 
-    def write_weights(self, student: str | None, teacher: str | None) -> None:
-        """Write weights.json: the sources of the student's and the teacher's weights, null if random."""
-        if self.main and not (self.folder / "weights.json").is_file():
-            write_json(self.folder / "weights.json", {"student": student, "teacher": teacher})
+    def write_weights(self, student: str | None, teacher: str | None, given: str | None = None) -> None:
+        """Write weights.json at the start of a run: the sources of the student's and the teachers' weights,
+        null if random, and the fingerprint of a teacher that was `given` as an object."""
+        if self.main and not (self._begun and (self.folder / "weights.json").is_file()):
+            sources = {"student": student, "teacher": teacher}
+            write_json(self.folder / "weights.json", sources | ({"object": given} if given else {}))
+
+    @property
+    def teacher_object(self) -> str | None:
+        """The fingerprint of the object that has taught this run so far, None if there is no checkpoint."""
+        file = self.folder / "weights.json"
+        return read_json(file).get("object") if self._begun and file.is_file() else None
+
+    @property
+    def _begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return (self.folder / "checkpoints" / checkpoint.POINTER).is_file()
 
     @property
     def stop_requested(self) -> bool:

@@ -15,7 +15,8 @@ from workbench.errors import SettingError
 from workbench.files import write_json
 from workbench.models.loading import ASSETS
 from workbench.recipe import Recipe
-from workbench.recipe.schema import Student, Targets, Training
+from workbench.recipe.model_sections import Student
+from workbench.recipe.schema import Targets, Training
 from workbench.runs.folder import default_folder
 from workbench.runs.run import Run
 from workbench.targets.cross_modal import (

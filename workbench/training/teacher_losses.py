@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from workbench.data.loader import caption_choice
+from workbench.data.caption_columns import caption_choice
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
 from workbench.evaluation.probes.grounding import choices
@@ -118,7 +118,7 @@ def epoch_captions(
     recipe: Recipe, pairs: Pairs, rows: np.ndarray, epoch: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The captions of each picture in this epoch: the one that is read, and the one that is matched."""
-    read = np.array([caption_choice(pairs.first_caption, int(row), recipe.seed, epoch) for row in rows])
+    read = np.array([caption_choice(pairs, int(row), recipe.seed, epoch) for row in rows])
     if recipe.cross_modal.caption_pairing == "same":
         return read, read
     first = pairs.first_caption[rows]

@@ -57,7 +57,10 @@ def train(recipe: Recipe, run_dir: str | Path | None = None, *, teacher: Any = N
         check_student(recipe, student, len(pairs), session.world)
         trained = trained_cross_modal_teacher(session)
         targets = build_targets(
-            recipe, pairs, student, session.folder, trained, given=teacher, **session.share
+            *(recipe, pairs, student, session.folder, trained),
+            given=teacher,
+            begun_with=None if teacher is None else session.teacher_object,
+            **session.share,
         )
         check_failures({pairs.id(row): why for row, why in targets.unreadable.items()}, len(pairs), recipe)
         pairs = cached_pairs(recipe, pairs, student, **session.share)
@@ -79,7 +82,7 @@ def train(recipe: Recipe, run_dir: str | Path | None = None, *, teacher: Any = N
         logger.data(pairs, validation, targets.unreadable, targets.cut)
         size = f"{len(pairs)} pairs, {length.total} steps of {length.batch}"
         logger.info(f"{'resuming' if step else 'training'} {recipe.name} in {session.folder}: {size}")
-        session.write_weights(student_start(recipe, student), targets.weights_from)
+        session.write_weights(student_start(recipe, student), targets.weights_from, targets.object)
         logger.info(weights_line(recipe, student, targets))
         for note in notes(recipe, student, length, session.world, targets, validation):
             logger.info(f"note: {note}")
@@ -231,12 +234,14 @@ def student_start(recipe: Recipe, student: DualEncoder) -> str | None:
 
 
 def weights_line(recipe: Recipe, student: DualEncoder, targets: TrainingTargets) -> str:
-    """The sources of the student's and the teacher's weights in one line, with the teacher's scale."""
+    """The sources of the student's and the teachers' weights in one line, with the teachers' scales."""
     line = f"student from {student_start(recipe, student) or 'random weights'}"
-    if targets.weights_from is None:
-        return line
-    bias = "" if targets.bias is None else f" (its bias, {targets.bias:.4g}, changes no softmax)"
-    return f"{line}; teacher from {targets.weights_from}, scale {targets.scale:.4g}{bias}"
+    for teacher in targets.teachers:
+        if teacher.weights_from is not None:
+            bias = "" if teacher.bias is None else f" (its bias, {teacher.bias:.4g}, changes no softmax)"
+            line += f"; teacher from {teacher.weights_from}, scale {teacher.scale:.4g}{bias}"
+            line += f", weight {teacher.weight:g}" if len(targets.teachers) > 1 else ""
+    return line
 
 
 def trained_cross_modal_teacher(session: Session) -> tuple[Recipe, AnyTeacher] | None:
@@ -257,7 +262,7 @@ def distillation_loss(recipe: Recipe, student: DualEncoder, targets: TrainingTar
     return DistillationLoss(
         recipe.objectives.weights(),
         student.dim,
-        targets.width,
+        targets.members,
         target_dim=targets.text.dim if targets.text else None,
         concepts=targets.text.clusters if targets.text else None,
         chunk=recipe.training.loss_chunk,

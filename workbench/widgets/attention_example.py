@@ -12,7 +12,9 @@ class AttentionExample(NamedTuple):
     `image` is uint8 [3, H, W]. `boxes` [R, 4] are in its pixels (x0, y0, x1, y1); no box stands for the whole
     picture. `region_weights` is [R]. Attention is given by stage of training and for each head:
     `token_to_region` [H, S, R] sums to 1 over regions, `region_to_token` [H, R, S] sums to 1 over words.
-    `token_pooling` [S] and `region_pooling` [R] each sum to 1.
+    `token_pooling` [S] and `region_pooling` [R] each sum to 1. `grid`, rows and columns, is given if the
+    regions are the patches of a grid, row by row. `unweighted` names the stages whose attention does not
+    contain the region weights.
     """
 
     image: Any
@@ -24,6 +26,8 @@ class AttentionExample(NamedTuple):
     token_pooling: np.ndarray
     region_pooling: np.ndarray
     title: str = ""
+    grid: tuple[int, int] | None = None
+    unweighted: Sequence[str] = ()
 
 
 def region_at(boxes: np.ndarray, x: float, y: float) -> int | None:
@@ -63,6 +67,14 @@ def checked(example: AttentionExample) -> AttentionExample:
             f"directions, token_to_region [heads, {s}, {r}] and region_to_token [heads, {r}, {s}]; "
             f"token_pooling [{s}]; region_pooling and region_weights [{r}]"
         )
-    return AttentionExample(
-        example.image, example.words, boxes, weights, to_region, to_token, tokens, regions, example.title
+    if example.grid is not None and example.grid[0] * example.grid[1] != r:
+        rows, columns = example.grid
+        raise ValueError(f"example {example.title!r}: a grid of {rows} x {columns} has not {r} regions")
+    return example._replace(
+        boxes=boxes,
+        region_weights=weights,
+        token_to_region=to_region,
+        region_to_token=to_token,
+        token_pooling=tokens,
+        region_pooling=regions,
     )

@@ -8,9 +8,11 @@ import numpy as np
 
 from workbench.figures.attention import attention_heatmap, pooling_bars
 from workbench.figures.attention_view import attention_view
-from workbench.figures.boxes import picture_with_boxes
 from workbench.figures.display import plain
+from workbench.figures.heat import word_colour
+from workbench.figures.style import INK
 from workbench.widgets.attention_example import AttentionExample, checked, region_at
+from workbench.widgets.attention_picture import attention_picture, word_colours
 from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, on_change
 
 MEAN = "mean"
@@ -23,7 +25,6 @@ LOOKS: dict[str, dict[str, Any]] = {
     "without_prior": {"indent": False, "layout": {"width": "150px", "margin": "2px 2px 2px 16px"}},
     "temperature": {"style": AS_WIDE, "layout": {"width": "430px"}},
 }
-WRITTEN = 0.05  # the smallest share of a region that is written into the picture
 
 Pool = Callable[[int, float], tuple[np.ndarray, np.ndarray]]
 
@@ -33,12 +34,13 @@ class AttentionExplorer(NotebookWidget):
 
         AttentionExplorer([AttentionExample(...), ...], pool=lambda example, temperature: (tokens, regions))
 
-    Selecting a word highlights regions. Selecting a region, in the picture or by its button, highlights
-    words. Selecting it again clears the selection. Menus choose the example, the head and the stage of
-    training, initially the last one. `pool` returns the pooling weights at a temperature and adds a slider
-    for it. Colours have the same meaning in every stage. Under `WORKBENCH_HEADLESS=1` only the figure is
-    shown. Raises ValueError for shapes that do not fit together and for examples with different stages or
-    heads.
+    Selecting a word highlights regions, and with Shift, Ctrl or Cmd several words are selected. Selecting a
+    region, in the picture or by its button, highlights words. Selecting it again clears the selection. Where
+    the regions are patches, the picture becomes a heat map, with a colour for each word. Menus choose the
+    example, the head and the stage of training, initially the last one. `pool` returns the pooling weights at
+    a temperature and adds a slider for it. Colours have the same meaning in every stage. Under
+    `WORKBENCH_HEADLESS=1` only the figure is shown. Raises ValueError for shapes that do not fit together and
+    for examples with different stages or heads.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class AttentionExplorer(NotebookWidget):
         self.example, self.stage = 0, self.stages[-1]
         self.head: Any = MEAN  # or an index from 0
         self.without_prior = False
-        self.word: int | None = None
+        self.words: list[int] = []
         self.region: int | None = None
         self._live = is_live(live)
 
@@ -74,8 +76,10 @@ class AttentionExplorer(NotebookWidget):
         example = self.examples[self.example]
         if not self.without_prior:
             return example.token_to_region
-        weights = example.region_weights
-        return {stage: without_prior(values, weights) for stage, values in example.token_to_region.items()}
+        return {
+            stage: values if stage in example.unweighted else without_prior(values, example.region_weights)
+            for stage, values in example.token_to_region.items()
+        }
 
     @property
     def region_to_token(self) -> np.ndarray:
@@ -88,47 +92,38 @@ class AttentionExplorer(NotebookWidget):
         example = self.examples[self.example]
         names = _numbers(example)
         most = self._most(self._token_to_region)
-        weights, highlighted, labels = example.region_weights, None, names
-        if self.word is not None:
-            weights = highlighted = self.token_to_region[self.word]
-            shares = zip(names, highlighted, strict=True)
-            labels = [f"{name} · {share:.0%}" if share >= WRITTEN else name for name, share in shares]
-        elif self.region is not None:
-            weights = highlighted = np.eye(len(names))[self.region]
         tokens, regions = self._pooling()
         return attention_view(
-            picture_with_boxes(
-                example.image,
-                example.boxes,
-                weights,
-                highlighted=highlighted,
-                most=most if self.word is not None else None,
-                labels=labels,
-            ),
-            attention_heatmap(self.token_to_region, example.words, names, chosen=self.word, most=most),
+            attention_picture(example, self.token_to_region, self.words, self.region, most),
+            attention_heatmap(self.token_to_region, example.words, names, chosen=self.words, most=most),
             attention_heatmap(
                 self.region_to_token,
                 names,
                 example.words,
-                chosen=self.region,
+                chosen=[] if self.region is None else [self.region],
                 most=self._most(example.region_to_token),
                 turned=True,
             ),
             pooling_bars(tokens, regions, example.words, names),
             title=example.title or " ".join(example.words),
             subtitle=self._subtitle(),
+            colours=self._colours(),
         )
 
     def click(self, message: Mapping[str, Any]) -> None:
         """Select `{"word": number}`, `{"region": number}`, or the region at `{"at": [x, y]}` in the picture.
 
-        Selecting the same again, or a point outside all boxes, clears the selection.
+        Selecting the same again, or a point outside all boxes, clears the selection. With `"more": true` a
+        word is added to those that are selected, or taken from them.
         """
         word, region = message.get("word"), message.get("region")
         if "at" in message:
             region = region_at(self.examples[self.example].boxes, *map(float, message["at"]))
             region = self.region if region is None else region
-        self.word = None if word == self.word else word
+        if word is not None and message.get("more"):
+            self.words = [other for other in self.words if other != word] + [word] * (word not in self.words)
+        else:
+            self.words = [] if word is None or self.words == [word] else [word]
         self.region = None if region == self.region else region
 
     def choose(
@@ -142,7 +137,7 @@ class AttentionExplorer(NotebookWidget):
         """Show another example, head (an index from 0, or "mean") or stage, or attention with the weights of
         regions divided out. A new example clears the selection."""
         if example is not None and example != self.example:
-            self.example, self.word, self.region = example, None, None
+            self.example, self.words, self.region = example, [], None
         self.head = self.head if head is None else head
         self.stage = self.stage if stage is None else stage
         self.without_prior = self.without_prior if without_prior is None else without_prior
@@ -158,16 +153,30 @@ class AttentionExplorer(NotebookWidget):
         """The largest value of all stages, so that colours are comparable before and after training."""
         return max(float(_of_head(attention, self.head).max()) for attention in stages.values())
 
+    def _colours(self) -> dict[int, str]:
+        """The colours of the selected words, or of all words by their attention from the selected region."""
+        if self.region is None:
+            return word_colours(self.words)
+        most = self._most(self.examples[self.example].region_to_token)
+        return {
+            word: word_colour(share / most) for word, share in enumerate(self.region_to_token[self.region])
+        }
+
     def _subtitle(self) -> str:
-        words = self.examples[self.example].words
+        example = self.examples[self.example]
         parts = [self.stage, f"mean of {self.heads} heads" if self.head == MEAN else f"head {self.head + 1}"]
-        if self.word is not None:
-            parts.append(f"what “{words[self.word]}” looks at")
+        if self.words:
+            chosen = ", ".join(f"“{example.words[word]}”" for word in self.words)
+            parts.append(f"what {chosen} look{'s' if len(self.words) == 1 else ''} at")
+            if example.grid is not None:
+                parts.append(f"full colour: {self.token_to_region[self.words].max():.0%} on one patch")
         elif self.region is not None:
             parts.append(f"what region {self.region + 1} looks at")
+        elif example.grid is not None:
+            parts.append("what all words look at, on average")
         else:
             parts.append("thicker outlines mark larger region weights")
-        if self._has_prior:
+        if self._has_prior and self.stage not in example.unweighted:
             parts.append("beyond the prior" if self.without_prior else "with the prior of region weights")
         if self.pool is not None:
             parts.append(f"pooling temperature {self.temperature:.2g}")
@@ -181,10 +190,13 @@ class AttentionExplorer(NotebookWidget):
         """The figure and the buttons as JSON for the browser."""
         example = self.examples[self.example]
         word_shares = None if self.region is None else self.region_to_token[self.region]
-        region_shares = None if self.word is None else self.token_to_region[self.word]
+        region_shares = self.token_to_region[self.words].mean(0) if self.words else None
         most_word, most_region = self._most(example.region_to_token), self._most(self._token_to_region)
-        words = _buttons(example.words, word_shares, most_word, self.word)
-        regions = _buttons(_numbers(example), region_shares, most_region, self.region)
+        colours = word_colours(self.words)
+        words = _buttons(example.words, word_shares, most_word, colours)
+        chosen = {} if self.region is None else {self.region: INK}
+        regions = _buttons(_numbers(example), region_shares, most_region, chosen)
+        regions = regions if example.grid is None else []  # patches are selected in the picture
         return json.dumps({"figure": plain(figure), "words": words, "regions": regions})
 
     def _outputs(self) -> list[Any]:
@@ -263,14 +275,14 @@ def _numbers(example: AttentionExample) -> list[str]:
 
 
 def _buttons(
-    names: Sequence[str], shares: np.ndarray | None, most: float, chosen: int | None
+    names: Sequence[str], shares: np.ndarray | None, most: float, chosen: Mapping[int, str]
 ) -> list[dict[str, Any]]:
     return [
         {
             "text": name,
             "share": "" if shares is None else f"{shares[number]:.0%}",
             "strength": 0 if shares is None else round(float(shares[number]) / most, 3),
-            "chosen": number == chosen,
+            "chosen": chosen.get(number, ""),
         }
         for number, name in enumerate(names)
     ]

@@ -285,3 +285,13 @@ def test_a_folder_of_a_json_for_each_split(tmp_path: Path, form: str) -> None:
     if form == "coco":
         (tmp_path / "test.json").unlink()
         assert len(everything(tmp_path)) == 3  # the only one whose name is a split's
+
+
+def test_a_folder_counts_images_of_other_formats(tmp_path: Path) -> None:
+    write_pictures(tmp_path, 2)
+    for number in range(2):
+        (tmp_path / f"{number}.txt").write_text(f"caption {number}")
+    (tmp_path / "2.HEIC").write_bytes(b"ftypheic")
+    pairs = everything(tmp_path)
+    check(pairs, {f"{n}.jpg": [f"caption {n}"] for n in range(2)})
+    assert pairs.rejected == {"another type of file": 1}

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -58,8 +59,31 @@ def test_tabs_and_names_of_ones_own(folder: Path, name: str) -> None:
         "0 é.jpg": ["[sic] a, b; c"],
         "1 é.jpg": ['5" long'],
     }
-    with pytest.raises(SettingError, match=r"data\.image_column = 'image'.*'filepath', 'title'"):
-        everything(folder / name)
+    assert captions_of(everything(folder / name, image_folder=folder / "images")).keys() == {
+        "0 é.jpg",
+        "1 é.jpg",
+    }
+    with pytest.raises(SettingError, match=r"data\.image_column = 'picture'.*'filepath', 'title'"):
+        everything(folder / name, image_column="picture")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_an_image_folder_of_the_hub(tmp_path: Path, kind: str) -> None:
+    for number, split in enumerate(("train", "train", "test")):
+        (tmp_path / split).mkdir(exist_ok=True)
+        (tmp_path / split / f"{number}.jpg").write_bytes(encoded(number))
+    for split, numbers in (("train", (0, 1)), ("test", (2,))):
+        columns = {"file_name": [f"{n}.jpg" for n in numbers], "text": [f"caption {n}" for n in numbers]}
+        rows = pd.DataFrame(columns)
+        path = tmp_path / split / f"metadata.{kind}"
+        write = {"csv": rows.to_csv, "parquet": rows.to_parquet}
+        options = {"orient": "records", "lines": True} if kind == "jsonl" else {"index": False}
+        write.get(kind, rows.to_json)(path, **options)
+    assert available_splits(tmp_path) == ["train", "test"]
+    captions = {f"train/{n}.jpg": [f"caption {n}"] for n in (0, 1)}
+    assert captions_of(load_pairs(tmp_path, "train")) == captions
+    assert captions_of(load_pairs(tmp_path, "test")) == {"test/2.jpg": ["caption 2"]}
+    assert captions_of(everything(tmp_path / "train")) == {f"{n}.jpg": [f"caption {n}"] for n in (0, 1)}
 
 
 def test_jsonl_takes_strings_and_lists(folder: Path) -> None:
@@ -206,3 +230,13 @@ def test_files_that_are_no_tables(folder: Path) -> None:
     (folder / "captions.jsonl").write_text('{"path": "a"}')
     with pytest.raises(SettingError, match=r"data\.image_column.*'path'"):
         everything(folder / "captions.jsonl")
+
+
+@pytest.mark.parametrize("as_dictionary", [False, True])
+def test_a_small_parquet_of_gigabytes_is_refused(folder: Path, as_dictionary: bool) -> None:
+    captions = pa.array(["x" * 9000] * 20_000)
+    captions = captions.dictionary_encode() if as_dictionary else captions
+    table = pa.table({"image": pa.array(["ok.jpg"] * 20_000), "caption": captions})
+    pq.write_table(table, folder / "data.parquet", compression="zstd")
+    with pytest.raises(SettingError, match="more than a thousand times"):
+        everything(folder / "data.parquet")

@@ -101,7 +101,7 @@ def test_per_class_results_average_to_the_mean_per_class() -> None:
 
 @pytest.mark.parametrize("unseen", [np.zeros(CLASSES - 1, dtype=bool), np.zeros(CLASSES, dtype=int)])
 def test_wrong_masks(some, unseen) -> None:
-    with pytest.raises(ValueError, match="unseen: wants 9 booleans"):
+    with pytest.raises(ValueError, match="unseen: expects 9 booleans"):
         class_name_accuracy(*some, unseen)
 
 

@@ -228,8 +228,8 @@ def test_never_more_scores_than_chunk_by_chunk() -> None:
 @pytest.mark.parametrize(
     "owner, message",
     [
-        ([0, 1], "image_of_text: wants 3 integers, got int64 of shape"),
-        ([0, 1, 5], r"image_of_text\[2\] = 5: wants a number from 0 to 1"),
+        ([0, 1], "image_of_text: expects 3 integers, got int64 of shape"),
+        ([0, 1, 5], r"image_of_text\[2\] = 5: expects a number from 0 to 1"),
         ([0, -1, 1], r"image_of_text\[1\] = -1"),
         (np.array([0.0, 1.0, 1.0]), "got float64"),
         (np.array([True, False, True]), "got bool"),

@@ -84,8 +84,8 @@ def test_few_classes_and_broken_embeddings() -> None:
     [
         (np.eye(2), np.eye(3), [0, 1], "image .*N, D"),
         (np.ones((0, 2)), np.eye(2), [], "N, D"),
-        (np.eye(2), np.eye(2), [0], "labels: wants 2 integers"),
-        (np.eye(2), np.eye(2), [0, 2], r"labels\[1\] = 2: wants a number from 0 to 1"),
+        (np.eye(2), np.eye(2), [0], "labels: expects 2 integers"),
+        (np.eye(2), np.eye(2), [0, 2], r"labels\[1\] = 2: expects a number from 0 to 1"),
         (np.eye(2), np.eye(2), np.array([0.0, 1.0]), "float64"),
     ],
 )

@@ -4,7 +4,15 @@ import os
 from pathlib import Path
 
 from workbench.data.decode import BadSample
-from workbench.data.source import LARGEST_TEXT, Opened, PairRows, clean_captions, read_file, text_captions
+from workbench.data.source import (
+    LARGEST_TEXT,
+    OTHER_IMAGES,
+    Opened,
+    PairRows,
+    clean_captions,
+    read_file,
+    text_captions,
+)
 from workbench.data.splits import splits_in_names
 
 
@@ -20,6 +28,9 @@ def open_folder(
     splits = splits_in_names(str(base), images, stems=False)
     rows, root = PairRows(), os.fspath(base)
     for position, name in enumerate(images):
+        if os.path.splitext(name)[1].lower() in OTHER_IMAGES:
+            rows.skipped.note("another type of file", name)
+            continue
         with rows.count_rejected(name):
             split = splits[position] if splits else None
             if splits and split is None:

@@ -38,6 +38,7 @@ from workbench.data.splits import split_draw, splits_in_names
 from workbench.errors import SettingError
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
+CAPTION = "caption"  # the usual field of a json
 _TEXTS = ("txt", "json")  # the first one that a pair has contains its caption
 LARGEST_HEADER = 1 << 20  # bytes of a long name or of extended attributes
 _VERSION = 3  # increase it with every change to the content of the index
@@ -50,18 +51,24 @@ def open_shards(
     caption_lines: bool = True,
     shard_cache: float | None = None,
     captions_needed: bool = True,
+    caption_column: str = CAPTION,
 ) -> Opened:
     """Open the tar files `names` (relative to `base`, a folder or a URL). A pair's id is the name of its
     shard and its key.
 
     Nothing is extracted, and only images, txt and json are read. The index is stored in the cache under a key
     made of the shards' paths, sizes and times, and memory-mapped. `shard_cache` is how many gigabytes of
-    remote shards are cached; None reads every picture from the remote shard.
+    remote shards are cached; None reads every picture from the remote shard. `caption_column` is the field of
+    a pair's json with its captions; `caption` is also a pair's txt.
     """
     paths = [os.path.join(base, name) for name in names]
     states = file_states(paths) if is_remote(str(base)) else None
-    index = _index(paths, names, states, caption_lines, shard_cache, captions_needed)
+    index = _index(paths, names, states, caption_lines, shard_cache, captions_needed, caption_column)
     table, lost, skipped = read_index(index)
+    if caption_column != CAPTION and captions_needed and not len(table):
+        shard = _ShardContents(paths[0], open_remote(states[0]) if states else None)
+        problem = f"no json of these shards has usable captions there ({lost.described()})"
+        raise SettingError("data.caption_column", caption_column, problem, f"It has {shard.fields}.")
     splits = splits_in_names(str(base), names, stems=True)
     split_of_shard = pa.array(splits or [None] * len(names), pa.string())
     split = split_of_shard.take(table["shard"].combine_chunks())
@@ -79,10 +86,12 @@ def _index(
     caption_lines: bool,
     shard_cache: float | None,
     captions_needed: bool,
+    column: str,
 ) -> Path:
     """The index file of these shards, written on the first call. `states` are the states of remote shards."""
     key = [_VERSION, LARGEST_IMAGE, LARGEST_TEXT, names, caption_lines]
     key += [] if captions_needed else ["captions not needed"]
+    key += [] if column == CAPTION else [f"captions: {column}"]
     if states is not None:
         key += [list(state) for state in states]
     else:
@@ -104,9 +113,8 @@ def _index(
         draws = []
         with pa.ipc.new_file(stream, SCHEMA) as writer:
             for number, shard in enumerate(progress):
-                batch = shard.batch(
-                    number, os.path.splitext(names[number])[0], caption_lines, captions_needed
-                )
+                prefix = os.path.splitext(names[number])[0]
+                batch = shard.batch(number, prefix, caption_lines, captions_needed, column)
                 counts = {"lost": shard.lost, "skipped": shard.skipped}
                 metadata = {name: json.dumps([what, what.examples]) for name, what in counts.items()}
                 writer.write_batch(batch, custom_metadata=metadata)
@@ -196,7 +204,7 @@ class _ShardContents:
         return False
 
     def batch(
-        self, shard: int, prefix: str, caption_lines: bool, captions_needed: bool = True
+        self, shard: int, prefix: str, caption_lines: bool, captions_needed: bool, column: str
     ) -> pa.RecordBatch:
         """The usable pairs, in the order of the shard. The others are counted."""
         rows = []
@@ -206,7 +214,7 @@ class _ShardContents:
                     raise BadSample(self._rejected[key])
                 if key not in self._places:
                     raise BadSample("no image")
-                texts = _captions(self._texts.get(key, {}), caption_lines, captions_needed)
+                texts = _captions(self._texts.get(key, {}), caption_lines, captions_needed, column)
                 identity = f"{prefix}/{key}"
                 captions = clean_captions(texts, self.skipped, identity, captions_needed)
                 rows.append((identity, captions, split_draw(identity), shard, *self._places[key]))
@@ -214,6 +222,15 @@ class _ShardContents:
                 self.lost.note(error.reason, f"{prefix}/{key}")
         records = [dict(zip(SCHEMA.names, row, strict=True)) for row in rows]
         return pa.RecordBatch.from_pylist(records, schema=SCHEMA)
+
+    @property
+    def fields(self) -> str:
+        """The fields of the first json, as text."""
+        first: bytes = next((texts["json"] for texts in self._texts.values() if "json" in texts), b"")
+        try:
+            return ", ".join(map(repr, json.loads(first)))
+        except (ValueError, TypeError, RecursionError):
+            return "no readable json"
 
     def _take(self, member: tarfile.TarInfo, stream: IO[bytes]) -> None:
         key, extension = _key_and_extension(member.name)
@@ -262,16 +279,16 @@ def _is_safe(key: str) -> bool:
     return parts[0] != "" and ".." not in parts and "\0" not in key and key.isprintable()
 
 
-def _captions(texts: dict[str, bytes], a_line: bool, needed: bool) -> list[Any]:
-    """The captions of a pair: those in its txt, otherwise `caption` in its json."""
-    if "txt" in texts:
+def _captions(texts: dict[str, bytes], a_line: bool, needed: bool, column: str) -> list[Any]:
+    """The captions of a pair: those in its json's field `column`. For `caption`, a txt comes first."""
+    if "txt" in texts and column == CAPTION:
         return list(text_captions(texts["txt"], a_line))
     if "json" not in texts:
         if not needed:
             return []
         raise BadSample("no caption")
     try:
-        captions = json.loads(texts["json"].decode("utf-8-sig"))["caption"]
+        captions = json.loads(texts["json"].decode("utf-8-sig"))[column]
     except UnicodeError as error:
         raise BadSample("caption not UTF-8") from error
     except (ValueError, RecursionError) as error:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from workbench.data.decode import BadSample
 from workbench.data.duplicates import merge_rows
+from workbench.data.formats.column_names import column_called, is_hub_table
 from workbench.data.formats.flickr import caption_lines, official_splits, separator_of
 from workbench.data.formats.parquet_pictures import check_text_column, open_pictures, picture_column
 from workbench.data.source import (
@@ -53,7 +54,8 @@ def open_tables(
     written as JSON or by pandas. A column `split` determines the splits, otherwise the tables' names do.
     Relative paths start from `image_folder`, by default the tables' folder, and must not leave it. Absolute
     paths are used unchanged. Unusable rows are counted. Parquet tables may contain the pictures themselves.
-    Raises `SettingError` for unreadable tables and missing columns.
+    The default columns may have the names that open_clip and the Hugging Face hub give them. Raises
+    `SettingError` for unreadable tables and missing columns.
     """
     paths = [base / name for name in names]
     named = splits_in_names(str(base), names, stems=True) or [None] * len(paths)
@@ -63,13 +65,15 @@ def open_tables(
             problem = f"{names[inside.index(None)]} contains no pictures, but other tables do"
             raise SettingError("data.source", str(base), problem, "Open them separately, by a glob for each.")
         return open_pictures(base, names, named, inside, caption_column, max_pixels, captions_needed)
-    folders = {path.parent for path in paths}
+    folders = {path.parent for path in paths if not is_hub_table(path.name)}
     if image_folder is None and len(folders) > 1:
         problem = f"the tables are in {len(folders)} folders, and relative paths could start from any of them"
         raise SettingError("data.image_folder", None, problem, "Name the folder that the paths start from.")
     rows, split_from = PairRows(), "the names of its folders and tables"
     for path, split_of_table in zip(paths, named, strict=True):
-        folder, lists = image_folder or path.parent, dict[str, str]()
+        hub = is_hub_table(path.name)
+        folder, lists = image_folder or (base if hub else path.parent), dict[str, str]()
+        inner = os.path.relpath(path.parent, base) if hub else "."
         usual = (image_column, caption_column) == ("image", "caption")
         if usual and path.suffix != ".parquet" and (separator := separator_of(path)) is not None:
             listed = []
@@ -82,13 +86,15 @@ def open_tables(
             if image_folder is None:
                 folder = folder_of_pictures(list(dict(listed)), path.parent)
             lists = official_splits(path.parent)
+            shown, written = image_column, caption_column
         else:
-            columns = (image_column, caption_column) if captions_needed else (image_column,)
-            records = _records(path, columns, caption_column, rows.lost)
+            shown, written = column_called(path, image_column), column_called(path, caption_column)
+            columns = (shown, written) if captions_needed else (shown,)
+            records = _records(path, columns, written, rows.lost)
         for number, record in enumerate(records, 1):
-            with rows.count_rejected(_identity(record[image_column], f"row {number} of {path.name}")):
-                name, image = _image(record[image_column], folder)
-                texts = _as_list(record.get(caption_column), path, captions_needed)
+            with rows.count_rejected(_identity(record[shown], f"row {number} of {path.name}")):
+                name, image = _image(record[shown], folder, inner)
+                texts = _as_list(record.get(written), path, captions_needed)
                 captions = clean_captions(texts, rows.skipped, name, captions_needed)
                 own = split_cell(record.get(SPLIT_COLUMN)) or lists.get(name)
                 if own:
@@ -199,13 +205,20 @@ def _parquet(path: Path, needed: tuple[str, ...], wanted: tuple[str, ...]) -> It
             check_text_column(path, "data.caption_column", wanted[1], file.schema_arrow)
         allowed = MOST_TEXT + MOST_RATIO * path.stat().st_size
         for batch in file.iter_batches(2048, columns=names):
-            allowed -= batch.nbytes
+            allowed -= sum(map(_unpacked_bytes, batch.columns))
             if allowed < 0:
                 problem = f"its {path.stat().st_size:,} bytes unpack to more than a thousand times as many"
                 raise SettingError(
                     "data.source", str(path), problem, "No real captions compress so well: remove it."
                 )
             yield from batch.to_pylist()
+
+
+def _unpacked_bytes(column: pa.Array) -> int:
+    """Bytes of a column as Python values. A dictionary stores a value once that may occur in every row."""
+    if pa.types.is_dictionary(column.type) and not pa.types.is_primitive(column.type.value_type):
+        return pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0
+    return column.nbytes
 
 
 def _check_columns(path: Path, needed: tuple[str, ...], columns: list[str]) -> None:
@@ -215,14 +228,14 @@ def _check_columns(path: Path, needed: tuple[str, ...], columns: list[str]) -> N
             raise SettingError(setting, name, problem, f"It has {', '.join(map(repr, columns)) or 'none'}.")
 
 
-def _image(value: Any, folder: Path) -> tuple[str, str]:
-    """The path of an image as written, normalised, and its file."""
+def _image(value: Any, folder: Path, inner: str) -> tuple[str, str]:
+    """The path of an image as written, normalised, below `inner` in `folder`, and its file."""
     path = text_cell(value, not_utf8="unsafe name")
     if not path:
         raise BadSample("no image")
     if "://" in path:
         raise BadSample("a URL, not a file")
-    name = os.path.normpath(path)
+    name = os.path.normpath(os.path.join(inner, path))
     if name == ".." or name.startswith("../"):
         raise BadSample("path leaves the image folder")
     image = os.path.join(folder, name)

@@ -105,7 +105,7 @@ def attribute_prediction(
     shapes = [tuple(side.shape) for side in (image, with_text, without_text, truth)]
     texts = (len(with_text), image.shape[-1])
     if shapes != [(len(image), texts[1]), texts, texts, (len(image), len(with_text))]:
-        raise ValueError(f"attribute_prediction: wants [N, D], [A, D], [A, D] and [N, A], got {shapes}")
+        raise ValueError(f"attribute_prediction: expects [N, D], [A, D], [A, D] and [N, A], got {shapes}")
     images, (rows, attributes) = NormalizedEmbeddings(image), (torch.arange(size) for size in truth.shape)
     towards, away = (
         all_cosines(images, rows, NormalizedEmbeddings(text), attributes)
@@ -163,7 +163,7 @@ def _accuracy(
         rest = (float("nan"),) * 4
         return kind(_mean_per_class(correct, truth), *rest, correct, nobody)
     if unseen.shape != (len(weights),) or unseen.dtype != bool:
-        raise ValueError(f"unseen: wants {len(weights)} booleans, got {unseen.dtype} of {unseen.shape}")
+        raise ValueError(f"unseen: expects {len(weights)} booleans, got {unseen.dtype} of {unseen.shape}")
     held_out = unseen[truth]
     seen_accuracy = _mean_per_class(correct[~held_out], truth[~held_out])
     unseen_accuracy = _mean_per_class(correct[held_out], truth[held_out])

@@ -91,11 +91,11 @@ def checked_indices(name: str, indices: Indices, length: int, limit: int) -> Int
     """`indices` as int64 on the CPU. Raises ValueError unless they are `length` integers in [0, limit)."""
     array = indices.cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices)
     if array.shape != (length,) or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"{name}: wants {length} integers, got {array.dtype} of shape {array.shape}")
+        raise ValueError(f"{name}: expects {length} integers, got {array.dtype} of shape {array.shape}")
     wrong = (array < 0) | (array >= limit)
     if wrong.any():
         at = int(wrong.argmax())
-        raise ValueError(f"{name}[{at}] = {array[at]}: wants a number from 0 to {limit - 1}")
+        raise ValueError(f"{name}[{at}] = {array[at]}: expects a number from 0 to {limit - 1}")
     return torch.from_numpy(array.astype(np.int64))
 
 

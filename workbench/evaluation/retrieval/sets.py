@@ -32,7 +32,8 @@ class RetrievalSet(NamedTuple):
 
     def open(self, recipe: Recipe) -> Pairs:
         """Load the split `test`, otherwise `val`, otherwise all pairs. Raises SettingError on failure."""
-        options: dict[str, Any] = {name: getattr(recipe.data, name) for name in _GIVEN}
+        given = recipe.data.options(train=False)
+        options: dict[str, Any] = {name: given[name] for name in _GIVEN}
         options["image_folder"] = self.image_folder
         try:
             splits = available_splits(self.source, by_hash=False, **options)

@@ -1,4 +1,4 @@
-"""Regions of pictures by name: ultralytics' detectors from files, and the proposers that need none."""
+"""Loads region proposers by name: detectors of ultralytics from files, and those that need no detector."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ SHIPPED = "scene_detector"
 SUFFIXES = (".pt", ".safetensors")
 _MOST = 300  # boxes of one picture, ultralytics' own limit
 _BATCH = 32  # pictures at a time
-_STRIDE = 32  # of the coarsest feature map, which picture sizes are multiples of
+_STRIDE = 32  # of the coarsest feature map. Picture sizes are multiples of it
 
 
 def load_proposer(
@@ -47,20 +47,21 @@ def load_proposer(
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> Proposer:
-    """The proposer called `name`: yolo, ground_truth, grid, random or whole_image.
+    """The proposer `name`: yolo, ground_truth, grid, random or whole_image.
 
-    For yolo: `weights` is the shipped `scene_detector`, a `.safetensors` file of its form, a `.pt` file of
-    any detector of ultralytics', or such a file's bare name (`yolov8x`) where it lies in the current folder
-    or in the cache folder `detectors`; `image_size` the side in pixels that pictures are fitted into (None:
-    the one it was trained with); `confidence` the least that a box needs; `overlap` the intersection over
-    union from which the weaker of two boxes goes. For grid and random: `boxes` a picture at most, and the
-    `seed` of the random ones. Nothing is downloaded and nothing is unpickled. Raises SettingError, which
-    names `regions.proposer`, `regions.weights` and so on.
+    For yolo, `weights` is the shipped `scene_detector`, a `.safetensors` file in its format, a `.pt` file of
+    any ultralytics detector, or the bare name of such a file (`yolov8x`) in the current folder or in the
+    cache folder `detectors`. `image_size` is the side in pixels that pictures are fitted into (None: the size
+    in training). `confidence` is the minimum of a box. `overlap` is the intersection over union above which
+    the weaker of two boxes is dropped. For grid and random, `boxes` is the maximum for a picture. `seed` is
+    that of the random boxes. Nothing is downloaded or unpickled. Raises SettingError, naming the setting,
+    such as `regions.proposer` or `regions.weights`.
     """
     if name not in PROPOSERS:
-        raise SettingError("regions.proposer", name, "no such proposer", f"One of: {', '.join(PROPOSERS)}.")
+        remedy = f"Take one of {', '.join(PROPOSERS)}."
+        raise SettingError("regions.proposer", name, "there is no such proposer", remedy)
     if boxes < 1:
-        raise SettingError("regions.boxes", boxes, "at least one box is needed", "Take 16.")
+        raise SettingError("regions.boxes", boxes, "at least one box is needed", "Take 16, for example.")
     if name in SIMPLE:
         return simple_proposer(name, boxes, seed)
     path = _weights_file(weights)
@@ -80,7 +81,7 @@ def random_detector(
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> "Detector":
-    """A detector of the true architecture with random weights, to count parameters and to run dry with."""
+    """A detector of the true architecture with random weights, for dry runs and to count parameters."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = ultralytics_adapter.build(architecture, [str(number) for number in range(classes)])
@@ -107,9 +108,9 @@ def save_detector(
 
 
 class Detector(Proposer):
-    """Regions from a detector of ultralytics'.
+    """Regions from an ultralytics detector.
 
-    `model` is the network, `of` what its weights are, for the fingerprint; `parameters` counts them.
+    `model` is the network, and `of` identifies its weights for the fingerprint. `parameters` counts them.
     """
 
     def __init__(
@@ -124,10 +125,12 @@ class Detector(Proposer):
     ) -> None:
         for setting, value in (("confidence", confidence), ("overlap", overlap)):
             if not 0 <= value <= 1:
-                raise SettingError(f"regions.{setting}", value, "not a share", "Take 0 to 1.")
+                raise SettingError(
+                    f"regions.{setting}", value, "this is not a share", "Take a number from 0 to 1."
+                )
         if image_size < _STRIDE or image_size % _STRIDE:
             whole = max(1, round(image_size / _STRIDE)) * _STRIDE
-            problem = f"not a multiple of {_STRIDE} pixels"
+            problem = f"this is not a multiple of {_STRIDE} pixels"
             raise SettingError("regions.image_size", image_size, problem, f"Take {whole}.")
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
         self.names = ultralytics_adapter.names_of(model)
@@ -143,7 +146,7 @@ class Detector(Proposer):
         known: Sequence[np.ndarray | None],
         rows: Sequence[int],
     ) -> list[ProposedRegions]:
-        # Arrays are taken for OpenCV's: colours last, blue first.
+        # ultralytics expects arrays in OpenCV's format: channels last, blue first.
         arrays = (picture.permute(1, 2, 0).numpy(force=True)[..., ::-1] for picture in pictures)
         blue_first = [np.ascontiguousarray(array) for array in arrays]
         regions = []
@@ -158,19 +161,20 @@ class Detector(Proposer):
 def _weights_file(weights: str) -> Path:
     path = Path(weights).expanduser()
     candidates = [ASSETS / f"{weights}.safetensors", path]
-    remedy = "Give the path of a .pt or .safetensors file that is there"
+    remedy = "Give the path of an existing .pt or .safetensors file"
     if len(path.parts) == 1:
         file = path.name if path.suffix in SUFFIXES else f"{path.name}.pt"
         candidates += [Path(file), cache_folder("detectors", file)]
         folder = candidates[-1].parent
-        remedy = f"Put {file}, as its publisher offers it, into the current folder or {folder}"
+        remedy = f"Put {file}, as published, into the current folder or into {folder}"
     path = next((candidate for candidate in candidates if candidate.is_file()), Path())
     if path == Path():
-        problem = "no such detector on this machine, and nothing is downloaded"
-        raise SettingError("regions.weights", weights, problem, f"{remedy}; or take the shipped {SHIPPED}.")
+        problem = "there is no such detector on this machine, and nothing is downloaded"
+        raise SettingError("regions.weights", weights, problem, f"{remedy}, or take the shipped {SHIPPED}.")
     if path.suffix not in SUFFIXES:
-        problem = "neither a .pt nor a .safetensors file"
-        raise SettingError("regions.weights", weights, problem, "Give a detector of ultralytics' in one.")
+        problem = "this is neither a .pt nor a .safetensors file"
+        remedy = "Give an ultralytics detector in one of these formats."
+        raise SettingError("regions.weights", weights, problem, remedy)
     return path
 
 
@@ -184,13 +188,13 @@ def _load_packed(path: Path) -> tuple[nn.Module, int]:
     except SettingError:
         raise
     except Exception as error:
-        problem = f"not a detector's weights ({error})"
-        remedy = f"Take {SHIPPED}, or a .pt file."
+        problem = f"these are not the weights of a detector ({error})"
+        remedy = f"Take {SHIPPED}, or a .pt file of ultralytics."
         raise SettingError("regions.weights", str(path), problem, remedy) from error
     return model, image_size
 
 
 def _device_name(device: str | torch.device) -> str:
-    """As ultralytics takes it: it knows no numbered CPU."""
+    """The device's name for ultralytics, which knows no numbered CPU."""
     device = torch.device(device)
     return str(device) if device.type == "cuda" else device.type

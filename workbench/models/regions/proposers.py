@@ -1,4 +1,4 @@
-"""Regions of a picture: the interface of proposers, and those that need no detector."""
+"""The interface of region proposers, and the proposers that need no detector."""
 
 import functools
 import math
@@ -20,8 +20,8 @@ _RANDOM_SIDES = (0.15, 0.6)  # of the picture's; the things of a scene take 0.25
 class ProposedRegions(NamedTuple):
     """The regions of one picture, best first.
 
-    `boxes` are [x0, y0, x1, y1] in pixels of the picture, x to the right and y downwards; `classes` are -1
-    where the proposer knows none; `confidences` lie in [0, 1].
+    `boxes` are [x0, y0, x1, y1] in pixels of the picture, with x to the right and y downwards. `classes` are
+    -1 if the proposer has none. `confidences` lie in [0, 1].
     """
 
     boxes: Float32[np.ndarray, "regions 4"]
@@ -32,8 +32,8 @@ class ProposedRegions(NamedTuple):
 class Proposer:
     """Proposes regions of pictures.
 
-    `fingerprint` is JSON and holds all that the boxes depend on; `boxes_of` maps a picture, the boxes that
-    the data set knows of it, and its row to boxes [N, 4]. A picture's regions do not depend on the others.
+    `fingerprint` is JSON and holds everything that the boxes depend on. `boxes_of` maps a picture, its boxes
+    in the dataset and its row to boxes [N, 4]. The regions of a picture do not depend on other pictures.
     """
 
     def __init__(self, fingerprint: dict[str, Any], boxes_of: BoxesOf | None = None) -> None:
@@ -46,8 +46,8 @@ class Proposer:
         known: Sequence[np.ndarray | None],
         rows: Sequence[int],
     ) -> list[ProposedRegions]:
-        """The regions of pictures (uint8 RGB, of any sizes), given the boxes `known` of each (None: unknown)
-        and their `rows` in the data set."""
+        """The regions of pictures (uint8 RGB, of any sizes). `known` holds each picture's boxes in the
+        dataset (None if it has none) and `rows` its row there."""
         assert self._boxes_of is not None
         return [as_regions(self._boxes_of(*inputs)) for inputs in zip(pictures, known, rows, strict=True)]
 
@@ -55,7 +55,7 @@ class Proposer:
 def as_regions(
     boxes: np.ndarray, confidences: np.ndarray | None = None, classes: np.ndarray | None = None
 ) -> ProposedRegions:
-    """Regions of boxes [N, 4]; confidence 1 and class -1 unless given."""
+    """Regions from boxes [N, 4]. By default the confidence is 1 and the class -1."""
     boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
     ones, unknown = np.ones(len(boxes)), np.full(len(boxes), -1)
     return ProposedRegions(
@@ -68,8 +68,8 @@ def as_regions(
 def select_regions(regions: ProposedRegions, height: int, width: int, limit: int = 16) -> ProposedRegions:
     """The best `limit` regions by confidence x relative area, best first, clipped to the picture.
 
-    Drops boxes with a side under 4 pixels after clipping, and those that hold NaN; equals keep their order.
-    The result may be empty: the whole picture is then the caller's one region.
+    Drops boxes with NaN or with a side under 4 pixels after clipping. Ties keep their order. The result may
+    be empty. The caller then uses the whole picture as the only region.
     """
     boxes = np.clip(regions.boxes, 0, np.array([width, height, width, height], dtype=np.float32))
     sides = boxes[:, 2:] - boxes[:, :2]
@@ -83,9 +83,9 @@ def select_regions(regions: ProposedRegions, height: int, width: int, limit: int
 def simple_proposer(name: str, boxes: int, seed: int) -> Proposer:
     """The proposer of `SIMPLE` called `name`.
 
-    "grid": a square one of at most `boxes` cells, row by row; "random": `boxes` of uniform sides and place, a
-    function of (seed, row) and the picture's size; "ground_truth": those that the data set knows
-    (SettingError where it knows none); "whole_image": none, so that the whole picture becomes the one region.
+    "grid": a square grid of at most `boxes` cells, row by row. "random": `boxes` with uniform sides and
+    positions, a function of (seed, row) and the picture's size. "ground_truth": those in the dataset
+    (SettingError if it has none). "whole_image": none, so that the whole picture becomes the only region.
     """
     cells = math.isqrt(boxes)
     choices: dict[str, tuple[dict[str, Any], BoxesOf]] = {
@@ -100,7 +100,7 @@ def simple_proposer(name: str, boxes: int, seed: int) -> Proposer:
 
 def _known(picture: Tensor, known: np.ndarray | None, row: int) -> np.ndarray:
     if known is None:
-        problem = f"the data set knows no boxes of picture {row}"
+        problem = f"the dataset has no boxes of picture {row}"
         raise SettingError("regions.proposer", "ground_truth", problem, "Take yolo, grid or random.")
     return known
 

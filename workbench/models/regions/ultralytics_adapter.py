@@ -1,6 +1,6 @@
-"""The only access to ultralytics: offline, silent, nothing unpickled, settings in our own cache folder.
+"""The only access to ultralytics: offline, silent, without unpickling, with settings in our own cache folder.
 
-By default it looks up DNS, sends analytics, installs packages, downloads what it does not find, unpickles
+By default ultralytics looks up DNS, sends analytics, installs packages, downloads missing files, unpickles
 weights, writes into the user's configuration and changes process-wide settings.
 """
 
@@ -26,7 +26,7 @@ from workbench.files import cache_folder
 
 @functools.cache
 def ultralytics() -> ModuleType:
-    """The package, imported on the first call; safe too where somebody has imported it before."""
+    """The package, imported on the first call. Also works if it was imported before."""
     folder = cache_folder("ultralytics")
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
@@ -37,7 +37,7 @@ def ultralytics() -> ModuleType:
         "ULTRALYTICS_SAFE_LOAD": "1",
     }
     environment = {**os.environ, **settings}
-    # In one process of several its import waits for all others, which need not import it at all.
+    # With several processes its import waits for all of them, and some may never import it.
     os.environ.update(settings, WORLD_SIZE="1")
     with process_settings_kept():
         import ultralytics
@@ -55,9 +55,9 @@ def ultralytics() -> ModuleType:
 
 
 def build(architecture: str, names: Sequence[str]) -> nn.Module:
-    """A detector of ultralytics' own architecture, such as `yolov8n`, for classes of these names.
+    """A detector with an architecture of ultralytics, such as `yolov8n`, for classes of these names.
 
-    The weights come from torch's global random state. Raises SettingError for a name that is none.
+    The weights are drawn from torch's global generator. Raises SettingError for an unknown architecture.
     """
     root = Path(ultralytics().__path__[0]) / "cfg" / "models"
     from ultralytics.nn.tasks import DetectionModel, guess_model_task
@@ -78,10 +78,10 @@ def build(architecture: str, names: Sequence[str]) -> nn.Module:
 
 
 def load(path: Path) -> tuple[nn.Module, int]:
-    """The detector in an existing `.pt` file, and the size of pictures in pixels that it was trained with.
+    """The detector in an existing `.pt` file, and the picture size in pixels that it was trained with.
 
-    Nothing that its pickle names runs: ultralytics' safe mode knows the few classes that detectors are made
-    of. Raises SettingError for what names others, is damaged, or does another task.
+    No code from its pickle runs: ultralytics' safe mode allows only the classes that detectors consist of.
+    Raises SettingError for a file that names others, is damaged, or has another task.
     """
     ultralytics()
     from ultralytics.nn.tasks import load_checkpoint
@@ -92,7 +92,7 @@ def load(path: Path) -> tuple[nn.Module, int]:
         model, _ = load_checkpoint(str(path.resolve()))
         image_size = int(np.max(model.args["imgsz"]))  # one number, or height and width
     except Exception as error:
-        problem = "it is damaged, or its pickle names what no detector of ultralytics' is made of"
+        problem = "it is damaged, or its pickle names classes that no detector of ultralytics has"
         raise SettingError("regions.weights", str(path), problem, remedy) from error
     finally:  # safe mode would let them through every torch.load of this process
         torch.serialization.clear_safe_globals()
@@ -105,7 +105,7 @@ def load(path: Path) -> tuple[nn.Module, int]:
 def predictor(
     model: nn.Module, image_size: int, confidence: float, overlap: float, most: int, device: str
 ) -> Any:
-    """Ultralytics' predictor: called with BGR pictures uint8 [H, W, 3], it returns their results."""
+    """Ultralytics' predictor. It takes BGR pictures, uint8 [H, W, 3], and returns their results."""
     ultralytics()
     from ultralytics.models.rtdetr import RTDETRPredictor
     from ultralytics.models.yolo.detect import DetectionPredictor
@@ -113,8 +113,8 @@ def predictor(
 
     class OneByOne(DetectionPredictor):
         def postprocess(self, preds: Any, img: Any, orig_imgs: list[np.ndarray], **rest: Any) -> list[Any]:
-            # Their suppression of overlaps skips the rest of a batch once it has taken too long: on a busy
-            # machine pictures would lose their boxes.
+            # ultralytics' non-maximum suppression has a time limit for a batch. On a busy machine the last
+            # pictures would lose their boxes.
             scores = preds[0] if isinstance(preds, list | tuple) else preds
             rows = [slice(row, row + 1) for row in range(len(orig_imgs))]
             single = super().postprocess
@@ -143,7 +143,7 @@ def process_settings_kept() -> Iterator[None]:
         finally:
             vars(torch._tensor_str.PRINT_OPTS).update(tensors)
             torch.set_num_threads(threads)
-            PIL.Image.open = open_picture  # theirs installs packages for formats it cannot read
+            PIL.Image.open = open_picture  # ultralytics' own installs packages for unknown formats
 
 
 def names_of(model: Any) -> list[str]:
