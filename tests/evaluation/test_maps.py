@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from workbench.errors import SettingError
 from workbench.evaluation import maps
@@ -9,7 +10,12 @@ def test_a_map_is_made_once_and_kept(monkeypatch) -> None:
     rng = np.random.default_rng(0)
     points = np.concatenate([rng.normal(size=(30, 5)) + 9 * side for side in (np.eye(5)[0], np.eye(5)[1])])
     said: list[str] = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     result = maps.umap_map(points, {"test": "blobs"}, neighbours=8, say=said.append)
+    after = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    assert after == 1, "numba changed torch's threads"
     assert result.shape == (60, 2) and result.dtype == np.float32 and "60 embeddings" in said[0]
     centres = result[:30].mean(0), result[30:].mean(0)
     spread = max(result[:30].std(), result[30:].std())
