@@ -47,10 +47,14 @@ def test_several_words_are_framed_and_of_many_patches_some_are_named() -> None:
     figure = attention_heatmap(attention(5, 49), WORDS, patches, chosen=[1, 4])
     frames = [trace for trace in figure.data if trace.name == "chosen"]
     assert [min(trace.y) for trace in frames] == [0.5, 3.5]
-    assert figure.layout.xaxis.ticktext == tuple(patches[::4]) and figure.layout.yaxis.ticktext == tuple(
+    assert figure.layout.xaxis.ticktext == tuple(patches[::6]) and figure.layout.yaxis.ticktext == tuple(
         WORDS
     )
-    assert figure.layout.xaxis.tickvals == tuple(range(0, 49, 4))
+    assert figure.layout.xaxis.tickvals == tuple(range(0, 49, 6))
+    assert (
+        figure.data[0].xgap == 0
+        and attention_heatmap(attention(5, 16), WORDS, patches[:16]).data[0].xgap == 1
+    )
 
 
 def test_numbers_stand_in_maps_with_room_for_them() -> None:

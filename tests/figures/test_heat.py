@@ -68,6 +68,8 @@ def test_panels_stand_side_by_side_with_their_words_below() -> None:
     assert figure.data[0].source != figure.data[1].source
     assert figure.layout.xaxis.domain[1] < figure.layout.xaxis2.domain[0]
     assert list(figure.layout.yaxis2.range) == [48, 0] and figure.layout.yaxis2.scaleanchor == "x2"
+    below = figure.layout.annotations[3]
+    assert (below.xref, below.yref, below.x, below.y, below.yanchor) == ("x2", "y2", 0, 48, "top")
     texts = [note.text for note in figure.layout.annotations]
     assert "teacher" in texts[0] and "cosine 0.3" in texts[0] and "cat" in texts[1]
     json.loads(figure.to_json())

@@ -117,6 +117,11 @@ def test_words_and_regions_answer(page: Page, tmp_path: Path) -> None:
     )
     page.screenshot(tmp_path / "word.png")
 
+    tab.locator(".workbench-attention .word").nth(0).click(modifiers=["Shift"])
+    page.wait_for(
+        lambda page: "“gloves”, “a” look at" in subtitle(page), PATIENCE, "a second word, with Shift"
+    )
+
     # The rhinoceros: a box in the picture.
     click_in_picture(page, 35, 32)
     page.wait_for(lambda page: "region 3 looks at" in subtitle(page), PATIENCE, "what a region looks at")

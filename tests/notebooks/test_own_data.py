@@ -87,6 +87,9 @@ SECOND: dict[str, dict[str, Any]] = {
         "split": "val",
         "pictures": 8,
         "shown": [1, 99],
+        "picture": "FOLDER/train/003.png",
+        "sentence": "a white square on the left",
+        "students": ["knowledge_clip_demo"],
     }
     | {"image_size": 48, "pooling_temperature": 0.5, "temperatures": [1.0, 0.1], "seed": 1},
     "05_full_training_run": {"recipe": "task_only_demo", "seed": 1, "processes": 2, "run_dir": "run"}
@@ -110,7 +113,7 @@ ALIKE = {"teacher", "teachers", "run", "sweep", "runs"}  # a second value is ano
 
 def filled(value: Any, folder: Path, decoder: Path) -> Any:
     """`value` with the paths of this session in place of their names."""
-    text = json.dumps(value).replace('"FOLDER"', json.dumps(str(folder)))
+    text = json.dumps(value).replace('"FOLDER', json.dumps(str(folder))[:-1])
     return json.loads(text.replace('"DECODER"', json.dumps(str(decoder))))
 
 

@@ -186,7 +186,7 @@ def _attention_weights() -> Iterator[list[Tensor]]:
         maps.append((scores if attn_mask is None else scores + attn_mask).softmax(-1))
         return maps[-1] @ value
 
-    F.scaled_dot_product_attention = written_out  # type: ignore[assignment]
+    F.scaled_dot_product_attention = written_out
     try:
         yield maps
     finally:

@@ -11,7 +11,8 @@ from plotly.subplots import make_subplots
 from workbench.figures.style import IMAGE, INK, QUIET, TEXT, finish
 
 READ_OFF = 8  # the most columns at which a heat map has room for numbers in its cells
-NAMED = 16  # the most columns that all have a name; of more, only some
+DIGITS = 16  # that an axis has room for; where the numbers of all regions have more, only some are named
+SPLIT = 40  # the most columns with gaps between them; more would leave nothing of the cells
 ROW = 26  # pixels, the height of one word
 LONGEST = 15  # characters of a word on an axis; the hover text shows all of it
 REGIONS, WORDS = [[0, "#ffffff"], [0.6, IMAGE], [1, "#00564d"]], [[0, "#ffffff"], [0.6, TEXT], [1, "#4a0f2c"]]
@@ -50,7 +51,7 @@ def attention_heatmap(
         zmax=most or float(attention.max()),
         colorscale=WORDS if turned else REGIONS,
         showscale=False,
-        xgap=1,
+        xgap=1 if len(columns) <= SPLIT else 0,
         ygap=1,
         texttemplate="%{z:.0%}" if len(columns) <= READ_OFF else None,
         textfont={"size": 10.5},
@@ -135,7 +136,8 @@ def _turned(positions: Any, values: Any, horizontal: bool) -> dict[str, Any]:
 def _names(names: Sequence[str]) -> dict[str, Any]:
     """An axis with ticks at 0, 1, ...; names may repeat, as words of a caption do."""
     short = [name if len(name) <= LONGEST else name[: LONGEST - 1] + "…" for name in names]
-    every = -(-len(names) // NAMED) if all(map(str.isdigit, names)) else 1  # all words, some patches
+    digits = sum(map(len, names)) if all(map(str.isdigit, names)) else 0  # all words are named
+    every = max(1, -(-digits // DIGITS))
     return {
         "tickvals": list(range(len(names)))[::every],
         "ticktext": short[::every],

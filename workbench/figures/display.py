@@ -35,12 +35,13 @@ DRAW = """(async (place) => {
 })(document.currentScript.previousElementSibling);""".replace("LIBRARY", LIBRARY)
 
 # Figures are drawn on white. On a dark page the browser inverts them, but not their hues, nor pictures in
-# them; the black that white becomes lets the page through.
+# them; the black that white becomes lets the page through. Plotly draws heat maps as images, which are no
+# pictures.
 INVERTED = """:is(.js-plotly-plot, img.plot-img) {
     filter: invert(1) hue-rotate(180deg);
     mix-blend-mode: screen;
   }
-  .js-plotly-plot image { filter: invert(1) hue-rotate(180deg); }"""
+  .js-plotly-plot image:not(.heatmaplayer *) { filter: invert(1) hue-rotate(180deg); }"""
 # Where JupyterLab shows a saved figure as an image, pictures in it cannot be told from the rest. Such figures
 # belong to widgets, and stay as they are below a widget's note.
 DARK = f"""[data-jp-theme-light="false"] {{

@@ -17,7 +17,7 @@ PALE, OUTSIDE = (
     0.55,
     0.2,
 )  # the share of its darkness that a picture keeps without heat, and outside the window
-ACROSS = 140  # characters in a line of text as wide as a figure
+ACROSS = 105  # characters in a line of text as wide as a narrow figure
 
 
 class Explained(NamedTuple):
@@ -118,7 +118,8 @@ def explained_pictures(panels: Mapping[str, Explained], *, title: str = "", subt
     texts = [coloured_words(panel.words, panel.weights, ACROSS // count) for panel in panels.values()]
     lines = 1 + max(text.count("<br>") for text in texts)
     top, bottom, high = 132, 24 + 19 * lines, SIDE * tallest
-    axes, notes = {}, []
+    axes: dict[str, Any] = {}
+    notes = []
     for number, (name, panel) in enumerate(panels.items()):
         pixels = heat_over(panel.image, panel.heat[None], window=panel.window)
         height, width = pixels.shape[1:]
@@ -131,8 +132,9 @@ def explained_pictures(panels: Mapping[str, Explained], *, title: str = "", subt
         axes |= {f"xaxis{end}": fixed | across, f"yaxis{end}": fixed | down}
         note = f'<br><span style="color:{QUIET};font-size:11px">{escape(panel.note)}</span>'
         notes.append(heading(escape(name) + note, domain[0], 1, 4))
-        words = heading(texts[number], domain[0], 0, -6)
-        notes.append(words | {"yanchor": "top"})
+        # Below the picture, which is smaller than its panel where the figure is narrow.
+        words = heading(texts[number], 0, height, -6)
+        notes.append(words | {"yanchor": "top", "xref": f"x{end}", "yref": f"y{end}"})
     height = high + top + bottom
     return finish(
         figure, title, subtitle, y=1 - 26 / height, height=height,

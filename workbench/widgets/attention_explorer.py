@@ -10,7 +10,6 @@ from workbench.figures.attention import attention_heatmap, pooling_bars
 from workbench.figures.attention_view import attention_view
 from workbench.figures.display import plain
 from workbench.figures.heat import word_colour
-from workbench.figures.style import INK
 from workbench.widgets.attention_example import AttentionExample, checked, region_at
 from workbench.widgets.attention_picture import attention_picture, word_colours
 from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, on_change
@@ -194,7 +193,7 @@ class AttentionExplorer(NotebookWidget):
         most_word, most_region = self._most(example.region_to_token), self._most(self._token_to_region)
         colours = word_colours(self.words)
         words = _buttons(example.words, word_shares, most_word, colours)
-        chosen = {} if self.region is None else {self.region: INK}
+        chosen = {} if self.region is None else {self.region: "currentColor"}
         regions = _buttons(_numbers(example), region_shares, most_region, chosen)
         regions = regions if example.grid is None else []  # patches are selected in the picture
         return json.dumps({"figure": plain(figure), "words": words, "regions": regions})
