@@ -4,16 +4,13 @@
                                [--finished]
 
 On the embedded dataset: finds regions, trains cross-modal teachers and students, evaluates them beside the
-start that they share, and writes dclip.json, .md (the table) and the runs' .html report. Also writes
-dclip_pointing.json and .md: how often the teachers' words attend to their own object, after each epoch. Stop
-and start it as you like.
+start that they share, and writes dclip.json, .md (the table) and the runs' .html report. Stop and
+start it as you like.
 """
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
 
-import pandas as pd
 from ablation import markdown
 from trained import arguments, shared
 
@@ -21,7 +18,6 @@ import workbench
 from workbench.files import atomic_write, write_json
 from workbench.reports.html import write_report
 from workbench.reports.wise_ft import evaluated_between, evaluated_start
-from workbench.training.teacher import teacher_run
 
 FINE_TUNING = "fine-tuning"
 ROWS: dict[str, tuple[str, dict[str, object]]] = {
@@ -41,7 +37,6 @@ ROWS: dict[str, tuple[str, dict[str, object]]] = {
     "teacher of 6 epochs": ("dclip_demo", {"cross_modal.epoch": 6}),
 }
 ALPHAS = (0.25, 0.5, 0.75)  # of WiSE-FT, from the start to the first seed of fine-tuning
-TEACHERS = {"published": "DCLIP", "leak-free": "DCLIP, leak-free"}  # the rows whose teachers point
 COLUMNS = {
     ("test", "text_to_image_r1"): "text to image R@1",
     ("test", "image_to_text_r1"): "image to text R@1",
@@ -79,48 +74,8 @@ def main() -> None:
     write_json(chosen.out / "dclip.json", result)
     with atomic_write(chosen.out / "dclip.md", "w") as stream:
         stream.write(markdown(comparison.table, list(comparison.groups), COLUMNS))
-    pointing = pointing_by_epoch(runs)
-    write_json(chosen.out / "dclip_pointing.json", pointing.to_dict("records"))
-    with atomic_write(chosen.out / "dclip_pointing.md", "w") as stream:
-        stream.write(pointing_table(pointing))
     print(comparison)
     print(write_report(everything, chosen.runs / "dclip.html"))
-
-
-def pointing_by_epoch(runs: Mapping[str, Sequence[workbench.Run]]) -> pd.DataFrame:
-    """The validations of the teachers of all seeds: pointing accuracy and its baselines, shares."""
-    parts = [
-        teacher_run(run.recipe, run.path).validations.assign(teacher=name, seed=run.recipe.seed)
-        for name, row in TEACHERS.items()
-        for run in runs.get(row, [])
-    ]
-    columns = ["teacher", "seed", "epoch", "pointing_accuracy", "pointing_chance", "pointing_by_weight"]
-    return pd.concat(parts)[columns].reset_index(drop=True)
-
-
-def pointing_table(pointing: pd.DataFrame) -> str:
-    """Markdown: an epoch a row, a teacher a column, percent, the mean over seeds with their range."""
-    share = 100 * pointing.set_index(["teacher", "seed", "epoch"]).sort_index()
-    table = pd.DataFrame(
-        {
-            **{
-                name: [
-                    f"{group.mean():.1f} ({group.min():.1f} to {group.max():.1f})"
-                    for _, group in share.loc[name, "pointing_accuracy"].groupby("epoch")
-                ]
-                for name in share.index.unique("teacher")
-            },
-            "chance": share["pointing_chance"].groupby("epoch").mean().map("{:.1f}".format).tolist(),
-            "heaviest region": share["pointing_by_weight"]
-            .groupby("epoch")
-            .mean()
-            .map("{:.1f}".format)
-            .tolist(),
-        },
-        index=pd.Index(sorted(set(pointing["epoch"])), name="epoch").map("{:g}".format),
-    )
-    lines = [["epoch", *table.columns], ["---"] * (len(table.columns) + 1), *table.reset_index().to_numpy()]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
 if __name__ == "__main__":

@@ -122,15 +122,15 @@ class Page:
 
     def errors(self) -> list[str]:
         """What went wrong in any cell: exceptions, and whatever was written to standard error."""
-        found = []
+        result = []
         for number, outputs in enumerate(self.outputs()):
             for output in outputs:
                 if output["output_type"] == "error":
-                    found.append(f"cell {number}: {output['ename']}: {output['evalue']}")
+                    result.append(f"cell {number}: {output['ename']}: {output['evalue']}")
                 elif output["output_type"] == "stream" and output["name"] == "stderr":
-                    found.append(f"cell {number}: stderr: {''.join(output['text'])}")
-        found += [f"page: {text}" for text in self.tab.locator(".jupyter-widgets-error").all_inner_texts()]
-        return found
+                    result.append(f"cell {number}: stderr: {''.join(output['text'])}")
+        result += [f"page: {text}" for text in self.tab.locator(".jupyter-widgets-error").all_inner_texts()]
+        return result
 
     def figures(self) -> int:
         """How many plotly figures are to be seen; in a notebook just opened they are pictures until the mouse

@@ -70,7 +70,7 @@ def records(
         for name in weights
     }
     weighted = {f"weighted/{name}": weights[name] * value for name, value in terms.items()}
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "kind": "step",
         "step": step,
         "epoch": way * 10,
@@ -84,15 +84,15 @@ def records(
         "seconds": 0.14,
     }
     if len(weights) > 1:
-        found |= {"cosine_to_teacher_image": 0.9 - 0.8 * scale, "cosine_to_teacher_text": 0.8 - 0.7 * scale}
+        result |= {"cosine_to_teacher_image": 0.9 - 0.8 * scale, "cosine_to_teacher_text": 0.8 - 0.7 * scale}
         if step % 10 == 1:
-            found |= {f"gradient_share/{name}": 1 / len(weights) for name in weights}
+            result |= {f"gradient_share/{name}": 1 / len(weights) for name in weights}
     every = max(1, total // 10)
     if step % every:
-        return [found]
+        return [result]
     recall = {f"text_to_image_r{k}": min(1.0, (0.6 + 0.03 * k) * way) for k in (1, 5, 10)}
     recall |= {f"image_to_text_r{k}": min(1.0, (0.7 + 0.03 * k) * way) for k in (1, 5, 10)}
-    return [found, {"kind": "validation", "step": step, "epoch": way * 10, **recall}]
+    return [result, {"kind": "validation", "step": step, "epoch": way * 10, **recall}]
 
 
 def write_status(folder: Path, state: str, step: int, total: int, **more: Any) -> None:

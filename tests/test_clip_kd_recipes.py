@@ -19,9 +19,7 @@ SINGLE = ("crd", "fd", "mfd", "gd", "icl", "afd")
 @pytest.mark.parametrize("name", Recipe.names())
 def test_shipped_recipes_name_models_that_exist(name: str) -> None:
     recipe = Recipe.load(name)
-    for model in (recipe.student, recipe.teacher):
-        if model is None:
-            continue
+    for model in (recipe.student, *recipe.named_teachers.values()):
         assert model.model in [*shipped_models(), *open_clip.list_models()]
         if model.pretrained is not None:
             tags = open_clip.list_pretrained_tags_by_model(model.model)

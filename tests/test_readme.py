@@ -12,7 +12,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
 LINES, WIDTH = 150, 120
 TABLE = re.compile(r"<!-- table: (\w+) -->\n(.*?)<!-- end -->", re.DOTALL)
-TABLES = [(path, *found) for path in PAGES for found in TABLE.findall(path.read_text(encoding="utf-8"))]
+TABLES = [(path, *result) for path in PAGES for result in TABLE.findall(path.read_text(encoding="utf-8"))]
 LINK = re.compile(r"""(?:\]\(|\b(?:src|href)=["'])([^)"'\s]+)""")
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 

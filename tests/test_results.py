@@ -106,7 +106,7 @@ def test_a_table_on_no_page_is_skipped_unless_it_is_named(checkout: Path) -> Non
 
 def test_every_committed_table_has_one_place_and_a_command_that_exists() -> None:
     committed = {path.stem for path in (CHECKOUT / "benchmarks" / "results").glob("*.md")}
-    assert committed <= {each.table for each in RESULTS}
+    assert committed <= {item.table for item in RESULTS}
     for result in RESULTS:
         assert len(pages_with(CHECKOUT, result.table)) == (result.table in committed), result.table
         for command in result.commands:

@@ -59,16 +59,16 @@ def notebook(tmp_path: Path) -> Path:
 
 
 def test_parameters_are_read_from_their_cell(notebook: Path) -> None:
-    found = parameters_of(notebook)
-    assert list(found) == ["count", "rate", "where", "many", "flag", "plain", "size"]
-    assert found["rate"][1:4] == ("float", 1e-3, "how fast (per second)")
-    assert (found["where"].annotation, found["where"].default, found["where"].comment) == (
+    result = parameters_of(notebook)
+    assert list(result) == ["count", "rate", "where", "many", "flag", "plain", "size"]
+    assert result["rate"][1:4] == ("float", 1e-3, "how fast (per second)")
+    assert (result["where"].annotation, result["where"].default, result["where"].comment) == (
         "str | None",
         None,
         "a file, or none",
     )
-    assert (found["many"].default, found["many"].comment) == ([1.0, 2.0], "several")
-    assert found["plain"].type is str
+    assert (result["many"].default, result["many"].comment) == ([1.0, 2.0], "several")
+    assert result["plain"].type is str
 
 
 def test_a_notebook_without_parameters_has_none(tmp_path: Path) -> None:

@@ -66,11 +66,11 @@ def test_a_grid_times_seeds(tmp_path):
         seeds=[0, 1],
     )
     planned = plan(sweep, tmp_path)
-    assert [each.name for each in planned[:2]] == [
+    assert [item.name for item in planned[:2]] == [
         "task_only_demo-training.lr=0.001-training.batch=16-seed0",
         "task_only_demo-training.lr=0.001-training.batch=32-seed0",
     ]
-    assert len(planned) == 2 * (4 + 1) and [each.seed for each in planned] == [0] * 5 + [1] * 5
+    assert len(planned) == 2 * (4 + 1) and [item.seed for item in planned] == [0] * 5 + [1] * 5
     assert planned[4].recipe == "clip_kd_demo" and planned[4].overrides == {"training.steps": 60}
     assert planned[0].parameters()["overrides"] == {
         "training.steps": 60, "training.lr": 1e-3, "training.batch": 16,
@@ -103,9 +103,9 @@ def test_names_of_runs_are_told_apart_and_fit_a_file_system(tmp_path):
     sources = {"data.source": ["a/b", "a_b", "a b", "😀", "🙂"]}
     for grid, count in ((long | {"training.lr": [0.1, 0.2]}, 2), (sources, 5)):
         planned = plan(Sweep(recipe="task_only_demo", grid=grid, seeds=[0, 1]), tmp_path)
-        assert len({each.name for each in planned}) == 2 * count
-        assert max(len(each.name.encode()) for each in planned) < 220
-        assert len({each.name for each in plan(Sweep(recipe="task_only_demo", grid=grid), tmp_path)}) == count
+        assert len({item.name for item in planned}) == 2 * count
+        assert max(len(item.name.encode()) for item in planned) < 220
+        assert len({item.name for item in plan(Sweep(recipe="task_only_demo", grid=grid), tmp_path)}) == count
 
 
 def test_values_reach_the_notebook_as_they_are_and_paths_start_where_the_user_is(
@@ -182,14 +182,14 @@ def test_finished_runs_are_not_repeated_and_failed_ones_on_demand(notebook, tmp_
     )
     said: list[str] = []
     first = run_sweep(path, tmp_path / "out", at_once=2, say=said.append)
-    assert [each.state for each in first] == ["finished", "failed"] and "the reason" in first[1].reason
+    assert [item.state for item in first] == ["finished", "failed"] and "the reason" in first[1].reason
     second = run_sweep(path, tmp_path / "out", say=said.append)
-    assert [each.state for each in second] == ["finished", "failed"]
+    assert [item.state for item in second] == ["finished", "failed"]
     assert any("failed before (the reason)" in line for line in said)
     assert sorted(starts.read_text().split("\n")[:-1]) == ["0.1 0", "0.5 0"]
     mended.touch()
     third = run_sweep(path, tmp_path / "out", again=True, say=said.append)
-    assert [each.state for each in third] == ["finished", "finished"]
+    assert [item.state for item in third] == ["finished", "finished"]
     assert sorted(starts.read_text().split("\n")[:-1]) == ["0.1 0", "0.5 0", "0.5 0"]
 
 
@@ -227,7 +227,7 @@ def test_a_killed_sweep_goes_on_where_it_was(number, notebook, tmp_path):
     planned = plan(load_sweep(path), out)
     assert outcome_of(planned[0]).state == "finished"
     # A notebook that outlived its sweep is not started a second time beside itself.
-    while any(each.state != "finished" for each in run_sweep(path, out, say=lambda line: None)):
+    while any(item.state != "finished" for item in run_sweep(path, out, say=lambda line: None)):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert starts.read_text().count("0.1 0") == 1
@@ -255,7 +255,7 @@ def test_on_ray_finished_runs_are_not_repeated_and_failures_are_told(notebook, t
     said = first.communicate(timeout=240)[0]
     assert first.returncode == 1 and "the reason" in said, said
     assert sorted(starts.read_text().split()) == ["0", "0", "0", "0.1", "0.2", "0.5"]
-    assert [outcome_of(each).state for each in plan(load_sweep(path), out)] == ["finished"] * 2 + ["failed"]
+    assert [outcome_of(item).state for item in plan(load_sweep(path), out)] == ["finished"] * 2 + ["failed"]
     assert on_ray(path, out).communicate(timeout=240)[0].count("failed before (the reason)") == 1
     assert len(starts.read_text().splitlines()) == 3
 
@@ -308,18 +308,18 @@ def test_twelve_runs_killed_halfway_end_in_the_table_of_twelve_undisturbed_ones(
     assert len(planned) == 12
     first = sweep(broken)
     deadline = time.monotonic() + 240
-    while sum(outcome_of(each).state == "finished" for each in planned) < 6:
+    while sum(outcome_of(item).state == "finished" for item in planned) < 6:
         assert time.monotonic() < deadline and first.poll() is None
         time.sleep(0.1)
     first.kill()
     first.wait()
-    done = [each for each in planned if outcome_of(each).state == "finished"]
-    before = {each.name: (each.folder / "manifest.json").read_bytes() for each in done}
+    done = [item for item in planned if outcome_of(item).state == "finished"]
+    before = {item.name: (item.folder / "manifest.json").read_bytes() for item in done}
     assert 6 <= len(done) < 12
     while (again := sweep(broken)).wait():  # a notebook that outlived the first has to end before
         assert time.monotonic() < deadline
     assert again.returncode == 0
-    assert {each.name: (each.folder / "manifest.json").read_bytes() for each in done} == before
+    assert {item.name: (item.folder / "manifest.json").read_bytes() for item in done} == before
     assert len(starts.read_text().splitlines()) == 12  # those that outlived the sweep went on to their end
     assert sweep(whole).wait() == 0
     assert (broken / "comparison.txt").read_bytes() == (whole / "comparison.txt").read_bytes()

@@ -213,7 +213,13 @@ def evaluation(fake: Any) -> dict[str, Any]:
     calls: dict[str, Any] = {}
 
     def measure(
-        model: object, recipe: Recipe, folder: Path | None, *, whole: bool, step: int | None = None
+        model: object,
+        recipe: Recipe,
+        folder: Path | None,
+        *,
+        whole: bool,
+        step: int | None = None,
+        say: object = None,
     ) -> dict[str, dict[str, Any]]:
         calls["evaluate"] = (model, recipe, folder)
         calls["whole"] = whole

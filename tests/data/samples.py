@@ -32,8 +32,8 @@ def encoded(number: int, kind: str = "JPEG", **options: object) -> bytes:
 def shows(image: object, number: int) -> bool:
     """Whether a decoded image [3, H, W] is the picture of `number`, allowing for JPEG."""
     wanted = pixels(number).transpose(2, 0, 1).astype(int)
-    found = np.asarray(image).astype(int)
-    return found.shape == wanted.shape and np.abs(found - wanted).mean() < 4
+    result = np.asarray(image).astype(int)
+    return result.shape == wanted.shape and np.abs(result - wanted).mean() < 4
 
 
 def bomb(side: int = 10_000) -> bytes:

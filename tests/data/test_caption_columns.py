@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.data.samples import encoded, write_folder, write_shard
+from tests.data.samples import encoded, shows, write_folder, write_shard
 from workbench.data.caption_columns import caption_choice
 from workbench.data.load import load_pairs
 from workbench.data.loader import batches
@@ -109,6 +109,24 @@ def test_a_pair_has_the_captions_of_all_columns(kind: str, tmp_path: Path) -> No
     )), 0, 0) == -1  # fmt: skip
     alone = load_pairs(path, caption_column={"caption": 0.0, "synthetic": 2.0}, max_failed=0.5, **WHOLE)
     assert all(text.startswith("made") for text in alone.all_captions) and len(alone) == 3
+
+
+def test_a_pair_that_one_column_loses_is_counted_and_left_out(tmp_path: Path) -> None:
+    members = {}
+    for number in range(4):
+        facts = json.dumps({"synthetic": f"made {number}"}).encode()
+        members |= {
+            f"{number}.jpg": encoded(number),
+            f"{number}.txt": f"real {number}".encode(),
+            f"{number}.json": b"{" if number == 1 else facts,
+        }
+    write_shard(tmp_path / "00000.tar", members)
+    pairs = load_pairs(tmp_path / "00000.tar", caption_column=SHARES, max_failed=0.5, **WHOLE)
+    assert pairs.table["captions"].to_pylist() == [
+        [f"real {number}", f"made {number}"] for number in (0, 2, 3)
+    ]
+    assert [shows(pairs.image(row), number) for row, number in enumerate((0, 2, 3))] == [True] * 3
+    assert pairs.rejected == {"damaged record": 1}
 
 
 def test_columns_are_drawn_by_their_shares_and_by_seed_epoch_and_row_alone() -> None:

@@ -25,9 +25,9 @@ from workbench.data.pairs import Pairs
     ],
 )
 def test_exchanges(caption: str, expected: str, kind: str) -> None:
-    found = false_caption(caption)
-    assert found is not None and (found.text, found.kind) == (expected, kind)
-    assert found.exchanged is None  # without boxes nobody knows what an exchange makes true
+    result = false_caption(caption)
+    assert result is not None and (result.text, result.kind) == (expected, kind)
+    assert result.exchanged is None  # without boxes nobody knows what an exchange makes true
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ def test_exchanges(caption: str, expected: str, kind: str) -> None:
     ],
 )
 def test_what_stays_true_is_not_exchanged(caption: str) -> None:
-    found = false_caption(caption)
-    assert found is None or found.kind == "word"
+    result = false_caption(caption)
+    assert result is None or result.kind == "word"
 
 
 def test_a_word_is_replaced_by_one_that_is_not_shown() -> None:
-    found = false_caption("a cat and a dog", others=["owl"])
-    assert found is not None and found.kind == "word" and "owl" in found.text
-    assert found.text in ("an owl and a dog", "a cat and an owl")  # with its article
+    result = false_caption("a cat and a dog", others=["owl"])
+    assert result is not None and result.kind == "word" and "owl" in result.text
+    assert result.text in ("an owl and a dog", "a cat and an owl")  # with its article
     assert false_caption("a cat and a dog") is None
 
 

@@ -112,9 +112,9 @@ def test_pickling_keeps_everything() -> None:
 
 def test_files_are_those_of_the_rows(tmp_path: Path) -> None:
     write_folder(tmp_path, 5)
-    found = load_pairs(tmp_path, val_share=0.0, test_share=0.0)
-    assert list(found.files) == [str(tmp_path / name) for name in found.ids]
-    chosen = found.select([3, 1]).select([1, 0])
+    result = load_pairs(tmp_path, val_share=0.0, test_share=0.0)
+    assert list(result.files) == [str(tmp_path / name) for name in result.ids]
+    chosen = result.select([3, 1]).select([1, 0])
     assert list(chosen.files) == [str(tmp_path / name) for name in ("001.jpg", "003.jpg")]
 
 

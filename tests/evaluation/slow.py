@@ -16,12 +16,12 @@ def ranking(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
     return right[order]
 
 
-def first_rank(found: np.ndarray) -> int:
-    return int(np.argmax(found)) + 1
+def first_rank(result: np.ndarray) -> int:
+    return int(np.argmax(result)) + 1
 
 
-def average_precision(found: np.ndarray) -> float:
-    places = np.flatnonzero(found) + 1
+def average_precision(result: np.ndarray) -> float:
+    places = np.flatnonzero(result) + 1
     return float(np.mean([(nth + 1) / place for nth, place in enumerate(places)]))
 
 
@@ -30,8 +30,8 @@ def retrieval(image: np.ndarray, text: np.ndarray, owner: np.ndarray) -> dict[st
     captions = [ranking(scores[:, t], np.arange(len(image)) == owner[t]) for t in range(len(text))]
     images = [ranking(scores[i], owner == i) for i in range(len(image)) if (owner == i).any()]
     return {
-        "text_ranks": np.array([first_rank(found) for found in captions]),
-        "image_ranks": np.array([first_rank(found) for found in images]),
-        "text_precision": np.array([average_precision(found) for found in captions]),
-        "image_precision": np.array([average_precision(found) for found in images]),
+        "text_ranks": np.array([first_rank(result) for result in captions]),
+        "image_ranks": np.array([first_rank(result) for result in images]),
+        "text_precision": np.array([average_precision(result) for result in captions]),
+        "image_precision": np.array([average_precision(result) for result in images]),
     }

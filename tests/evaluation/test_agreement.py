@@ -22,27 +22,27 @@ def test_equals_slow_version_whatever_the_width() -> None:
     for a, b in ((ours, theirs), (ours.T, theirs.T)):
         rank += [spearmanr(one, other).statistic for one, other in zip(a, b, strict=True)]
         same += [np.argmax(one) == np.argmax(other) for one, other in zip(a, b, strict=True)]
-    for inputs in ([*student, *teacher], [torch.from_numpy(each) for each in (*student, *teacher)]):
-        found = teacher_agreement(*inputs)
-        assert found.rank == pytest.approx(np.mean(rank))
-        assert found.same_first == pytest.approx(np.mean(same))
-        assert np.isnan(found.image_cosine) and np.isnan(found.text_cosine)
-    assert 0.3 < found.rank < 0.99 and 0.2 < found.same_first < 1
+    for inputs in ([*student, *teacher], [torch.from_numpy(item) for item in (*student, *teacher)]):
+        result = teacher_agreement(*inputs)
+        assert result.rank == pytest.approx(np.mean(rank))
+        assert result.same_first == pytest.approx(np.mean(same))
+        assert np.isnan(result.image_cosine) and np.isnan(result.text_cosine)
+    assert 0.3 < result.rank < 0.99 and 0.2 < result.same_first < 1
 
 
 def test_cosines_where_widths_are_one() -> None:
     student, teacher = pair(seed=2), pair(seed=3)
-    found = teacher_agreement(*student, *teacher)
+    result = teacher_agreement(*student, *teacher)
     expected = [(unit(a) * unit(b)).sum(1).mean() for a, b in zip(student, teacher, strict=True)]
-    assert (found.image_cosine, found.text_cosine) == pytest.approx(tuple(expected))
+    assert (result.image_cosine, result.text_cosine) == pytest.approx(tuple(expected))
     assert teacher_agreement(*teacher, *[2 * side for side in teacher]) == pytest.approx((1, 1, 1, 1))
 
 
 def test_a_turned_student_ranks_as_its_teacher_does() -> None:
     teacher = pair()
     turn = np.linalg.qr(np.random.default_rng(4).normal(size=(5, 5)))[0]
-    found = teacher_agreement(*[side @ turn for side in teacher], *teacher)
-    assert found.rank == pytest.approx(1) and found.same_first == 1 and found.image_cosine < 0.9
+    result = teacher_agreement(*[side @ turn for side in teacher], *teacher)
+    assert result.rank == pytest.approx(1) and result.same_first == 1 and result.image_cosine < 0.9
     flat = [np.ones((15, 5))] * 2
     assert teacher_agreement(*flat, *teacher).rank == pytest.approx(0)
 

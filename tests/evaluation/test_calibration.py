@@ -40,17 +40,17 @@ def test_bins_hold_equally_many_and_the_error_is_their_weighted_gap() -> None:
     generator = np.random.default_rng(0)
     sure = generator.random(103)
     correct = generator.random(103) < sure**2
-    found = calibration_curve(sure, correct, bins=4)
+    result = calibration_curve(sure, correct, bins=4)
     ordered = sorted(zip(sure, correct, strict=True))
     error, start = 0.0, 0
     for number, size in enumerate((26, 26, 26, 25)):
         part = ordered[start : start + size]
         start += size
-        mean, share = sum(each for each, _ in part) / size, sum(each for _, each in part) / size
-        assert found.confidence[number] == pytest.approx(mean)
-        assert found.accuracy[number] == pytest.approx(share)
+        mean, share = sum(item for item, _ in part) / size, sum(item for _, item in part) / size
+        assert result.confidence[number] == pytest.approx(mean)
+        assert result.accuracy[number] == pytest.approx(share)
         error += size / 103 * abs(mean - share)
-    assert found.error == pytest.approx(error) and found.queries.tolist() == [26, 26, 26, 25]
+    assert result.error == pytest.approx(error) and result.queries.tolist() == [26, 26, 26, 25]
     assert len(calibration_curve(sure[:3], correct[:3]).queries) == 3
 
 

@@ -61,11 +61,11 @@ def test_one_caption_a_picture_as_open_clip_validates(embedded):
 def test_several_captions_a_picture_as_sentence_transformers_counts(embedded, scores):
     owner, ks = embedded.image_of_text, [1, 5, 10]
     everything = max(scores.shape)
-    found = retrieval_metrics(embedded.image, embedded.text, owner)
+    result = retrieval_metrics(embedded.image, embedded.text, owner)
     for side, table, relevant in (
-        (found.text_to_image, scores.T, [{f"{i:04d}"} for i in owner]),
+        (result.text_to_image, scores.T, [{f"{i:04d}"} for i in owner]),
         (
-            found.image_to_text,
+            result.image_to_text,
             scores,
             [{f"{t:04d}" for t in np.flatnonzero(owner == i)} for i in range(len(scores))],
         ),
@@ -89,12 +89,12 @@ def test_several_captions_a_picture_as_sentence_transformers_counts(embedded, sc
 
 def test_recall_and_average_precision_as_scikit_learn_has_them(embedded, scores):
     owner = embedded.image_of_text
-    found = retrieval_metrics(embedded.image, embedded.text, owner)
+    result = retrieval_metrics(embedded.image, embedded.text, owner)
     for k in (1, 5, 10):
         theirs = top_k_accuracy_score(owner, scores.T, k=k, labels=np.arange(len(scores)))
-        assert found.text_to_image.recall[k] == pytest.approx(theirs, **EXACT)
+        assert result.text_to_image.recall[k] == pytest.approx(theirs, **EXACT)
     theirs = np.mean([average_precision_score(owner == i, scores[i]) for i in range(len(scores))])
-    assert found.image_to_text.map == pytest.approx(theirs, **EXACT)
+    assert result.image_to_text.map == pytest.approx(theirs, **EXACT)
 
 
 def test_zero_shot_as_open_clip_and_scikit_learn_have_it(model, pairs, embedded):
@@ -107,12 +107,12 @@ def test_zero_shot_as_open_clip_and_scikit_learn_have_it(model, pairs, embedded)
     torch.testing.assert_close(ours, theirs.T, atol=1e-5, rtol=1e-4)
     image = torch.nn.functional.normalize(embedded.image.double(), dim=-1)
     logits = image @ ours.double().T
-    found = zero_shot_metrics(embedded.image, ours, labels)
+    result = zero_shot_metrics(embedded.image, ours, labels)
     # open_clip's own count of right answers does not run with this NumPy.
-    for k, value in ((1, found.top1), (5, found.top5)):
+    for k, value in ((1, result.top1), (5, result.top5)):
         theirs_k = top_k_accuracy_score(labels, logits.numpy(), k=k, labels=np.arange(len(names)))
         assert value == pytest.approx(theirs_k, **EXACT)
     chosen = logits.argmax(1).numpy()
     with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
         balanced = balanced_accuracy_score(labels, chosen)
-    assert found.mean_per_class == pytest.approx(balanced, **EXACT)
+    assert result.mean_per_class == pytest.approx(balanced, **EXACT)

@@ -57,21 +57,21 @@ def test_distributions_of_matching_and_other_pairs() -> None:
     generator = np.random.default_rng(0)
     left = generator.normal(size=(60, 4))
     right = left + 0.5 * generator.normal(size=(60, 4))
-    found = similarity_distributions(left, right, pairs=500, seed=3)
+    result = similarity_distributions(left, right, pairs=500, seed=3)
     units = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (left, right)]
-    np.testing.assert_allclose(found.matching, (units[0] * units[1]).sum(1))
+    np.testing.assert_allclose(result.matching, (units[0] * units[1]).sum(1))
     every = units[0] @ units[1].T
-    assert all(np.isclose(every, value).any() for value in found.others[:20])
-    assert 450 < len(found.others) < 500  # those drawn twice the same row are left out
-    assert found.area == pytest.approx(wasserstein_distance(found.matching, found.others))
-    u = mannwhitneyu(found.others, found.matching).statistic / (len(found.others) * 60)
-    assert found.overlap == pytest.approx(u)
+    assert all(np.isclose(every, value).any() for value in result.others[:20])
+    assert 450 < len(result.others) < 500  # those drawn twice the same row are left out
+    assert result.area == pytest.approx(wasserstein_distance(result.matching, result.others))
+    u = mannwhitneyu(result.others, result.matching).statistic / (len(result.others) * 60)
+    assert result.overlap == pytest.approx(u)
 
 
 def test_rows_of_one_group_belong_together() -> None:
     left = np.eye(4)[[0, 0, 1, 1]]
-    found = similarity_distributions(left, left, groups=np.array([0, 0, 1, 1]), pairs=200)
-    assert found.others.max() == 0 and found.matching.min() == pytest.approx(1) and found.overlap == 0
+    result = similarity_distributions(left, left, groups=np.array([0, 0, 1, 1]), pairs=200)
+    assert result.others.max() == 0 and result.matching.min() == pytest.approx(1) and result.overlap == 0
     same = similarity_distributions(np.ones((5, 3)), np.ones((5, 3)))
     assert same.area == pytest.approx(0) and same.overlap == pytest.approx(0.5)
     with pytest.raises(ValueError, match="two groups"):

@@ -71,9 +71,9 @@ def test_unreadable_pictures_leave_with_their_captions_and_are_counted(student):
         return torch.full((3, 64, 64), 40 * row, dtype=torch.uint8)
 
     table = pa.table({"id": ["a", "b", "c"], "captions": [["one", "uno"], ["two"], ["three"]]})
-    found = encode_pairs(student, Pairs(table, read, name="little", split="test"))
-    assert found.rows.tolist() == [0, 2] and found.image_of_text.tolist() == [0, 0, 1]
-    assert found.failed == {"empty file": 1} and len(found.text) == 3
+    result = encode_pairs(student, Pairs(table, read, name="little", split="test"))
+    assert result.rows.tolist() == [0, 2] and result.image_of_text.tolist() == [0, 0, 1]
+    assert result.failed == {"empty file": 1} and len(result.text) == 3
 
 
 def test_every_number_is_the_mean_of_the_queries_beside_it(student, some):

@@ -116,7 +116,7 @@ def test_the_card_says_what_the_student_is(run, tmp_path):
     assert "task 1, crd 1, fd 4, icl 1" in body and "9 steps of 8 pairs" in body
     scores = json.loads((run.path / "evaluation" / "test.json").read_text())["scores"]
     (line,) = [
-        each for each in body.split("\n") if each.startswith("| test (") and "text-to-image R@10 " in each
+        item for item in body.split("\n") if item.startswith("| test (") and "text-to-image R@10 " in item
     ]
     value, (low, high) = line.split("|")[3], map(float, line.split("|")[4].split(" to "))
     assert float(value.rstrip(" %")) == pytest.approx(100 * scores["text_to_image_r10"], abs=0.06)
@@ -157,7 +157,7 @@ class Hub(BaseHTTPRequestHandler):
         elif "/preupload/" in self.path:
             files = json.loads(body)["files"]
             answer = {"files": [
-                {"path": each["path"], "uploadMode": "regular", "shouldIgnore": False} for each in files
+                {"path": item["path"], "uploadMode": "regular", "shouldIgnore": False} for item in files
             ]}  # fmt: skip
         elif "/commit/" in self.path:
             for line in map(json.loads, body.splitlines()):

@@ -34,19 +34,19 @@ def test_the_picture_is_shown_as_it_is_and_boxes_lie_on_its_pixels() -> None:
         np.testing.assert_array_equal(pixels(figure), image)
     assert figure.data[0].x0 == 0.5 and figure.data[0].dx == 1
     assert list(figure.layout.yaxis.range) == [64, 0]
-    assert [(min(each.x), min(each.y), max(each.x), max(each.y)) for each in outlines(figure)] == [
+    assert [(min(item.x), min(item.y), max(item.x), max(item.y)) for item in outlines(figure)] == [
         tuple(box) for box in BOXES
     ]
-    assert [each.text for each in figure.layout.annotations] == ["1", "2", "3"]
+    assert [item.text for item in figure.layout.annotations] == ["1", "2", "3"]
 
 
 def test_a_heavy_region_has_a_thick_outline() -> None:
     lines = outlines(picture_with_boxes(picture(), BOXES, [0.2, 0.7, 0.1]))
-    assert [each.line.width for each in lines] == pytest.approx([1 + 3 * 2 / 7, 4, 1 + 3 / 7])
+    assert [item.line.width for item in lines] == pytest.approx([1 + 3 * 2 / 7, 4, 1 + 3 / 7])
     assert lines[1].opacity == 1 > lines[0].opacity > lines[2].opacity
-    assert len({each.line.width for each in outlines(picture_with_boxes(picture(), BOXES))}) == 1
+    assert len({item.line.width for item in outlines(picture_with_boxes(picture(), BOXES))}) == 1
     assert (
-        len({each.line.width for each in outlines(picture_with_boxes(picture(), BOXES, [0.0, 0.0, 0.0]))})
+        len({item.line.width for item in outlines(picture_with_boxes(picture(), BOXES, [0.0, 0.0, 0.0]))})
         == 1
     )
 
@@ -77,8 +77,8 @@ def test_labels_of_many_boxes_lie_free_and_inside(seed: int) -> None:
     corners = np.random.default_rng(seed).uniform(0, 44, size=(16, 2))
     boxes = np.concatenate([corners, corners + 15], axis=1)
     figure = picture_with_boxes(picture(), boxes, labels=[f"{number} · 10%" for number in range(16)])
-    half = np.array([[7.2 * len(each.text) + 8, LABEL] for each in figure.layout.annotations]) / 2
-    centres = np.array([[each.x, each.y] for each in figure.layout.annotations]) * SIDE / 64
+    half = np.array([[7.2 * len(item.text) + 8, LABEL] for item in figure.layout.annotations]) / 2
+    centres = np.array([[item.x, item.y] for item in figure.layout.annotations]) * SIDE / 64
     assert (centres - half > -0.01).all() and (centres + half < SIDE + 0.01).all()
     apart = np.abs(centres[:, None] - centres[None]) >= half[:, None] + half[None] - 0.01
     assert (apart.any(2) | np.eye(16, dtype=bool)).all()

@@ -54,8 +54,8 @@ def test_the_front_is_what_nothing_beats_in_both() -> None:
         for row, (x, y) in enumerate(values)
         if not any(a >= x and b >= y and (a > x or b > y) for a, b in values)
     ]
-    found = best_in_both(values)
-    assert sorted(found) == slow and (np.diff(values[found, 0]) >= 0).all()
+    result = best_in_both(values)
+    assert sorted(result) == slow and (np.diff(values[result, 0]) >= 0).all()
 
 
 def test_every_method_is_named_once_in_its_own_colour_and_no_name_lies_on_another() -> None:

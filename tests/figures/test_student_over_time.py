@@ -25,7 +25,7 @@ def test_the_slider_changes_the_students_matrix_alone() -> None:
 
 def test_maps_move_with_their_overlap_beside_a_teacher_that_stays() -> None:
     rng = np.random.default_rng(0)
-    students = {"start": rng.normal(size=(6, 2)), "end": rng.normal(size=(6, 2))}
+    students = {"start": rng.normal(size=(6, 2)), "end": 9 + 3 * rng.normal(size=(6, 2))}
     teacher, overlaps = rng.normal(size=(6, 2)), {"start": 0.1, "end": 0.4}
     groups = ["cat", "cat", "cat", "dog", "several", "dog"]
     figure = evolution_figure(
@@ -36,7 +36,9 @@ def test_maps_move_with_their_overlap_beside_a_teacher_that_stays() -> None:
     for frame, (name, positions) in zip(figure.frames, students.items(), strict=True):
         moved = [figure.data[at] for at in frame.traces]
         assert [trace.name for trace in moved[:3]] == ["several", "cat", "dog"]
-        np.testing.assert_allclose(frame.data[1].x, positions[:3, 0], rtol=1e-6)
+        centred = positions - positions.mean(0)
+        expected = centred / np.sqrt((centred**2).sum(1).mean())
+        np.testing.assert_allclose(frame.data[1].x, expected[:3, 0], rtol=1e-5)
         assert frame.data[3].y == (overlaps[name],) and frame.data[3].text == (f"{overlaps[name]:.1%}",)
     with pytest.raises(ValueError, match="overlaps of"):
         evolution_figure(students, teacher, groups, {"end": 0.4}, title="Maps")

@@ -98,7 +98,7 @@ def test_seeds_share_a_colour_and_a_place_in_the_legend(tmp_path: Path) -> None:
     figure = training_figure(runs)
     assert [trace.name for trace in figure.data if trace.showlegend] == list(runs)
     colours = {name: {t.line.color for t in figure.data if t.legendgroup == name} for name in runs}
-    assert all(len(each) == 1 for each in colours.values())
+    assert all(len(item) == 1 for item in colours.values())
     assert colours["task_only_demo"] != colours["clip_kd_demo"]
 
 

@@ -52,8 +52,8 @@ def test_results_of_queries_are_found_by_the_record_and_their_mean_is_the_metric
     kept = set()
     for split in evaluations.values():
         for name, value in split.report["scores"].items():
-            if found := results_of_queries(name, split.queries):
-                results, images = found
+            if result := results_of_queries(name, split.queries):
+                results, images = result
                 assert results.mean() == pytest.approx(value) and len(results) == len(images), name
                 kept.add(name)
             assert not metric(name).share or 0 <= value <= 1, name

@@ -71,22 +71,22 @@ def test_equals_the_slow_version_whatever_the_padding_holds(target: str, fill: f
     torch.manual_seed(0)
     teacher = CrossModalTeacher(DIM, HEADS, 0.7, target=target)
     given = pairs(fill)
-    found = teacher(**given)
+    result = teacher(**given)
     for number, (words, pictures) in enumerate(SIZES):
         expected = slow(teacher, *one_pair(given, number))
         valid = [
-            found.embedding[number],
-            found.token_to_region[number, :, :words, :pictures],
-            found.region_to_token[number, :, :pictures, :words],
-            found.token_pooling[number, :words],
-            found.region_pooling[number, :pictures],
+            result.embedding[number],
+            result.token_to_region[number, :, :words, :pictures],
+            result.region_to_token[number, :, :pictures, :words],
+            result.token_pooling[number, :words],
+            result.region_pooling[number, :pictures],
         ]
         for ours, theirs in zip(valid, expected, strict=True):
             torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
-        assert not found.token_to_region[number, :, :, pictures:].any()
-        assert not found.region_to_token[number, :, :, words:].any()
-        assert not found.token_pooling[number, words:].any()
-        assert not found.region_pooling[number, pictures:].any()
+        assert not result.token_to_region[number, :, :, pictures:].any()
+        assert not result.region_to_token[number, :, :, words:].any()
+        assert not result.token_pooling[number, words:].any()
+        assert not result.region_pooling[number, pictures:].any()
 
 
 @pytest.mark.parametrize(
@@ -112,11 +112,15 @@ def test_padding_and_neighbours_change_nothing(clusters: int, rotary: bool, inte
 
 
 def test_rows_of_attention_sum_to_one_over_valid_keys() -> None:
-    found = CrossModalTeacher(DIM, HEADS)(**pairs())
-    torch.testing.assert_close(found.token_to_region.sum(-1), torch.ones_like(found.token_to_region[..., 0]))
-    torch.testing.assert_close(found.region_to_token.sum(-1), torch.ones_like(found.region_to_token[..., 0]))
-    torch.testing.assert_close(found.token_pooling.sum(-1), torch.ones(len(SIZES)))
-    torch.testing.assert_close(found.region_pooling.sum(-1), torch.ones(len(SIZES)))
+    result = CrossModalTeacher(DIM, HEADS)(**pairs())
+    torch.testing.assert_close(
+        result.token_to_region.sum(-1), torch.ones_like(result.token_to_region[..., 0])
+    )
+    torch.testing.assert_close(
+        result.region_to_token.sum(-1), torch.ones_like(result.region_to_token[..., 0])
+    )
+    torch.testing.assert_close(result.token_pooling.sum(-1), torch.ones(len(SIZES)))
+    torch.testing.assert_close(result.region_pooling.sum(-1), torch.ones(len(SIZES)))
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.2, 5.0])
@@ -134,15 +138,15 @@ def test_a_side_without_entries_is_left_out() -> None:
     given = pairs()
     given["region_mask"][0], given["token_mask"][1] = False, False
     teacher = CrossModalTeacher(DIM, HEADS)
-    found = teacher(**given)
-    assert all(torch.isfinite(part).all() for part in found)
+    result = teacher(**given)
+    assert all(torch.isfinite(part).all() for part in result)
     words, _ = slow_pool(teacher.token_norm(given["tokens"][0, :5]), torch.zeros(5), 2.0)
-    torch.testing.assert_close(found.embedding[0], words, atol=2e-6, rtol=1e-5)
-    assert not found.token_to_region[0].any() and not found.region_pooling[0].any()
+    torch.testing.assert_close(result.embedding[0], words, atol=2e-6, rtol=1e-5)
+    assert not result.token_to_region[0].any() and not result.region_pooling[0].any()
     picture, _ = slow_pool(
         teacher.region_norm(given["regions"][1, :1]), torch.zeros(1), 2.0
     )  # one region has all the weight
-    torch.testing.assert_close(found.embedding[1], picture, atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(result.embedding[1], picture, atol=2e-6, rtol=1e-5)
 
 
 def test_size_and_ablations() -> None:
@@ -158,18 +162,18 @@ def test_size_and_ablations() -> None:
     shares = (weights + 1e-6) / (weights + 1e-6).sum()
     words, _ = slow_pool(teacher.token_norm(tokens + shares @ regions), torch.zeros(5), 2.0)
     picture, _ = slow_pool(teacher.region_norm(regions + tokens.mean(0)), (weights + 1e-6).log(), 2.0)
-    found = teacher(**given)
-    torch.testing.assert_close(found.embedding[0], 0.5 * (words + picture), atol=2e-6, rtol=1e-5)
-    torch.testing.assert_close(found.token_to_region[0, 0, 0, :3], shares)
+    result = teacher(**given)
+    torch.testing.assert_close(result.embedding[0], 0.5 * (words + picture), atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(result.token_to_region[0, 0, 0, :3], shares)
     apart = CrossModalTeacher(DIM, HEADS, interaction="none")(**given)
     assert not apart.token_to_region.any() and not apart.region_to_token.any()
 
 
 def test_rotary_attention_sees_where_things_are() -> None:
     teacher, given = CrossModalTeacher(DIM, HEADS, rotary=True), pairs()
-    found = teacher(**given)
+    result = teacher(**given)
     moved = teacher(**{**given, "region_boxes": given["region_boxes"] * 0.5})
-    assert not torch.allclose(found.token_to_region, moved.token_to_region, atol=1e-4)
+    assert not torch.allclose(result.token_to_region, moved.token_to_region, atol=1e-4)
     origin = {**given, "region_boxes": torch.zeros_like(given["region_boxes"])}
     one_word = {**origin, "tokens": given["tokens"][:, :1], "token_mask": given["token_mask"][:, :1]}
     teacher.rotary = False
@@ -229,10 +233,10 @@ def test_clusters_part_what_is_apart_and_need_no_chance() -> None:
     mask = torch.tensor([[True] * 7, [True, True] + [False] * 5])
     rows = torch.stack([corners, corners])
     rows[1, 2:] = float("nan")
-    found = spherical_clusters(rows, mask, 3)
-    groups = {frozenset(members.nonzero().flatten().tolist()) for members in found[0]}
+    result = spherical_clusters(rows, mask, 3)
+    groups = {frozenset(members.nonzero().flatten().tolist()) for members in result[0]}
     assert groups == {frozenset({0, 3, 6}), frozenset({1, 4}), frozenset({2, 5})}
-    assert found.any(2).sum(1).tolist() == [3, 2] and not found[1, :, 2:].any()
-    assert torch.equal(found, spherical_clusters(rows, mask, 3))
+    assert result.any(2).sum(1).tolist() == [3, 2] and not result[1, :, 2:].any()
+    assert torch.equal(result, spherical_clusters(rows, mask, 3))
     alike = spherical_clusters(torch.ones(1, 4, 3), torch.ones(1, 4, dtype=torch.bool), 3)
     assert alike.any(2).sum() == 1 and alike.sum() == 4

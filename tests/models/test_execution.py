@@ -36,8 +36,8 @@ def gradients(model: DualEncoder) -> tuple[dict[str, Tensor], list[int]]:
         image, text = model.encode_image(images.to(torch.uint8)), model.encode_text(tokens)
         loss = (image * text).sum() / image.norm()
     loss.backward()
-    found = {name: p.grad for name, p in model.clip.named_parameters() if p.grad is not None}
-    return found, kept
+    result = {name: p.grad for name, p in model.clip.named_parameters() if p.grad is not None}
+    return result, kept
 
 
 @pytest.mark.parametrize("model", [TINY, "demo_student", "vit_tiny_16"])
@@ -45,9 +45,9 @@ def test_checkpointing_changes_no_gradient_and_keeps_less(model: str) -> None:
     plain, kept = gradients(student(model))
     again = student(model)
     checkpoint_gradients(again)
-    found, less = gradients(again)
-    assert found.keys() == plain.keys()
-    assert [name for name, value in plain.items() if not torch.allclose(found[name], value, atol=1e-6)] == []
+    result, less = gradients(again)
+    assert result.keys() == plain.keys()
+    assert [name for name, value in plain.items() if not torch.allclose(result[name], value, atol=1e-6)] == []
     assert sum(less) < 0.6 * sum(kept)
 
 
@@ -69,6 +69,6 @@ def test_compiled_towers_give_the_same_gradients() -> None:
     names = compiled.state_dict().keys()
     compile_towers(compiled)
     assert compiled.state_dict().keys() == names  # checkpoints of both fit both
-    found, _ = gradients(compiled)
+    result, _ = gradients(compiled)
     for name, value in plain.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-5, msg=name)
+        torch.testing.assert_close(result[name], value, rtol=1e-3, atol=1e-5, msg=name)

@@ -37,8 +37,8 @@ def test_a_run_s_student_sees_pictures_as_its_tag_has_them(asked):
     tag = open_clip.get_pretrained_cfg("MobileCLIP-S1", "datacompdr")
     model = load_dual_encoder("MobileCLIP-S1", "datacompdr", without_weights=True)
     assert asked == [None]
-    found = model.config["preprocess_cfg"]
-    assert {name: found[name] for name in ("mean", "std", "interpolation")} == {
+    result = model.config["preprocess_cfg"]
+    assert {name: result[name] for name in ("mean", "std", "interpolation")} == {
         name: tag[name] for name in ("mean", "std", "interpolation")
     }
     assert float(model.mean.abs().max()) == 0 and model.transform.interpolation == "bilinear"

@@ -32,7 +32,7 @@ def test_captions_that_are_cut_are_counted(model, room: int) -> None:
     fits = " ".join(["dog"] * (context - 2))
     captions = [["dog", fits], [f"{fits} dog", f"{fits} and a red apple"], ["ü" * 300]][: 2 + room]
     table = pa.table({"id": [str(n) for n in range(len(captions))], "captions": captions})
-    found = cut_captions(model, Pairs(table, lambda _: None, name="long", split="train"))
+    result = cut_captions(model, Pairs(table, lambda _: None, name="long", split="train"))
     every = [caption for of_one in captions for caption in of_one]
     longer = model.tokenizer(every, context_length=4 * context)
     empty = model.tokenizer([""], context_length=4 * context)
@@ -41,30 +41,30 @@ def test_captions_that_are_cut_are_counted(model, room: int) -> None:
         for caption, ids in zip(every, longer, strict=True)
         if (ids[context:] != empty[0, context:]).any()
     ]
-    assert found.examples == wanted[:3] and {f"{fits} dog"} <= set(wanted) and fits not in wanted
-    assert (found.cut, found.captions, found.context) == (len(wanted), len(every), context)
-    assert f"{len(wanted)} of {len(every)} captions at {context} tokens, such as 'dog dog" in str(found)
+    assert result.examples == wanted[:3] and {f"{fits} dog"} <= set(wanted) and fits not in wanted
+    assert (result.cut, result.captions, result.context) == (len(wanted), len(every), context)
+    assert f"{len(wanted)} of {len(every)} captions at {context} tokens, such as 'dog dog" in str(result)
 
 
 def test_short_captions_need_no_tokenizer(model) -> None:
     table = pa.table({"id": ["a"], "captions": pa.array([["dog"]], pa.list_(pa.large_string()))})
-    found = cut_captions(model, Pairs(table, lambda _: None, name="short", split="train"))
-    assert (found.cut, found.captions, found.examples) == (0, 1, [])
+    result = cut_captions(model, Pairs(table, lambda _: None, name="short", split="train"))
+    assert (result.cut, result.captions, result.examples) == (0, 1, [])
 
 
 def test_of_very_many_long_captions_some_are_counted(model, monkeypatch) -> None:
     monkeypatch.setattr(tokens, "MOST_COUNTED", 10)
     captions = [[" ".join(["dog"] * (4 + 200 * (n % 2)))] for n in range(60)]
     table = pa.table({"id": [str(n) for n in range(60)], "captions": captions})
-    found = cut_captions(model, Pairs(table, lambda _: None, name="long", split="train"))
-    assert found.cut == 30 and found.about and str(found).startswith("about 30 of 60")
+    result = cut_captions(model, Pairs(table, lambda _: None, name="long", split="train"))
+    assert result.cut == 30 and result.about and str(result).startswith("about 30 of 60")
 
 
 def test_a_caption_without_words_has_its_embedding_for_a_token(model) -> None:
-    found = caption_tokens(model, model.tokenize(CAPTIONS))
-    assert found.mask.sum(1).tolist() == [7, 2, 1]
-    torch.testing.assert_close(found.tokens[2][found.mask[2]][0], found.pooled[2])
-    torch.testing.assert_close(found.pooled, model.encode_text(model.tokenize(CAPTIONS)))
+    result = caption_tokens(model, model.tokenize(CAPTIONS))
+    assert result.mask.sum(1).tolist() == [7, 2, 1]
+    torch.testing.assert_close(result.tokens[2][result.mask[2]][0], result.pooled[2])
+    torch.testing.assert_close(result.pooled, model.encode_text(model.tokenize(CAPTIONS)))
 
 
 def test_the_token_that_a_tower_pools_is_its_embedding() -> None:
@@ -74,9 +74,9 @@ def test_the_token_that_a_tower_pools_is_its_embedding() -> None:
     everything = torch.ones_like(ids, dtype=torch.bool)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("workbench.models.tokens.word_mask", lambda *_: everything)
-        found = caption_tokens(model, ids)
+        result = caption_tokens(model, ids)
     end = int(ids[0].argmax())
-    torch.testing.assert_close(found.tokens[0, end], found.pooled[0])
+    torch.testing.assert_close(result.tokens[0, end], result.pooled[0])
 
 
 def test_patches_of_a_flat_picture_pool_to_its_embedding() -> None:

@@ -129,9 +129,9 @@ def test_attention_by_kind_of_tower(build):
 
     inside = ("attn.in_proj_weight", "attn.in_proj_bias", "attn.out_proj.weight", "attn.out_proj.bias")
     for name, layers in (("native", 8), ("own_attention", 2)):
-        expected = {f"transformer.resblocks.{layer}.{each}" for layer in range(layers) for each in inside}
+        expected = {f"transformer.resblocks.{layer}.{item}" for layer in range(layers) for item in inside}
         assert chosen(name) == {*expected, "proj"}
-    parts = [f"{part}_proj.{each}" for part in "qkvc" for each in ("weight", "bias")]
+    parts = [f"{part}_proj.{item}" for part in "qkvc" for item in ("weight", "bias")]
     assert chosen("resnet") == {f"attnpool.{part}" for part in parts}
     parts = ("qkv.weight", "qkv.bias", "proj.weight", "proj.bias")
     assert chosen("vit_tiny_16") == {
@@ -187,15 +187,15 @@ def test_the_last_stage_and_what_follows_it(build, name, first):
         if key.removeprefix("visual.").startswith(first)
     }
     assert learning(model) == expected
-    assert all(any(key.startswith(each) for key in expected) for each in first)
+    assert all(any(key.startswith(item) for key in expected) for item in first)
 
 
 def test_the_last_quarter_of_the_blocks(build):
     def blocks(name, prefix):
         model = build(name)
         set_trainable(model, "last_blocks", False)
-        found = {key for key in learning(model) if key.startswith(prefix)}
-        return {".".join(key.removeprefix(prefix).split(".")[:1]) for key in found}, learning(model)
+        result = {key for key in learning(model) if key.startswith(prefix)}
+        return {".".join(key.removeprefix(prefix).split(".")[:1]) for key in result}, learning(model)
 
     numbers, every = blocks("native", "transformer.resblocks.")
     assert numbers == {"6", "7"} and {"proj", "ln_post.weight"} <= every and "conv1.weight" not in every
@@ -309,19 +309,19 @@ def test_low_rank_additions_of_torchs_attention_are_the_sum_and_leave_the_weight
     set_trainable(model, "lora", False)
     layer = model.clip.visual.transformer.resblocks[3].attn
     weights = layer.in_proj_weight, layer.out_proj.weight
-    for each in (layer, layer.base_layer.out_proj):
-        nn.init.normal_(each.lora_B["default"].weight, std=0.1)
-    before = [each.clone() for each in weights]
+    for item in (layer, layer.base_layer.out_proj):
+        nn.init.normal_(item.lora_B["default"].weight, std=0.1)
+    before = [item.clone() for item in weights]
     got = embedded(model)
-    assert all(torch.equal(each, old) for each, old in zip(weights, before, strict=True))
+    assert all(torch.equal(item, old) for item, old in zip(weights, before, strict=True))
     assert layer.in_proj_weight is weights[0] and layer.out_proj.weight is weights[1]
     inside = plain.clip.visual.transformer.resblocks[3].attn
     with torch.no_grad():
-        for parameter, each in (
+        for parameter, item in (
             (inside.in_proj_weight, layer),
             (inside.out_proj.weight, layer.base_layer.out_proj),
         ):
-            parameter += each.lora_B["default"].weight @ each.lora_A["default"].weight
+            parameter += item.lora_B["default"].weight @ item.lora_A["default"].weight
     torch.testing.assert_close(got, embedded(plain), rtol=1e-5, atol=1e-6)
     assert learning(model) and not torch.equal(got, embedded(build("native")))
     # in and out of every block: r (in + out), in the query, key and value together; a bare projection is left

@@ -27,12 +27,12 @@ def cosines(left: Tensor, right: Tensor) -> list[list[float]]:
 
 def log_softmax(logits: list[float]) -> list[float]:
     peak = max(logits)
-    total = math.log(sum(math.exp(each - peak) for each in logits)) + peak
-    return [each - total for each in logits]
+    total = math.log(sum(math.exp(item - peak) for item in logits)) + peak
+    return [item - total for item in logits]
 
 
 def info_nce(query: Tensor, key: Tensor, scale: float) -> float:
-    rows = [log_softmax([scale * each for each in row]) for row in cosines(query, key)]
+    rows = [log_softmax([scale * item for item in row]) for row in cosines(query, key)]
     return -sum(row[n] for n, row in enumerate(rows)) / len(rows)
 
 
@@ -60,8 +60,8 @@ def relational_distillation(
     student_scale: float,
     teacher_scale: float,
 ) -> float:
-    student = [[student_scale * each for each in row] for row in cosines(student_image, student_text)]
-    teacher = [[teacher_scale * each for each in row] for row in cosines(teacher_image, teacher_text)]
+    student = [[student_scale * item for item in row] for row in cosines(student_image, student_text)]
+    teacher = [[teacher_scale * item for item in row] for row in cosines(teacher_image, teacher_text)]
     return (divergence(teacher, student) + divergence(transposed(teacher), transposed(student))) / 2
 
 
@@ -85,7 +85,7 @@ def info_nce_gradients(query: Tensor, key: Tensor, scale: float) -> list[list[li
     """With respect to unit queries and unit keys, written out sum by sum."""
     queries, keys, batch = unit(query), unit(key), len(query)
     wrong = [
-        [math.exp(each) for each in log_softmax([scale * c for c in row])] for row in cosines(query, key)
+        [math.exp(item) for item in log_softmax([scale * c for c in row])] for row in cosines(query, key)
     ]
     for n in range(batch):
         wrong[n][n] = -sum(p for m, p in enumerate(wrong[n]) if m != n)
@@ -128,8 +128,10 @@ def gradient_distillation(
 
 
 def linear(rows: list[list[float]], weight: Tensor) -> Tensor:
-    found = [[sum(x * w for x, w in zip(row, line, strict=True)) for line in weight.tolist()] for row in rows]
-    return torch.tensor(found, dtype=torch.float64)
+    result = [
+        [sum(x * w for x, w in zip(row, line, strict=True)) for line in weight.tolist()] for row in rows
+    ]
+    return torch.tensor(result, dtype=torch.float64)
 
 
 def fused_contrastive_loss(

@@ -24,7 +24,7 @@ class Case(NamedTuple):
         generator = torch.Generator().manual_seed(seed)
         made = [torch.randn(batch, width, generator=generator, dtype=torch.float64) for width in self.widths]
         made += [torch.tensor(scale, dtype=torch.float64) for scale in self.scales]
-        return [each.to(dtype).requires_grad_() for each in made]
+        return [entry.to(dtype).requires_grad_() for entry in made]
 
 
 CASES = [
@@ -57,7 +57,7 @@ def test_same_value_and_gradients(case: Case, chunk: int, rows: slice | None) ->
 @pytest.mark.parametrize("batch", [1, 6])
 def test_safe_at_any_scale(case: Case, scale: float, dtype: torch.dtype, batch: int) -> None:
     dense = case._replace(scales=tuple(scale for _ in case.scales)).inputs(batch)
-    chunked = [each.detach().to(dtype).requires_grad_() for each in dense]
+    chunked = [entry.detach().to(dtype).requires_grad_() for entry in dense]
     expected, value = case.loss(*dense), case.loss(*chunked, chunk=2)
     expected.backward()
     value.backward()
@@ -76,17 +76,17 @@ def test_half_precision_is_summed_in_float32(case: Case, dtype: torch.dtype) -> 
         value = case.loss(*embeddings, *case.scales, chunk=2)
     value.backward()
     assert value.dtype == torch.float32
-    exact = case.loss(*[each.detach().double() for each in embeddings], *case.scales)
+    exact = case.loss(*[entry.detach().double() for entry in embeddings], *case.scales)
     assert value.item() == pytest.approx(exact.item(), rel=1e-4)
-    assert all(each.grad.dtype == dtype and each.grad.isfinite().all() for each in embeddings)
+    assert all(entry.grad.dtype == dtype and entry.grad.isfinite().all() for entry in embeddings)
 
 
 def test_only_what_asks_gets_a_gradient(case: Case) -> None:
-    inputs = [each.detach() for each in case.inputs()]
+    inputs = [entry.detach() for entry in case.inputs()]
     for number in range(len(inputs)):
         inputs[number].requires_grad_()
         case.loss(*inputs, chunk=3).backward()
-        dense = [each.detach() for each in inputs]
+        dense = [entry.detach() for entry in inputs]
         dense[number].requires_grad_()
         case.loss(*dense).backward()
         torch.testing.assert_close(inputs[number].grad, dense[number].grad)

@@ -95,7 +95,7 @@ def test_gradients_reach_everything_that_learns() -> None:
     assert {name for name, _ in mixture.named_parameters()} == {
         "image_head.weight", "image_head.bias", "text_head.weight", "text_head.bias", "interactive_scale.log",
     }  # fmt: skip
-    assert all(float(each.grad.abs().max()) > 0 for each in learners)
+    assert all(float(entry.grad.abs().max()) > 0 for entry in learners)
     assert teacher_image.grad is None
 
 
@@ -139,10 +139,10 @@ def test_gradients_reach_the_towers_they_should() -> None:
         scale = torch.tensor(9.0, dtype=torch.float64, requires_grad=True)
         total, _ = mixture(*towers, *towers, scale, text_target=target, soft_labels=labels.softmax(1))
         total.backward()
-        assert tuple(each.grad is not None and bool(each.grad.any()) for each in towers) == reached
+        assert tuple(entry.grad is not None and bool(entry.grad.any()) for entry in towers) == reached
         assert scale.grad is None
         parameters = dict(mixture.named_parameters())
-        assert parameters and all(each.grad.any() for each in parameters.values())
+        assert parameters and all(entry.grad.any() for entry in parameters.values())
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def test_directions_weigh_as_told() -> None:
     image, text = torch.randn(2, 6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     logits = 10.0 * torch.nn.functional.normalize(image, dim=1) @ torch.nn.functional.normalize(text, dim=1).T
     to_text, to_image = (
-        torch.nn.functional.cross_entropy(each, torch.arange(6)) for each in (logits, logits.T)
+        torch.nn.functional.cross_entropy(item, torch.arange(6)) for item in (logits, logits.T)
     )
     weighed = contrastive_loss(image, text, 10.0, direction_weights=(0.75, 0.25))
     torch.testing.assert_close(weighed, 0.75 * to_text + 0.25 * to_image)

@@ -77,7 +77,7 @@ def noise(case: Case, batch: int = BATCH, dtype: torch.dtype = torch.float64) ->
     embeddings = [
         torch.randn(batch, width, generator=generator, dtype=torch.float64) for width in case.widths
     ]
-    return [each.to(dtype).requires_grad_() for each in embeddings]
+    return [entry.to(dtype).requires_grad_() for entry in embeddings]
 
 
 def scales(case: Case, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -120,17 +120,17 @@ def test_teacher_without_gradient_gets_none(case: Case) -> None:
     for teacher in embeddings[case.students :]:
         teacher.requires_grad_(False)
     case.loss(*embeddings, *case.scales).backward()
-    assert all(each.grad is not None for each in embeddings[: case.students])
-    assert all(each.grad is None for each in embeddings[case.students :])
+    assert all(entry.grad is not None for entry in embeddings[: case.students])
+    assert all(entry.grad is None for entry in embeddings[case.students :])
 
 
 def test_any_norm(case: Case) -> None:
-    embeddings = [each.detach() for each in noise(case)]
+    embeddings = [entry.detach() for entry in noise(case)]
     expected = case.loss(*embeddings, *case.scales)
     for factor in (1e-30, 3.0, 1e30):
         free = len(embeddings) - case.targets
-        stretched = [(factor * each).float() for each in embeddings[:free]]
-        stretched += [each.float() for each in embeddings[free:]]
+        stretched = [(factor * entry).float() for entry in embeddings[:free]]
+        stretched += [entry.float() for entry in embeddings[free:]]
         torch.testing.assert_close(
             case.loss(*stretched, *case.scales), expected.float(), rtol=1e-4, atol=1e-6
         )
@@ -140,7 +140,7 @@ def test_order_of_the_batch_does_not_matter(case: Case) -> None:
     embeddings = noise(case)
     order = torch.tensor([3, 0, 4, 1, 2])
     torch.testing.assert_close(
-        case.loss(*[each[order] for each in embeddings], *case.scales), case.loss(*embeddings, *case.scales)
+        case.loss(*[entry[order] for entry in embeddings], *case.scales), case.loss(*embeddings, *case.scales)
     )
 
 
@@ -182,7 +182,7 @@ def test_batch_of_one(case: Case, scale: float) -> None:
     value = case.loss(*embeddings, *[scale for _ in case.scales])
     value.backward()
     assert value.item() == pytest.approx(case.slow(*embeddings, *[scale for _ in case.scales]), abs=1e-12)
-    assert all(each.grad.isfinite().all() for each in embeddings)
+    assert all(entry.grad.isfinite().all() for entry in embeddings)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -191,22 +191,22 @@ def test_scale_of_a_thousand(case: Case, dtype: torch.dtype) -> None:
     thousand = [torch.tensor(1000.0, dtype=dtype, requires_grad=True) for _ in case.scales]
     value = case.loss(*embeddings, *thousand)
     value.backward()
-    expected = case.slow(*[each.double() for each in embeddings], *[1000.0 for _ in case.scales])
+    expected = case.slow(*[entry.double() for entry in embeddings], *[1000.0 for _ in case.scales])
     assert value.item() == pytest.approx(expected, rel=1e-4 if dtype == torch.float32 else 1e-12)
-    assert all(each.grad.isfinite().all() for each in (*embeddings, *thousand))
+    assert all(entry.grad.isfinite().all() for entry in (*embeddings, *thousand))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_zero_rows_and_duplicates_are_finite(case: Case, dtype: torch.dtype) -> None:
-    embeddings = [each.detach() for each in noise(case, dtype=dtype)]
-    for each in embeddings:
-        each[1] = 0
-        each[3] = each[2]
-        each.requires_grad_()
+    embeddings = [entry.detach() for entry in noise(case, dtype=dtype)]
+    for entry in embeddings:
+        entry[1] = 0
+        entry[3] = entry[2]
+        entry.requires_grad_()
     value = case.loss(*embeddings, *case.scales)
     value.backward()
     assert value.isfinite()
-    assert all(each.grad.isfinite().all() and each.grad.abs().max() < 100 for each in embeddings)
+    assert all(entry.grad.isfinite().all() and entry.grad.abs().max() < 100 for entry in embeddings)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -215,9 +215,9 @@ def test_half_precision_is_summed_in_float32(case: Case, dtype: torch.dtype) -> 
     value = case.loss(*embeddings, *case.scales)
     value.backward()
     assert value.dtype == torch.float32
-    expected = case.slow(*[each.double() for each in embeddings], *case.scales)
+    expected = case.slow(*[entry.double() for entry in embeddings], *case.scales)
     assert value.item() == pytest.approx(expected, rel=1e-4)
-    assert all(each.grad.dtype == dtype and each.grad.isfinite().all() for each in embeddings)
+    assert all(entry.grad.dtype == dtype and entry.grad.isfinite().all() for entry in embeddings)
 
 
 def test_autocast_does_not_coarsen(case: Case) -> None:
@@ -232,7 +232,7 @@ def test_batch_sizes_must_agree(case: Case) -> None:
     with pytest.raises(ValueError, match=r"4.*5"):
         case.loss(first[:4], *others, *case.scales)
     with pytest.raises(ValueError, match="at least 1"):
-        case.loss(*[each[:0] for each in (first, *others)], *case.scales)
+        case.loss(*[entry[:0] for entry in (first, *others)], *case.scales)
 
 
 def test_widths_must_agree(case: Case) -> None:

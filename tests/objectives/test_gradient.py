@@ -13,18 +13,18 @@ def pair(batch: int = 6, width: int = 4) -> list[torch.Tensor]:
 
 
 def test_they_are_the_gradients_that_autograd_finds() -> None:
-    image, text = (each.requires_grad_() for each in pair())
-    found = info_nce_gradients(image, text, 20.0)
+    image, text = (item.requires_grad_() for item in pair())
+    result = info_nce_gradients(image, text, 20.0)
     # The direction image -> text alone: the loss with respect to the logits' rows, on embeddings as they are.
     positives = torch.arange(len(image))
-    for query, key, (of_query, of_key) in ((image, text, found[:2]), (text, image, found[2:])):
+    for query, key, (of_query, of_key) in ((image, text, result[:2]), (text, image, result[2:])):
         loss = torch.nn.functional.cross_entropy(20.0 * query @ key.T, positives)
         expected = torch.autograd.grad(loss, (query, key))
         torch.testing.assert_close(of_query, expected[0], rtol=1e-10, atol=1e-14)
         torch.testing.assert_close(of_key, expected[1], rtol=1e-10, atol=1e-14)
     # Half their sum is the gradient of the symmetric loss, along the sphere.
     total = torch.autograd.grad(contrastive_loss(image, text, 20.0), image)[0]
-    ours = (found[0] + found[3]) / 2
+    ours = (result[0] + result[3]) / 2
     torch.testing.assert_close(ours - (ours * image).sum(1, keepdim=True) * image, total)
 
 
@@ -37,7 +37,7 @@ def test_the_absolute_distance_is_a_plain_sum() -> None:
 def test_a_student_without_gradient_costs_one() -> None:
     teacher = pair()
     solved = [torch.eye(6, dtype=torch.float64)] * 2
-    padded = [torch.nn.functional.pad(each, (0, 2)) for each in teacher]
+    padded = [torch.nn.functional.pad(item, (0, 2)) for item in teacher]
     assert float(gradient_distillation(*solved, *padded, 1000.0, 5.0)) == pytest.approx(1.0)
 
 

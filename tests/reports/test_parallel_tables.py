@@ -26,10 +26,10 @@ def test_a_row_for_every_run_with_what_differs_and_what_came_of_it(tmp_path):
     assert table["objectives.fd"].tolist() == [4.0, 2.0, 4.0] and table["seed"].tolist() == [0, 1, 0]
     assert table["student.frozen"].tolist() == [str(list(runs[0].recipe.student.frozen))] * 2 + ["['visual']"]
     scores = [compare([run]).table for run in runs]
-    expected = [100 * each.loc[RECALL].iloc[0] for each in scores]
+    expected = [100 * item.loc[RECALL].iloc[0] for item in scores]
     np.testing.assert_allclose(table["test: text-to-image R@1"], expected)
     np.testing.assert_allclose(
-        table["test: text-to-image median rank"], [each.loc[RANK].iloc[0] for each in scores]
+        table["test: text-to-image median rank"], [item.loc[RANK].iloc[0] for item in scores]
     )
     assert table["test_style: swapped captions, accuracy"].isna().all()
 

@@ -22,8 +22,8 @@ def test_smaller_effects_need_more(runs):
     def first_number(effect):
         said = plan(runs, effect)
         assert "text-to-image R@1 on test" in said and "3 seeds, 60 pictures" in said
-        found = re.search(r"60 pictures: ([\d,]+|no number) ", said)
-        return float("inf") if found[1] == "no number" else int(found[1].replace(",", ""))
+        result = re.search(r"60 pictures: ([\d,]+|no number) ", said)
+        return float("inf") if result[1] == "no number" else int(result[1].replace(",", ""))
 
     assert 2 <= first_number(60.0) <= first_number(20.0) <= first_number(0.01) == float("inf")
 

@@ -12,7 +12,7 @@ def table(seeds: int = 3) -> pd.DataFrame:
         ("test", "text_to_image_median_rank"): (9, 4, -5, nan, nan, ""),
         ("test_style", "text_to_image_r1"): (0.3, 0.1, -0.2, -0.25, -0.15, "lower"),
     }
-    found = {
+    result = {
         key: {("alone", "value"): first, ("alone", "spread"): 0.0, ("alone", "seeds"): seeds}
         | {
             ("taught", name): value
@@ -21,7 +21,7 @@ def table(seeds: int = 3) -> pd.DataFrame:
         | {("taught", "seeds"): 3}
         for key, (first, *rest) in rows.items()
     }
-    made = pd.DataFrame(list(found.values()), index=pd.MultiIndex.from_tuples(found))
+    made = pd.DataFrame(list(result.values()), index=pd.MultiIndex.from_tuples(result))
     made.columns = pd.MultiIndex.from_tuples(made.columns)
     return made
 

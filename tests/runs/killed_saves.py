@@ -55,9 +55,9 @@ def survives(folder: Path, before: dict[int, float], step: int, value: float) ->
 
     def check(attempt: int) -> None:
         saved = checkpoint.load_latest(folder)
-        found = None if saved is None else (saved.step, value_of(saved))
+        result = None if saved is None else (saved.step, value_of(saved))
         old = max(before.items(), default=None)
-        assert found in (old, (step, value)), f"{found} after the kill at operation {attempt}"
+        assert result in (old, (step, value)), f"{result} after the kill at operation {attempt}"
         save(folder, 99, 9.0)
         assert value_of(checkpoint.load_latest(folder)) == 9.0
         names = {path.name for path in folder.iterdir()}

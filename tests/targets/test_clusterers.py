@@ -44,8 +44,8 @@ def test_a_mixture_sees_so_many_points(monkeypatch) -> None:
 
     monkeypatch.setattr(GaussianMixture, "fit_predict", noted)
     monkeypatch.setattr(clusterers, "MIXTURE", 150)
-    found = gaussian_mixture(points, 4, 0)
-    assert seen == [150] and found.shape == (4, 3)
+    result = gaussian_mixture(points, 4, 0)
+    assert seen == [150] and result.shape == (4, 3)
     assert len(gaussian_mixture(points, 160, 0)) <= 160 and seen[1] == 160  # a point for every cluster
 
 

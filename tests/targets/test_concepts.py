@@ -32,8 +32,8 @@ def perplexity(labels: np.ndarray) -> np.ndarray:
 
 def test_soft_labels_equal_a_slow_version() -> None:
     z, mu = np.random.default_rng(0).normal(size=(7, 3)), np.random.default_rng(1).normal(size=(5, 3))
-    found = soft_labels(z, mu, temperature=0.8)
-    np.testing.assert_allclose(found, slow_labels(z, mu, 0.8), rtol=1e-10)
+    result = soft_labels(z, mu, temperature=0.8)
+    np.testing.assert_allclose(result, slow_labels(z, mu, 0.8), rtol=1e-10)
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (z, mu)]
     cosine = soft_labels(z, mu, temperature=0.8, metric="cosine")
     np.testing.assert_allclose(cosine, slow_labels(*unit, 1.6), rtol=1e-10)  # 1 - cos is half the distance
@@ -167,10 +167,10 @@ def test_the_temperature_comes_from_captions_drawn_anywhere(monkeypatch) -> None
 def test_labels_of_tensors_of_any_kind(dtype: torch.dtype) -> None:
     z, mu = torch.tensor([[0.0, 1.0], [3.0, 3.0], [2.0, 0.0]]), torch.tensor([[0.0, 1.0], [3.0, 3.0]])
     given = z.to(dtype, copy=True)
-    found = soft_labels(given.requires_grad_() if dtype.is_floating_point else given, mu, temperature=2)
-    assert found.dtype == (dtype if dtype.is_floating_point else torch.float64) and not found.requires_grad
+    result = soft_labels(given.requires_grad_() if dtype.is_floating_point else given, mu, temperature=2)
+    assert result.dtype == (dtype if dtype.is_floating_point else torch.float64) and not result.requires_grad
     expected = soft_labels(z.numpy(), mu.numpy(), temperature=2)
-    np.testing.assert_allclose(found.double().numpy(), expected, atol=0.01 if dtype.itemsize < 4 else 1e-6)
+    np.testing.assert_allclose(result.double().numpy(), expected, atol=0.01 if dtype.itemsize < 4 else 1e-6)
 
 
 def test_a_centroid_without_direction_is_at_cosine_0() -> None:

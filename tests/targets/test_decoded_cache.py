@@ -182,15 +182,15 @@ def test_killed_it_goes_on_where_it_stopped(kept, pictures, decodes, monkeypatch
     decodes.clear()
     cached = kept(pictures)
     assert decodes == [8, 9, 10]
-    for found, expected in zip((cached.image(row) for row in range(11) if row != 4), whole, strict=True):
-        assert torch.equal(found, expected)
+    for result, expected in zip((cached.image(row) for row in range(11) if row != 4), whole, strict=True):
+        assert torch.equal(result, expected)
 
 
 def test_several_processes_share_it(kept, pictures, decodes):
     """Threads stand in for processes: they share nothing but the files."""
-    found = {}
+    result = {}
     threads = [
-        threading.Thread(target=lambda rank=rank: found.update({rank: kept(pictures, rank=rank, world=2)}))
+        threading.Thread(target=lambda rank=rank: result.update({rank: kept(pictures, rank=rank, world=2)}))
         for rank in range(2)
     ]
     for thread in threads:
@@ -198,7 +198,7 @@ def test_several_processes_share_it(kept, pictures, decodes):
     for thread in threads:
         thread.join(60)
     assert sorted(decodes) == list(range(11))
-    assert torch.equal(found[0].image(10), found[1].image(10))
+    assert torch.equal(result[0].image(10), result[1].image(10))
 
 
 def test_a_full_disk_says_what_to_do(kept, pictures, monkeypatch):

@@ -46,10 +46,10 @@ def pairs():
 
 
 def test_embeddings_are_those_of_the_crops(frozen: Teacher) -> None:
-    found = region_targets(recipe(), pairs(), frozen, say=None)
+    result = region_targets(recipe(), pairs(), frozen, say=None)
     rows = np.array([3, 0, 7])
-    looked_up = found.rows(rows)
-    assert looked_up.embeddings.shape[0] == 3 and not found.unreadable and found.without_box == 0
+    looked_up = result.rows(rows)
+    assert looked_up.embeddings.shape[0] == 3 and not result.unreadable and result.without_box == 0
     for at, row in enumerate(rows):
         boxes = np.array(pairs().details(int(row))["boxes"])
         assert looked_up.mask[at].sum() == len(boxes)
@@ -66,21 +66,21 @@ def test_embeddings_are_those_of_the_crops(frozen: Teacher) -> None:
 
 def test_a_picture_without_boxes_is_its_own_region(frozen: Teacher) -> None:
     said: list[str] = []
-    found = region_targets(recipe(regions__proposer="whole_image"), pairs(), frozen, say=said.append)
-    looked_up = found.rows(np.arange(SCENES))
-    assert found.without_box == 1.0 and any("100.0%" in line for line in said)
+    result = region_targets(recipe(regions__proposer="whole_image"), pairs(), frozen, say=said.append)
+    looked_up = result.rows(np.arange(SCENES))
+    assert result.without_box == 1.0 and any("100.0%" in line for line in said)
     assert looked_up.mask.sum() == SCENES and (looked_up.classes == WHOLE).all()
     assert (looked_up.boxes == np.array([0, 0, 1, 1])).all() and (looked_up.areas == 1).all()
 
 
 def test_patches_are_places_of_the_feature_map(frozen: Teacher) -> None:
-    found = region_targets(recipe(regions__proposer="patches"), pairs(), frozen, say=None).rows([5])
+    result = region_targets(recipe(regions__proposer="patches"), pairs(), frozen, say=None).rows([5])
     ready = frozen.model.transform(pairs().image(5))[None]
     expected = patch_tokens(frozen.model, ready)[0].numpy()
-    np.testing.assert_allclose(found.embeddings[0], expected, atol=2e-3, rtol=2e-2)
+    np.testing.assert_allclose(result.embeddings[0], expected, atol=2e-3, rtol=2e-2)
     side = round(len(expected) ** 0.5)
-    np.testing.assert_allclose(found.boxes[0, 1], [1 / side, 0, 2 / side, 1 / side], atol=1e-6)
-    np.testing.assert_allclose(found.areas.sum(), 1, atol=1e-5)
+    np.testing.assert_allclose(result.boxes[0, 1], [1 / side, 0, 2 / side, 1 / side], atol=1e-6)
+    np.testing.assert_allclose(result.areas.sum(), 1, atol=1e-5)
 
 
 def test_another_proposer_or_limit_is_another_store(frozen: Teacher) -> None:
@@ -92,9 +92,9 @@ def test_another_proposer_or_limit_is_another_store(frozen: Teacher) -> None:
 def test_tokens_are_those_of_each_caption(frozen: Teacher) -> None:
     from workbench.models.tokens import caption_tokens
 
-    found = token_targets(recipe(), pairs(), frozen, say=None)
+    result = token_targets(recipe(), pairs(), frozen, say=None)
     chosen = np.array([40, 2, 99])
-    tokens, mask = found.rows(chosen)
+    tokens, mask = result.rows(chosen)
     captions = pairs().all_captions
     for at, caption in enumerate(chosen):
         alone = caption_tokens(frozen.model, frozen.model.tokenize([captions[caption]]))

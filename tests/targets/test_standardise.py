@@ -12,24 +12,24 @@ def cloud(rows: int = 400, seed: int = 0) -> np.ndarray:
 
 def test_one_mean_and_one_deviation() -> None:
     raw = cloud()
-    found = Standardiser.fit(raw)(raw)
+    result = Standardiser.fit(raw)(raw)
     expected = (raw - raw.mean(0)) / np.sqrt(raw.var(0).mean())
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, np.clip(expected, -4, 4), rtol=1e-5, atol=1e-5)
-    assert np.square(found).mean() == pytest.approx(1, abs=0.01)  # so predicting the mean costs 1
-    assert found.var(0).max() / found.var(0).min() > 2  # directions keep their relative size
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, np.clip(expected, -4, 4), rtol=1e-5, atol=1e-5)
+    assert np.square(result).mean() == pytest.approx(1, abs=0.01)  # so predicting the mean costs 1
+    assert result.var(0).max() / result.var(0).min() > 2  # directions keep their relative size
 
 
 def test_whitening_gives_the_principal_axes_with_variance_one() -> None:
     raw = cloud(4000)
-    found = Standardiser.fit(raw, components=3)(raw)
-    assert found.shape == (4000, 3)
-    np.testing.assert_allclose(np.cov(found.T), np.eye(3), atol=0.02)
+    result = Standardiser.fit(raw, components=3)(raw)
+    assert result.shape == (4000, 3)
+    np.testing.assert_allclose(np.cov(result.T), np.eye(3), atol=0.02)
     from sklearn.decomposition import PCA
 
     expected = PCA(3, whiten=True).fit_transform(raw)
     inside = np.abs(expected).max(1) < 4  # the others are clipped
-    np.testing.assert_allclose(np.abs(found[inside]), np.abs(expected[inside]), rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(np.abs(result[inside]), np.abs(expected[inside]), rtol=1e-2, atol=1e-3)
 
 
 def test_what_was_fitted_on_training_is_applied_to_others(tmp_path) -> None:

@@ -14,15 +14,15 @@ def test_computed_once_and_looked_up_ever_after(teacher, monkeypatch) -> None:
     words = [f"a picture of {count} apples" for count in range(30)]
     monkeypatch.setattr(text_embeddings, "PORTION", 8)
     lines: list[str] = []
-    found = caption_embeddings(teacher, words, name="apples", say=lines.append)
-    np.testing.assert_allclose(found, teacher.embed(words), rtol=1e-4, atol=1e-6)
+    result = caption_embeddings(teacher, words, name="apples", say=lines.append)
+    np.testing.assert_allclose(result, teacher.embed(words), rtol=1e-4, atol=1e-6)
     assert any("language model's text targets: 30 of 30" in line for line in lines)
 
     def never(*_, **__):
         raise AssertionError("computed again")
 
     monkeypatch.setattr(teacher, "embed", never)
-    np.testing.assert_array_equal(caption_embeddings(teacher, words, name="apples", say=None), found)
+    np.testing.assert_array_equal(caption_embeddings(teacher, words, name="apples", say=None), result)
     with pytest.raises(AssertionError, match="computed again"):
         caption_embeddings(teacher, [*words[:-1], "a pear"], name="apples", say=None)
 
@@ -41,6 +41,6 @@ def test_a_killed_run_goes_on_where_it_stopped(teacher, monkeypatch) -> None:
     monkeypatch.setattr(teacher, "embed", killed_in_the_third_portion)
     with pytest.raises(KeyboardInterrupt):
         caption_embeddings(teacher, words, say=None)
-    found = caption_embeddings(teacher, words, say=None)
+    result = caption_embeddings(teacher, words, say=None)
     assert calls == [5, 5, 5, 5, 5]  # two portions, the one that was killed, and the two that were left
-    np.testing.assert_allclose(found, embed(words), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(result, embed(words), rtol=1e-4, atol=1e-6)

@@ -17,7 +17,7 @@ from workbench.models.regions.proposers import ProposedRegions, as_regions
 
 def drawn(count: int, rng: np.random.Generator) -> tuple[list[ProposedRegions], list[np.ndarray]]:
     """Things, and boxes that find some of them, with wrong ones and second ones between."""
-    found, truth = [], []
+    result, truth = [], []
     for number in range(count):
         corner = rng.uniform(0, 40, (number % 4, 2))
         things = np.hstack([corner, corner + rng.uniform(8, 24, corner.shape)])
@@ -26,9 +26,9 @@ def drawn(count: int, rng: np.random.Generator) -> tuple[list[ProposedRegions], 
         boxes = np.concatenate([near[rng.random(len(near)) < 0.7], wrong])
         confidences = rng.random(len(boxes))
         order = np.argsort(-confidences)
-        found.append(as_regions(boxes[order], confidences[order]))
+        result.append(as_regions(boxes[order], confidences[order]))
         truth.append(things.astype(np.float32))
-    return found, truth
+    return result, truth
 
 
 def test_overlaps_equal_torchvisions() -> None:
@@ -58,22 +58,22 @@ def test_average_precision_by_hand() -> None:
 
 def test_average_precision_is_close_to_ultralytics() -> None:
     """Theirs integrates the same curve, so the two differ by little."""
-    found, truth = drawn(200, np.random.default_rng(1))
+    result, truth = drawn(200, np.random.default_rng(1))
     ultralytics_adapter.ultralytics()
     from ultralytics.utils.metrics import ap_per_class
 
     hits = []
-    for regions, things in zip(found, truth, strict=True):
+    for regions, things in zip(result, truth, strict=True):
         free = set(range(len(things)))
         for box in torch.from_numpy(regions.boxes):
             overlaps = {thing: float(box_iou(box[None], torch.from_numpy(things[[thing]]))) for thing in free}
             best = max(overlaps, key=overlaps.__getitem__, default=-1)
             hits.append(best >= 0 and overlaps[best] >= 0.5)
             free -= {best} if hits[-1] else set()
-    confidences = np.concatenate([regions.confidences for regions in found])
+    confidences = np.concatenate([regions.confidences for regions in result])
     classes = np.zeros(len(hits)), np.zeros(sum(map(len, truth)))
     theirs = ap_per_class(np.array(hits)[:, None], confidences, *classes)[5][0, 0]
-    ours = script.average_precision(found, truth)
+    ours = script.average_precision(result, truth)
     assert 0.3 < ours < 0.8 and ours == pytest.approx(theirs, abs=0.01)
 
 

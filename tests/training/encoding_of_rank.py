@@ -52,18 +52,18 @@ def main() -> None:
             embedded = encode_together(session, student(), pairs)
             assert (embedded is None) == (session.rank > 0)
             if embedded is not None:
-                found = {
+                result = {
                     "image": embedded.image,
                     "text": embedded.text,
                     "rows": torch.from_numpy(embedded.rows),
                     "image_of_text": torch.from_numpy(embedded.image_of_text),
                 }
-                torch.save(found, Path(sys.argv[1]) / f"{name}.pt")
+                torch.save(result, Path(sys.argv[1]) / f"{name}.pt")
             images = encode_images_together(session, student(), pairs)
             texts = encode_texts_together(session, student(), TEXTS)
             if images is not None:
-                found = {"image": images[0], "rows": torch.from_numpy(images[1]), "text": texts}
-                torch.save(found, Path(sys.argv[1]) / f"{name}-alone.pt")
+                result = {"image": images[0], "rows": torch.from_numpy(images[1]), "text": texts}
+                torch.save(result, Path(sys.argv[1]) / f"{name}-alone.pt")
 
 
 if __name__ == "__main__":

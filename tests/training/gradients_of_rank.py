@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from workbench.models.execution import synchronise_batch_norm
 from workbench.models.loading import load_dual_encoder
 from workbench.objectives import DistillationLoss
+from workbench.objectives.ensemble import Member
 from workbench.training.learner import (
     BatchTargets,
     Inputs,
@@ -46,7 +47,8 @@ def make_learner(model: str, dropout: bool = False, *options: str) -> Learner:
     """The same first weights in every process; with dropout behind the last norm of both towers.
 
     Further `options`: "frozen" stops the image tower, "batchnorm" takes one with BatchNorm over all
-    processes, "hard" brings captions that are nearly true, the name of an objective leaves out the others.
+    processes, "hard" brings captions that are nearly true, "teachers" makes two of the teacher, the name of
+    an objective leaves out the others.
     """
     torch.manual_seed(0)
     student = load_dual_encoder(
@@ -58,15 +60,18 @@ def make_learner(model: str, dropout: bool = False, *options: str) -> Learner:
         student.clip.visual.ln_post = nn.Sequential(student.clip.visual.ln_post, nn.Dropout(0.4))
         student.clip.ln_final = nn.Sequential(student.clip.ln_final, nn.Dropout(0.4))
     weights = {name: weight for name, weight in WEIGHTS.items() if name in options} or WEIGHTS
-    mixture = DistillationLoss(weights, student.dim, 24, target_dim=10, concepts=6)
+    teachers = [Member(16), Member(8, weight=3.0)] if "teachers" in options else 24
+    mixture = DistillationLoss(weights, student.dim, teachers, target_dim=10, concepts=6)
     return Learner(student, mixture).double().train()
 
 
-def some(data: dict[str, Tensor], rows: slice, hard: bool = False) -> tuple[Inputs, BatchTargets]:
+def some(
+    data: dict[str, Tensor], rows: slice, hard: bool = False, several: bool = False
+) -> tuple[Inputs, BatchTargets]:
     batch = Inputs(data["images"][rows], data["tokens"][rows], data["kept"][rows])
     theirs = data["teacher_image"][rows], data["teacher_text"][rows]
     others = (data[name][rows] for name in ("text_target", "soft_labels", "cross_modal_target"))
-    targets = BatchTargets(*theirs, 20.0, *others)
+    targets = BatchTargets(*theirs, (20.0, 30.0) if several else 20.0, *others)
     if hard:
         brought = data["hard"][rows]
         return batch._replace(false=data["false"][rows], hard=brought), targets._replace(hard=brought)
@@ -115,8 +120,8 @@ def main(model: str, inputs: Path, out: Path, cases: list[str]) -> None:
     for case in cases:
         cut, micro_batch, *options = ("4", "0") if case == "steps" else case.split(":")
         learner = make_learner(model, "dropout" in options, *options)
-        hard = "hard" in options
-        freeze_unreached(learner, *some(data, slice(2), hard))
+        asked = "hard" in options, "teachers" in options
+        freeze_unreached(learner, *some(data, slice(2), *asked))
         wrapped = DistributedDataParallel(learner) if world > 1 else learner
         # Shares need not be equal: a process drops the pairs it cannot read.
         bounds = [0, int(cut), size] if several else [0, size]
@@ -124,7 +129,7 @@ def main(model: str, inputs: Path, out: Path, cases: list[str]) -> None:
         if case == "steps":
             result = ten_steps(wrapped, learner, data, mine)
         else:
-            batch, targets = some(data, mine, hard)
+            batch, targets = some(data, mine, *asked)
             terms, _ = backward(wrapped, learner.mixture, batch, targets, int(micro_batch) or None, SEED)
             result = found(learner, terms)
         save_file(result, out.with_name(f"{out.name}-{case.replace(':', '-')}-{rank}"))

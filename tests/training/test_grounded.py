@@ -206,8 +206,8 @@ def test_the_shipped_teacher_points_tells_relations_and_needs_its_regions() -> N
     teacher, frozen = run.cross_modal_teacher(), load_teacher(run.recipe)
     pairs = load_pairs("scenes", "val", image_size=run.recipe.data.image_size).select(range(80))
     inputs = cross_modal_inputs(run.recipe, pairs, frozen, say=None)
-    found = pointing_accuracy(teacher, inputs, frozen.model, pairs.first_caption[:-1] + 1)
-    assert found is not None and found.accuracy > 0.9 > 2 * found.chance
+    result = pointing_accuracy(teacher, inputs, frozen.model, pairs.first_caption[:-1] + 1)
+    assert result is not None and result.accuracy > 0.9 > 2 * result.chance
     recalls = leak_probe(teacher, inputs, pairs.first_caption[:-1])
     assert recalls["whole"] > 0.4 and recalls["shuffled"] < 0.05 and recalls["emptied"] == 0
     told = choices(teacher, inputs, FalseTargets(run.recipe, pairs, frozen, say=None))

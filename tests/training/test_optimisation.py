@@ -48,7 +48,7 @@ def inputs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(inputs, tmp_path_factory):
     out = tmp_path_factory.mktemp("alone") / "r"
-    single = [f"8:0:{name}" for name in (*WEIGHTS, "frozen", "batchnorm", "hard")]
+    single = [f"8:0:{name}" for name in (*WEIGHTS, "frozen", "batchnorm", "hard", "teachers")]
     main(TINY, inputs, out, ["8:0", "8:3", "8:3:hard", "8:3:dropout", "8:0:dropout", "steps", *single])
     return {path.name.removeprefix("r-")[:-2]: load_file(path) for path in out.parent.iterdir()}
 
@@ -60,7 +60,7 @@ def together(inputs, tmp_path_factory):
     cases = ["4:0", "3:0", "8:0", "4:2", "5:2:dropout", "steps"]
     cases += [f"{cut}:{name}" for name in WEIGHTS for cut in ("3:0", "5:2")]
     cases += ["3:0:frozen", "5:2:frozen", "3:0:batchnorm", "4:0:batchnorm"]
-    cases += ["3:0:hard", "8:0:hard", "5:2:hard"]
+    cases += ["3:0:hard", "8:0:hard", "5:2:hard", "3:0:teachers", "5:2:teachers"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += [SCRIPT, TINY, str(inputs), str(out), *cases]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
@@ -90,6 +90,16 @@ def test_every_objective_alone_gives_one_process_gradients(alone, together):
         for cut in ("3-0", "5-2"):
             for rank in range(2):
                 same(together[f"{cut}-{name}-{rank}"], alone[f"8-0-{name}"])
+
+
+def test_several_teachers_give_one_process_gradients(alone, together):
+    """Every objective at once, with heads and parts of both teachers."""
+    learned = "gradient/mixture."
+    for part in ("image_head.1.weight", "own_parts.1.fuse_text.bias", "own_parts.0.interactive_scale.log"):
+        assert alone["8-0-teachers"][learned + part].abs().max() > 0
+    for cut in ("3-0", "5-2"):
+        for rank in range(2):
+            same(together[f"{cut}-teachers-{rank}"], alone["8-0-teachers"])
 
 
 def test_frozen_parts_take_no_part(alone, together):

@@ -128,5 +128,5 @@ def test_a_dry_run_names_them_all(recipe: Any, second_teacher: str) -> None:
 def test_cards_name_them_all(recipe: Any, second_teacher: str, tmp_path: Path) -> None:
     run = workbench.train(recipe(training__steps=2), tmp_path / "run")
     card = (run.export(tmp_path / "exported") / "README.md").read_text()
-    assert card.count("Teacher: ") == 2 and f"Teacher: `{Path(second_teacher).name}`" in card
+    assert card.count("Teacher: ") == 2 and f"Teacher: `.../{Path(second_teacher).name}`" in card
     assert second_teacher not in card  # which shows no folders

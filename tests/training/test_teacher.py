@@ -128,9 +128,11 @@ def test_the_shortcut_shows_in_the_probe(recipe) -> None:
     inputs = cross_modal_inputs(chosen, pairs, load_teacher(chosen), say=None)
     torch.manual_seed(0)
     teacher = workbench.models.CrossModalTeacher(load_teacher(chosen).dim)
-    found = leak_probe(teacher, inputs, pairs.first_caption[:-1])
-    assert set(found) == {"whole", "emptied", "shuffled"} and all(0 <= value <= 1 for value in found.values())
-    assert found["emptied"] > 3 / 40
+    result = leak_probe(teacher, inputs, pairs.first_caption[:-1])
+    assert set(result) == {"whole", "emptied", "shuffled"} and all(
+        0 <= value <= 1 for value in result.values()
+    )
+    assert result["emptied"] > 3 / 40
 
 
 def test_the_validation_loss_pairs_as_training_does_on_every_batch(recipe) -> None:

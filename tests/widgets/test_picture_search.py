@@ -42,10 +42,10 @@ def png(colour: str) -> bytes:
 
 def test_words_and_pictures() -> None:
     search = PictureSearch(Colours(), words, picture, best=2)
-    found = search.show("something green & <b>")
-    assert found.count("<img") == 2
-    assert found.index("all green &lt;script&gt;") < found.index("all red")
-    assert "<b>" not in found and "<script" not in found
+    result = search.show("something green & <b>")
+    assert result.count("<img") == 2
+    assert result.index("all green &lt;script&gt;") < result.index("all red")
+    assert "<b>" not in result and "<script" not in result
     assert "all blue" in search.show(png("blue"))
 
 

@@ -44,8 +44,8 @@ def test_what_is_damaged_cannot_be_picked_and_says_why(tmp_path: Path) -> None:
 
 
 def test_settings_are_bold_where_they_differ_from_the_first() -> None:
-    found = {"seed": [0, 0, 4], "teacher.model": [None, "x", None]}
-    html = differences_html(found, ["a", "b", "c"], ["#111111", "#222222", "#333333"])
+    result = {"seed": [0, 0, 4], "teacher.model": [None, "x", None]}
+    html = differences_html(result, ["a", "b", "c"], ["#111111", "#222222", "#333333"])
     cells = [cell.split("</td>")[0] for cell in html.split("<td")[1:]]
     assert [cell.rpartition(">")[2] for cell in cells] == [
         "seed", "0", "0", "4", "teacher.model", "null", "x", "null",

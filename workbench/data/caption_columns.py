@@ -60,15 +60,23 @@ def open_columns(
             problem = f"no pair of {os.fspath(source)} has a caption there"
             raise SettingError("data.caption_column", column, problem, "Name another column.")
     first = opened[columns[0]]
+    ids = first.table["id"].combine_chunks()
+    places = [pc.index_in(ids, one.table["id"].combine_chunks()) for one in opened.values()]
+    # A pair whose json is damaged, for instance, is lost in the columns that are read from it.
+    rows = np.flatnonzero(np.all([place.is_valid() for place in places], axis=0))
     for other in opened.values():
-        assert other.table["id"].equals(first.table["id"])  # without captions, every picture has a row
-        for reason, count in other.skipped.items():
-            if (more := count - first.skipped[reason]) > 0:
-                first.skipped.note(reason, other.skipped.examples[reason][0], more)
-    lists = [one.table["captions"].combine_chunks() for one in opened.values()]
+        for ours, theirs in ((first.lost, other.lost), (first.skipped, other.skipped)):
+            for reason, count in theirs.items():
+                if (more := count - ours[reason]) > 0:
+                    ours.note(reason, theirs.examples[reason][0], more)
+    whole = first.table.take(pa.array(rows))
+    lists = [
+        one.table["captions"].combine_chunks().take(place.take(pa.array(rows)))
+        for one, place in zip(opened.values(), places, strict=True)
+    ]
     lengths = np.stack([pc.list_value_length(captions).to_numpy() for captions in lists])
     # Captions in the order of the columns within a pair, which is that of a stable sort by pair.
-    pair = np.concatenate([np.repeat(np.arange(len(first.table)), length) for length in lengths])
+    pair = np.concatenate([np.repeat(np.arange(len(whole)), length) for length in lengths])
     order = pa.array(np.argsort(pair, kind="stable"))
     number = np.repeat(np.arange(len(columns), dtype=np.int8), lengths.sum(axis=1))
     starts = pa.array(np.concatenate([[0], np.cumsum(lengths.sum(axis=0))]), pa.int32())
@@ -76,14 +84,12 @@ def open_columns(
     captions, numbers = (
         pa.ListArray.from_arrays(starts, values.take(order)) for values in (flat, pa.array(number))
     )
-    table = first.table.set_column(first.table.column_names.index("captions"), "captions", captions)
+    table = whole.set_column(whole.column_names.index("captions"), "captions", captions)
     table = table.append_column(COLUMNS, numbers)
-    rows = np.arange(len(table))
-    if captions_needed and (lengths.sum(axis=0) == 0).any():
-        rows = np.flatnonzero(lengths.sum(axis=0))
-        without = table["id"].filter(pa.array(lengths.sum(axis=0) == 0))
-        first.lost.note("no caption", without[0].as_py(), len(without))
-        table = table.take(pa.array(rows))
+    blank = lengths.sum(axis=0) == 0
+    if captions_needed and blank.any():
+        first.lost.note("no caption", table["id"].filter(pa.array(blank))[0].as_py(), int(blank.sum()))
+        table, rows = table.filter(pa.array(~blank)), rows[~blank]
     joined = Opened(table, first.read, first.lost, first.skipped, first.split_from)
     return Joined(kind, joined, rows)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from workbench.errors import SettingError
@@ -57,6 +58,7 @@ def umap_map(
             return np.load(file, allow_pickle=False).astype(np.float32)
     if say:
         say(f"laying out {len(embeddings):,} embeddings with UMAP; the first time takes a minute or more")
+    threads = torch.get_num_threads()
     with warnings.catch_warnings():
         # UMAP warns that a seed forces a single thread, and its libraries warn about their own internals.
         warnings.simplefilter("ignore")
@@ -68,6 +70,9 @@ def umap_map(
             metric="cosine",
             random_state=seed,
         ).fit_transform(embeddings)
+    # Numba sets OpenMP to one thread a core, for torch too and whatever OMP_NUM_THREADS says. On a busy
+    # machine they wait for each other for most of the time.
+    torch.set_num_threads(threads)
     positions = np.asarray(layout, dtype=np.float32)
     with atomic_write(cached) as stream:
         np.save(stream, positions)

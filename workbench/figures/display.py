@@ -29,9 +29,9 @@ DRAW = """(async (place) => {
     new Function("module", "exports", "define", await unpack(library))(module, module.exports, undefined);
     return module.exports;
   })();
-  const { data, layout, config } = JSON.parse(await unpack(place.dataset.figure));
+  const figure = JSON.parse(await unpack(place.dataset.figure));
   const plotly = await globalThis.workbenchLibrary;
-  await plotly.newPlot(place, data, layout, { ...config, responsive: true });
+  await plotly.newPlot(place, { ...figure, config: { ...figure.config, responsive: true } });
 })(document.currentScript.previousElementSibling);""".replace("LIBRARY", LIBRARY)
 
 # Figures are drawn on white. On a dark page the browser inverts them, but not their hues, nor pictures in

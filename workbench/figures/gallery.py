@@ -80,7 +80,7 @@ def _card(picture: Picture, size: int, name: str) -> str:
     return _div(
         f'<img src="{source}" alt="{words}" width="{size}" style="{style}">{_div(text, "margin-top:5px")}',
         f"display:inline-block;vertical-align:top;width:{size}px;margin:0 8px 12px 0;padding:5px;border:1px solid {LINE};"
-        "border-radius:6px;font-size:12px;line-height:1.35;overflow-wrap:break-word{frame}",
+        f"border-radius:6px;font-size:12px;line-height:1.35;overflow-wrap:break-word{frame}",
     )
 
 

@@ -70,9 +70,10 @@ def evolution_figure(
     """Show a student's map at several points of its training beside its teacher's, coloured by `groups`.
 
     `students` are positions [n, 2] of the same points from one map of all of them together, which a slider
-    moves through. Below are the `overlaps` of the points' neighbours with the teacher's, between the complete
-    embeddings, and what `chance` gives. Raises ValueError unless `students` and `overlaps` have the same
-    names.
+    moves through. Each is centred and scaled to the same spread, because a map puts embeddings of different
+    epochs far apart, which means nothing. Below are the `overlaps` of the points' neighbours with the
+    teacher's, between the complete embeddings, and what `chance` gives. Raises ValueError unless `students`
+    and `overlaps` have the same names.
     """
     if list(students) != list(overlaps) or not students:
         raise ValueError(f"evolution_figure: positions of {list(students)} and overlaps of {list(overlaps)}")
@@ -89,6 +90,7 @@ def evolution_figure(
     texts = np.array(list(words) or labels)
     entries = legend_colours(labels, quiet)
     members = [np.flatnonzero(np.isin(labels, inside)) for _, inside, _ in entries]
+    students = {name: _spread(positions) for name, positions in students.items()}
     first = next(iter(students.values()))
     for column, positions in enumerate((first, teacher), start=1):
         for (name, _, colour), rows in zip(entries, members, strict=True):
@@ -126,6 +128,12 @@ def evolution_figure(
     figure.update_xaxes(type="category", row=2, col=1)
     figure.update_yaxes(tickformat=".0%", range=[0, 1.35 * max(*values, chance, 1e-3)], row=2, col=1)
     return _played(figure, list(students), title, subtitle, height=760)
+
+
+def _spread(positions: np.ndarray) -> np.ndarray:
+    """The positions around 0, with a mean square distance of 1."""
+    centred = positions - positions.mean(0)
+    return np.asarray(centred / max(np.sqrt(np.square(centred).sum(1).mean()), 1e-12))
 
 
 def _now(overlaps: Mapping[str, float], name: str) -> dict[str, Any]:

@@ -173,7 +173,7 @@ def _one_run(run: Recorded) -> list[Panel]:
         Panel(VALIDATION, recalls, PER_CENT),
         Panel(ZERO_SHOT, accuracies, PER_CENT),
         Panel("Cosine to teacher", cosines),
-        Panel("R² of the regression and its upper bound", regression),
+        Panel("Regression R² and its bound", regression),
         Panel("Recall@1 of the cross-modal teacher", recalls_of_z, PER_CENT),
         Panel("Logit scale", [_curve(metrics, "scale", BASELINE)]),
         Panel("Gradient norm", _noisy(metrics, "gradient_norm", BASELINE), LOGARITHMIC),

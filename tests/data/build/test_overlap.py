@@ -73,7 +73,7 @@ def test_the_first_pictures_are_taken_and_the_test_pictures_counted(
             row
             for row in lines(out / "train.jsonl")
             if row["caption"][0].split(" turn")[0].rstrip(" |")
-            in {each.replace("COCO", "coco") for each in test}
+            in {item.replace("COCO", "coco") for item in test}
         ]
         assert record["overlap"][name]["train.jsonl"]["test"] == len(there)
     assert record["missing pictures"] == 0

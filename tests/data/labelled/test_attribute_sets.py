@@ -184,8 +184,8 @@ def test_labels_of_cub_that_make_no_sense(tmp_path: Path) -> None:
         load_labelled(base)
     unknown = ["9 1 1 4 1.0", "1 77 1 4 1.0", "1 0 1 4 1.0", "1 1 5 4 1.0", "1 1 1 0 1.0"]
     write_lines(labels, [*unknown, "2 1 1 4 1.0"])
-    found = load_labelled(base).attributes.of_image
-    assert found[1, 0] == 1 and np.isnan(found).sum() == found.size - 1
+    result = load_labelled(base).attributes.of_image
+    assert result[1, 0] == 1 and np.isnan(result).sum() == result.size - 1
 
 
 @pytest.mark.parametrize(

@@ -30,13 +30,13 @@ def write(folder: Path, images: bytes, names: bytes, place: str = "cifar-10-batc
 
 
 def check(source: str | Path) -> None:
-    found = load_labelled(source)
-    assert found.class_names == ["airplane", "maple tree", "cat"] and found.labels.tolist() == LABELS
-    assert found.labels.dtype == np.int64 and found.pairs.captions(0) == ["cat"]
+    result = load_labelled(source)
+    assert result.class_names == ["airplane", "maple tree", "cat"] and result.labels.tolist() == LABELS
+    assert result.labels.dtype == np.int64 and result.pairs.captions(0) == ["cat"]
     for row in range(4):
-        assert (found.image(row).numpy() == cifar_pixels(4)[row].reshape(3, 32, 32)).all()
-    assert found.templates == CIFAR_TEMPLATES and len(set(CIFAR_TEMPLATES)) == 18
-    assert pickle.loads(pickle.dumps(found.pairs)).image(1).shape == (3, 32, 32)  # goes to loader processes
+        assert (result.image(row).numpy() == cifar_pixels(4)[row].reshape(3, 32, 32)).all()
+    assert result.templates == CIFAR_TEMPLATES and len(set(CIFAR_TEMPLATES)) == 18
+    assert pickle.loads(pickle.dumps(result.pairs)).image(1).shape == (3, 32, 32)  # goes to loader processes
 
 
 def test_our_pickles_are_what_python_2_wrote() -> None:

@@ -17,12 +17,12 @@ def write_classes(folder: Path, names: list[str]) -> None:
 def test_some_class_folders_have_their_names_and_imagenets_order(tmp_path: Path) -> None:
     write_classes(tmp_path / "val", ["n07753592", "n01440764", "n15075141", "n02123045"])
     for source in (tmp_path, tmp_path / "val", f"imagenet:{tmp_path}"):
-        found = load_labelled(source)
-        assert found.class_names == ["tench", "tabby cat", "banana", "toilet paper"]
-        assert found.labels.tolist() == [0, 1, 2, 3]
-        assert [shows(found.image(row), number) for row, number in enumerate((1, 3, 0, 2))] == [True] * 4
-        assert len(found.templates) == 80 and found.prompts()[2][0] == "a bad photo of a banana."
-        assert found.prompts()[1] == [fill("tabby cat") for fill in open_clip.OPENAI_IMAGENET_TEMPLATES]
+        result = load_labelled(source)
+        assert result.class_names == ["tench", "tabby cat", "banana", "toilet paper"]
+        assert result.labels.tolist() == [0, 1, 2, 3]
+        assert [shows(result.image(row), number) for row, number in enumerate((1, 3, 0, 2))] == [True] * 4
+        assert len(result.templates) == 80 and result.prompts()[2][0] == "a bad photo of a banana."
+        assert result.prompts()[1] == [fill("tabby cat") for fill in open_clip.OPENAI_IMAGENET_TEMPLATES]
 
 
 def test_folders_with_the_id_in_their_name(tmp_path: Path) -> None:
@@ -35,9 +35,9 @@ def test_all_classes_by_number(tmp_path: Path, form: str) -> None:
     for number in range(1000):
         (tmp_path / form.format(number)).mkdir()
         (tmp_path / form.format(number) / "a.jpg").touch()
-    found = load_labelled(f"imagenet:{tmp_path}")
-    assert found.class_names == list(open_clip.IMAGENET_CLASSNAMES)
-    named = {identity: label for identity, label in zip(found.pairs.ids, found.labels, strict=True)}
+    result = load_labelled(f"imagenet:{tmp_path}")
+    assert result.class_names == list(open_clip.IMAGENET_CLASSNAMES)
+    named = {identity: label for identity, label in zip(result.pairs.ids, result.labels, strict=True)}
     assert all(named[f"{form.format(number)}/a.jpg"] == number for number in (0, 7, 10, 100, 999))
 
 

@@ -58,8 +58,8 @@ def test_selecting_takes_everything_of_an_image_along() -> None:
 
 def test_an_image_has_what_its_class_has_unless_it_is_known_better() -> None:
     of_class = np.array([[0, 1], [1, np.nan]], np.float32)
-    found = little(attributes=attributes(of_class=of_class)).attributes_of_images()
-    np.testing.assert_array_equal(found, [[1, np.nan], [0, 1], [1, np.nan]])
+    result = little(attributes=attributes(of_class=of_class)).attributes_of_images()
+    np.testing.assert_array_equal(result, [[1, np.nan], [0, 1], [1, np.nan]])
     of_image = np.zeros((3, 2), np.float32)
     both = little(attributes=attributes(of_class=of_class, of_image=of_image))
     assert not both.attributes_of_images().any()

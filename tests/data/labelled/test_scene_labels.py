@@ -32,8 +32,8 @@ def test_attributes_are_what_the_scene_shows(pairs: Pairs) -> None:
 
 
 def test_sentences_say_attributes_in_the_words_of_captions(pairs: Pairs) -> None:
-    found = scene_labels(pairs).attributes
-    few = replace(found, names=["aircraft", "large", "red"], groups=["category", "size", "background"])
+    result = scene_labels(pairs).attributes
+    few = replace(result, names=["aircraft", "large", "red"], groups=["category", "size", "background"])
     assert few.sentence([0, 1, 2]) == "a picture of a large aircraft on a red background"
     assert few.sentence([0]) == "a picture of an aircraft"
     assert few.sentence([1]) == "a picture of a large thing"

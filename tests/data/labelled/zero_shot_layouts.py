@@ -117,9 +117,9 @@ def _python2(value: object) -> bytes:
     if isinstance(value, int):
         return b"J" + struct.pack("<i", value)
     if isinstance(value, list):
-        return b"](" + b"".join(_python2(each) for each in value) + b"e"
+        return b"](" + b"".join(_python2(item) for item in value) + b"e"
     if isinstance(value, dict):
-        return b"}(" + b"".join(_python2(key) + _python2(each) for key, each in value.items()) + b"u"
+        return b"}(" + b"".join(_python2(key) + _python2(item) for key, item in value.items()) + b"u"
     assert isinstance(value, np.ndarray) and value.ndim == 2
     kind = b"cnumpy\ndtype\n(" + _python2(value.dtype.str.lstrip("|<").encode()) + b"K\x00K\x01tR"
     kind += b"(K\x03" + _python2(value.dtype.str[:1].encode()) + b"NNN" + _python2(-1) * 2 + b"K\x00tb"

@@ -25,8 +25,8 @@ def test_boxes_are_tight_around_what_the_object_changes(side):
         assert pixels.shape == (3, side, side) and pixels.dtype == np.uint8
         changed = np.abs(pixels.astype(int) - empty).max(0) > 12
         rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
-        found = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-        assert np.abs(np.subtract(found, (x0, y0, x1, y1))).max() <= 1, (concept.name, style)
+        result = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+        assert np.abs(np.subtract(result, (x0, y0, x1, y1))).max() <= 1, (concept.name, style)
         assert np.abs(np.subtract((x0, y0, x1, y1), np.multiply(box, side))).max() <= 2 + 0.01 * side
 
 

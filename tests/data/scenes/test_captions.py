@@ -18,8 +18,8 @@ def forms(*objects: Placed, name_background: bool = True) -> list[set[str | None
     said: list[set[str | None]] = [set() for _ in range(6)]
     for seed in range(400):
         written = write_captions(Scene(objects, "red"), np.random.default_rng(seed), name_background)
-        for found, text in zip(said, (*written.texts, written.swapped), strict=True):
-            found.add(text)
+        for result, text in zip(said, (*written.texts, written.swapped), strict=True):
+            result.add(text)
     return said
 
 

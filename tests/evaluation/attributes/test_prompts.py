@@ -22,14 +22,14 @@ def little(**more: np.ndarray) -> Labelled:
 def test_classes_by_their_most_telling_attributes() -> None:
     strength = np.array([[0.9, 0.6, 0.6, 0.1, 1.0], [0.2, 0.7, 0.6, 0.0, 0.9], [0.1, 0.0, 0.6, 0.5, 0.4]])
     labelled = little(of_class=(strength >= 0.5).astype(np.float32), strength=strength.astype(np.float32))
-    found = described_classes(labelled)
+    result = described_classes(labelled)
     # One value of a group, the strongest; the rarest in other classes first; nothing that a class has not.
-    assert found.sentences == [
+    assert result.sentences == [
         "a bird that has red wing, crest, long bill.",
         "a bird that has blue wing, crest, long bill.",
         "a bird that has long bill.",
     ]
-    assert found.labels.tolist() == [2, 0, 1] and found.unseen.tolist() == [False, True, False]
+    assert result.labels.tolist() == [2, 0, 1] and result.unseen.tolist() == [False, True, False]
     assert described_classes(labelled, most=1).sentences == [
         "a bird that has red wing.",
         "a bird that has blue wing.",
@@ -46,13 +46,13 @@ def test_unknown_strength_and_classes_without_attributes() -> None:
 
 def test_where_images_have_the_attributes_their_combinations_are_the_classes() -> None:
     of_image = np.array([[0, 1, 0, 1, 0], [1, 0, 0, 1, np.nan], [0, 1, 0, 1, 0]], np.float32)
-    found = described_classes(little(of_image=of_image))
-    assert [found.sentences[label] for label in found.labels] == [
+    result = described_classes(little(of_image=of_image))
+    assert [result.sentences[label] for label in result.labels] == [
         "a bird that has blue wing, short bill.",
         "a bird that has red wing, short bill.",
         "a bird that has blue wing, short bill.",
     ]
-    assert len(found.sentences) == 2 and found.unseen is None
+    assert len(result.sentences) == 2 and result.unseen is None
 
 
 def test_sentences_of_single_attributes() -> None:
@@ -65,10 +65,10 @@ def test_sentences_of_single_attributes() -> None:
 def test_against_the_other_values_of_a_group_or_the_plain_sentence() -> None:
     texts = torch.tensor([[2.0, 0, 0], [0, 3, 0], [0, 0, 4], [1, 1, 0], [1, 0, 0]])
     plain = torch.tensor([0.0, 0.6, 0.8])
-    found = without_each(["colour", "colour", "colour", None, "alone"], texts, plain)
+    result = without_each(["colour", "colour", "colour", None, "alone"], texts, plain)
     half = 0.5**0.5
     wanted = [[0, half, half], [half, 0, half], [half, half, 0], [0, 0.6, 0.8], [0, 0.6, 0.8]]
-    torch.testing.assert_close(found, torch.tensor(wanted))
+    torch.testing.assert_close(result, torch.tensor(wanted))
 
 
 def test_a_set_without_attributes() -> None:

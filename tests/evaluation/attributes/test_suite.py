@@ -37,12 +37,12 @@ def text(sentence: str) -> torch.Tensor:
     known = [*NAMES, *{concept.category for concept in concepts()}, "small", "large"]
     known += ["white", "grey", "red", "yellow", "green", "blue", "purple", "pink"]
     words = f" {sentence.replace('.', '')} "
-    found = []
+    result = []
     for phrase in sorted(set(known), key=len, reverse=True):
         if f" {phrase} " in words:
-            found.append(vector(phrase))
+            result.append(vector(phrase))
             words = words.replace(f" {phrase} ", "  ")
-    return torch.nn.functional.normalize(torch.stack(found or [vector("nothing")]).sum(0), dim=0)
+    return torch.nn.functional.normalize(torch.stack(result or [vector("nothing")]).sum(0), dim=0)
 
 
 @pytest.fixture
@@ -75,14 +75,14 @@ def unseen() -> Pairs:
 
 
 def test_who_knows_everything_is_right(student, knowing: None, unseen: Pairs) -> None:
-    found, _ = suite.scene_attribute_scores(student, RECIPE, unseen, embedded(unseen, list(range(50))))
+    result, _ = suite.scene_attribute_scores(student, RECIPE, unseen, embedded(unseen, list(range(50))))
     for name in ("mean_per_class", "seen_mean_per_class", "unseen_mean_per_class", "harmonic_mean"):
-        assert found[f"class_name_{name}"] > 0.97, name
-    assert found["class_name_zero_shot_mean_per_class"] > 0.97
-    assert found["attributes_only_mean_per_class"] > 0.97
-    assert found["attribute_prediction_map"] > 0.97 > 0.3 > found["attribute_prediction_chance"]
-    assert found["attribute_prediction_left_out"] == 0
-    assert not any(name.startswith("attributes_only_") and "seen" in name for name in found)
+        assert result[f"class_name_{name}"] > 0.97, name
+    assert result["class_name_zero_shot_mean_per_class"] > 0.97
+    assert result["attributes_only_mean_per_class"] > 0.97
+    assert result["attribute_prediction_map"] > 0.97 > 0.3 > result["attribute_prediction_chance"]
+    assert result["attribute_prediction_left_out"] == 0
+    assert not any(name.startswith("attributes_only_") and "seen" in name for name in result)
 
 
 def test_every_number_is_the_mean_of_the_queries_beside_it(student, knowing: None, unseen: Pairs) -> None:
@@ -91,12 +91,12 @@ def test_every_number_is_the_mean_of_the_queries_beside_it(student, knowing: Non
     known.image = torch.nn.functional.normalize(
         known.image + 0.16 * torch.randn(known.image.shape, generator=torch.Generator().manual_seed(0)), dim=1
     )
-    found, queries = suite.scene_attribute_scores(student, RECIPE, unseen, known)
-    assert 0 < found["class_name_unseen_mean_per_class"] < 1
+    result, queries = suite.scene_attribute_scores(student, RECIPE, unseen, known)
+    assert 0 < result["class_name_unseen_mean_per_class"] < 1
     without = {"class_name_harmonic_mean", "attribute_prediction_chance", "attribute_prediction_left_out"}
-    for name in set(found) - without:
+    for name in set(result) - without:
         results, images = results_of_queries(name, queries)
-        assert results.mean() == pytest.approx(found[name]) and len(results) == len(images), name
+        assert results.mean() == pytest.approx(result[name]) and len(results) == len(images), name
     single = [at for at, row in enumerate(rows) if len(unseen.details(row)["objects"]) == 1]
     assert queries["class_name_unseen_mean_per_class_image"].tolist() == single
     assert set(queries["attribute_prediction_map_image"].tolist()) == set(single)
@@ -107,9 +107,9 @@ def test_every_number_is_the_mean_of_the_queries_beside_it(student, knowing: Non
 
 def test_seen_names_alone_have_no_harmonic_mean(student, knowing: None) -> None:
     pairs = load_pairs("scenes", "val").select(np.arange(30))
-    found, _ = suite.scene_attribute_scores(student, RECIPE, pairs, embedded(pairs, list(range(30))))
-    assert found["class_name_seen_mean_per_class"] == found["class_name_mean_per_class"] > 0.97
-    assert not any("unseen" in name or "harmonic" in name or "zero_shot" in name for name in found)
+    result, _ = suite.scene_attribute_scores(student, RECIPE, pairs, embedded(pairs, list(range(30))))
+    assert result["class_name_seen_mean_per_class"] == result["class_name_mean_per_class"] > 0.97
+    assert not any("unseen" in name or "harmonic" in name or "zero_shot" in name for name in result)
 
 
 def test_other_data_has_no_attributes(student, unseen: Pairs) -> None:

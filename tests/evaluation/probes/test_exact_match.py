@@ -37,14 +37,14 @@ def decoder():
 
 
 def test_exact_match_raw_and_normalised() -> None:
-    found = exact_match(
+    result = exact_match(
         ["A  dog", "a cat", "ﬁve pears on it now"], ["a dog", "a cat", "five pears on it again"]
     )
-    assert found.raw.tolist() == [False, True, False]
-    assert found.normalised.tolist() == [True, True, False]
-    assert found.words.tolist() == [2, 2, 5]
-    assert found.by_length() == {"1-5": (pytest.approx(2 / 3), 3)}
-    assert summary(found) == {
+    assert result.raw.tolist() == [False, True, False]
+    assert result.normalised.tolist() == [True, True, False]
+    assert result.words.tolist() == [2, 2, 5]
+    assert result.by_length() == {"1-5": (pytest.approx(2 / 3), 3)}
+    assert summary(result) == {
         "exact_match": pytest.approx(2 / 3), "exact_match_raw": pytest.approx(1 / 3),
         "token_f1": pytest.approx((1 + 1 + 0.8) / 3),
     }  # fmt: skip
@@ -59,15 +59,15 @@ def test_token_f1_counts_words_as_often_as_they_stand() -> None:
 
 
 def test_captioning_recall() -> None:
-    found = captioning(
+    result = captioning(
         ["a small hot dog on a green background", "a dog"],
         [["a hot dog", "a small hot dog on green"], ["a cat"]],
         [["hot dog", "cat"], []],
         [{"green", "small"}, {"red"}],
     )
-    assert found.token_f1[0] == pytest.approx(2 * 6 / (8 + 6)) and found.token_f1[1] == pytest.approx(0.5)
-    assert found.object_recall[0] == 0.5 and np.isnan(found.object_recall[1])
-    assert found.attribute_recall.tolist() == [1, 0]
+    assert result.token_f1[0] == pytest.approx(2 * 6 / (8 + 6)) and result.token_f1[1] == pytest.approx(0.5)
+    assert result.object_recall[0] == 0.5 and np.isnan(result.object_recall[1])
+    assert result.attribute_recall.tolist() == [1, 0]
     assert captioning(["a hotdog"], [["a dog"]], [["dog"]], [{}]).object_recall[0] == 0  # words, not letters
 
 

@@ -11,25 +11,25 @@ def pairs():
 
 
 def test_the_true_caption_is_true_and_the_false_one_false(pairs) -> None:
-    found = scene_questions(pairs)
-    assert list(found) == ["objects", "sizes", "backgrounds", "relations"]
+    result = scene_questions(pairs)
+    assert list(result) == ["objects", "sizes", "backgrounds", "relations"]
     for kind in ("objects", "sizes", "backgrounds"):
-        assert len(found[kind].rows) > 150, kind
+        assert len(result[kind].rows) > 150, kind
     scenes = pairs.table.to_pylist()
-    for row, true, false in zip(*found["objects"], strict=True):
+    for row, true, false in zip(*result["objects"], strict=True):
         assert any(name in true for name in scenes[row]["objects"])
         assert not any(false.endswith(f" {name}") for name in scenes[row]["objects"])
-    for row, true, false in zip(*found["sizes"], strict=True):
+    for row, true, false in zip(*result["sizes"], strict=True):
         said = "small" if " small " in true else "large"
         named = [
             s for n, s in zip(scenes[row]["objects"], scenes[row]["sizes"], strict=True) if true.endswith(n)
         ]
         assert said in named
         assert true.replace(" small ", " large ").replace(" a large", " a large") == false or said == "large"
-    for row, true, false in zip(*found["backgrounds"], strict=True):
+    for row, true, false in zip(*result["backgrounds"], strict=True):
         assert true.endswith(f"{scenes[row]['background']} background")
         assert scenes[row]["background"] not in false.split(" on ")[-1]
-    for row, true, false in zip(*found["relations"], strict=True):
+    for row, true, false in zip(*result["relations"], strict=True):
         assert true in scenes[row]["captions"] and false == scenes[row]["swapped_caption"]
 
 

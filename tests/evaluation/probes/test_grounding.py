@@ -75,12 +75,12 @@ def test_match_is_the_cosine_and_what_words_add() -> None:
 
 
 def test_choices_by_kind() -> None:
-    found = choices(Looks(DIM, 1), Inputs(), false(3), batch=2)
-    assert {name: swap.accuracy for name, swap in found.items()} == {
+    result = choices(Looks(DIM, 1), Inputs(), false(3), batch=2)
+    assert {name: swap.accuracy for name, swap in result.items()} == {
         "swapped_relation": 1.0,
         "replaced_word": 1.0,
     }
-    assert len(found["swapped_relation"].correct) == 2
+    assert len(result["swapped_relation"].correct) == 2
     # One that cannot tell them apart: a tie counts against it.
     assert choices(Reads(DIM, 1), Inputs(), false(3))["swapped_relation"].accuracy == 0
 
@@ -101,6 +101,6 @@ def test_choices_by_z_alone() -> None:
 )
 def test_recall_reads_every_picture_with_every_caption(teacher, own, shuffled) -> None:
     captions = np.arange(COUNT)
-    found = match_recall(teacher, Inputs(), captions, batch=4)
-    assert found == {"image_to_text": own, "text_to_image": own}
+    result = match_recall(teacher, Inputs(), captions, batch=4)
+    assert result == {"image_to_text": own, "text_to_image": own}
     assert match_recall(teacher, Inputs(), captions, shuffled=True)["image_to_text"] == shuffled

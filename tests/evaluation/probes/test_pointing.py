@@ -81,19 +81,19 @@ class Pointing(CrossModalTeacher):
 )
 def test_accuracy_is_the_share_of_words_that_look_at_their_thing(model, pairs, choose, accuracy):
     captions = pairs.first_caption[:-1]
-    found = pointing_accuracy(Pointing(model, pairs, choose), Inputs(pairs), model, captions)
-    assert found.accuracy == pytest.approx(accuracy)
-    assert found.chance == 0.5 and found.covered == 1.0
-    assert found.by_weight == 0.5  # the larger one, whichever word asks
-    assert len(found.correct) == len(found.image) == 2 * len(pairs)
+    result = pointing_accuracy(Pointing(model, pairs, choose), Inputs(pairs), model, captions)
+    assert result.accuracy == pytest.approx(accuracy)
+    assert result.chance == 0.5 and result.covered == 1.0
+    assert result.by_weight == 0.5  # the larger one, whichever word asks
+    assert len(result.correct) == len(result.image) == 2 * len(pairs)
 
 
 def test_a_thing_without_a_region_cannot_be_pointed_at(model, pairs):
     captions = pairs.first_caption[:-1]
-    found = pointing_accuracy(
+    result = pointing_accuracy(
         Pointing(model, pairs, lambda number: number), Inputs(pairs, shift=2.0), model, captions
     )
-    assert found.covered == found.accuracy == 0
+    assert result.covered == result.accuracy == 0
 
 
 def test_data_without_boxes_is_not_judged(model, pairs):

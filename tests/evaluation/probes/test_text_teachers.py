@@ -43,7 +43,7 @@ def test_a_teacher_that_knows_is_told_from_one_that_does_not() -> None:
     generator = np.random.default_rng(0)
     image = np.repeat(np.arange(60), 2)
     category = np.array(["cat", "dog", "pie"])[image % 3]
-    some = [str(each) if image[n] < 50 else None for n, each in enumerate(category)]
+    some = [str(item) if image[n] < 50 else None for n, item in enumerate(category)]
     meaning = 5 * generator.normal(size=(3, 8))[image % 3] + generator.normal(size=(60, 8))[image]
     knows = meaning + 0.1 * generator.normal(size=(120, 8))
     guesses = generator.normal(size=(120, 8)) + 30  # all of them point one way
@@ -63,8 +63,8 @@ def test_the_control_is_scored_on_the_same_captions() -> None:
     captions = [f"{style} {word}" for word in words for style in ("a picture of the", "here is one big")]
     image = np.repeat(np.arange(4), 2)
     embeddings = np.eye(4)[image] + 0.01 * np.random.default_rng(0).normal(size=(8, 4))
-    found = score_text_teachers({"words": embeddings}, captions, image, ["fruit"] * 4 + ["vehicle"] * 4)
-    assert list(found) == ["words", CONTROL]
-    score, reason = found["words"]
-    assert score.retrieval_r1 == 1 and reason is None and found[CONTROL][1] is None
+    result = score_text_teachers({"words": embeddings}, captions, image, ["fruit"] * 4 + ["vehicle"] * 4)
+    assert list(result) == ["words", CONTROL]
+    score, reason = result["words"]
+    assert score.retrieval_r1 == 1 and reason is None and result[CONTROL][1] is None
     assert tfidf_embeddings(captions).shape == (8, 7)  # no more directions than captions allow

@@ -65,13 +65,15 @@ def test_boxes_equal_the_bare_networks() -> None:
     expected = boxes[sure][kept].clamp(0, 96).numpy(), confidence[sure][kept].numpy()
     assert 10 < len(kept) < 150 and len(set(of_class[sure][kept].tolist())) == 2
 
-    (found,) = propose(Detector(model, {}, 96, confidence=0.3, overlap=0.5), picture)
-    np.testing.assert_allclose(found.boxes, expected[0], atol=0.01)
-    np.testing.assert_allclose(found.confidences, expected[1], atol=1e-4)
-    np.testing.assert_array_equal(found.classes, of_class[sure][kept].numpy())
-    assert [part.dtype for part in found] == [np.float32, np.int64, np.float32]
+    (result,) = propose(Detector(model, {}, 96, confidence=0.3, overlap=0.5), picture)
+    np.testing.assert_allclose(result.boxes, expected[0], atol=0.01)
+    np.testing.assert_allclose(result.confidences, expected[1], atol=1e-4)
+    np.testing.assert_array_equal(result.classes, of_class[sure][kept].numpy())
+    assert [part.dtype for part in result] == [np.float32, np.int64, np.float32]
     (swapped,) = propose(Detector(model, {}, 96, confidence=0.3, overlap=0.5), picture.flip(0))
-    assert len(swapped.boxes) != len(found.boxes) or abs(swapped.confidences - found.confidences).max() > 0.01
+    assert (
+        len(swapped.boxes) != len(result.boxes) or abs(swapped.confidences - result.confidences).max() > 0.01
+    )
 
 
 def test_a_pictures_boxes_do_not_depend_on_its_neighbours() -> None:
@@ -81,9 +83,9 @@ def test_a_pictures_boxes_do_not_depend_on_its_neighbours() -> None:
     proposer = Detector(network(), {}, 96, confidence=0.3, overlap=0.5)
     together = propose(proposer, *pictures * 8)  # more than one batch
     assert len(together) == 40
-    for picture, found, again in zip(pictures, together, together[35:], strict=False):
+    for picture, result, again in zip(pictures, together, together[35:], strict=False):
         (alone,) = propose(proposer, picture)
-        for regions in (found, again):
+        for regions in (result, again):
             np.testing.assert_allclose(alone.boxes, regions.boxes, atol=0.02)
             np.testing.assert_allclose(alone.confidences, regions.confidences, atol=1e-4)
         height, width = picture.shape[1:]
@@ -141,9 +143,9 @@ def test_packed_weights_come_back(tmp_path: Path) -> None:
     rounded.load_state_dict({key: value.half() for key, value in model.state_dict().items()})
     picture = noise(64, 64)
     (expected,) = propose(Detector(rounded, {}, 96, 0.3, 0.5), picture)
-    (found,) = propose(proposer, picture)
-    assert len(found.boxes) > 5
-    np.testing.assert_array_equal(found.boxes, expected.boxes)
+    (result,) = propose(proposer, picture)
+    assert len(result.boxes) > 5
+    np.testing.assert_array_equal(result.boxes, expected.boxes)
     with safe_open(tmp_path / "two.safetensors", framework="pt") as file:
         assert '"mAP50": 0.9' in file.metadata()["detector"]
     save_detector(tmp_path / "other.safetensors", network(1), "yolov8n", 96, {})

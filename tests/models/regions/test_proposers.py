@@ -50,10 +50,10 @@ def test_many_equals_keep_their_order() -> None:
 
 def test_ground_truth_returns_what_is_known() -> None:
     known = [np.array([[1.5, 2, 30, 40], [0, 0, 64, 64]]), np.empty((0, 4))]
-    found = load_proposer("ground_truth")(pictures((64, 64), (64, 64)), known, [4, 9])
-    np.testing.assert_array_equal(found[0].boxes, known[0])
-    assert found[0].confidences.tolist() == [1, 1] and found[0].classes.tolist() == [-1, -1]
-    assert found[1].boxes.shape == (0, 4)
+    result = load_proposer("ground_truth")(pictures((64, 64), (64, 64)), known, [4, 9])
+    np.testing.assert_array_equal(result[0].boxes, known[0])
+    assert result[0].confidences.tolist() == [1, 1] and result[0].classes.tolist() == [-1, -1]
+    assert result[1].boxes.shape == (0, 4)
     with pytest.raises(SettingError, match=r"regions\.proposer.*no boxes of picture 9"):
         load_proposer("ground_truth")(pictures((64, 64), (64, 64)), [known[0], None], [4, 9])
 
@@ -61,10 +61,10 @@ def test_ground_truth_returns_what_is_known() -> None:
 def test_the_grid_covers_the_picture_once() -> None:
     for boxes, cells in ((1, 1), (4, 2), (15, 3), (16, 4)):
         proposer = load_proposer("grid", boxes=boxes)
-        (found,) = proposer(pictures((60, 90)), [None], [0])
-        assert len(found.boxes) == cells**2 and proposer.fingerprint["cells"] == cells
+        (result,) = proposer(pictures((60, 90)), [None], [0])
+        assert len(result.boxes) == cells**2 and proposer.fingerprint["cells"] == cells
         covered = np.zeros((60, 90), dtype=int)
-        for x0, y0, x1, y1 in found.boxes.round().astype(int):
+        for x0, y0, x1, y1 in result.boxes.round().astype(int):
             covered[y0:y1, x0:x1] += 1
         assert (covered == 1).all()
     np.testing.assert_allclose(
@@ -88,8 +88,8 @@ def test_random_boxes_depend_on_seed_and_row_alone() -> None:
 
 
 def test_the_whole_image_proposes_nothing() -> None:
-    found = load_proposer("whole_image")(pictures((8, 9), (60, 90)), [None, None], [0, 1])
-    assert [len(regions.boxes) for regions in found] == [0, 0]
+    result = load_proposer("whole_image")(pictures((8, 9), (60, 90)), [None, None], [0, 1])
+    assert [len(regions.boxes) for regions in result] == [0, 0]
 
 
 def test_fingerprints_tell_settings_apart() -> None:
