@@ -163,11 +163,9 @@ class AttentionExplorer(NotebookWidget):
 
     def _subtitle(self) -> str:
         example = self.examples[self.example]
+        head = f"mean of {self.heads} heads" if self.head == MEAN else f"head {self.head + 1}"
         maps = example.token_to_region[self.stage]
-        if (maps == maps[0]).all():  # the grounded teacher has one
-            parts = [self.stage, "one map"]
-        else:
-            parts = [self.stage, f"mean of {self.heads} heads" if self.head == MEAN else f"head {self.head + 1}"]
+        parts = [self.stage, "one map" if (maps == maps[0]).all() else head]  # as the grounded teacher has it
         if self.words:
             chosen = ", ".join(f"“{example.words[word]}”" for word in self.words)
             parts.append(f"what {chosen} look{'s' if len(self.words) == 1 else ''} at")
