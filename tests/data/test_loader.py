@@ -59,9 +59,9 @@ def test_hard_negatives_bring_their_true_and_false_captions(pairs):
     ]
     false.of_caption = np.full(len(pairs.all_captions), -1)
     false.of_caption[false.caption] = np.arange(len(false.caption))
-    found = epoch_of(pairs, hard=HardNegatives(false, 1.0, seed=1))
-    assert any((batch.false >= 0).any() and (batch.false < 0).any() for batch in found)
-    for batch in found:
+    result = epoch_of(pairs, hard=HardNegatives(false, 1.0, seed=1))
+    assert any((batch.false >= 0).any() and (batch.false < 0).any() for batch in result)
+    for batch in result:
         for row, caption, number, tokens, wrong in zip(
             batch.rows, batch.caption, batch.false, batch.tokens, batch.false_tokens, strict=True
         ):
@@ -72,19 +72,19 @@ def test_hard_negatives_bring_their_true_and_false_captions(pairs):
 
 
 def test_an_epoch_visits_everything_once_and_drops_what_does_not_fill_a_batch(pairs):
-    found = epoch_of(pairs)
-    assert len(found) == 3
-    rows = [row for batch in found for row in batch.rows]
-    failed = [name for batch in found for name, _ in batch.failed]
+    result = epoch_of(pairs)
+    assert len(result) == 3
+    rows = [row for batch in result for row in batch.rows]
+    failed = [name for batch in result for name, _ in batch.failed]
     assert len(set(rows)) == len(rows) and len(rows) + len(failed) == 18
     assert set(failed) <= {"p4", "p11"}
-    assert all(reason == "empty file" for batch in found for _, reason in batch.failed)
+    assert all(reason == "empty file" for batch in result for _, reason in batch.failed)
     assert sorted(epoch_order(20, 1, 0)) == list(range(20))
 
 
 def test_excluded_rows_are_not_visited(pairs):
-    found = epoch_of(pairs, exclude=np.array([4, 11]))
-    assert len(found) == 3 and all(len(batch) == 6 and not batch.failed for batch in found)
+    result = epoch_of(pairs, exclude=np.array([4, 11]))
+    assert len(result) == 3 and all(len(batch) == 6 and not batch.failed for batch in result)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

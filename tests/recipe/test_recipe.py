@@ -312,11 +312,11 @@ def test_younger_settings_leave_old_fingerprints_as_they_were() -> None:
 
 def test_differences_name_settings_and_both_values() -> None:
     ours, theirs = recipe(training__batch=64), recipe(teacher=None, seed=2)
-    found = differences(ours, theirs)
-    assert found["training.batch"] == (64, 128)
-    assert found["seed"] == (0, 2)
-    assert found["teacher.model"] == ("t", None)
-    assert differences(theirs, ours) == {name: (b, a) for name, (a, b) in found.items()}
+    result = differences(ours, theirs)
+    assert result["training.batch"] == (64, 128)
+    assert result["seed"] == (0, 2)
+    assert result["teacher.model"] == ("t", None)
+    assert differences(theirs, ours) == {name: (b, a) for name, (a, b) in result.items()}
 
 
 def test_data_options_are_those_of_load_pairs() -> None:

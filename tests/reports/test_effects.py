@@ -39,10 +39,10 @@ def comparison(tmp_path):
 def test_a_written_comparison_comes_back(tmp_path, comparison):
     path = tmp_path / "comparison.json"
     path.write_text(comparison.to_json())
-    found = read_results(path)
-    assert found.note == comparison.note
+    result = read_results(path)
+    assert result.note == comparison.note
     pd.testing.assert_frame_equal(
-        found.table.sort_index(axis=1), comparison.table.sort_index(axis=1), check_dtype=False
+        result.table.sort_index(axis=1), comparison.table.sort_index(axis=1), check_dtype=False
     )
 
 
@@ -56,8 +56,8 @@ def test_other_files_are_refused(tmp_path):
 def cells(html):
     """[row][column]: (background, text) of a table."""
     rows = re.findall(r"<tr>(.*?)</tr>", html)[1:]
-    found = [re.findall(r'<td style="[^"]*background:([^;"]*)[^"]*">(.*?)</td>', row) for row in rows]
-    return [[(colour, re.sub("<[^>]+>", " ", text)) for colour, text in row] for row in found]
+    result = [re.findall(r'<td style="[^"]*background:([^;"]*)[^"]*">(.*?)</td>', row) for row in rows]
+    return [[(colour, re.sub("<[^>]+>", " ", text)) for colour, text in row] for row in result]
 
 
 def test_cells_are_coloured_by_their_interval(comparison):
@@ -112,9 +112,9 @@ def test_what_a_notebook_can_be_given(tmp_path, comparison, monkeypatch):
     for number, (name, shift) in enumerate({"a": 0.0, "b": 1.0}.items()):
         write_run(tmp_path / "sweep" / name / "run", seed=number, splits={"test": shift})
     write_run(tmp_path / "sweep" / "c" / "run")  # not evaluated
-    (found,) = load_results(str(tmp_path / "sweep")).items()
-    assert found[0] == "sweep" and len(runs_of_sweep(tmp_path / "sweep")) == 2
-    assert found[1].table.loc[("test", "text_to_image_r1"), ("clip_kd_demo", "seeds")] == 2
+    (result,) = load_results(str(tmp_path / "sweep")).items()
+    assert result[0] == "sweep" and len(runs_of_sweep(tmp_path / "sweep")) == 2
+    assert result[1].table.loc[("test", "text_to_image_r1"), ("clip_kd_demo", "seeds")] == 2
     shipped = tmp_path / "shipped"
     shipped.mkdir()
     for name in ("ablation_clip_kd.json", "dclip.json", "losses.json"):
@@ -131,10 +131,10 @@ def test_what_a_notebook_can_be_given(tmp_path, comparison, monkeypatch):
 
 def test_a_sensitivity_line_is_in_points_and_the_baseline_is_zero(comparison):
     key = ("test", "text_to_image_r1")
-    found = sensitivity_line(comparison.table, key, {0: "task_only_demo", 4: "fd_demo"})
+    result = sensitivity_line(comparison.table, key, {0: "task_only_demo", 4: "fd_demo"})
     row = comparison.table.loc[key]["fd_demo"]
-    assert found[0] == (0, 0, 0, 0)
-    assert found[1] == (4, *(pytest.approx(100 * row[field]) for field in ("difference", "low", "high")))
+    assert result[0] == (0, 0, 0, 0)
+    assert result[1] == (4, *(pytest.approx(100 * row[field]) for field in ("difference", "low", "high")))
 
 
 def test_intervals_are_counted(comparison):

@@ -40,10 +40,10 @@ def test_runs_of_one_start_share_it_and_it_is_measured_once(tmp_path, models):
         run_of(tmp_path / "c", "dclip_no_teacher_demo"),
         run_of(tmp_path / "d", **{"data.image_size": 48}),
     ]
-    found = [wise_ft.evaluated_start(run, tmp_path / "made") for run in runs]
-    assert len({run.path for run in found[:3]}) == 1 and found[3].path != found[0].path
+    result = [wise_ft.evaluated_start(run, tmp_path / "made") for run in runs]
+    assert len({run.path for run in result[:3]}) == 1 and result[3].path != result[0].path
     assert models == [(0.0, "start")] * 2
-    assert found[0].recipe.name == "start" and wise_ft.has_start(runs[0])
+    assert result[0].recipe.name == "start" and wise_ft.has_start(runs[0])
     assert not wise_ft.has_start(run_of(tmp_path / "e", "task_only_demo"))
 
 
@@ -63,19 +63,19 @@ def test_a_teacher_is_measured_once(tmp_path, models, monkeypatch):
     teacher = SimpleNamespace(model=Tower(), sides=("image", "text"))
     monkeypatch.setattr(wise_ft, "load_teacher", lambda recipe: teacher)
     runs = [run_of(tmp_path / "a", "clip_kd_demo"), run_of(tmp_path / "b", "clip_kd_demo", seed=1)]
-    found = [wise_ft.evaluated_teacher(run, tmp_path / "made") for run in runs]
-    assert found[0].path == found[1].path and models == [(2.0, "teacher")]
+    result = [wise_ft.evaluated_teacher(run, tmp_path / "made") for run in runs]
+    assert result[0].path == result[1].path and models == [(2.0, "teacher")]
     teacher.sides = ("image",)
     assert wise_ft.evaluated_teacher(runs[0], tmp_path / "made") is None
 
 
 def test_a_point_between_is_of_its_run_and_alpha(tmp_path, models):
     runs = [run_of(tmp_path / "a"), run_of(tmp_path / "b", seed=1)]
-    found = [wise_ft.evaluated_between(run, 0.25, tmp_path / "made") for run in (*runs, *runs)]
+    result = [wise_ft.evaluated_between(run, 0.25, tmp_path / "made") for run in (*runs, *runs)]
     assert models == [(0.25, "WiSE-FT, 0.25 of fine_tuning_demo")] * 2
-    assert len({run.path for run in found}) == 2
+    assert len({run.path for run in result}) == 2
     start = wise_ft.evaluated_start(runs[0], tmp_path / "made")
-    assert [len(group) for group in compare([start, *found[:2]]).groups.values()] == [1, 2]
+    assert [len(group) for group in compare([start, *result[:2]]).groups.values()] == [1, 2]
 
 
 def test_points_carry_the_interval_of_the_difference_to_the_start():

@@ -136,8 +136,8 @@ def test_not_trained_failed_and_gone(tmp_path: Path) -> None:
     write_status(write_run(tmp_path / "gone", steps=2), "running", 2, 5, **old)
     write_status(write_run(tmp_path / "remote", steps=2), "running", 2, 5, host="elsewhere", **old)
     write_status(write_run(tmp_path / "running", steps=2), "running", 2, 5)
-    found = {row.folder: (row.state, row.reason) for row in find_runs(tmp_path)}
-    assert found == {
+    result = {row.folder: (row.state, row.reason) for row in find_runs(tmp_path)}
+    assert result == {
         "fresh": ("not trained", ""),
         "failed": ("failed", "no space left"),
         "gone": ("gone", ""),

@@ -80,11 +80,11 @@ def some(
 
 def found(learner: Learner, terms: dict[str, Tensor]) -> dict[str, Tensor]:
     result = {
-        f"gradient/{name}": each.grad.contiguous()
-        for name, each in learner.named_parameters()
-        if each.grad is not None
+        f"gradient/{name}": item.grad.contiguous()
+        for name, item in learner.named_parameters()
+        if item.grad is not None
     }
-    result |= {f"statistics/{name}": each for name, each in learner.named_buffers() if "running" in name}
+    result |= {f"statistics/{name}": item for name, item in learner.named_buffers() if "running" in name}
     return result | {f"term/{name}": value.double().reshape(1) for name, value in terms.items()}
 
 
@@ -145,12 +145,12 @@ def ten_steps(
     optimiser = torch.optim.AdamW(learning, lr=1e-2)
     for step in range(10):
         order = torch.randperm(len(data["images"]), generator=torch.Generator().manual_seed(step))
-        batch, targets = some({name: each[order] for name, each in data.items()}, mine)
+        batch, targets = some({name: item[order] for name, item in data.items()}, mine)
         optimiser.zero_grad()
         terms, _ = backward(wrapped, learner.mixture, batch, targets, None, SEED)
         optimiser.step()
         learner.mixture.clamp_scales_()
-    weights = {name: each.detach().contiguous() for name, each in learner.named_parameters()}
+    weights = {name: item.detach().contiguous() for name, item in learner.named_parameters()}
     return weights | {"loss": terms["loss"].double().reshape(1)}
 
 

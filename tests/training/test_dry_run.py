@@ -34,7 +34,7 @@ def test_a_grounded_teacher_takes_its_own_loss() -> None:
 def test_every_objective_takes_its_step() -> None:
     every = {"objectives.mfd": 1, "objectives.gd": 1, "objectives.afd": 1, "student.cache_frozen": False}
     rows = dict(dry_run(Recipe.load("clip_kd_demo", every)))
-    terms = [each.split()[0] for each in rows["loss of 2 random pairs"].split(", ")]
+    terms = [item.split()[0] for item in rows["loss of 2 random pairs"].split(", ")]
     assert terms == ["loss", "task", "crd", "fd", "mfd", "gd", "icl", "afd"]
 
 

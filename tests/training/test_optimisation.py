@@ -68,11 +68,11 @@ def together(inputs, tmp_path_factory):
     return {path.name.removeprefix("r-"): load_file(path) for path in out.parent.iterdir()}
 
 
-def same(found, expected, atol=1e-12):
-    assert found.keys() == expected.keys()
+def same(result, expected, atol=1e-12):
+    assert result.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(
-            found[name], value, rtol=1e-8, atol=atol, msg=lambda text, name=name: f"{name}: {text}"
+            result[name], value, rtol=1e-8, atol=atol, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 
@@ -177,7 +177,7 @@ def test_gradient_cache_takes_a_micro_batch_s_memory(inputs):
 
         learner = make_learner(TINY, True)
         some_inputs, targets = some(
-            {name: each.repeat_interleave(4, 0) for name, each in data.items()}, slice(batch)
+            {name: item.repeat_interleave(4, 0) for name, item in data.items()}, slice(batch)
         )
         with torch.autograd.graph.saved_tensors_hooks(Held, lambda held: held.tensor):
             backward(learner, learner.mixture, some_inputs, targets, micro_batch, SEED)

@@ -49,7 +49,7 @@ def trace(figure: Any, name: str) -> Any:
 
 
 def labels(figure: Any) -> list[str]:
-    return [each.text for each in figure.layout.annotations if each.bgcolor]
+    return [item.text for item in figure.layout.annotations if item.bgcolor]
 
 
 def test_first_comes_the_mean_of_the_heads_of_the_last_stage() -> None:
@@ -61,7 +61,7 @@ def test_first_comes_the_mean_of_the_heads_of_the_last_stage() -> None:
     np.testing.assert_allclose(trace(figure, "token to region").z, made.token_to_region, rtol=1e-6)
     np.testing.assert_allclose(trace(figure, "region to token").z, made.region_to_token.T, rtol=1e-6)
     assert labels(figure) == ["1", "2", "3"]
-    assert not any(each.name == "chosen" for each in figure.data)
+    assert not any(item.name == "chosen" for item in figure.data)
     made.choose(head=2, stage="before")
     np.testing.assert_allclose(made.token_to_region, given.token_to_region["before"][2])
     assert "before · head 3" in made.figure.layout.title.subtitle.text
@@ -119,7 +119,7 @@ def test_patches_are_a_heat_map_in_each_words_colour() -> None:
     assert "what all words look at" in made.figure.layout.title.subtitle.text
     view._handle_custom_msg({"word": 0}, [])
     view._handle_custom_msg({"word": 1, "more": True}, [])
-    chosen = [each["chosen"] for each in json.loads(view.shown)["words"]]
+    chosen = [item["chosen"] for item in json.loads(view.shown)["words"]]
     pixels = decoded(trace(made.figure, "picture").source)
     for (row, column), colour in zip(((2, 18), (30, 46)), chosen, strict=True):
         tint = np.array([int(colour[start : start + 2], 16) for start in (1, 3, 5)], dtype=float)
@@ -194,17 +194,17 @@ def test_the_widget_answers_what_a_browser_sends() -> None:
     def shown() -> dict[str, Any]:
         return json.loads(view.shown)
 
-    assert [each["text"] for each in shown()["words"]] == [f"word{n}" for n in range(5)]
-    assert all(each["share"] == "" and not each["chosen"] for each in shown()["words"] + shown()["regions"])
+    assert [item["text"] for item in shown()["words"]] == [f"word{n}" for n in range(5)]
+    assert all(item["share"] == "" and not item["chosen"] for item in shown()["words"] + shown()["regions"])
 
     view._handle_custom_msg({"region": 1}, [])
     shares = made.region_to_token[1]
-    assert [each["share"] for each in shown()["words"]] == [f"{share:.0%}" for share in shares]
-    strengths = [each["strength"] for each in shown()["words"]]
+    assert [item["share"] for item in shown()["words"]] == [f"{share:.0%}" for share in shares]
+    strengths = [item["strength"] for item in shown()["words"]]
     assert np.argsort(strengths).tolist() == np.argsort(shares).tolist() and max(strengths) <= 1
-    assert [bool(each["chosen"]) for each in shown()["regions"]] == [False, True, False]
+    assert [bool(item["chosen"]) for item in shown()["regions"]] == [False, True, False]
     view._handle_custom_msg({"word": 2}, [])
-    assert [each["share"] for each in shown()["regions"]] == [f"{v:.0%}" for v in made.token_to_region[2]]
+    assert [item["share"] for item in shown()["regions"]] == [f"{v:.0%}" for v in made.token_to_region[2]]
 
     controls(widget)["head"].value = 1
     assert made.head == 1 and made.words == [2]
@@ -212,7 +212,7 @@ def test_the_widget_answers_what_a_browser_sends() -> None:
     assert made.stage == "before"
     controls(widget)["pooling temperature"].value = 0.5
     assert asked[-1] == (0, 0.5)
-    bars = next(each for each in changed[-1].data if each.name == "token pooling")
+    bars = next(item for item in changed[-1].data if item.name == "token pooling")
     np.testing.assert_allclose(bars.x, softmax(np.arange(5) / 0.5), rtol=1e-5)
     controls(widget)["example"].value = 1
     assert len(shown()["words"]) == 7 and made.words == []
@@ -249,8 +249,8 @@ def test_what_does_not_fit_is_refused() -> None:
             AttentionExplorer([good._replace(**change)])
     with pytest.raises(ValueError, match="a grid of 2 x 2 has not 3 regions"):
         AttentionExplorer([good._replace(grid=(2, 2))])
-    fewer = {stage: each[:2] for stage, each in good.token_to_region.items()}
-    back = {stage: each[:2] for stage, each in good.region_to_token.items()}
+    fewer = {stage: item[:2] for stage, item in good.token_to_region.items()}
+    back = {stage: item[:2] for stage, item in good.region_to_token.items()}
     with pytest.raises(ValueError, match="same stages and number of heads"):
         AttentionExplorer([good, good._replace(token_to_region=fewer, region_to_token=back)])
     with pytest.raises(ValueError, match="at least one example"):

@@ -102,8 +102,8 @@ def test_parquet_takes_strings_and_lists(folder: Path, as_list: bool) -> None:
     names = [f"images/{number} é.jpg" for number in (3, 1)]
     captions = [["x", "y"], ["z"]] if as_list else ["x", "z"]
     pq.write_table(pa.table({"image": names, "caption": captions, "n": [1, 2]}), folder / "data.parquet")
-    found = captions_of(everything(folder / "data.parquet"))
-    assert found == dict(zip(names, captions if as_list else [["x"], ["z"]], strict=True))
+    result = captions_of(everything(folder / "data.parquet"))
+    assert result == dict(zip(names, captions if as_list else [["x"], ["z"]], strict=True))
 
 
 def test_a_list_as_pandas_writes_it(folder: Path) -> None:
@@ -149,9 +149,9 @@ def test_several_tables_by_a_glob(folder: Path) -> None:
         (folder / f"part{number}.jsonl").write_text(
             json.dumps(line) + "\n" + json.dumps(again), encoding="utf-8"
         )
-    found = captions_of(everything(f"{folder}/part*.jsonl"))
-    assert list(found) == ["images/0 é.jpg", "images/5 é.jpg", "images/1 é.jpg", "images/2 é.jpg"]
-    assert found["images/5 é.jpg"] == ["from 0", "from 1", "from 2"]
+    result = captions_of(everything(f"{folder}/part*.jsonl"))
+    assert list(result) == ["images/0 é.jpg", "images/5 é.jpg", "images/1 é.jpg", "images/2 é.jpg"]
+    assert result["images/5 é.jpg"] == ["from 0", "from 1", "from 2"]
 
 
 def test_paths_stay_in_their_folder_unless_absolute(folder: Path) -> None:

@@ -46,8 +46,8 @@ def per_class(
 )
 def test_equals_slow_version(some, accuracy, kind) -> None:
     image, weights, labels = some
-    found = accuracy(torch.from_numpy(image), weights * 3, labels, UNSEEN)
-    assert type(found) is kind
+    actual = accuracy(torch.from_numpy(image), weights * 3, labels, UNSEEN)
+    assert type(actual) is kind
     every, held_out = list(range(CLASSES)), [1, 4, 7]
     unseen_rows = [row for row in range(200) if labels[row] in held_out]
     seen_rows = [row for row in range(200) if labels[row] not in held_out]
@@ -58,12 +58,12 @@ def test_equals_slow_version(some, accuracy, kind) -> None:
         "zero_shot": per_class(unseen_rows, image, weights, labels, held_out),
     }
     for name, value in wanted.items():
-        assert getattr(found, name) == pytest.approx(value), name
+        assert getattr(actual, name) == pytest.approx(value), name
     assert len(set(wanted.values())) == 4 and 0 < wanted["unseen"] < wanted["zero_shot"] < 1
     u, s = wanted["unseen"], wanted["seen"]
-    assert found.harmonic_mean == pytest.approx(2 * u * s / (u + s))
-    assert found.correct.tolist() == [guess(image[row], weights, every) == labels[row] for row in range(200)]
-    assert found.correct_among_unseen.tolist() == [
+    assert actual.harmonic_mean == pytest.approx(2 * u * s / (u + s))
+    assert actual.correct.tolist() == [guess(image[row], weights, every) == labels[row] for row in range(200)]
+    assert actual.correct_among_unseen.tolist() == [
         guess(image[row], weights, held_out) == labels[row] for row in unseen_rows
     ]
 
@@ -83,8 +83,8 @@ def test_what_is_not_there_is_not_a_number(some) -> None:
 
 
 def test_classes_with_the_same_sentence_are_never_told_apart() -> None:
-    found = attributes_only_accuracy(np.eye(3), np.eye(3)[[0, 0, 2]], [0, 1, 2])
-    assert found.correct.tolist() == [False, False, True] and found.mean_per_class == pytest.approx(1 / 3)
+    actual = attributes_only_accuracy(np.eye(3), np.eye(3)[[0, 0, 2]], [0, 1, 2])
+    assert actual.correct.tolist() == [False, False, True] and actual.mean_per_class == pytest.approx(1 / 3)
 
 
 def test_harmonic_mean() -> None:
@@ -127,7 +127,7 @@ def slow_scores(image: np.ndarray, with_text: np.ndarray, without_text: np.ndarr
 
 def test_average_precision_is_that_of_scikit_learn(judged) -> None:
     image, with_text, without_text, present = judged
-    found = attribute_prediction(torch.from_numpy(image), with_text * 2, without_text, present)
+    actual = attribute_prediction(torch.from_numpy(image), with_text * 2, without_text, present)
     scores = slow_scores(image, with_text, without_text)
     wanted, prevalence = [], []
     for number in range(4):
@@ -135,19 +135,21 @@ def test_average_precision_is_that_of_scikit_learn(judged) -> None:
         truth = present[known, number].astype(int)
         wanted.append(average_precision_score(truth, scores[known, number]))
         prevalence.append(truth.mean())
-    np.testing.assert_allclose(found.average_precision[:4], wanted)
-    assert np.isnan(found.average_precision[4:]).all() and found.left_out == 2
-    assert found.mean == pytest.approx(np.mean(wanted)) and found.chance == pytest.approx(np.mean(prevalence))
+    np.testing.assert_allclose(actual.average_precision[:4], wanted)
+    assert np.isnan(actual.average_precision[4:]).all() and actual.left_out == 2
+    assert actual.mean == pytest.approx(np.mean(wanted)) and actual.chance == pytest.approx(
+        np.mean(prevalence)
+    )
 
 
 def test_the_mean_is_that_of_every_attribute_of_every_image(judged) -> None:
-    found = attribute_prediction(*judged)
+    actual = attribute_prediction(*judged)
     present = judged[3][:, :4]
-    assert found.result.mean() == pytest.approx(found.mean)
-    assert sorted(found.image.tolist()) == sorted(np.argwhere(present == 1)[:, 0].tolist())
-    first = found.result[: int((present[:, 0] == 1).sum())]
-    weight = len(found.result) / 4 / len(first)
-    assert first.mean() / weight / len(first) == pytest.approx(found.average_precision[0] / len(first))
+    assert actual.result.mean() == pytest.approx(actual.mean)
+    assert sorted(actual.image.tolist()) == sorted(np.argwhere(present == 1)[:, 0].tolist())
+    first = actual.result[: int((present[:, 0] == 1).sum())]
+    weight = len(actual.result) / 4 / len(first)
+    assert first.mean() / weight / len(first) == pytest.approx(actual.average_precision[0] / len(first))
 
 
 def test_a_constant_model_scores_chance(judged) -> None:
@@ -167,8 +169,8 @@ def test_scores_that_are_no_numbers_count_against_us() -> None:
 
 def test_no_attribute_left(judged) -> None:
     image, with_text, without_text, _ = judged
-    found = attribute_prediction(image, with_text, without_text, np.ones((80, 6)))
-    assert np.isnan([found.mean, found.chance]).all() and found.left_out == 6 and not len(found.result)
+    actual = attribute_prediction(image, with_text, without_text, np.ones((80, 6)))
+    assert np.isnan([actual.mean, actual.chance]).all() and actual.left_out == 6 and not len(actual.result)
 
 
 def test_shapes_that_do_not_fit(judged) -> None:

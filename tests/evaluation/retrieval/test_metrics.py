@@ -159,7 +159,7 @@ def test_dtypes_containers_and_norms_agree() -> None:
 
 
 def test_inputs_are_left_as_they_were() -> None:
-    image, text, owner = (torch.from_numpy(each) for each in world())
+    image, text, owner = (torch.from_numpy(item) for item in world())
     before = image.clone(), text.clone(), owner.clone()
     retrieval_metrics(image.double(), text, owner)
     assert all(torch.equal(a, b) for a, b in zip((image, text, owner), before, strict=True))

@@ -23,7 +23,7 @@ def test_equals_slow_version() -> None:
     image = weights[labels] + 2 * generator.normal(size=(300, 6))
     ranks = []
     for row, label in zip(image, labels, strict=True):
-        scores = [row @ each / np.linalg.norm(row) / np.linalg.norm(each) for each in weights]
+        scores = [row @ item / np.linalg.norm(row) / np.linalg.norm(item) for item in weights]
         ranks.append(1 + sum(s > scores[label] for s in scores))
     ranks = np.array(ranks)
     per_class = [np.mean(ranks[labels == c] == 1) for c in range(11)]
