@@ -227,7 +227,7 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
     for name in ("bare", "wrong", "unknown", "text"):
         with pytest.raises(SettingError, match=r"regions\.weights"):
             load_proposer(weights=str(tmp_path / f"{name}.safetensors"))
-    with pytest.raises(SettingError, match=r"regions\.weights.*not a detector's"):
+    with pytest.raises(SettingError, match=r"regions\.weights.*not the weights of a detector"):
         load_proposer(weights="demo_teacher")
 
 
