@@ -1,6 +1,7 @@
 """Damaged and full: what was written is read back bit by bit or refused in words, and nothing is silently
 other."""
 
+import contextlib
 import io
 import json
 import random
@@ -229,18 +230,20 @@ def test_long_records_are_thinned_and_all_of_them_are_read_where_all_are_asked_f
 # ---- disks
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files() -> Iterator[None]:
-    """No file may have more than 20,000 bytes, as if the disk were full."""
+    """No file of this process may have more than 20,000 bytes, as if the disk were full."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch, small_files):
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(OSError, match="File too large") as caught:
+    with pytest.raises(OSError, match="File too large") as caught, small_files():
         scenes("val", 30, 64)  # drawn through a memory map it would be a SIGBUS
     assert str(tmp_path / "cache") in str(caught.value.filename)
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".npy", ".jsonl")]
@@ -251,7 +254,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch, small_fi
             lambda folder: [(folder / "a").write_bytes(b"1"), (folder / "b").write_bytes(bytes(30_000))],
         ),
     ):
-        with pytest.raises(OSError, match="File too large") as caught:
+        with pytest.raises(OSError, match="File too large") as caught, small_files():
             write()
         assert caught.value.filename == str(tmp_path / "out" / "file")
         assert list((tmp_path / "out").iterdir()) == []
