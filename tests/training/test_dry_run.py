@@ -43,7 +43,7 @@ def test_data_that_are_not_here_are_counted_by_their_limit() -> None:
     rows = dict(dry_run(Recipe.load("task_only_demo", settings)))
     assert rows["steps"].endswith("of 1,000 pairs")
     rows = dict(dry_run(Recipe.load("task_only_demo", {**settings, "data.limit": None})))
-    assert "not here" in rows["steps"]
+    assert "unknown without the data" in rows["steps"]
 
 
 def test_settings_that_cannot_work_are_refused() -> None:

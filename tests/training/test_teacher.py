@@ -175,7 +175,8 @@ def test_preservation_holds_to_the_start_or_is_refused(recipe, tower, tmp_path) 
     pairs = load_pairs("scenes", "train", scenes=24)
     for trainable in ("all", "lora"):
         same = student(recipe, **control, **{"student.trainable_image": trainable})
-        assert build_targets(same, pairs, load_student(same), tmp_path).width == 16
+        (teacher,) = build_targets(same, pairs, load_student(same), tmp_path).teachers
+        assert teacher.width == 16
     elsewhere = student(recipe, **control, **{"student.model": str(other)})
     with pytest.raises(SettingError, match=r"objectives\.preservation = 0\.3.*does not start as the teacher"):
         build_targets(elsewhere, pairs, load_student(elsewhere), tmp_path)

@@ -182,5 +182,5 @@ def test_shapes_that_do_not_fit(judged) -> None:
         (image, with_text, without_text, present[:, :5]),
         (image, with_text, without_text, present[:79]),
     ):
-        with pytest.raises(ValueError, match="attribute_prediction: wants"):
+        with pytest.raises(ValueError, match="attribute_prediction: expects"):
             attribute_prediction(*wrong)
