@@ -14,7 +14,7 @@ from pathlib import Path
 
 from make_cross_modal_teacher import halve
 
-from workbench.files import write_json
+from workbench.files import read_json, write_json
 from workbench.recipe import Recipe
 from workbench.runs import checkpoint
 from workbench.runs.run import Run
@@ -31,8 +31,10 @@ def ship(run: Run, folder: Path = STUDENTS) -> Run:
     place = target / "checkpoints" / kept.name
     place.mkdir(parents=True)
     recipe.save(target / "recipe.yaml")
-    for name in ("metrics.jsonl", "versions.json", "data.json", "weights.json"):
+    for name in ("metrics.jsonl", "versions.json", "data.json"):
         shutil.copyfile(run.path / name, target / name)
+    sources = read_json(run.path / "weights.json")
+    write_json(target / "weights.json", {part: path and Path(path).name for part, path in sources.items()})
     shipped = ("state", "step", "total_steps")  # the rest describes the machine
     write_json(target / "status.json", {key: run.status[key] for key in shipped})
     for name in (checkpoint.MODEL, checkpoint.STATE, checkpoint.MANIFEST):
