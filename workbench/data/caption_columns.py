@@ -105,10 +105,10 @@ def caption_choice(pairs: Any, row: int, seed: int, epoch: int) -> int:
     shares = pairs.facts.get(SHARES)
     if shares and len(positions) > 1:
         column = np.array(pairs.details(row)[COLUMNS])
-        there = np.unique(column)
-        ends = np.cumsum(np.array([share for share in shares.values() if share > 0])[there])
+        present = np.unique(column)
+        ends = np.cumsum(np.array([share for share in shares.values() if share > 0])[present])
         bits = np.random.Philox(key=[seed, (epoch << 40) + row], counter=[0, 0, 0, _STREAM])
-        drawn = there[np.searchsorted(ends, np.random.Generator(bits).random() * ends[-1], side="right")]
+        drawn = present[np.searchsorted(ends, np.random.Generator(bits).random() * ends[-1], side="right")]
         positions = positions[column == drawn]
     if len(positions) < 2:
         return int(positions[0]) if len(positions) else -1

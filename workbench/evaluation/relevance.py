@@ -1,7 +1,7 @@
 """Which places of a picture, and which words of a caption, the match of a two-tower model rests on."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from workbench.errors import SettingError
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.masking import PlainTransformer
+from workbench.models.tokens import output_of
 from workbench.models.transform import Crop, normalised
 
 FEWEST_PLACES = 4  # a side, of a feature map that tells places apart
@@ -98,8 +99,9 @@ def grad_cam(
     the very last of a small picture may have a single one. Raises SettingError for towers without maps.
     """
     visual: Any = model.clip.visual
-    with torch.enable_grad(), _feature_maps(visual) as maps:
+    with torch.enable_grad(), _stage_outputs(visual) as outputs:
         logits = _logits(model, images, text)
+        maps = _maps(outputs)
         if not maps:
             problem = "the features of its image tower are no map of places"
             remedy = "Use a convolutional tower, Swin, or a plain vision transformer."
@@ -137,36 +139,30 @@ def _logits(model: DualEncoder, images: Tensor, text: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def _feature_maps(visual: Any) -> Iterator[list[tuple[Tensor, tuple[int, int]]]]:
-    """The outputs of a tower's stages that are maps, in order, while the context lasts, and their axes of
-    places."""
-    maps: list[tuple[Tensor, tuple[int, int]]] = []
-
-    def watch(features: Tensor, channels: int) -> None:
-        if features.ndim == 4:
-            last = features.shape[3] == channels and features.shape[1] != channels  # as Swin has them
-            maps.append((features, (1, 2) if last else (2, 3)))
-
+def _stage_outputs(visual: Any) -> Iterator[list[tuple[list[Tensor], int]]]:
+    """The outputs of a tower's stages and of all of them, in order, with their numbers of channels (0 for a
+    ResNet of open_clip), while the context lasts."""
     trunk = getattr(visual, "trunk", visual)
     stages = {stage["module"]: stage["num_chs"] for stage in getattr(trunk, "feature_info", [])}
     stages = stages or {name: 0 for name, _ in trunk.named_children() if name.startswith("layer")}
     with contextlib.ExitStack() as stack:
-        for name, channels in stages.items():
-            handle = trunk.get_submodule(name).register_forward_hook(
-                lambda _, __, features, channels=channels: watch(features, channels)
-            )
-            stack.callback(handle.remove)
+        outputs = [
+            (stack.enter_context(output_of(trunk.get_submodule(name))), channels)
+            for name, channels in stages.items()
+        ]
         if hasattr(trunk, "forward_features"):
-            last_stage = trunk.forward_features
+            outputs.append((stack.enter_context(output_of(trunk, "forward_features")), trunk.num_features))
+        yield outputs
 
-            def last_map(*arguments: Any, **named: Any) -> Any:
-                features = last_stage(*arguments, **named)
-                watch(features, trunk.num_features)
-                return features
 
-            trunk.forward_features = last_map
-            stack.callback(delattr, trunk, "forward_features")
-        yield maps
+def _maps(outputs: Sequence[tuple[list[Tensor], int]]) -> list[tuple[Tensor, tuple[int, int]]]:
+    """The outputs that are maps, with their axes of places: channels stand last in Swin."""
+    return [
+        (features, (1, 2) if features.shape[3] == channels != features.shape[1] else (2, 3))
+        for stage, channels in outputs
+        for features in stage
+        if features.ndim == 4
+    ]
 
 
 @contextlib.contextmanager

@@ -13,10 +13,8 @@ from workbench.figures.boxes import SIDE, image_trace
 from workbench.figures.style import IMAGE, PALETTE, QUIET, TEXT, finish, heading
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)  # left, top, width and height of a window, as shares of the picture
-PALE, OUTSIDE = (
-    0.55,
-    0.2,
-)  # the share of its darkness that a picture keeps without heat, and outside the window
+# The share of its darkness that a picture keeps without heat, and outside the window.
+PALE, OUTSIDE = 0.55, 0.2
 ACROSS = 105  # characters in a line of text as wide as a narrow figure
 
 

@@ -117,11 +117,11 @@ def caption_tokens(model: DualEncoder, ids: Int[Tensor, "batch length"]) -> Capt
     """
     text: Any = getattr(model.clip, "text", model.clip)
     if hasattr(text, "ln_final"):
-        with _output_of(text.ln_final) as outputs:
+        with output_of(text.ln_final) as outputs:
             pooled = model.encode_text(ids)
         hidden, projection = outputs[0], text.text_projection
     elif hasattr(text, "transformer"):
-        with _output_of(text.transformer) as outputs:
+        with output_of(text.transformer) as outputs:
             pooled = model.encode_text(ids)
         hidden, projection = outputs[0].last_hidden_state, text.proj
     else:
@@ -146,11 +146,11 @@ def patch_tokens(
     """
     visual: Any = model.clip.visual
     if hasattr(visual, "trunk"):
-        with _output_of(visual.trunk, "forward_features") as outputs:
+        with output_of(visual.trunk, "forward_features") as outputs:
             model.encode_image(images)
         return _through_the_head(visual, outputs[0])
     if getattr(visual, "attn_pool", None) is None and hasattr(visual, "ln_post"):
-        with _output_of(visual.ln_post) as outputs:
+        with output_of(visual.ln_post) as outputs:
             model.encode_image(images)
         if outputs[0].ndim == 3:
             return _projected(outputs[0][:, 1:], visual.proj)
@@ -181,7 +181,7 @@ def _projected(hidden: Tensor, projection: Any) -> Tensor:
 
 
 @contextlib.contextmanager
-def _output_of(module: nn.Module, method: str = "forward") -> Iterator[list[Any]]:
+def output_of(module: nn.Module, method: str = "forward") -> Iterator[list[Any]]:
     """Collect the outputs of a module within the context."""
     outputs: list[Any] = []
     original = getattr(module, method)
