@@ -102,7 +102,7 @@ class TargetLookup:
 
     def targets(self, batch: Batch, epoch: int) -> BatchTargets:
         """The teachers' outputs for a batch; None for those that the recipe does not need."""
-        found = BatchTargets()
+        result = BatchTargets()
         if self.teachers:
             views = self.recipe.targets.views
             view = epoch % views if views else 0
@@ -115,24 +115,24 @@ class TargetLookup:
                 if "text" in teacher.sides or (blank and len(stores) == 1)
             ]
             scales = tuple(teacher.scale for teacher in self.teachers)
-            found = BatchTargets(
+            result = BatchTargets(
                 self._side_by_side(images),
                 self._side_by_side(texts),
                 scales if len(scales) > 1 else scales[0],
             )
         if batch.false is not None:
-            found = found._replace(hard=self._tensor(batch.false >= 0))
+            result = result._replace(hard=self._tensor(batch.false >= 0))
         if self.captions != "all":
-            found = found._replace(captioned=self._tensor(batch.caption >= 0))
+            result = result._replace(captioned=self._tensor(batch.caption >= 0))
         if self.cross_modal is not None:
-            found = found._replace(cross_modal_target=self._tensor(self.cross_modal[batch.caption]))
+            result = result._replace(cross_modal_target=self._tensor(self.cross_modal[batch.caption]))
         if self.text is not None:
             weights = self.recipe.objectives
             if weights.embedding:
-                found = found._replace(text_target=self._tensor(self.text.embedding(batch.caption)))
+                result = result._replace(text_target=self._tensor(self.text.embedding(batch.caption)))
             if weights.concepts:
-                found = found._replace(soft_labels=self._tensor(self.text.soft_labels(batch.caption)))
-        return found
+                result = result._replace(soft_labels=self._tensor(self.text.soft_labels(batch.caption)))
+        return result
 
     def example(self, student: DualEncoder) -> tuple[Inputs, BatchTargets]:
         """Inputs and targets of two pairs with black pictures."""
@@ -154,10 +154,10 @@ class TargetLookup:
         gradient.
         """
         outputs, targets = gradient.outputs, gradient.targets
-        found: dict[str, Tensor] = {}
+        result: dict[str, Tensor] = {}
         if step % SHARES_EVERY == 1 and len(loss.weights) > 1:
             shares = gradient_shares(loss, outputs, targets)
-            found |= {f"gradient_share/{name}": share for name, share in shares.items()}
+            result |= {f"gradient_share/{name}": share for name, share in shares.items()}
         for side, theirs in (("image", targets.teacher_image), ("text", targets.teacher_text)):
             ours, parts = getattr(outputs, f"projected_{side}").float(), loss.compared(side)
             if theirs is None or ours.shape != theirs.shape or (side == "text" and self.captions == "none"):
@@ -165,17 +165,17 @@ class TargetLookup:
             cosines = [F.cosine_similarity(ours[:, part], theirs[:, part]) for part in parts]
             cosine = torch.stack(cosines).mean(0)
             if side == "text" and targets.captioned is not None:
-                found["cosine_to_teacher_text"] = (
+                result["cosine_to_teacher_text"] = (
                     cosine.mul(targets.captioned).sum() / targets.captioned.sum()
                 )
             else:
-                found[f"cosine_to_teacher_{side}"] = cosine.mean()
+                result[f"cosine_to_teacher_{side}"] = cosine.mean()
         if targets.text_target is not None and self.best_r2 is not None:
             # Targets are standardised over the training captions, so R^2 is relative to predicting 0.
             variance = targets.text_target.square().mean()
-            found["embedding_r2"] = 1 - gradient.terms["embedding"] / variance
-            found["embedding_r2_best"] = torch.full_like(variance, self.best_r2)
-        return found
+            result["embedding_r2"] = 1 - gradient.terms["embedding"] / variance
+            result["embedding_r2_best"] = torch.full_like(variance, self.best_r2)
+        return result
 
     def _side_by_side(self, embeddings: list[np.ndarray]) -> Tensor | None:
         """The embeddings of one side by every teacher; None if no teacher has that side."""
