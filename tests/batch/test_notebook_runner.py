@@ -11,8 +11,9 @@ from typing import Any
 
 import nbformat
 import pytest
+from jupyter_client.kernelspec import KernelSpec
 
-from workbench.batch import notebook_runner
+from workbench.batch import kernel, notebook_runner
 from workbench.batch.notebook_runner import checked, locate, notebooks, parameters_of, run_notebook
 from workbench.errors import SettingError
 
@@ -198,6 +199,31 @@ def test_a_failed_cell_fails_the_run_and_is_kept(tmp_path: Path) -> None:
     executed = nbformat.read(tmp_path / "out" / "some.ipynb", as_version=4)
     assert "failed: the flux" in executed.cells[0].source
     assert [line[:5] for line in lines[1:]] == ["[1/4]", "[2/4]", "[3/4]"]
+
+
+@pytest.mark.parametrize("failures, state", [(2, "finished"), (3, "failed")])
+def test_a_kernel_that_does_not_start_is_started_again(
+    failures: int, state: str, notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As one whose port another process took.
+    (tmp_path / "late.py").write_text(
+        "import os, sys\n"
+        f"starts = open({str(tmp_path / 'starts')!r}, 'a')\n"
+        "starts.write('.')\n"
+        f"if starts.tell() <= {failures}: sys.exit(1)\n"
+        "starts.close()\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'ipykernel_launcher', *sys.argv[1:]])\n"
+    )
+    spec = KernelSpec(
+        argv=[sys.executable, str(tmp_path / "late.py"), "-f", "{connection_file}"], language="python"
+    )
+    monkeypatch.setattr(kernel._ThisInterpreter, "kernel_spec", spec)
+    lines: list[str] = []
+    manifest = run_notebook(notebook, out=tmp_path / "out", say=lines.append)
+    assert manifest["state"] == state
+    assert lines.count("the kernel did not start; starting another one") == 2
+    if state == "failed":
+        assert "died before replying" in manifest["error"]["message"]
 
 
 def test_a_killed_kernel_is_a_failure_that_says_so(tmp_path: Path) -> None:

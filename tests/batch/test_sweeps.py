@@ -114,12 +114,13 @@ def test_values_reach_the_notebook_as_they_are_and_paths_start_where_the_user_is
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text("extends: task_only_demo\nname: mine\n")
     said = tmp_path / "said"
-    body = f"import os\nopen({str(said)!r}, 'w').write(overrides['data.source'] + os.getcwd())\n"
+    body = f"import os\nopen({str(said)!r}, 'w', encoding='utf-8').write(overrides['data.source'] + os.getcwd())\n"
     path = write_sweep(
         tmp_path, recipe="mine.yaml", overrides={"data.source": "bilder/ä😀"}, notebook=str(notebook(body))
     )
-    assert run_sweep(path, say=lambda line: None)[0].state == "finished"
-    assert said.read_text() == f"bilder/ä😀{tmp_path}"
+    outcome = run_sweep(path, say=lambda line: None)[0]
+    assert outcome.state == "finished", outcome.reason
+    assert said.read_text(encoding="utf-8") == f"bilder/ä😀{tmp_path}"
 
 
 def test_a_notebook_that_cannot_take_a_run_is_refused_before_anything_runs(tmp_path):

@@ -10,6 +10,9 @@ from nbclient.exceptions import DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine
 
+# A kernel's ports are free when they are chosen, and another process may take one before the kernel does.
+STARTS = 3
+
 
 class Stopped(Exception):
     """A signal asked to stop, so the next cell was not started."""
@@ -103,15 +106,23 @@ class WorkbenchEngine(Engine):
         environment: dict[str, str],
         **settings: Any,
     ) -> None:
-        client = _Client(
-            nb_man,
-            stop=stop,
-            say=say,
-            kernel_name=kernel_name,
-            kernel_manager_class=_ThisInterpreter,
-            timeout=None,
-            startup_timeout=120,  # starting an interpreter takes long on a loaded machine
-            stdout_file=settings.get("stdout_file"),
-            stderr_file=settings.get("stderr_file"),
-        )
-        client.execute(env=environment)
+        for start in range(1, STARTS + 1):
+            client = _Client(
+                nb_man,
+                stop=stop,
+                say=say,
+                kernel_name=kernel_name,
+                kernel_manager_class=_ThisInterpreter,
+                timeout=None,
+                startup_timeout=120,  # starting an interpreter takes long on a loaded machine
+                stdout_file=settings.get("stdout_file"),
+                stderr_file=settings.get("stderr_file"),
+            )
+            try:
+                client.execute(env=environment)
+            except RuntimeError as error:
+                if start == STARTS or "died before replying" not in str(error):
+                    raise
+                say("the kernel did not start; starting another one")
+            else:
+                return
