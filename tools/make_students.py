@@ -5,16 +5,19 @@
     python tools/make_students.py RUN RUN2
 
 Each has the run's records and the weights of its last checkpoint in float16, without the optimiser, and is
-evaluated anew with these weights.
+evaluated anew with these weights. Layers that stayed as they were in a shipped start are left out.
 """
 
 import shutil
 import sys
 from pathlib import Path
 
+import torch
 from make_cross_modal_teacher import halve
+from safetensors.torch import load_file, save_file
 
 from workbench.files import read_json, write_json
+from workbench.models.loading import load_dual_encoder
 from workbench.recipe import Recipe
 from workbench.runs import checkpoint
 from workbench.runs.run import Run
@@ -39,11 +42,26 @@ def ship(run: Run, folder: Path = STUDENTS) -> Run:
     write_json(target / "status.json", {key: run.status[key] for key in shipped})
     for name in (checkpoint.MODEL, checkpoint.STATE, checkpoint.MANIFEST):
         shutil.copyfile(kept / name, place / name)
+    leave_out_start(place / checkpoint.MODEL, recipe)
     halve(place)
     (target / "checkpoints" / checkpoint.POINTER).write_text(f"{place.name}\n")
     made = Run(target)
     made.evaluate()
     return made
+
+
+def leave_out_start(file: Path, recipe: Recipe) -> None:
+    """Remove the tensors that equal those of the student's pretrained start from a file of weights."""
+    if recipe.student.pretrained is None:
+        return
+    start = load_dual_encoder(recipe.student.model, recipe.student.pretrained).clip.state_dict()
+    prefix = "student.clip."
+    learned = {
+        name: tensor
+        for name, tensor in load_file(file).items()
+        if not torch.equal(tensor, start.get(name.removeprefix(prefix), tensor + 1))
+    }
+    save_file(learned, file)
 
 
 if __name__ == "__main__":

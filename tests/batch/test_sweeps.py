@@ -114,7 +114,8 @@ def test_values_reach_the_notebook_as_they_are_and_paths_start_where_the_user_is
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text("extends: task_only_demo\nname: mine\n")
     said = tmp_path / "said"
-    body = f"import os\nopen({str(said)!r}, 'w', encoding='utf-8').write(overrides['data.source'] + os.getcwd())\n"
+    body = "import os, pathlib\n"
+    body += f"pathlib.Path({str(said)!r}).write_bytes((overrides['data.source'] + os.getcwd()).encode())\n"
     path = write_sweep(
         tmp_path, recipe="mine.yaml", overrides={"data.source": "bilder/ä😀"}, notebook=str(notebook(body))
     )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workbench.models import mobilenet_stem
+from workbench.models import mobilenet_stem, rotary
 from workbench.models.dual_encoder import DualEncoder
 
 IMAGE_PROGRAM, TEXT_PROGRAM = "image_tower.pt2", "text_tower.pt2"
@@ -16,9 +16,10 @@ TOLERANCE = 1e-4
 
 
 def needs_workbench(model: DualEncoder) -> bool:
-    """Whether open_clip builds the image tower only after this package has registered it with timm."""
-    name = model.config["model_cfg"]["vision_cfg"].get("timm_model_name")
-    return name in (mobilenet_stem.NAME, mobilenet_stem.SPATIAL_NAME)
+    """Whether plain open_clip cannot build the image tower: one that this package registers with timm, or one
+    with rotary positions."""
+    tower = model.config["model_cfg"]["vision_cfg"]
+    return tower.get("timm_model_name") in mobilenet_stem.default_cfgs or rotary.CONFIG_KEY in tower
 
 
 def write_programs(model: DualEncoder, folder: Path) -> None:

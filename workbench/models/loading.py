@@ -18,7 +18,7 @@ from torch import nn
 
 from workbench.errors import SettingError, damaged_file, reason
 from workbench.files import read_json, write_json
-from workbench.models import package_weights
+from workbench.models import package_weights, rotary
 from workbench.models.dual_encoder import CONFIG_NAME, WEIGHTS_NAME, DualEncoder, nearest
 from workbench.models.package_weights import ASSETS
 
@@ -34,6 +34,7 @@ def load_dual_encoder(
     initial_weights: Mapping[str, str] | None = None,
     frozen: Sequence[str] = (),
     freeze_batch_norm: bool = False,
+    rotary_positions: bool = False,
     without_weights: bool = False,
     allow_download: bool = False,
     setting: str = "model",
@@ -46,9 +47,10 @@ def load_dual_encoder(
     weights (`demo_teacher`). None loads the weights in the model's folder, under any file name that open_clip
     knows. If there are none, the weights stay random. `weights_from` of the model records the source.
     `initial_weights` copies packaged tower weights into modules (`{"visual.trunk": "mobilenet_v2"}`).
-    `frozen`, `freeze_batch_norm`: see DualEncoder. `without_weights` keeps the weights random, but takes
-    activation and preprocessing from the tag. Raises SettingError, naming `setting`, if something is missing.
-    Downloads only if `allow_download`.
+    `frozen`, `freeze_batch_norm`: see DualEncoder. `rotary_positions` replaces a vision transformer's
+    absolute ones, as `rotary_positions` in a configuration's `vision_cfg` does. `without_weights` keeps the
+    weights random, but takes activation and preprocessing from the tag. Downloads only if `allow_download`.
+    Raises SettingError, naming `setting`, if something is missing.
     """
     import open_clip
 
@@ -64,8 +66,9 @@ def load_dual_encoder(
         else:
             config = _read_config(config_file, f"{setting}.model")
             text = config["model_cfg"].get("text_cfg", {})
-            write_json(Path(scratch) / CONFIG_NAME, config)
             try:
+                rotary_positions |= config["model_cfg"]["vision_cfg"].pop(rotary.CONFIG_KEY, False) is True
+                write_json(Path(scratch) / CONFIG_NAME, config)
                 # open_clip warns that the folder has no weights; they come in the next step.
                 logging.disable(logging.WARNING)
                 clip = open_clip.create_model(f"local-dir:{scratch}", pretrained_text=False)
@@ -83,6 +86,9 @@ def load_dual_encoder(
             origin = str(weights) if weights else None
     for module, weights_name in ({} if without_weights else initial_weights or {}).items():
         package_weights.load_into(_submodule(clip, module, f"{setting}.initial_weights"), weights_name)
+    if rotary_positions:
+        rotary.use_rotary_positions(clip.visual, f"{setting}.rotary_positions")
+        config["model_cfg"]["vision_cfg"] = config["model_cfg"]["vision_cfg"] | {rotary.CONFIG_KEY: True}
     encoder = DualEncoder(clip.float(), config, tokenizer, frozen, freeze_batch_norm)
     encoder.weights_from = None if without_weights else origin
     return encoder

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from workbench.models.dual_encoder import DualEncoder
+from workbench.models.rotary import is_rotary
 
 BLOCK = 16  # side in pixels of a masked block, for towers other than plain vision transformers
 
@@ -79,7 +80,8 @@ def _seen(model: DualEncoder, images: Tensor, kept: Tensor) -> Bool[Tensor, "bat
 
 
 class PlainTransformer(NamedTuple):
-    """The layer of a plain vision transformer that follows the position embedding."""
+    """The layer of a plain vision transformer that follows the position embedding. Rotary positions have
+    none."""
 
     layer: nn.Module
     grid: tuple[int, int]
@@ -90,7 +92,7 @@ class PlainTransformer(NamedTuple):
         from open_clip.transformer import VisionTransformer as Native
         from timm.models.vision_transformer import VisionTransformer as Timm
 
-        if type(visual) is Native:
+        if type(visual) is Native and not is_rotary(visual):
             return cls(visual.ln_pre, tuple(visual.grid_size), 1)
         trunk = getattr(visual, "trunk", None)
         if type(trunk) is Timm:

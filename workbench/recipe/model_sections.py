@@ -27,13 +27,15 @@ class Student(Model):
     "last_stage" the layers after the last change of resolution, "last_blocks" the last quarter of a
     transformer's blocks, "lora" low-rank updates (package peft). `freeze_batch_norm`: BatchNorm layers keep
     their statistics and train only scale and shift. `cache_frozen`: compute the output of the frozen first
-    layers of the image tower once for every whole training picture, and cache it.
+    layers of the image tower once for every whole training picture, and cache it. `rotary_positions`: replace
+    the absolute positions of a vision transformer's patches by rotary ones; its other weights stay.
     """
 
     trainable_image: Literal["all", "attention", "last_stage", "last_blocks", "lora", "none"] = "all"
     trainable_text: bool = True
     freeze_batch_norm: bool = False
     cache_frozen: bool = Field(default=False, json_schema_extra=NOT_FINGERPRINTED)
+    rotary_positions: bool = Field(default=False, json_schema_extra=IF_CHANGED)
 
 
 class Teacher(Model):

@@ -143,6 +143,9 @@ class Recipe(Section):
                     problem = "student.cache_frozen stores the output of frozen layers for whole pictures"
                     remedy = f"Use {required}, or student.cache_frozen=false."
                     raise SettingError(setting, value, problem, remedy)
+        if self.student.rotary_positions and self.student.trainable_image == "lora":
+            problem = "it cannot be combined with student.trainable_image=lora"
+            raise SettingError("student.rotary_positions", True, problem, "Use attention, or last_blocks.")
         for setting in ("compile", "gradient_checkpointing"):
             other = "student.cache_frozen" if self.student.cache_frozen else None
             if setting == "compile" and self.objectives.mfd:

@@ -162,6 +162,7 @@ class Run:
             recipe.student.pretrained,
             frozen=recipe.student.frozen,
             freeze_batch_norm=recipe.student.freeze_batch_norm,
+            rotary_positions=recipe.student.rotary_positions,
             without_weights=True,
             setting="student",
             allow_download=recipe.allow_download,
@@ -172,6 +173,10 @@ class Run:
             for name, value in saved.tensors.items()
             if name.startswith(prefix)
         }
+        if model.clip.state_dict().keys() - weights.keys():
+            # A shipped student comes without the layers that stayed as they were at the start.
+            start = load_dual_encoder(recipe.student.model, recipe.student.pretrained, setting="student")
+            weights = start.clip.state_dict() | weights
         if recipe.student.trainable_image == "lora":
             # The low-rank weights are attached, loaded and merged, which gives a plain model.
             set_trainable(model, "lora", recipe.student.trainable_text)

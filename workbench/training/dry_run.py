@@ -256,10 +256,10 @@ def _detector(recipe: Recipe, pictures: list[Tensor]) -> list[Row]:
 def _model(settings: Model, part: str) -> DualEncoder:
     logging.disable(logging.WARNING)  # open_clip warns of random weights, which are intended here
     try:
-        freeze = isinstance(settings, Student) and settings.freeze_batch_norm
-        return load_dual_encoder(
-            settings.model, frozen=settings.frozen, freeze_batch_norm=freeze, setting=part
-        )
+        options = {}
+        if isinstance(settings, Student):
+            options = {name: getattr(settings, name) for name in ("freeze_batch_norm", "rotary_positions")}
+        return load_dual_encoder(settings.model, frozen=settings.frozen, setting=part, **options)
     finally:
         logging.disable(logging.NOTSET)
 

@@ -187,6 +187,7 @@ def load_student(recipe: Recipe) -> DualEncoder:
         initial_weights=recipe.student.initial_weights,
         frozen=recipe.student.frozen,
         freeze_batch_norm=recipe.student.freeze_batch_norm,
+        rotary_positions=recipe.student.rotary_positions,
         allow_download=recipe.allow_download,
         setting="student",
     )
