@@ -96,7 +96,7 @@ def test_words_in_longer_names_of_folders_of_pictures() -> None:
         splits_in_names("here", ["train_station/1.jpg", "test_tube/1.jpg", "cat/1.jpg"], stems=False) is None
     )
     for split, other in (("test", "cc3m"), ("train", "holdout")):
-        with pytest.raises(SettingError, match=f"say '{split}', those of 1 name no split, such as '{other}/0"):
+        with pytest.raises(SettingError, match=f"say '{split}', those of 1 name no split, such as '{other}/"):
             splits_in_names("here", [f"cc3m_{split}/0.tar", f"{other}/0.tar"], stems=True)
 
 
