@@ -101,6 +101,18 @@ def test_weights_that_are_there_and_cannot_be_read_are_named(name: str, message:
         load_dual_encoder(f"local-dir:{folder}", setting="student")
 
 
+def test_settings_of_another_student_are_named_with_the_way_out(tmp_path: Path) -> None:
+    write(tmp_path / "model")
+    for setting, value in (
+        ("initial_weights", {"visual.trunk": "mobilenet_v2_stem"}),
+        ("frozen", ["visual.trunk"]),
+    ):
+        with pytest.raises(
+            SettingError, match=rf"student\.{setting} = 'visual\.trunk'.*student\.frozen=\[\]"
+        ):
+            load_dual_encoder(str(tmp_path / "model"), setting="student", **{setting: value})
+
+
 def test_tokens_are_cleaned_as_the_configuration_says(tmp_path: Path) -> None:
     write(tmp_path / "model", tokenizer_kwargs={"clean": "canonicalize"})
     texts = ["A Photo of a Cat!", "it's a dog, isn't it?"]

@@ -19,7 +19,7 @@ from torch import nn
 from workbench.errors import SettingError, damaged_file, reason
 from workbench.files import read_json, write_json
 from workbench.models import package_weights
-from workbench.models.dual_encoder import CONFIG_NAME, DualEncoder, nearest
+from workbench.models.dual_encoder import CONFIG_NAME, OWN_STUDENT, DualEncoder, nearest
 from workbench.models.weights_files import weights_file, why_unusable
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
@@ -235,7 +235,8 @@ def _tokenizer(folder: Path, text: dict[str, Any]) -> Any:
 def _submodule(clip: nn.Module, name: str, setting: str) -> nn.Module:
     modules = dict(clip.named_modules())
     if name not in modules:
-        raise SettingError(setting, name, "the model has no such module", nearest(name, modules))
+        remedy = nearest(name, modules) + (f" {OWN_STUDENT}" if setting == "student.initial_weights" else "")
+        raise SettingError(setting, name, "the model has no such module", remedy)
     return modules[name]
 
 
