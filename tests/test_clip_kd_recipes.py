@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from tests.data.samples import pair_members, write_shard
 from workbench.data.load import load_pairs
-from workbench.models.loading import ASSETS, shipped_models
+from workbench.models.loading import shipped_models
+from workbench.models.package_weights import ASSETS
 from workbench.objectives import feature_distillation
 from workbench.recipe import Recipe, differences
 

@@ -8,7 +8,8 @@ Float16, without the parts of MiniLM that training left as the package carries t
 
 import sys
 
-from workbench.models.loading import ASSETS, save_trained
+from workbench.models.loading import save_trained
+from workbench.models.package_weights import ASSETS
 from workbench.runs.run import Run
 
 if __name__ == "__main__":

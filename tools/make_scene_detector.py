@@ -16,7 +16,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from workbench.data.scenes.dataset import scenes
-from workbench.models.loading import ASSETS
+from workbench.models.package_weights import ASSETS
 from workbench.models.regions import ultralytics_adapter
 from workbench.models.regions.detector import load_proposer, save_detector
 from workbench.models.regions.proposers import ProposedRegions

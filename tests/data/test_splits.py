@@ -68,7 +68,10 @@ def test_shards_named_by_split(tmp_path: Path, word: str) -> None:
     assert len(load_pairs(tmp_path, word)) == len(load_pairs(tmp_path, "val")) == 4
 
 
-@pytest.mark.parametrize("words", [("TRAIN", "Valid", "testing"), ("train2017", "val2017", "test2017")])
+@pytest.mark.parametrize(
+    "words",
+    [("TRAIN", "Valid", "testing"), ("train2017", "val2017", "test2017"), ("training", "dev", "Evaluation")],
+)
 def test_folders_of_other_words(tmp_path: Path, words: tuple[str, ...]) -> None:
     for word in words:
         write_folder(tmp_path / "pictures" / word, 2)
@@ -92,13 +95,15 @@ def test_words_in_longer_names_of_folders_of_pictures() -> None:
     assert (
         splits_in_names("here", ["train_station/1.jpg", "test_tube/1.jpg", "cat/1.jpg"], stems=False) is None
     )
-    with pytest.raises(SettingError, match="say 'test', those of 1 name no split"):
-        splits_in_names("here", ["cc3m_test/0.tar", "cc3m/0.tar"], stems=True)
+    for split, other in (("test", "cc3m"), ("train", "holdout")):
+        with pytest.raises(SettingError, match=f"say '{split}', those of 1 name no split, such as '{other}/"):
+            splits_in_names("here", [f"cc3m_{split}/0.tar", f"{other}/0.tar"], stems=True)
 
 
-def test_words_of_a_column(tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", ["split", "Split", "SPLIT"])
+def test_words_of_a_column(tmp_path: Path, column: str) -> None:
     rows = [("train", 4), ("restval", 3), ("VALIDATION", 2), ("test", 1)]
-    lines, number = ["image,caption,split"], 0
+    lines, number = [f"image,caption,{column}"], 0
     for split, count in rows:
         for _ in range(count):
             (tmp_path / f"{number}.jpg").write_bytes(encoded(number))

@@ -77,6 +77,42 @@ def test_a_checkpoint_of_open_clips_training(model: str, tmp_path: Path) -> None
     assert same(load_dual_encoder(str(path), str(tmp_path / "epoch_3.pt")).clip.state_dict(), state)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "epoch_3.pt",
+            r"student\.model.*contains epoch_3\.pt\. Set student\.pretrained to .*model/epoch_3\.pt",
+        ),
+        ("model-00001-of-00002.safetensors", r"student\.pretrained.*one of 2 parts.*open_clip_model\.safe"),
+        ("open_clip_pytorch_model.bin", r"student\.pretrained.*a pointer of Git LFS.*git lfs pull"),
+        ("", r"student\.model.*this folder has no open_clip_config\.json"),
+    ],
+)
+def test_weights_that_are_there_and_cannot_be_read_are_named(name: str, message: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write(folder)
+    if name:
+        part = "-of-" in name
+        (folder / name).write_text("{}" if part else "version https://git-lfs.github.com/spec/v1\n")
+    else:
+        (folder / "open_clip_config.json").rename(folder / "config.json")  # as transformers has it
+    with pytest.raises(SettingError, match=message):
+        load_dual_encoder(f"local-dir:{folder}", setting="student")
+
+
+def test_settings_of_another_student_are_named_with_the_way_out(tmp_path: Path) -> None:
+    write(tmp_path / "model")
+    for setting, value in (
+        ("initial_weights", {"visual.trunk": "mobilenet_v2_stem"}),
+        ("frozen", ["visual.trunk"]),
+    ):
+        with pytest.raises(
+            SettingError, match=rf"student\.{setting} = 'visual\.trunk'.*student\.frozen=\[\]"
+        ):
+            load_dual_encoder(str(tmp_path / "model"), setting="student", **{setting: value})
+
+
 def test_tokens_are_cleaned_as_the_configuration_says(tmp_path: Path) -> None:
     write(tmp_path / "model", tokenizer_kwargs={"clean": "canonicalize"})
     texts = ["A Photo of a Cat!", "it's a dog, isn't it?"]

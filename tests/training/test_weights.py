@@ -12,6 +12,7 @@ from workbench.errors import SettingError
 from workbench.files import read_json
 from workbench.models.loading import load_dual_encoder
 from workbench.recipe import Recipe
+from workbench.reports.html import write_report
 from workbench.reports.wise_ft import has_start, start_model
 
 SIGLIP = {
@@ -59,11 +60,13 @@ def test_the_run_says_what_was_loaded_and_what_was_cut(run, siglip) -> None:
     weights = str(siglip / "open_clip_model.safetensors")
     assert read_json(run.path / "weights.json") == {"student": weights, "teacher": weights}
     assert run.start == weights and has_start(run)
-    cut = read_json(run.path / "data.json")["train"]["captions_cut"]
+    report = read_json(run.path / "data.json")
+    cut, validation = report["train"]["captions_cut"], report["validation"]["captions_cut"]["student"]
     assert cut["student"] == cut["teacher"] and cut["student"]["context"] == 8
     captions = workbench.load_pairs("scenes", "train", scenes=20, image_size=32).all_captions
     lengths = [len(load_dual_encoder(str(siglip)).tokenizer.encode(caption)) + 2 for caption in captions]
     assert 0 < cut["student"]["cut"] == sum(length > 8 for length in lengths) < len(captions)
+    assert 0 < validation["cut"] < validation["captions"] == report["validation"]["captions"]
     assert float(start_model(run).scale.detach()) == pytest.approx(117.33, rel=1e-5)
 
 
@@ -76,7 +79,13 @@ def test_it_is_said_at_the_start(run, siglip, tmp_path, capsys) -> None:
 
 def test_the_card_says_what_was_loaded(run, tmp_path, capsys) -> None:
     run.evaluate()
-    assert "evaluated on val: 500 pictures, 2,500 captions" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "evaluated on val: 500 pictures, 2,500 captions" in printed
+    (evaluation, _) = run.evaluations["val"]
+    assert f"val: the model cuts {evaluation['captions_cut']:,} of 2,500 captions at 8 tokens" in printed
+    page = write_report([run], tmp_path / "page.html").read_text()
+    counts = read_json(run.path / "data.json")["train"]["captions_cut"]
+    assert f"<td>{counts['student']['cut']} (student), {counts['teacher']['cut']} (teacher)<td>" in page
     card = (run.export(tmp_path / "student") / "README.md").read_text()
     assert "Start: `.../open_clip_model.safetensors`." in card
     assert "val (500 pictures, 2,500 captions)" in card

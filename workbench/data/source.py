@@ -227,8 +227,14 @@ def text_cell(value: Any, not_utf8: Reason = "damaged record") -> str:
     return text.strip()
 
 
-def split_cell(value: Any) -> str:
-    """The split in a cell of a table, which may be a number."""
+def is_split_column(name: str) -> bool:
+    """Whether a table's column of this name holds the splits: `split` or `Split`."""
+    return name.casefold() == "split"
+
+
+def split_of_record(record: Mapping[str, Any]) -> str:
+    """The split in a row of a table, which may be a number there; "" if it has none."""
+    value = next((value for name, value in record.items() if is_split_column(name)), None)
     return text_cell(str(value) if isinstance(value, int) else value)
 
 

@@ -16,7 +16,7 @@ USUAL_SPLITS = ("train", "val", "test")
 _MEANINGS = {
     **dict.fromkeys(("train", "training", "restval"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),  # as on the Hugging Face hub
 }
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")  # cc3m-train, cc3mTrain, CC3M_TRAIN
 _HASH = re.compile(r"(?<=-of-\d{5})-[0-9a-f]{16}\b")  # train-00000-of-00001-6f3bd7b5a9ee4c8a.parquet
@@ -53,8 +53,8 @@ def splits_in_names(source: str, names: Sequence[str], *, stems: bool) -> list[s
     `train/0.jpg`, `VAL2017/0.jpg` and, with `stems`, `cc3m-validation-0000.tar` name splits. Names split a
     source if they name at least two splits; other files then have none. A word in a longer folder name
     (`cc3m_train`, `split=test`) counts for shards and tables, and for pictures if all are in such folders.
-    Raises `SettingError` if some files are named as held out and the others have no split, because the others
-    would be trained on.
+    Raises `SettingError` if some files name one split and the others none, because held-out ones would be
+    trained on. Beside unnamed folders of pictures, `train` is no split: it may be the vehicle.
     """
     splits = _split_of_each(names, lambda path: _split_in_path(path, stems), stems)
     named = set(splits) - {None}
@@ -64,7 +64,7 @@ def splits_in_names(source: str, names: Sequence[str], *, stems: bool) -> list[s
         return splits if len(named) >= 2 and None not in splits else None
     if len(named) >= 2:
         return splits
-    if named and named != {"train"} and None in splits:
+    if None in splits and (stems or named != {"train"}):
         (split,) = named
         other = names[splits.index(None)]
         problem = (

@@ -25,6 +25,7 @@ from workbench.files import atomic_write, is_file_name, sha256_of_file, signed, 
 from workbench.metrics import metric
 from workbench.models.devices import device_of
 from workbench.models.dual_encoder import DualEncoder
+from workbench.models.tokens import cut_captions
 from workbench.recipe import Recipe
 
 Scores = dict[str, float]
@@ -62,13 +63,13 @@ def measure(
     """Evaluate a model on the recipe's evaluation splits, retrieval, composition and zero-shot sets; reports
     by name.
 
-    A report has its numbers under `scores`, and the size of the data under `images` and `captions`. With a
-    `folder`, `<name>.json` (the report, with fingerprints of model and data and counts of unreadable
-    pictures) and `<name>.npz` (results of single queries, for paired intervals) are written once everything
-    is evaluated, so that an interrupted evaluation leaves no partial results. Existing results of other
-    suites for the same model and data are kept. For `whole` see `evaluation_splits`. `step` is the model's
-    training step, for the report. `say` is told what is evaluated next. The model is moved to the recipe's
-    device and uses the precision of training.
+    A report has its numbers under `scores`, the size of the data under `images` and `captions`, and how many
+    captions the model truncates under `captions_cut`. With a `folder`, `<name>.json` (the report, with
+    fingerprints of model and data and counts of unreadable pictures) and `<name>.npz` (results of single
+    queries, for paired intervals) are written once everything is evaluated, so that an interrupted evaluation
+    leaves no partial results. Existing results of other suites for the same model and data are kept. For
+    `whole` see `evaluation_splits`. `step` is the model's training step, for the report. `say` is told what
+    is evaluated next. The model is moved to the recipe's device and uses the precision of training.
     """
     model = model.to(device_of(recipe))
     model.precision = recipe.training.precision
@@ -82,23 +83,25 @@ def measure(
     for split in splits:
         pairs = load_pairs(recipe.data.source, split, **recipe.data_options(train=False)).captioned()
         tell(f"{split}: {len(pairs):,} pictures to evaluate")
+        cut = _cut(model, pairs, split, tell)
         embedded = encode_pairs(model, pairs, recipe.evaluation.batch, recipe.data.workers, say)
         scores, queries = evaluate_embedded(model, pairs, embedded, recipe.evaluation.suites)
         if "attributes" in recipe.evaluation.suites:
             _add(scene_attribute_scores(model, recipe, pairs, embedded), scores, queries)
         if probes is not None:
             _add(probe_scores(probes, pairs, embedded), scores, queries)
-        reports[split] = _report(pairs, embedded, scores), queries
+        reports[split] = _report(pairs, embedded, scores) | cut, queries
     last: dict[str, tuple[Pairs, Embedded]] = {}  # one set with several folds is embedded once
     for name, entry in retrieval.items():
         tell(f"{name}: retrieval set")
         key = f"{entry.source}@{entry.image_folder}"
         if key not in last:
             pairs = entry.open(recipe)
+            cut = _cut(model, pairs, name, tell)
             last = {key: (pairs, encode_pairs(model, pairs, recipe.evaluation.batch, say=say))}
         pairs, embedded = last[key]
         scores, queries = retrieval_scores(embedded, entry.folds)
-        reports[name] = _report(pairs, embedded, scores) | {"folds": entry.folds}, queries
+        reports[name] = _report(pairs, embedded, scores) | cut | {"folds": entry.folds}, queries
     for name, hard in composition.items():
         tell(f"{name}: set of hard captions")
         reports[name] = evaluate_composition(model, recipe, hard)
@@ -118,6 +121,14 @@ def size_of(report: Mapping[str, Any]) -> str:
     captions = f", {report['captions']:,} captions" if report["captions"] else ""
     further = (f", {report[key]:,} {key}" for key in ("questions", "classes") if report.get(key))
     return f"{report['images']:,} pictures{folds}{captions}{''.join(further)}"
+
+
+def _cut(model: DualEncoder, pairs: Pairs, name: str, tell: Callable[[str], object]) -> dict[str, int]:
+    """How many captions the model's tokenizer truncates, for a report. Says so where there are any."""
+    counted = cut_captions(model, pairs)
+    if counted.cut:
+        tell(f"{name}: the model cuts {counted}")
+    return {"captions_cut": counted.cut}
 
 
 def _report(pairs: Pairs, embedded: Embedded, scores: Scores) -> dict[str, Any]:

@@ -20,6 +20,11 @@ from workbench.models.transform import ImageTransform, normalised
 
 CONFIG_NAME = "open_clip_config.json"
 WEIGHTS_NAME = "open_clip_model.safetensors"
+# What a recipe sets for its own student, which another does not fit.
+OWN_STUDENT = (
+    "With another student than the recipe's, remove what belongs to that: --set student.initial_weights={} "
+    "--set student.frozen=[] --set training.lr_multipliers={}."
+)
 MAX_SCALE = 100.0
 CPU_PORTION = 32  # pictures that a CPU embeds together; the feature maps of more exceed its caches
 
@@ -63,7 +68,8 @@ class DualEncoder(nn.Module):
         for name in self.frozen:
             if name not in modules:
                 problem = "the model has no such module"
-                raise SettingError("student.frozen", name, problem, nearest(name, modules))
+                remedy = f"{nearest(name, modules)} {OWN_STUDENT}"
+                raise SettingError("student.frozen", name, problem, remedy)
             modules[name].requires_grad_(False)
         self.fixed = tuple(name for name, parameter in clip.named_parameters() if not parameter.requires_grad)
         self.train(self.training)

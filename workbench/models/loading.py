@@ -19,8 +19,8 @@ from torch import nn
 from workbench.errors import SettingError, damaged_file, reason
 from workbench.files import read_json, write_json
 from workbench.models import package_weights, rotary
-from workbench.models.dual_encoder import CONFIG_NAME, WEIGHTS_NAME, DualEncoder, nearest
-from workbench.models.package_weights import ASSETS
+from workbench.models.dual_encoder import CONFIG_NAME, OWN_STUDENT, DualEncoder, nearest
+from workbench.models.weights_files import weights_file, why_unusable
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 TOWER_CONFIG_NAME = "config.json"  # transformers' own name
@@ -80,7 +80,7 @@ def load_dual_encoder(
             finally:
                 logging.disable(logging.NOTSET)
             config = {"model_cfg": config["model_cfg"], "preprocess_cfg": dict(clip.visual.preprocess_cfg)}
-            weights = None if without_weights else _weights_file(pretrained, config_file, setting)
+            weights = None if without_weights else weights_file(pretrained, config_file, setting)
             if weights is not None:
                 _load_weights(clip, weights, setting)
             origin = str(weights) if weights else None
@@ -160,25 +160,6 @@ def _read_config(file: Path, setting: str) -> dict[str, Any]:
     return config
 
 
-def _weights_file(pretrained: str | None, config_file: Path, setting: str) -> Path | None:
-    """The named weights, or those beside the configuration. In a folder it is the file that open_clip would
-    load."""
-    from open_clip.factory import _find_checkpoint_in_dir
-
-    folder = config_file.parent
-    if pretrained is None and config_file.name == CONFIG_NAME:
-        file = _find_checkpoint_in_dir(folder)
-        return Path(file) if file else None
-    if pretrained is None:
-        return folder / WEIGHTS_NAME if (folder / WEIGHTS_NAME).is_file() else None
-    for candidate in (ASSETS / f"{pretrained}.safetensors", Path(pretrained).expanduser()):
-        if candidate.is_file():
-            return candidate
-    shipped = ", ".join(sorted(path.stem for path in ASSETS.glob("*.safetensors")))
-    problem = "this is neither shipped weights nor a file"
-    raise SettingError(f"{setting}.pretrained", pretrained, problem, f"a path, or one of: {shipped}")
-
-
 def _load_weights(clip: nn.Module, path: Path, setting: str) -> None:
     import open_clip
 
@@ -196,8 +177,7 @@ def _load_weights(clip: nn.Module, path: Path, setting: str) -> None:
     except SettingError:
         raise
     except Exception as error:
-        problem = f"these weights cannot be read, or do not fit the model ({reason(error)})"
-        remedy = "A state dict, safetensors, or a checkpoint of open_clip's training, of this model"
+        problem, remedy = why_unusable(path, error)
         raise SettingError(f"{setting}.pretrained", str(path), problem, remedy) from None
 
 
@@ -206,9 +186,13 @@ def _load_named(
 ) -> tuple[Any, dict[str, Any], Any]:
     import open_clip
 
-    if ":" not in model and model.replace("/", "-") not in open_clip.list_models():
-        remedy = nearest(model, [*shipped_models(), *open_clip.list_models()])
-        raise SettingError(f"{setting}.model", model, "there is no such model, folder or JSON file", remedy)
+    plain = model.removeprefix("local-dir:")
+    if plain != model or (":" not in model and model.replace("/", "-") not in open_clip.list_models()):
+        remedy, problem = "Give a folder in open_clip's format.", f"this folder has no {CONFIG_NAME}"
+        if not Path(plain).expanduser().is_dir():
+            remedy = nearest(model, [*shipped_models(), *open_clip.list_models()])
+            problem = "there is no such model, folder or JSON file"
+        raise SettingError(f"{setting}.model", model, problem, remedy)
     tag: dict[str, Any] = {}
     if pretrained and not Path(pretrained).is_file():
         tags = open_clip.list_pretrained_tags_by_model(model)
@@ -257,7 +241,8 @@ def _tokenizer(folder: Path, text: dict[str, Any]) -> Any:
 def _submodule(clip: nn.Module, name: str, setting: str) -> nn.Module:
     modules = dict(clip.named_modules())
     if name not in modules:
-        raise SettingError(setting, name, "the model has no such module", nearest(name, modules))
+        remedy = nearest(name, modules) + (f" {OWN_STUDENT}" if setting == "student.initial_weights" else "")
+        raise SettingError(setting, name, "the model has no such module", remedy)
     return modules[name]
 
 

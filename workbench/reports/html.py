@@ -120,23 +120,26 @@ def _data(runs: Sequence[Run]) -> str:
         for split, (report, _) in run.evaluations.items():
             counts = f"{report['images']:,}", f"{report['captions']:,}"
             skipped = ", ".join(f"{count} {reason}" for reason, count in report.get("failed", {}).items())
-            key = ("evaluated on", split, *counts, "", "", "", skipped, str(report["data"]))
+            cut = f"{report['captions_cut']:,}" if report.get("captions_cut") else ""
+            key = ("evaluated on", split, *counts, "", "", "", cut, skipped, str(report["data"]))
             users.setdefault(key, []).append(name)
     rows = [
         (*facts, fingerprint[:16], "all" if len(names) == len(runs) else ", ".join(names))
         for (*facts, fingerprint), names in users.items()
     ]
-    heads = ("use", "split", "pictures", "captions", "source", "split by", "duplicates merged", "skipped")
-    return _table(rows, (*heads, "fingerprint", "runs"))
+    heads = ("use", "split", "pictures", "captions", "source", "split by", "duplicates merged")
+    return _table(rows, (*heads, "captions cut", "skipped", "fingerprint", "runs"))
 
 
-def _origin(facts: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """Source, origin of the split, duplicates merged and pairs skipped; empty for old runs."""
+def _origin(facts: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    """Source, origin of the split, duplicates merged, captions cut and pairs skipped; empty for old runs."""
     merged = facts.get("copies_merged", 0)
     skipped = skipped_text(facts.get("skipped", {}))
     # Only the name, so that a shared report does not reveal paths.
     source = f"{Path(facts['source']).name} ({facts.get('format', 'unknown format')})"
-    return source, facts.get("split_from", ""), f"{merged:,}" if merged else "", skipped
+    counted = facts.get("captions_cut", {}).items()
+    cut = ", ".join(f"{part['cut']:,} ({model})" for model, part in counted if part["cut"])
+    return source, facts.get("split_from", ""), f"{merged:,}" if merged else "", cut, skipped
 
 
 def _versions(runs: Sequence[Run]) -> str:

@@ -132,15 +132,18 @@ class RunLogger:
         validation: Pairs,
         unreadable: Mapping[int, str],
         cut: Mapping[str, Any] | None = None,
+        validation_cut: Mapping[str, Any] | None = None,
     ) -> None:
         """Print the data report and write it to data.json.
 
         The report covers the training data without the `unreadable` rows, and the validation data. `cut` has,
-        by model, the number of training captions that the model truncates.
+        by model, the number of training captions that the model truncates, `validation_cut` that of
+        validation captions.
         """
         if self.writes:
             reports = {"train": data_report(train, unreadable), "validation": data_report(validation)}
-            reports["train"]["captions_cut"] = {name: part._asdict() for name, part in (cut or {}).items()}
+            for use, counts in (("train", cut), ("validation", validation_cut)):
+                reports[use]["captions_cut"] = {name: part._asdict() for name, part in (counts or {}).items()}
             for use, report in reports.items():
                 self.info(report_line({"train": "training"}.get(use, use), report))
             try:

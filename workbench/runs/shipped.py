@@ -1,6 +1,6 @@
 """The runs of demo recipes that come with the package: students that have learned."""
 
-from workbench.models.loading import ASSETS
+from workbench.models.package_weights import ASSETS
 from workbench.runs.run import Run
 
 STUDENTS = ASSETS / "students"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from workbench.errors import SettingError
 from workbench.models.depth import layer_factors
+from workbench.models.dual_encoder import OWN_STUDENT
 from workbench.recipe import Recipe
 from workbench.recipe.schema import Training
 from workbench.training.learner import Learner
@@ -45,9 +46,8 @@ def check_multipliers(student: nn.Module, multipliers: Mapping[str, float]) -> N
     names = [name for name, _ in student.named_parameters()]
     unknown = [prefix for prefix in multipliers if not any(_is_inside(name, prefix) for name in names)]
     if unknown:
-        raise SettingError(
-            "training.lr_multipliers", sorted(unknown), "the student has no such modules", "e.g. visual, text"
-        )
+        problem, remedy = "the student has no such modules", f"Use visual or text, for example. {OWN_STUDENT}"
+        raise SettingError("training.lr_multipliers", sorted(unknown), problem, remedy)
 
 
 def _is_inside(parameter: str, module: str) -> bool:

@@ -13,7 +13,7 @@ import torch
 from workbench.data.loader import epoch_order
 from workbench.errors import SettingError
 from workbench.files import write_json
-from workbench.models.loading import ASSETS
+from workbench.models.package_weights import ASSETS
 from workbench.recipe import Recipe
 from workbench.recipe.model_sections import Student
 from workbench.recipe.schema import Targets, Training

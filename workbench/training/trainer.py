@@ -16,6 +16,7 @@ from workbench.evaluation.retrieval.sets import retrieval_sets
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.execution import checkpoint_gradients, compile_towers, synchronise_batch_norm
 from workbench.models.loading import load_dual_encoder
+from workbench.models.tokens import cut_captions
 from workbench.models.trainable import set_trainable
 from workbench.objectives import DistillationLoss
 from workbench.recipe import Recipe
@@ -79,7 +80,8 @@ def train(recipe: Recipe, run_dir: str | Path | None = None, *, teacher: Any = N
         logger.skipped_steps = saved.state["skipped_steps"] if saved else 0
         logger.failed = dict(saved.state["failed"]) if saved else {}
         logger.rejected = pairs.rejected + Counter(targets.unreadable.values())
-        logger.data(pairs, validation, targets.unreadable, targets.cut)
+        cut = targets.cut, {"student": cut_captions(student, validation)}
+        logger.data(pairs, validation, targets.unreadable, *cut)
         size = f"{len(pairs)} pairs, {length.total} steps of {length.batch}"
         logger.info(f"{'resuming' if step else 'training'} {recipe.name} in {session.folder}: {size}")
         session.write_weights(student_start(recipe, student), targets.weights_from, targets.object)

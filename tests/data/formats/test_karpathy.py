@@ -75,6 +75,16 @@ def test_damaged_records_are_counted(tmp_path: Path) -> None:
     }
 
 
+def test_without_splits_of_its_own_it_is_divided(tmp_path: Path) -> None:
+    records = [{**record(number, True), "split": None} for number in range(5)]
+    path = write(tmp_path, True, records)
+    pairs = load_pairs(path, "all")
+    assert len(pairs) == 5 and sum(load_pairs(path).facts["splits"].values()) == 5
+    assert load_pairs(path).facts["split from"].startswith("a hash of the ids")
+    write(tmp_path, True, [*records[:1], *(record(number, True) for number in range(1, 5))])
+    assert load_pairs(path, max_failed=0.5).rejected == {"no split": 1}
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"images": 3}', '{"annotations": []}', "{"])
 def test_what_is_no_karpathy_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "captions.json").write_text(text)

@@ -102,6 +102,7 @@ PIPE = (
 NUMBERED = (
     "image_name,comment_number,comment\n0.jpg,0,A dog , brown .\n0.jpg,1,a | b\n1.jpg,0,one\n3.jpg,0,three\n"
 )
+PLAIN = "image_name| comment\n0.jpg| A dog , brown .\n0.jpg| a | b\n1.jpg| one\n3.jpg| three\n"
 FLICKR = {"0.jpg": ["A dog , brown .", "a | b"], "1.jpg": ["one"], "3.jpg": ["three"]}
 
 
@@ -115,6 +116,7 @@ FLICKR = {"0.jpg": ["A dog , brown .", "a | b"], "1.jpg": ["one"], "3.jpg": ["th
         ("captions.txt", NUMBERED),
         ("results.csv", NUMBERED),
         ("results.csv", PIPE),
+        ("results.csv", PLAIN),
     ],
 )
 @pytest.mark.parametrize("below", ["", "Images", "flickr30k_images/flickr30k_images"])
@@ -179,7 +181,7 @@ def test_pictures_inside_parquet(tmp_path: Path, layout: str) -> None:
 
 def test_pictures_inside_parquet_with_a_column_of_splits(tmp_path: Path) -> None:
     pictures = [*(encoded(number) for number in range(4)), None, b"<html>"]
-    columns = {"image": pictures, "caption": ["it"] * 5 + [""], "split": ["train"] * 2 + ["valid"] * 4}
+    columns = {"image": pictures, "caption": ["it"] * 5 + [""], "Split": ["train"] * 2 + ["valid"] * 4}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     assert available_splits(tmp_path, max_failed=0.5) == ["train", "val"]
     val = load_pairs(tmp_path, "val", max_failed=0.5)
@@ -235,10 +237,12 @@ def test_unpacked_pictures_are_checked(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_columns_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     picture, path = {"bytes": encoded(1), "path": "1.jpg"}, tmp_path / "a.parquet"
-    pq.write_table(pa.table({"image": [picture], "text": ["it"]}), path)
-    with pytest.raises(SettingError, match=r"data\.caption_column = 'caption'.*'image', 'text'"):
+    pq.write_table(pa.table({"image": [picture], "words": ["it"]}), path)
+    with pytest.raises(SettingError, match=r"data\.caption_column = 'caption'.*'image', 'words'"):
         load_pairs(path)
-    assert len(everything(path, caption_column="text")) == 1
+    assert everything(path, caption_column="words").captions(0) == ["it"]
+    pq.write_table(pa.table({"image": [picture], "text": ["as on the hub"]}), path)
+    assert everything(path).captions(0) == ["as on the hub"]
     pq.write_table(pa.table({"image": [picture], "caption": [[{"raw": "it"}]]}), path)
     with pytest.raises(SettingError, match=r"data\.caption_column = 'caption'.*list<.*struct<raw"):
         load_pairs(path)

@@ -395,3 +395,11 @@ def test_workers_open_the_index_themselves(tmp_path: Path) -> None:
     copy = pickle.loads(payload)
     assert len(payload) < 6000 and copy.fingerprint == pairs.fingerprint
     assert copy.captions(3) == pairs.captions(3) and (copy.image(3) == pairs.image(3)).all()
+
+
+def test_captions_in_another_field_are_named(tmp_path: Path) -> None:
+    members = {"a.jpg": encoded(0), "a.json": b'{"url": "u", "text": "a dog"}'}
+    write_shard(tmp_path / "0.tar", members)
+    with pytest.raises(SettingError, match=r"data\.caption_column = 'caption'.*It has 'url', 'text'\."):
+        load_pairs(tmp_path)
+    assert everything(tmp_path, caption_column="text").captions(0) == ["a dog"]

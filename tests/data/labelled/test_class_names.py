@@ -26,6 +26,7 @@ def write(base: Path, *folders: str) -> Path:
         (["a/airfield", "a/alley", "b/bakery/shop", "b/barn"], ["airfield", "alley", "bakery shop", "barn"]),
         (["cat/images", "dog/images"], ["cat", "dog"]),
         (["train", "bus", "bicycle"], ["bicycle", "bus", "train"]),  # a vehicle
+        (["train/images", "bus/images"], ["bus", "train"]),
         (["737-800 jet", "A300B4"], ["737-800 jet", "A300B4"]),  # not all are numbered
         (["golden_retriever", "cat/x", "cat"], ["cat", "golden retriever"]),
     ],
@@ -48,6 +49,7 @@ def test_folders_become_words(tmp_path: Path, folders: list[str], names: list[st
         (["Training/cat", "Training/dog", "VALID/cat", "VALID/dog"], ["VALID", "Training"]),
         (["data/train/cat", "data/train/dog", "data/val/cat", "data/val/dog"], ["data/val", "data/train"]),
         (["train/one/images", "train/two/images", "val/images", "test/images"], ["train"]),
+        (["train/cat", "train/dog", "holdout/cat", "holdout/dog"], ["holdout", "train"]),
     ],
 )
 def test_a_level_too_high_is_refused_with_the_folder_to_take(
@@ -77,3 +79,17 @@ def test_one_class_and_names_without_words_are_refused(tmp_path: Path) -> None:
     (digits / "class_names.json").write_text('["0"]')
     with pytest.raises(SettingError, match="not a JSON object"):
         load_labelled(digits)
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
+    folders = "n02012849-crane", "n03126707-Crane", "n01443537-goldfish"
+    with pytest.raises(
+        SettingError, match=r"2 of 3 class folders have the name of another in prompts: n0201"
+    ):
+        load_labelled(write(tmp_path, *folders))
+    (tmp_path / "class_names.txt").write_text(
+        f"{folders[0]} crane, a bird\n{folders[1]} crane, a machine\n{folders[2]} goldfish\n"
+    )
+    assert load_labelled(tmp_path).class_names == ["goldfish", "crane, a bird", "crane, a machine"]
+    with pytest.raises(SettingError, match=r"4 of 4 class folders have the name of another"):
+        load_labelled(write(tmp_path / "doors", "2_door_car", "4_door_car", "2_door_van", "4_door_van"))

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from tools.make_scene_detector import intersection_over_union
 from workbench.data.scenes.dataset import scenes
 from workbench.errors import SettingError
-from workbench.models.loading import ASSETS
+from workbench.models.package_weights import ASSETS
 from workbench.models.regions import detector, ultralytics_adapter
 from workbench.models.regions.detector import Detector, load_proposer, random_detector, save_detector
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from workbench.errors import SettingError
 
 _TOKEN = re.compile(r"([^\t]+)#\d+\t(.*)", re.DOTALL)
-_NUMBERED = ["image_name", "comment_number", "comment"]
+_HEADERS = ["image_name", "comment_number", "comment"], ["image_name", "comment"]
 _SPLIT_LIST = re.compile(r"Flickr_?8k\.(train|dev|test)Images\.txt")
 
 
@@ -21,8 +21,8 @@ def is_caption_list(name: str) -> bool:
 def separator_of(path: Path) -> str | None:
     """The separator of such a list, judged by its first line; None for any other file.
 
-    Known first lines are Flickr30k's `image_name| comment_number| comment`, the same with commas, the
-    `image,caption` of copies, and `1000092795.jpg#0<tab>comment`.
+    Known first lines are Flickr30k's `image_name| comment_number| comment`, the same with commas or without
+    numbers, the `image,caption` of copies, and `1000092795.jpg#0<tab>comment`.
     """
     try:
         with open(path, encoding="utf-8-sig", errors="replace") as lines:
@@ -33,7 +33,7 @@ def separator_of(path: Path) -> str | None:
         return "\t"
     for separator in "|,":
         cells = [cell.strip() for cell in first.split(separator)]
-        if cells == _NUMBERED or (cells == ["image", "caption"] and is_caption_list(path.name)):
+        if cells in _HEADERS or (cells == ["image", "caption"] and is_caption_list(path.name)):
             return separator
     return None
 

@@ -17,7 +17,15 @@ import torch
 
 from workbench.data.contents import DIGEST, digest
 from workbench.data.decode import BadSample, decode_image, is_image
-from workbench.data.source import Opened, PairRows, clean_captions, note_unsplit, split_cell
+from workbench.data.formats.column_names import column_called
+from workbench.data.source import (
+    Opened,
+    PairRows,
+    clean_captions,
+    is_split_column,
+    note_unsplit,
+    split_of_record,
+)
 from workbench.errors import SettingError
 from workbench.files import atomic_write, cache_folder, cache_lock, sha256_of_json
 
@@ -72,7 +80,8 @@ def open_pictures(
     """Open the parquet tables `names` in `base` with pictures in `columns`. A pair's id is the name of its
     table and its row.
 
-    `splits` are the splits that the tables' names stand for; a column `split` overrides them.
+    `splits` are the splits that the tables' names stand for; a column `split` overrides them. The default
+    `caption_column` may have the hub's name `text`.
     """
     rows, files, places = PairRows(), list[str](), list[tuple[int, int]]()
     split_from = "the names of its folders and tables"
@@ -80,24 +89,25 @@ def open_pictures(
         path, prefix = base / name, os.path.splitext(name)[0]
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
-            has_captions = caption_column in schema.names
+            captions_in = column_called(path, caption_column)
+            has_captions = captions_in in schema.names
             if not has_captions and captions_needed:
                 has = f"It has {', '.join(map(repr, schema.names))}."
                 raise SettingError(
                     "data.caption_column", caption_column, f"{path.name} has no such column", has
                 )
             if has_captions:
-                check_text_column(path, "data.caption_column", caption_column, schema)
-            wanted = [name for name in (caption_column, "split") if name in schema.names]
+                check_text_column(path, "data.caption_column", captions_in, schema)
+            wanted = [name for name in schema.names if name == captions_in or is_split_column(name)]
             files.append(str(_unpacked(path, file, column)))
             row = 0
             for batch in file.iter_batches(columns=wanted):
                 for record in batch.to_pylist():
                     identity = f"{prefix}/{row:06d}"
                     with rows.count_rejected(identity):
-                        value = record.get(caption_column)
+                        value = record.get(captions_in)
                         captions = [] if value is None else value if isinstance(value, list) else [value]
-                        own = split_cell(record.get("split"))
+                        own = split_of_record(record)
                         split_from = "its column 'split'" if own else split_from
                         usable = clean_captions(captions, rows.skipped, identity, captions_needed)
                         rows.add(identity, usable, own or split, "")

@@ -17,14 +17,7 @@ from tqdm import tqdm
 from workbench.data.decode import BadSample, Reason
 from workbench.data.formats.shard_reader import SCHEMA, ShardReader, indexed_pairs, read_index
 from workbench.data.index import cached_index
-from workbench.data.remote import (
-    FileState,
-    cached_copy,
-    file_states,
-    in_parallel,
-    is_remote,
-    open_remote,
-)
+from workbench.data.remote import FileState, cached_copy, file_states, in_parallel, is_remote, open_remote
 from workbench.data.source import (
     LARGEST_IMAGE,
     LARGEST_TEXT,
@@ -65,10 +58,12 @@ def open_shards(
     states = file_states(paths) if is_remote(str(base)) else None
     index = _index(paths, names, states, caption_lines, shard_cache, captions_needed, caption_column)
     table, lost, skipped = read_index(index)
-    if caption_column != CAPTION and captions_needed and not len(table):
-        shard = _ShardContents(paths[0], open_remote(states[0]) if states else None)
-        problem = f"no json of these shards has usable captions there ({lost.described()})"
-        raise SettingError("data.caption_column", caption_column, problem, f"It has {shard.fields}.")
+    if captions_needed and not len(table):
+        fields = _ShardContents(paths[0], open_remote(states[0]) if states else None).fields
+        if caption_column != CAPTION or (fields and CAPTION not in fields):
+            problem = f"no json of these shards has usable captions there ({lost.described()})"
+            has = f"It has {', '.join(map(repr, fields)) or 'no readable json'}."
+            raise SettingError("data.caption_column", caption_column, problem, has)
     splits = splits_in_names(str(base), names, stems=True)
     split_of_shard = pa.array(splits or [None] * len(names), pa.string())
     split = split_of_shard.take(table["shard"].combine_chunks())
@@ -224,13 +219,13 @@ class _ShardContents:
         return pa.RecordBatch.from_pylist(records, schema=SCHEMA)
 
     @property
-    def fields(self) -> str:
-        """The fields of the first json, as text."""
+    def fields(self) -> list[str]:
+        """The fields of the first json, none if it cannot be read."""
         first: bytes = next((texts["json"] for texts in self._texts.values() if "json" in texts), b"")
         try:
-            return ", ".join(map(repr, json.loads(first)))
+            return list(map(str, json.loads(first)))
         except (ValueError, TypeError, RecursionError):
-            return "no readable json"
+            return []
 
     def _take(self, member: tarfile.TarInfo, stream: IO[bytes]) -> None:
         key, extension = _key_and_extension(member.name)

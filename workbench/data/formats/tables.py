@@ -26,8 +26,9 @@ from workbench.data.source import (
     check_file,
     clean_captions,
     folder_of_pictures,
+    is_split_column,
     note_unsplit,
-    split_cell,
+    split_of_record,
     text_cell,
 )
 from workbench.data.splits import splits_in_names
@@ -96,7 +97,7 @@ def open_tables(
                 name, image = _image(record[shown], folder, inner)
                 texts = _as_list(record.get(written), path, captions_needed)
                 captions = clean_captions(texts, rows.skipped, name, captions_needed)
-                own = split_cell(record.get(SPLIT_COLUMN)) or lists.get(name)
+                own = split_of_record(record) or lists.get(name)
                 if own:
                     split_from = "Flickr8k's lists" if lists else f"its column {SPLIT_COLUMN!r}"
                 elif lists:
@@ -118,7 +119,7 @@ def _identity(value: Any, otherwise: str) -> str:
 def _records(path: Path, needed: tuple[str, ...], captions: str, lost: Rejected) -> Iterator[Record]:
     """The rows of a table with the columns `needed` and, if it has them, those of `captions` and splits.
     Strings may be bytes."""
-    wanted = tuple(dict.fromkeys((*needed, captions, SPLIT_COLUMN)))
+    wanted = tuple(dict.fromkeys((*needed, captions)))
     kind = path.suffix.lower()
     try:
         if kind == ".jsonl":
@@ -145,7 +146,7 @@ def _separated(
         lost.note("damaged record", f"row {row.number} of {path.name}" if row.number else row.text[:60])
         return "skip"
 
-    names = [name for name in wanted if name in columns]
+    names = [name for name in dict.fromkeys(columns) if name in wanted or is_split_column(name)]
     batches = pa.csv.open_csv(
         path,
         pa.csv.ReadOptions(block_size=16 << 20, use_threads=False),
@@ -200,7 +201,8 @@ def _parquet(path: Path, needed: tuple[str, ...], wanted: tuple[str, ...]) -> It
     with pq.ParquetFile(path) as file:
         _check_columns(path, needed, file.schema_arrow.names)
         check_text_column(path, "data.image_column", needed[0], file.schema_arrow)
-        names = [name for name in file.schema_arrow.names if name in wanted]
+        schema = file.schema_arrow
+        names = [name for name in schema.names if name in wanted or is_split_column(name)]
         if wanted[1] in names:
             check_text_column(path, "data.caption_column", wanted[1], file.schema_arrow)
         allowed = MOST_TEXT + MOST_RATIO * path.stat().st_size

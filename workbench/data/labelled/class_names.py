@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -20,7 +21,8 @@ def class_of_files(base: Path, files: Sequence[str], written: str) -> list[str]:
 
     Classes are the sub-folders. If these contain no pictures themselves and one of them contains several
     folders (`b/bakery/shop` of Places365), classes are the folders that contain pictures. Raises
-    `SettingError`, suggesting a folder, for a single class and for splits instead of classes.
+    `SettingError`, suggesting a folder, for a single class and for splits instead of classes, even if only
+    one of them is named as a split (`train/cat` beside `holdout/cat`).
     """
     tops = [PurePosixPath(name).parts[0] for name in files]
     splits = {top for top in set(tops) if split_named(top)}
@@ -32,6 +34,12 @@ def class_of_files(base: Path, files: Sequence[str], written: str) -> list[str]:
     leaves_of: dict[str, set[str]] = {}
     for top, leaf in zip(tops, leaves, strict=True):
         leaves_of.setdefault(top, set()).add(leaf)
+    classes_of = {top: {leaf.removeprefix(top) for leaf in of_top} for top, of_top in leaves_of.items()}
+    for split in splits:
+        like = [top for top in classes_of if top != split and len(classes_of[split] & classes_of[top]) > 1]
+        if like:
+            problem = f"its folders {_listed([split, *like])} hold the same folders, as splits do"
+            _refuse(base, written, problem, files)
     if any(top in of_top for top, of_top in leaves_of.items()):
         return tops
     return leaves if any(len(of_top) > 1 for of_top in leaves_of.values()) else tops
@@ -43,7 +51,7 @@ def names_of_classes(base: Path, folders: Sequence[str], written: str) -> list[s
     They come from `class_names.txt` (a folder and its name a line) or `class_names.json` in the set's folder
     if one exists. Otherwise they are the folders' names as words: without leading WordNet ids and numbers,
     with spaces for underscores and hyphens, and `AnnualCrop` as "annual crop". Raises `SettingError` if no
-    words are left.
+    words are left, or the same words for several folders.
     """
     given = _given(base)
     if given is not None:
@@ -64,12 +72,15 @@ def names_of_classes(base: Path, folders: Sequence[str], written: str) -> list[s
     wordless = [
         folder for folder, name in zip(folders, names, strict=True) if not re.search(r"[^\W\d_]", name)
     ]
+    remedy = "Put class_names.txt there, with a folder and its name a line, such as '001 golden retriever'."
     if wordless:
         problem = f"{len(wordless)} of {len(folders)} class folders have no words in their names: "
-        remedy = (
-            "Put class_names.txt there, with a folder and its name a line, such as '001 golden retriever'."
-        )
         raise SettingError("source", written, problem + _listed(wordless), remedy)
+    count = Counter(map(str.casefold, names))
+    alike = [folder for folder, name in zip(folders, names, strict=True) if count[name.casefold()] > 1]
+    if alike:
+        problem = f"{len(alike)} of {len(folders)} class folders have the name of another in prompts: "
+        raise SettingError("source", written, problem + _listed(alike), remedy)
     return names
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from workbench.errors import SettingError
 from workbench.files import cache_folder, sha256_of_file
-from workbench.models.loading import ASSETS
+from workbench.models.package_weights import ASSETS
 from workbench.models.regions import ultralytics_adapter
 from workbench.models.regions.proposers import (
     SIMPLE,
