@@ -178,6 +178,19 @@ def test_a_resumed_run_says_which_records_it_could_not_keep(tmp_path, capsys):
     assert list(Records(path, strict=True).read().metrics["step"]) == [2, 3, 4, 5, 6]
 
 
+def test_a_resumed_run_says_which_records_are_missing(tmp_path, capsys):
+    path = write_run(tmp_path / "run", steps=8) / "metrics.jsonl"
+    text = path.read_bytes()
+    path.write_bytes(text[: text.index(b'"step": 4') + 20])
+    RunLogger(path.parent, 9).start(6)
+    assert "warning: the records of steps 4 to 6 are missing in" in capsys.readouterr().out
+    path.unlink()
+    RunLogger(path.parent, 9).start(6)
+    assert "warning: the records of steps 1 to 6 are missing in" in capsys.readouterr().out
+    RunLogger(path.parent, 9).start(0)
+    assert "warning" not in capsys.readouterr().out
+
+
 def test_a_broken_status_is_a_state_and_keeps_nothing_from_being_read(tmp_path):
     run = Run(write_run(tmp_path / "run", steps=4, splits={"test": 0.0}))
     for text in ("", "{", "[1]", '{"step": "3"}', '{"rejected": {"x": []}}', "[" * 100_000):
