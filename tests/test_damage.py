@@ -18,6 +18,8 @@ from safetensors.torch import save_file
 
 from tests.fake_runs import write_run
 from tests.targets.little_store import BATCH, FINGERPRINT, columns, contents
+from workbench.batch import sweeps
+from workbench.batch.sweep_plan import load_sweep, plan
 from workbench.cli import app
 from workbench.data.scenes.dataset import scenes
 from workbench.errors import SettingError
@@ -25,6 +27,7 @@ from workbench.evaluation.results_io import read_evaluations
 from workbench.evaluation.suites import _write
 from workbench.files import atomic_folder, atomic_write
 from workbench.reports.compare import compare
+from workbench.reports.effects import runs_of_sweep
 from workbench.runs.folder import read_status
 from workbench.runs.logger import RunLogger
 from workbench.runs.records import Records, sealed
@@ -238,6 +241,32 @@ def test_long_records_are_thinned_and_all_of_them_are_read_where_all_are_asked_f
     assert thin.read().steps == 3000
     with pytest.raises(SettingError, match="line 3011 is not a record"):
         _ = Run(path.parent).metrics
+
+
+def test_a_damaged_sweep_has_no_other_baseline_and_repeats_what_it_cannot_know(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "start_here", lambda *_: None)  # nothing is run
+    (tmp_path / "s.yaml").write_text("recipe: task_only_demo\ngrid:\n  training.lr: [0.3, 0.1, 0.2]\n")
+    planned = plan(load_sweep(tmp_path / "s.yaml"), tmp_path / "out")
+    for item in planned:
+        write_run(item.run_dir, item.recipe, splits={"test": 0.0}, overrides=item.overrides, steps=4)
+        manifest = {"state": "finished", "parameters": item.parameters(), "error": None}
+        (item.folder / "manifest.json").write_text(json.dumps(manifest))
+    sweeps.run_sweep(tmp_path / "s.yaml", tmp_path / "out")
+
+    def read() -> object:
+        states = [sweeps.outcome_of(item) for item in planned]
+        if damaged := [outcome.reason for outcome in states if outcome.state != "finished"]:
+            assert damaged == ["manifest.json is damaged"]  # it is repeated, and resumes its run
+            raise SettingError("sweep", str(tmp_path / "out"), damaged[0], "")
+        return [run.path for run in runs_of_sweep(tmp_path / "out")]
+
+    assert read() == [item.run_dir for item in planned]
+    files = ["order.json", f"{planned[1].name}/manifest.json"]
+    counts = outcomes(tmp_path / "out", files, read, repr(read()))
+    assert set(counts) <= {"same", "told"} and counts["told"] > CASES // 2, counts
+    older = json.dumps([item.name for item in planned])
+    (tmp_path / "out" / "order.json").write_text(older)
+    assert read() == [item.run_dir for item in planned]
 
 
 # ---- disks
