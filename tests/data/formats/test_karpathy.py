@@ -75,7 +75,7 @@ def test_damaged_records_are_counted(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"images": 3}', '{"annotations": []}', "{"])
+@pytest.mark.parametrize("text", ["", "[]", '{"images": 3}', '{"annotations": []}', "{", "[" * 100_000])
 def test_what_is_no_karpathy_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "captions.json").write_text(text)
     with pytest.raises(SettingError, match="Karpathy"):
