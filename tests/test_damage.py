@@ -26,6 +26,7 @@ from workbench.errors import SettingError
 from workbench.evaluation.results_io import read_evaluations
 from workbench.evaluation.suites import _write
 from workbench.files import atomic_folder, atomic_write
+from workbench.recipe import Recipe
 from workbench.reports.compare import compare
 from workbench.reports.effects import runs_of_sweep
 from workbench.runs.folder import read_status
@@ -34,6 +35,7 @@ from workbench.runs.records import Records, sealed
 from workbench.runs.run import Run
 from workbench.targets import TargetStore, fill, store
 from workbench.targets.standardise import Standardiser
+from workbench.training.session import Session
 
 CASES = 60
 
@@ -205,6 +207,16 @@ def test_a_broken_status_is_a_state_and_keeps_nothing_from_being_read(tmp_path):
         (run.path / f"{name}.json").write_text('[1, "x", null]')
         with pytest.raises(SettingError, match=f"{name}.json"):
             run.facts(name)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"object": '])
+def test_a_run_whose_teacher_object_is_forgotten_is_not_resumed(text, tmp_path):
+    with Session(Recipe.load("clip_kd_demo"), tmp_path) as session:
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / "LAST").write_text("step-00000004")
+        (tmp_path / "weights.json").write_text(text)
+        with pytest.raises(SettingError, match=r"weights\.json'.*damaged"):
+            _ = session.teacher_object
 
 
 def test_a_run_that_died_is_gone(tmp_path):
