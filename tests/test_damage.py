@@ -18,19 +18,24 @@ from safetensors.torch import save_file
 
 from tests.fake_runs import write_run
 from tests.targets.little_store import BATCH, FINGERPRINT, columns, contents
+from workbench.batch import sweeps
+from workbench.batch.sweep_plan import load_sweep, plan
 from workbench.cli import app
 from workbench.data.scenes.dataset import scenes
 from workbench.errors import SettingError
 from workbench.evaluation.results_io import read_evaluations
 from workbench.evaluation.suites import _write
 from workbench.files import atomic_folder, atomic_write
+from workbench.recipe import Recipe
 from workbench.reports.compare import compare
+from workbench.reports.effects import runs_of_sweep
 from workbench.runs.folder import read_status
 from workbench.runs.logger import RunLogger
 from workbench.runs.records import Records, sealed
 from workbench.runs.run import Run
 from workbench.targets import TargetStore, fill, store
 from workbench.targets.standardise import Standardiser
+from workbench.training.session import Session
 
 CASES = 60
 
@@ -178,6 +183,19 @@ def test_a_resumed_run_says_which_records_it_could_not_keep(tmp_path, capsys):
     assert list(Records(path, strict=True).read().metrics["step"]) == [2, 3, 4, 5, 6]
 
 
+def test_a_resumed_run_says_which_records_are_missing(tmp_path, capsys):
+    path = write_run(tmp_path / "run", steps=8) / "metrics.jsonl"
+    text = path.read_bytes()
+    path.write_bytes(text[: text.index(b'"step": 4') + 20])
+    RunLogger(path.parent, 9).start(6)
+    assert "warning: the records of steps 4 to 6 are missing in" in capsys.readouterr().out
+    path.unlink()
+    RunLogger(path.parent, 9).start(6)
+    assert "warning: the records of steps 1 to 6 are missing in" in capsys.readouterr().out
+    RunLogger(path.parent, 9).start(0)
+    assert "warning" not in capsys.readouterr().out
+
+
 def test_a_broken_status_is_a_state_and_keeps_nothing_from_being_read(tmp_path):
     run = Run(write_run(tmp_path / "run", steps=4, splits={"test": 0.0}))
     for text in ("", "{", "[1]", '{"step": "3"}', '{"rejected": {"x": []}}', "[" * 100_000):
@@ -189,6 +207,16 @@ def test_a_broken_status_is_a_state_and_keeps_nothing_from_being_read(tmp_path):
         (run.path / f"{name}.json").write_text('[1, "x", null]')
         with pytest.raises(SettingError, match=f"{name}.json"):
             run.facts(name)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"object": '])
+def test_a_run_whose_teacher_object_is_forgotten_is_not_resumed(text, tmp_path):
+    with Session(Recipe.load("clip_kd_demo"), tmp_path) as session:
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / "LAST").write_text("step-00000004")
+        (tmp_path / "weights.json").write_text(text)
+        with pytest.raises(SettingError, match=r"weights\.json'.*damaged"):
+            _ = session.teacher_object
 
 
 def test_a_run_that_died_is_gone(tmp_path):
@@ -225,6 +253,32 @@ def test_long_records_are_thinned_and_all_of_them_are_read_where_all_are_asked_f
     assert thin.read().steps == 3000
     with pytest.raises(SettingError, match="line 3011 is not a record"):
         _ = Run(path.parent).metrics
+
+
+def test_a_damaged_sweep_has_no_other_baseline_and_repeats_what_it_cannot_know(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "start_here", lambda *_: None)  # nothing is run
+    (tmp_path / "s.yaml").write_text("recipe: task_only_demo\ngrid:\n  training.lr: [0.3, 0.1, 0.2]\n")
+    planned = plan(load_sweep(tmp_path / "s.yaml"), tmp_path / "out")
+    for item in planned:
+        write_run(item.run_dir, item.recipe, splits={"test": 0.0}, overrides=item.overrides, steps=4)
+        manifest = {"state": "finished", "parameters": item.parameters(), "error": None}
+        (item.folder / "manifest.json").write_text(json.dumps(manifest))
+    sweeps.run_sweep(tmp_path / "s.yaml", tmp_path / "out")
+
+    def read() -> object:
+        states = [sweeps.outcome_of(item) for item in planned]
+        if damaged := [outcome.reason for outcome in states if outcome.state != "finished"]:
+            assert damaged == ["manifest.json is damaged"]  # it is repeated, and resumes its run
+            raise SettingError("sweep", str(tmp_path / "out"), damaged[0], "")
+        return [run.path for run in runs_of_sweep(tmp_path / "out")]
+
+    assert read() == [item.run_dir for item in planned]
+    files = ["order.json", f"{planned[1].name}/manifest.json"]
+    counts = outcomes(tmp_path / "out", files, read, repr(read()))
+    assert set(counts) <= {"same", "told"} and counts["told"] > CASES // 2, counts
+    older = json.dumps([item.name for item in planned])
+    (tmp_path / "out" / "order.json").write_text(older)
+    assert read() == [item.run_dir for item in planned]
 
 
 # ---- disks

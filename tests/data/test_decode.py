@@ -159,6 +159,21 @@ def test_captions_are_normalised() -> None:
     assert clean_caption("a\0dog") == "a dog"
 
 
+def test_what_cannot_be_seen_is_removed_and_joiners_stay() -> None:
+    assert clean_caption("a\u200b \u202edog\u2066\ufeff \x1b[31mred\x9b0m") == "a dog [31mred 0m"
+    assert clean_caption("👩\u200d🚀") == "👩\u200d🚀"
+    for hidden in ("\u200b", "\u3164 \u2060", "\u200d"):
+        with pytest.raises(BadSample, match="empty caption"):
+            clean_caption(hidden)
+
+
+def test_a_jpeg_of_countless_scans_is_refused_undecoded() -> None:
+    data = saved(Image.fromarray(pixels(1)), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert reason_of(data[:-2] + scan * 40 + data[-2:]) == "too many scans"
+    decode_image(data)
+
+
 @pytest.mark.parametrize(
     ("caption", "reason"),
     [

@@ -67,6 +67,17 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     assert everything(data).ids == ["linked/000.jpg", "linked/001.jpg"]
 
 
+def test_links_to_files_elsewhere_are_not_read(tmp_path: Path) -> None:
+    write_folder(tmp_path / "data", 3)
+    (tmp_path / "secret.txt").write_text("a password")
+    (tmp_path / "secret.jpg").write_bytes((tmp_path / "data" / "002.jpg").read_bytes())
+    for link, target in (("001.txt", "secret.txt"), ("002.jpg", "secret.jpg")):
+        (tmp_path / "data" / link).unlink()
+        (tmp_path / "data" / link).symlink_to(tmp_path / target)
+    pairs = everything(tmp_path / "data", max_failed=1.0)
+    assert pairs.ids == ["000.jpg"] and pairs.rejected == {"path leaves the image folder": 2}
+
+
 def test_globs_and_braces_of_images(tmp_path: Path) -> None:
     write_folder(tmp_path / "a", 2)
     write_folder(tmp_path / "b", 2)

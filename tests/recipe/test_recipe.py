@@ -232,6 +232,14 @@ def test_settings_that_disagree_are_refused(overrides: dict[str, Any], setting: 
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    "name", ["../../..", "/tmp/x", "a/b", "a\\b", "..", ".hidden", "-o", "\ud800", "a\nb", " a", "", 99 * "é"]
+)
+def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
+    with pytest.raises(SettingError, match=r"^name = "):
+        Recipe.from_settings(BASE, {"name": name})
+
+
 def test_recipes_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         recipe().seed = 3

@@ -41,6 +41,26 @@ def test_yaml_makes_plain_values_only_and_refuses_keys_given_twice() -> None:
         read_yaml("a: 1\nb: 2\na: 3\n")
 
 
+BILLION = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 30))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (BILLION, "more than 20,000 values"),
+        ("a: &a [*a]", "holds itself"),
+        ("[" * 20_000, "nested too deeply"),
+        ("[" * 20_000 + "]" * 20_000, "nested too deeply"),
+        ("{a: " * 20_000, "nested too deeply"),
+        ("a: " + "9" * 5_000, "digits"),
+        ("a: x" + "x" * (1 << 20), "at most 1,048,576 are read"),
+    ],
+)
+def test_bombs_are_refused_at_once(text: str, words: str) -> None:
+    with pytest.raises(yaml.YAMLError, match=words):
+        read_yaml(text)
+
+
 @pytest.mark.parametrize(
     "value",
     ["1e-4", "no", "null", "", "a #b", "x: y", "007", 1e-5, 3, None, [1, "a"], {"a": [1.0]}, True, "été"],

@@ -12,7 +12,7 @@ from workbench.batch.launchers import POLL, Handle, on_ray, start_here
 from workbench.batch.notebook_runner import checked, locate
 from workbench.batch.sweep_plan import Planned, load_sweep, plan
 from workbench.errors import SettingError
-from workbench.files import atomic_write, read_json, write_json
+from workbench.files import atomic_write, read_json, signed, write_json
 from workbench.runs.folder import is_locked, read_status
 
 LINE_EVERY = 30.0  # seconds between two lines of progress
@@ -63,7 +63,7 @@ def run_sweep(
             say(f"{planned.name}: failed before ({outcome.reason}); use --again to repeat it")
         elif outcome.state != "finished":
             waiting.append(planned)
-    write_json(folder / ORDER, [planned.name for planned in runs])
+    write_json(folder / ORDER, signed({"runs": [planned.name for planned in runs]}))
     say(f"{len(runs)} runs in {folder}: {len(runs) - len(waiting)} done, {len(waiting)} to do")
     start = on_ray() if ray and waiting else start_here
     _run(waiting, runs, str(notebook), start, at_once, say)

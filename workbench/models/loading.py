@@ -20,6 +20,7 @@ from workbench.errors import SettingError, damaged_file, reason
 from workbench.files import read_json, write_json
 from workbench.models import package_weights, rotary
 from workbench.models.dual_encoder import CONFIG_NAME, OWN_STUDENT, DualEncoder, nearest
+from workbench.models.model_size import check_size, check_vocabulary
 from workbench.models.weights_files import weights_file, why_unusable
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
@@ -71,9 +72,11 @@ def load_dual_encoder(
                 write_json(Path(scratch) / CONFIG_NAME, config)
                 # open_clip warns that the folder has no weights; they come in the next step.
                 logging.disable(logging.WARNING)
+                if not config_file.is_relative_to(CONFIGS):
+                    check_size(f"local-dir:{scratch}", config["model_cfg"])
                 clip = open_clip.create_model(f"local-dir:{scratch}", pretrained_text=False)
                 tokenizer = _tokenizer(config_file.parent, text)
-                tokenizer(["a cat"])
+                check_vocabulary(tokenizer(["a cat"]), text)
             except Exception as error:
                 problem = f"open_clip cannot build it ({reason(error)})"
                 raise SettingError(f"{setting}.model", model, problem, "fix its JSON") from error

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 from pandas import DataFrame, MultiIndex
 
-from workbench.errors import SettingError
+from workbench.errors import SettingError, damaged_file
 from workbench.figures.effect_chart import effect_chart
 from workbench.figures.gallery import Gallery
 from workbench.figures.sensitivity import Effect
 from workbench.figures.style import FAINT, FONT, LINE, RULE, is_share, metric_label
-from workbench.files import carried, read_json
+from workbench.files import carried, read_json, unsigned
 from workbench.reports.compare import compare
 from workbench.reports.tables import difference_text, value_text
 from workbench.runs.run import Run
@@ -92,13 +92,22 @@ def load_results(source: str) -> dict[str, Results]:
 
 
 def runs_of_sweep(folder: Path) -> list[Run]:
-    """The evaluated runs in a sweep's folder, in the order of the sweep, or in a folder of run folders."""
+    """The evaluated runs in a sweep's folder, in the order of the sweep, or in a folder of run folders.
+
+    Raises SettingError for a damaged order, because another run would become the baseline.
+    """
     reports = *folder.glob("*/run/evaluation/*.json"), *folder.glob("*/evaluation/*.json")
     folders = sorted({path.parents[1] for path in reports if (path.parents[1] / "recipe.yaml").is_file()})
+    file = folder / ORDER
     try:
-        order = {name: index for index, name in enumerate(read_json(folder / ORDER))}
-    except (OSError, ValueError, TypeError):
-        order = {}
+        content = unsigned(read_json(file)) if file.is_file() else []
+        names = content["runs"] if isinstance(content, dict) else content  # older sweeps wrote the list alone
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise ValueError("it lists no runs")
+    except (OSError, ValueError, KeyError) as error:
+        remedy = "Run the sweep again, which writes this file and repeats no finished run."
+        raise damaged_file("sweep", file, error, remedy) from None
+    order = {name: index for index, name in enumerate(names)}
     folders.sort(key=lambda path: order.get(path.relative_to(folder).parts[0], len(order)))
     return [Run(path) for path in folders]
 

@@ -55,13 +55,15 @@ class RunLogger:
         self._clock = time.monotonic()
         if not self.writes:
             return
-        path = self.folder / "metrics.jsonl"
+        path, last = self.folder / "metrics.jsonl", 0
         if path.is_file():
-            lines, damaged = _records_until(path, step)
+            lines, damaged, last = _records_until(path, step)
             with atomic_write(path) as stream:
                 stream.writelines(lines)
             if damaged:
                 self.info(f"warning: {damaged} damaged lines were removed from {path}")
+        if last < step:
+            self.info(f"warning: the records of steps {last + 1} to {step} are missing in {path}")
         if sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -199,10 +201,10 @@ def before_first_step(folder: Path, message: str, state: str = "running") -> Non
         write_json(folder / "status.json", known | facts | {"state": state, "seconds_left": None})
 
 
-def _records_until(path: Path, step: int) -> tuple[list[bytes], int]:
-    """The lines of a file of records up to `step`, and how many are damaged. A kill can leave a partial last
-    line, which does not count."""
-    lines, damaged, required = [], 0, False
+def _records_until(path: Path, step: int) -> tuple[list[bytes], int, int]:
+    """The lines of a file of records up to `step`, how many are damaged, and the last recorded step. A kill
+    can leave a partial last line, which does not count."""
+    lines, damaged, last, required = [], 0, 0, False
     for line in path.read_bytes().splitlines(keepends=True):
         try:
             record, required = unsealed(line, required=required)
@@ -211,4 +213,5 @@ def _records_until(path: Path, step: int) -> tuple[list[bytes], int]:
             continue
         if record["step"] <= step and line.endswith(b"\n"):
             lines.append(line)
-    return lines, damaged
+            last = record["step"]
+    return lines, damaged, last

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from workbench.errors import SettingError
+from workbench.errors import SettingError, damaged_file
 from workbench.files import read_json, write_json
 from workbench.models.devices import device_of
 from workbench.recipe import Recipe
@@ -157,7 +157,10 @@ class Session:
     def teacher_object(self) -> str | None:
         """The fingerprint of the object that has taught this run so far, None if there is no checkpoint."""
         file = self.folder / "weights.json"
-        return read_json(file).get("object") if self._begun and file.is_file() else None
+        try:
+            return read_json(file).get("object") if self._begun and file.is_file() else None
+        except (OSError, ValueError, AttributeError) as error:
+            raise damaged_file("run_dir", file, error, "Restore it, or choose another folder.") from None
 
     @property
     def _begun(self) -> bool:

@@ -85,7 +85,7 @@ def test_without_splits_of_its_own_it_is_divided(tmp_path: Path) -> None:
     assert load_pairs(path, max_failed=0.5).rejected == {"no split": 1}
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"images": 3}', '{"annotations": []}', "{"])
+@pytest.mark.parametrize("text", ["", "[]", '{"images": 3}', '{"annotations": []}', "{", "[" * 100_000])
 def test_what_is_no_karpathy_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "captions.json").write_text(text)
     with pytest.raises(SettingError, match="Karpathy"):
