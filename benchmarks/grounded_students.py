@@ -29,6 +29,7 @@ OTHERS = {"cross_modal.control": "shuffled_regions"}  # Z of the shipped teacher
 ALONE = {"objectives.cross_modal": 0.0}
 GROUNDED = "dclip_grounded_hard_negatives_demo"
 TEXT, SPATIAL = "dclip_grounded_text_demo", "dclip_grounded_spatial_demo"
+RELATIONS = "dclip_relations_demo"
 ROWS: dict[str, tuple[str, dict[str, object]]] = {
     "no teacher": ("dclip_no_teacher_demo", {}),
     "no teacher, hard negatives": ("dclip_hard_negatives_demo", {}),
@@ -41,6 +42,11 @@ ROWS: dict[str, tuple[str, dict[str, object]]] = {
     "text learns: no teacher, hard negatives": (TEXT, ALONE),
     "text learns: grounded teacher, hard negatives": (TEXT, {}),
     "spatial head, text learns: grounded teacher": (SPATIAL, {"training.hard_negatives": 0.0}),
+    "relations: no teacher": (RELATIONS, ALONE),
+    "relations: no teacher, hard negatives": (RELATIONS, {**ALONE, **HARD}),
+    "relations: grounded teacher": (RELATIONS, {}),
+    "relations: grounded teacher, hard negatives": (RELATIONS, HARD),
+    "relations: other pictures' regions": (RELATIONS, OTHERS),
 }
 COLUMNS = {
     ("test", "text_to_image_r1"): "text to image R@1",

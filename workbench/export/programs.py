@@ -16,10 +16,11 @@ TOLERANCE = 1e-4
 
 
 def needs_workbench(model: DualEncoder) -> bool:
-    """Whether plain open_clip cannot build the image tower: one that this package registers with timm, or one
-    with rotary positions."""
+    """Whether plain open_clip cannot build the model: an image tower that this package registers with timm,
+    rotary positions, or relations."""
     tower = model.config["model_cfg"]["vision_cfg"]
-    return tower.get("timm_model_name") in mobilenet_stem.default_cfgs or rotary.CONFIG_KEY in tower
+    own = tower.get("timm_model_name") in mobilenet_stem.default_cfgs or rotary.CONFIG_KEY in tower
+    return own or model.relations is not None
 
 
 def write_programs(model: DualEncoder, folder: Path) -> None:

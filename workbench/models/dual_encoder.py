@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from workbench.errors import SettingError
 from workbench.files import atomic_write, sha256_of_json, write_json
 from workbench.models.frozen_layers import without_frozen_layers
+from workbench.models.relations import PARTS, Relations, last_map
 from workbench.models.transform import ImageTransform, normalised
 
 CONFIG_NAME = "open_clip_config.json"
@@ -77,7 +78,12 @@ class DualEncoder(nn.Module):
     @property
     def dim(self) -> int:
         """The width of both embeddings."""
-        return int(self.config["model_cfg"]["embed_dim"])
+        return int(self.config["model_cfg"]["embed_dim"]) * (1 if self.relations is None else PARTS)
+
+    @property
+    def relations(self) -> Relations | None:
+        """What adds to both embeddings where things lie, None for most models."""
+        return getattr(self.clip, "relations", None)
 
     @property
     def scale(self) -> Float[Tensor, ""]:
@@ -120,12 +126,17 @@ class DualEncoder(nn.Module):
         if seen is not None:
             pixels = pixels * seen
         # Convolutions are faster on CPUs and GPUs alike with the channels last.
-        return self.clip.encode_image(pixels.contiguous(memory_format=torch.channels_last))
+        return self._embed(pixels.contiguous(memory_format=torch.channels_last))
 
     def encode_maps(self, maps: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch dim"]:
         """Embeddings, of any norm, from the output of the tower's frozen first layers."""
         with without_frozen_layers(self):
-            return self.clip.encode_image(maps.contiguous(memory_format=torch.channels_last))
+            return self._embed(maps.contiguous(memory_format=torch.channels_last))
+
+    def _embed(self, pixels: Tensor) -> Tensor:
+        if self.relations is None:
+            return self.clip.encode_image(pixels)
+        return self.relations.join_image(*last_map(self.clip.visual, pixels))
 
     @torch.no_grad()
     def embed_images(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
@@ -142,7 +153,12 @@ class DualEncoder(nn.Module):
 
     def encode_text(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch dim"]:
         """Embeddings, of any norm, of captions that went through `tokenize`."""
-        return self.clip.encode_text(tokens)
+        if self.relations is None:
+            return self.clip.encode_text(tokens)
+        from workbench.models.tokens import caption_tokens
+
+        words = caption_tokens(self, tokens)
+        return self.relations.join_text(words.pooled, words.tokens, words.mask)
 
     def tokenize(self, captions: Sequence[str]) -> Int[Tensor, "batch length"]:
         """Token ids, padded and truncated to the model's context length."""
@@ -178,7 +194,8 @@ class DualEncoder(nn.Module):
     def text_digest(self) -> str:
         """A hash of everything that determines its embeddings of captions."""
         weights = self.clip.state_dict()
-        text = {name: value for name, value in weights.items() if not name.startswith(("visual.", "logit_"))}
+        others = ("visual.", "logit_", "relations.things.")
+        text = {name: value for name, value in weights.items() if not name.startswith(others)}
         return sha256_of_json([self.config["model_cfg"]["text_cfg"], weights_digest(text)])
 
     def save(self, folder: Path, home: Path | None = None) -> Path:

@@ -44,8 +44,8 @@ def frozen_maps(model: "DualEncoder", images: Tensor) -> Tensor:
         embedded = model.encode_image(images)
     if maps and maps[-1].ndim == 4:
         # If they are not the first layers, the rest cannot use their maps, or computes something else.
-        with contextlib.suppress(RuntimeError), without_frozen_layers(model):
-            if torch.allclose(model.clip.encode_image(maps[-1]), embedded, rtol=1e-3, atol=1e-5):
+        with contextlib.suppress(RuntimeError):
+            if torch.allclose(model.encode_maps(maps[-1]), embedded, rtol=1e-3, atol=1e-5):
                 return maps[-1]
     problem = "the frozen modules are not its first layers, one after the other"
     raise SettingError(SETTING, True, problem, "false, or freeze the first layers only")

@@ -42,7 +42,10 @@ class _Words(NamedTuple):
     directions: Float[Tensor, "#pictures captions tokens place"]  # the expected position of a word's object
 
 
-class _Regions(NamedTuple):
+class SeenRegions(NamedTuple):
+    """Regions as `GroundedTeacher.see` describes them. A place is a box's centre (x, y) and size, from -1 to
+    1, with their sines and cosines."""
+
     keys: Float[Tensor, "pictures regions dim"]  # unit vectors
     values: Float[Tensor, "pictures regions dim"]
     places: Float[Tensor, "pictures regions place"]
@@ -102,8 +105,8 @@ class GroundedTeacher(nn.Module):
         """
         if region_weights is not None:
             raise ValueError("the grounded teacher takes no region weights")
-        words = _Words(*(part.unsqueeze(1) for part in self._read(tokens, token_mask)))
-        embedding, agreement, chosen = self._choose(words, self._see(regions, region_mask, region_boxes))
+        words = _Words(*(part.unsqueeze(1) for part in self.read(tokens, token_mask)))
+        embedding, agreement, chosen = self._choose(words, self.see(regions, region_mask, region_boxes))
         chosen, salience = chosen[:, 0], words.salience[:, 0]
         pooled = salience.unsqueeze(-1) * chosen
         chosen_by = pooled.transpose(1, 2)
@@ -128,13 +131,13 @@ class GroundedTeacher(nn.Module):
     ) -> tuple[Float[Tensor, "pictures captions"], Float[Tensor, "pictures captions"]]:
         """cos(Z, text) and the agreement, for every picture under every caption. `text` holds the captions'
         embeddings."""
-        words = _Words(*(part.unsqueeze(0) for part in self._read(tokens, token_mask)))
-        embedding, agreement, _ = self._choose(words, self._see(regions, region_mask, region_boxes))
+        words = _Words(*(part.unsqueeze(0) for part in self.read(tokens, token_mask)))
+        embedding, agreement, _ = self._choose(words, self.see(regions, region_mask, region_boxes))
         cosines = torch.einsum("pcd,cd->pc", F.normalize(embedding, dim=-1), F.normalize(text, dim=-1))
         return cosines, agreement
 
-    def _read(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, salience and directions of the words, in context and in order."""
+    def read(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [B, S, D], salience [B, S] and directions [B, S, PLACE] of words, in context, in order."""
         unit = F.normalize(tokens.masked_fill(~mask.unsqueeze(-1), 0.0), dim=-1)
         mean = unit.sum(1, keepdim=True) / mask.sum(1)[:, None, None].clamp(min=1)
         queries = unit - self.common * mean
@@ -147,7 +150,7 @@ class GroundedTeacher(nn.Module):
         salience = masked_softmax(self.salience(rows).squeeze(-1) + key_bias(mask, None, tokens))
         return queries, salience, self.direction(rows) * mask.unsqueeze(-1)
 
-    def _see(self, regions: Tensor, mask: Tensor, boxes: Tensor | None) -> _Regions:
+    def see(self, regions: Tensor, mask: Tensor, boxes: Tensor | None) -> SeenRegions:
         if boxes is None:
             raise ValueError("the grounded teacher needs region_boxes")
         regions = regions.masked_fill(~mask.unsqueeze(-1), 0.0)
@@ -156,11 +159,11 @@ class GroundedTeacher(nn.Module):
         wide = math.sqrt(unit.shape[-1])
         rows = self.region_norm(wide * unit + self.box(places))
         seen, _ = attend(self.region_attention, rows, rows, bias, None)
-        return _Regions(
+        return SeenRegions(
             F.normalize(unit + self.region_change(unit), dim=-1), unit + seen / wide, places, bias
         )
 
-    def _choose(self, words: _Words, regions: _Regions) -> tuple[Tensor, Tensor, Tensor]:
+    def _choose(self, words: _Words, regions: SeenRegions) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings [P, C, D], agreement [P, C] and the attention of words [P, C, S, R]."""
         cosines = torch.einsum("pcsd,prd->pcsr", words.queries, regions.keys)
         chosen = masked_softmax(self.sharpness.exp() * cosines + regions.bias[:, None, None])

@@ -21,6 +21,7 @@ from workbench.files import read_json, write_json
 from workbench.models import package_weights, rotary
 from workbench.models.dual_encoder import CONFIG_NAME, OWN_STUDENT, DualEncoder, nearest
 from workbench.models.model_size import check_size, check_vocabulary
+from workbench.models.relations import CONFIG_KEY, add_relations
 from workbench.models.weights_files import weights_file, why_unusable
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
@@ -36,6 +37,7 @@ def load_dual_encoder(
     frozen: Sequence[str] = (),
     freeze_batch_norm: bool = False,
     rotary_positions: bool = False,
+    relations: bool = False,
     without_weights: bool = False,
     allow_download: bool = False,
     setting: str = "model",
@@ -49,7 +51,8 @@ def load_dual_encoder(
     knows. If there are none, the weights stay random. `weights_from` of the model records the source.
     `initial_weights` copies packaged tower weights into modules (`{"visual.trunk": "mobilenet_v2"}`).
     `frozen`, `freeze_batch_norm`: see DualEncoder. `rotary_positions` replaces a vision transformer's
-    absolute ones, as `rotary_positions` in a configuration's `vision_cfg` does. `without_weights` keeps the
+    absolute ones, as `rotary_positions` in a configuration's `vision_cfg` does. `relations` adds untrained
+    `models.relations`, as `relations` in a configuration's `model_cfg` does. `without_weights` keeps the
     weights random, but takes activation and preprocessing from the tag. Downloads only if `allow_download`.
     Raises SettingError, naming `setting`, if something is missing.
     """
@@ -69,6 +72,7 @@ def load_dual_encoder(
             text = config["model_cfg"].get("text_cfg", {})
             try:
                 rotary_positions |= config["model_cfg"]["vision_cfg"].pop(rotary.CONFIG_KEY, False) is True
+                of_weights = config["model_cfg"].pop(CONFIG_KEY, False) is True
                 write_json(Path(scratch) / CONFIG_NAME, config)
                 # open_clip warns that the folder has no weights; they come in the next step.
                 logging.disable(logging.WARNING)
@@ -77,6 +81,8 @@ def load_dual_encoder(
                 clip = open_clip.create_model(f"local-dir:{scratch}", pretrained_text=False)
                 tokenizer = _tokenizer(config_file.parent, text)
                 check_vocabulary(tokenizer(["a cat"]), text)
+                if of_weights:
+                    add_relations(clip)
             except Exception as error:
                 problem = f"open_clip cannot build it ({reason(error)})"
                 raise SettingError(f"{setting}.model", model, problem, "fix its JSON") from error
@@ -92,6 +98,10 @@ def load_dual_encoder(
     if rotary_positions:
         rotary.use_rotary_positions(clip.visual, f"{setting}.rotary_positions")
         config["model_cfg"]["vision_cfg"] = config["model_cfg"]["vision_cfg"] | {rotary.CONFIG_KEY: True}
+    if relations and not hasattr(clip, "relations"):
+        add_relations(clip)
+    if hasattr(clip, "relations"):
+        config["model_cfg"] = config["model_cfg"] | {CONFIG_KEY: True}
     encoder = DualEncoder(clip.float(), config, tokenizer, frozen, freeze_batch_norm)
     encoder.weights_from = None if without_weights else origin
     return encoder

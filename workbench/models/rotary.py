@@ -74,7 +74,7 @@ def use_rotary_positions(visual: Any, setting: str) -> None:
     Raises SettingError, naming `setting`, for other towers and for heads that four does not divide.
     """
     blocks = visual.transformer.resblocks if type(visual) is VisionTransformer else ()
-    attentions = [getattr(block, "attn", None) for block in blocks]
+    attentions: list[Any] = [getattr(block, "attn", None) for block in blocks]
     if not attentions or not all(type(attention) is nn.MultiheadAttention for attention in attentions):
         problem = "only open_clip's plain vision transformers can take rotary positions"
         raise SettingError(setting, True, problem, "Take a model such as ViT-B-16, or false.")

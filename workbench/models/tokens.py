@@ -118,11 +118,11 @@ def caption_tokens(model: DualEncoder, ids: Int[Tensor, "batch length"]) -> Capt
     text: Any = getattr(model.clip, "text", model.clip)
     if hasattr(text, "ln_final"):
         with output_of(text.ln_final) as outputs:
-            pooled = model.encode_text(ids)
+            pooled = model.clip.encode_text(ids)
         hidden, projection = outputs[0], text.text_projection
     elif hasattr(text, "transformer"):
         with output_of(text.transformer) as outputs:
-            pooled = model.encode_text(ids)
+            pooled = model.clip.encode_text(ids)
         hidden, projection = outputs[0].last_hidden_state, text.proj
     else:
         hidden = torch.empty(0)

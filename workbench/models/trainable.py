@@ -46,6 +46,8 @@ def set_trainable(model: DualEncoder, image: str, text: bool) -> None:
     if image not in CHOICES:
         raise SettingError(SETTING, image, "there is no such choice", f"Take one of {', '.join(CHOICES)}.")
     learning = {id(parameter) for parameter in CHOICES[image](visual)}
+    if model.relations is not None and image != "none":
+        learning |= {id(parameter) for parameter in model.relations.things.parameters()}
     fixed = {id(model.clip.get_parameter(name)) for name in model.fixed}
     parts = _parts(model)
     for parameter in parts["image"]:
@@ -71,6 +73,8 @@ def _parts(model: DualEncoder) -> dict[str, list[Tensor]]:
     """All parameters: the image tower's, the scale and bias of the logits, and the rest, which is the text
     tower's wherever open_clip keeps it."""
     image = list(model.clip.visual.parameters())
+    if model.relations is not None:
+        image += model.relations.things.parameters()
     logits = (model.clip.logit_scale, getattr(model.clip, "logit_bias", None))
     scale = [parameter for parameter in logits if parameter is not None]
     taken = {id(parameter) for parameter in (*image, *scale)}

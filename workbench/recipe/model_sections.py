@@ -29,6 +29,8 @@ class Student(Model):
     their statistics and train only scale and shift. `cache_frozen`: compute the output of the frozen first
     layers of the image tower once for every whole training picture, and cache it. `rotary_positions`: replace
     the absolute positions of a vision transformer's patches by rotary ones; its other weights stay.
+    `relations`: a run of the grounded teacher, whose reading of words the text tower takes over. Both
+    embeddings then also say where things lie.
     """
 
     trainable_image: Literal["all", "attention", "last_stage", "last_blocks", "lora", "none"] = "all"
@@ -36,6 +38,7 @@ class Student(Model):
     freeze_batch_norm: bool = False
     cache_frozen: bool = Field(default=False, json_schema_extra=NOT_FINGERPRINTED)
     rotary_positions: bool = Field(default=False, json_schema_extra=IF_CHANGED)
+    relations: str | None = Field(default=None, json_schema_extra=IF_CHANGED)
 
 
 class Teacher(Model):

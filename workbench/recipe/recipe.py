@@ -26,7 +26,12 @@ from workbench.recipe.schema import (
     Training,
 )
 from workbench.recipe.setting_types import IF_CHANGED, NOT_FINGERPRINTED
-from workbench.recipe.teacher_checks import check_caption_shares, check_cross_modal, check_teachers
+from workbench.recipe.teacher_checks import (
+    check_caption_shares,
+    check_cross_modal,
+    check_relations,
+    check_teachers,
+)
 from workbench.recipe.yaml_io import read_yaml, write_yaml
 
 MOST_BASES = 32  # the longest chain of recipes that extend one another
@@ -76,6 +81,7 @@ class Recipe(Section):
         check_caption_shares(self)
         check_teachers(self)
         check_cross_modal(self)
+        check_relations(self)
         if not weights:
             remedy = "Give one a weight, e.g. objectives.task=1"
             raise SettingError("objectives", "all 0", "there is nothing to learn from", remedy)

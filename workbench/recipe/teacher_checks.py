@@ -64,6 +64,31 @@ def check_given(recipe: "Recipe", given: object = None) -> None:
     raise SettingError(setting, value, problem, remedy)
 
 
+def check_relations(recipe: "Recipe") -> None:
+    """Raise SettingError for settings that cannot be combined with a student that has relations."""
+    run = recipe.student.relations
+    if run is None:
+        return
+    from workbench.objectives.registry import declared_objectives
+
+    problem = remedy = None
+    if recipe.student.trainable_text:
+        problem = "its text tower takes over the teacher's reading of words, and cannot learn"
+        remedy = "Use student.trainable_text=false."
+    for name in recipe.objectives.weights():
+        if declared_objectives()[name].needs == "teacher" and name != "cross_modal":
+            problem = f"objectives.{name} compares the student with a teacher that has no relations"
+            remedy = f"Use objectives.{name}=0."
+    if recipe.objectives.cross_modal and recipe.cross_modal.run != run:
+        problem = f"the student learns from another teacher, cross_modal.run = {recipe.cross_modal.run}"
+        remedy = f"Use cross_modal.run={run}, or objectives.cross_modal=0."
+    elif recipe.objectives.cross_modal and recipe.cross_modal.control == "null":
+        problem = "the control null has no regions, and so no relations"
+        remedy = "Use cross_modal.control=none or shuffled_regions."
+    if problem and remedy:
+        raise SettingError("student.relations", run, problem, remedy)
+
+
 def check_cross_modal(recipe: "Recipe") -> None:
     """Raise SettingError for settings of a cross-modal teacher that cannot work, or have no meaning."""
     settings = recipe.cross_modal

@@ -163,6 +163,7 @@ class Run:
             frozen=recipe.student.frozen,
             freeze_batch_norm=recipe.student.freeze_batch_norm,
             rotary_positions=recipe.student.rotary_positions,
+            relations=recipe.student.relations is not None,
             without_weights=True,
             setting="student",
             allow_download=recipe.allow_download,

@@ -12,6 +12,7 @@ from workbench.models.cross_modal import CrossModalOutput, CrossModalTeacher, re
 from workbench.models.devices import device_of
 from workbench.models.dual_encoder import weights_digest
 from workbench.models.grounded import GroundedOutput, GroundedTeacher
+from workbench.models.relations import PARTS, STRENGTH, joined, picture_relations
 from workbench.recipe import Recipe
 from workbench.targets.cached import Share, cached
 from workbench.targets.caption_tokens import TokenTargets, token_targets
@@ -147,17 +148,23 @@ def look(
 
 
 def cross_modal_targets(inputs: CrossModalInputs, teacher: AnyTeacher, **share: Unpack[Share]) -> np.ndarray:
-    """Z of every caption with its picture, unit vectors [T, D], float16."""
+    """Z of every caption with its picture, unit vectors [T, D], float16. For a student with relations, those
+    of the picture stand beside it."""
     teacher = teacher.to(inputs.device).eval()
     recipe, settings = inputs.recipe, inputs.recipe.cross_modal
+    related = recipe.student.relations is not None
 
     @torch.no_grad()
     def embed(rows: slice) -> tuple[np.ndarray, dict[int, str]]:
         captions = np.arange(rows.start, rows.stop)
-        embedded = teacher(**inputs(captions)).embedding
-        unit = torch.nn.functional.normalize(embedded.float(), dim=-1).cpu().numpy()
+        read = inputs(captions)
+        embedded = torch.nn.functional.normalize(teacher(**read).embedding.float(), dim=-1)
+        if related and isinstance(teacher, GroundedTeacher):
+            sides: Any = (read[name] for name in ("regions", "region_mask", "region_boxes"))
+            embedded = joined(embedded, picture_relations(teacher, *sides))
+        values = embedded.cpu().numpy()
         picture, unreadable = inputs.pairs.image_of_caption, inputs.regions.unreadable
-        return unit, {
+        return values, {
             caption: unreadable[picture[caption]]
             for caption in range(rows.start, rows.stop)
             if picture[caption] in unreadable
@@ -170,11 +177,13 @@ def cross_modal_targets(inputs: CrossModalInputs, teacher: AnyTeacher, **share: 
         "cross_modal": {name: getattr(settings, name) for name in SETTINGS},
         "seed": recipe.seed if settings.control == "shuffled_regions" else None,
         "dtype": "float16",
+        **({"relations": STRENGTH} if related else {}),
     }
+    width = inputs.text.shape[1] * (PARTS if related else 1)
     store = cached(
         fingerprint,
         f"{inputs.pairs.name}-{inputs.pairs.split}-cross-modal",
-        {"pair": Column(inputs.text.shape, "float16", embed)},
+        {"pair": Column((len(inputs.text), width), "float16", embed)},
         batch=recipe.targets.batch,
         label="cross-modal teacher's {} targets",
         **share,

@@ -259,6 +259,7 @@ def _model(settings: Model, part: str) -> DualEncoder:
         options = {}
         if isinstance(settings, Student):
             options = {name: getattr(settings, name) for name in ("freeze_batch_norm", "rotary_positions")}
+            options["relations"] = settings.relations is not None
         return load_dual_encoder(settings.model, frozen=settings.frozen, setting=part, **options)
     finally:
         logging.disable(logging.NOTSET)

@@ -13,6 +13,7 @@ import torch
 from workbench.data.loader import epoch_order
 from workbench.errors import SettingError
 from workbench.files import write_json
+from workbench.models.grounded import GroundedTeacher
 from workbench.models.package_weights import ASSETS
 from workbench.recipe import Recipe
 from workbench.recipe.model_sections import Student
@@ -162,21 +163,36 @@ def bare(recipe: Recipe) -> Recipe:
     )
 
 
-def open_teacher_run(name: str) -> Run:
+def open_teacher_run(name: str, setting: str = "cross_modal.run") -> Run:
     """The finished run of a cross-modal teacher: a shipped one (`demo`, `grounded_demo`), or one by folder.
 
-    Raises SettingError for a student's run, and for an unfinished one.
+    Raises SettingError, naming `setting`, for a student's run, and for an unfinished one.
     """
     run = Run(SHIPPED_RUNS.get(name) or Path(name).expanduser())
     if run.recipe.trains != "cross_modal_teacher":
         problem = "this run trained a student, not a cross-modal teacher"
         remedy = "demo, grounded_demo, a run of e.g. dclip_teacher, or null."
-        raise SettingError("cross_modal.run", name, problem, remedy)
+        raise SettingError(setting, name, problem, remedy)
     if name not in SHIPPED_RUNS and not run.finished:
         state = run.status.get("state")
         problem = "its last checkpoint is damaged" if state == "finished" else f"it is not finished ({state})"
-        raise SettingError("cross_modal.run", name, problem, "Train it to its end first.")
+        raise SettingError(setting, name, problem, "Train it to its end first.")
     return run
+
+
+def grounded_teacher(name: str, width: int) -> GroundedTeacher:
+    """The grounded teacher that a student takes its relations from. Raises SettingError for another kind, and
+    for one of another width than the student's text tower."""
+    setting = "student.relations"
+    teacher = open_teacher_run(name, setting).cross_modal_teacher()
+    if not isinstance(teacher, GroundedTeacher):
+        problem = "this teacher does not say where the things that words name should lie"
+        raise SettingError(setting, name, problem, "Use grounded_demo, or a run of dclip_grounded.")
+    own = teacher.narrow.in_features
+    if own != width:
+        problem = f"it reads words of {own} numbers, and the student's text tower gives {width}"
+        raise SettingError(setting, name, problem, "Use the teacher's own model as the student.")
+    return teacher
 
 
 def teacher_run(

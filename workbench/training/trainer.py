@@ -16,6 +16,7 @@ from workbench.evaluation.retrieval.sets import retrieval_sets
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.execution import checkpoint_gradients, compile_towers, synchronise_batch_norm
 from workbench.models.loading import load_dual_encoder
+from workbench.models.relations import PARTS
 from workbench.models.tokens import cut_captions
 from workbench.models.trainable import set_trainable
 from workbench.objectives import DistillationLoss
@@ -29,7 +30,7 @@ from workbench.training.failures import NonFiniteSteps, memory_shortage
 from workbench.training.learner import Gradient, Learner, backward, freeze_unreached
 from workbench.training.optimisation import Length, adamw, clip_gradient, schedule
 from workbench.training.session import Session
-from workbench.training.teacher import teacher_run, train_teacher
+from workbench.training.teacher import grounded_teacher, teacher_run, train_teacher
 from workbench.training.validation import forgotten, validate, validation_sets
 
 
@@ -190,9 +191,13 @@ def load_student(recipe: Recipe) -> DualEncoder:
         frozen=recipe.student.frozen,
         freeze_batch_norm=recipe.student.freeze_batch_norm,
         rotary_positions=recipe.student.rotary_positions,
+        relations=recipe.student.relations is not None,
         allow_download=recipe.allow_download,
         setting="student",
     )
+    if student.relations is not None and recipe.student.relations:
+        teacher = grounded_teacher(recipe.student.relations, student.dim // PARTS)
+        student.relations.words.load_state_dict(teacher.state_dict())
     set_trainable(student, recipe.student.trainable_image, recipe.student.trainable_text)
     if recipe.training.scale is not None:
         student.clip.logit_scale.requires_grad_(False)
@@ -262,10 +267,13 @@ def trained_cross_modal_teacher(session: Session) -> tuple[Recipe, AnyTeacher] |
 
 def distillation_loss(recipe: Recipe, student: DualEncoder, targets: TrainingTargets) -> DistillationLoss:
     """The recipe's objectives, with heads for the widths of student and targets."""
+    members = targets.members
+    if student.relations is not None:  # the targets have its width
+        members = [member._replace(width=student.dim) for member in members]
     return DistillationLoss(
         recipe.objectives.weights(),
         student.dim,
-        targets.members,
+        members,
         target_dim=targets.text.dim if targets.text else None,
         concepts=targets.text.clusters if targets.text else None,
         chunk=recipe.training.loss_chunk,
