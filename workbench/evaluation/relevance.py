@@ -134,7 +134,7 @@ def word_drops(
 def _logits(model: DualEncoder, images: Tensor, text: Tensor) -> Tensor:
     # Pixels that ask for a gradient give one to everything above them, in a frozen tower too.
     pixels = normalised(images.to(model.mean.device), model.mean, model.std).requires_grad_()
-    image = model.clip.encode_image(pixels.contiguous(memory_format=torch.channels_last))
+    image = model.encode_pixels(pixels.contiguous(memory_format=torch.channels_last))
     return model.scale.detach() * F.cosine_similarity(image, text.to(image.device), dim=-1)
 
 

@@ -126,14 +126,17 @@ class DualEncoder(nn.Module):
         if seen is not None:
             pixels = pixels * seen
         # Convolutions are faster on CPUs and GPUs alike with the channels last.
-        return self._embed(pixels.contiguous(memory_format=torch.channels_last))
+        return self.encode_pixels(pixels.contiguous(memory_format=torch.channels_last))
 
     def encode_maps(self, maps: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch dim"]:
         """Embeddings, of any norm, from the output of the tower's frozen first layers."""
         with without_frozen_layers(self):
-            return self._embed(maps.contiguous(memory_format=torch.channels_last))
+            return self.encode_pixels(maps.contiguous(memory_format=torch.channels_last))
 
-    def _embed(self, pixels: Tensor) -> Tensor:
+    def encode_pixels(
+        self, pixels: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch dim"]:
+        """Embeddings, of any norm, of normalised pictures (or of maps, `without_frozen_layers`)."""
         if self.relations is None:
             return self.clip.encode_image(pixels)
         return self.relations.join_image(*last_map(self.clip.visual, pixels))
