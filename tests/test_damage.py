@@ -25,7 +25,7 @@ from workbench.data.scenes.dataset import scenes
 from workbench.errors import SettingError
 from workbench.evaluation.results_io import read_evaluations
 from workbench.evaluation.suites import _write
-from workbench.files import atomic_folder, atomic_write
+from workbench.files import atomic_folder, atomic_write, read_json, signed, unsigned, write_json
 from workbench.recipe import Recipe
 from workbench.reports.compare import compare
 from workbench.reports.effects import runs_of_sweep
@@ -155,6 +155,37 @@ def test_damaged_records_and_recipes_are_never_read(tmp_path, capsys):
 
     counts = outcomes(run.path, ["metrics.jsonl", "recipe.yaml"], read, repr(read()))
     assert set(counts) <= {"same", "told"} and counts["told"] > CASES // 2, counts
+
+
+def test_damaged_facts_of_a_run_are_never_read(tmp_path):
+    run = Run(write_run(tmp_path / "run", steps=4))
+    write_json(run.path / "weights.json", signed({"student": "openai", "teacher": "laion2b_s34b_b79k"}))
+
+    def read() -> object:
+        return run.facts("data"), run.facts("versions"), run.start
+
+    expected = repr(read())
+    files = ["data.json", "versions.json", "weights.json", "data.json", "versions.json"]
+    counts = outcomes(run.path, files, read, expected)
+    assert set(counts) <= {"same", "told"} and counts["told"] > CASES // 2, counts
+    for name in set(files):  # as an older workbench wrote them
+        write_json(run.path / name, unsigned(read_json(run.path / name)))
+    assert repr(read()) == expected
+
+
+def test_a_resumed_run_keeps_its_weights_and_seals_what_an_older_workbench_wrote(tmp_path):
+    known = {"student": "openai", "teacher": "one", "object": "0123"}
+    with Session(Recipe.load("clip_kd_demo"), tmp_path) as session:
+        session.write_weights("openai", "one", "0123")
+        assert unsigned(read_json(tmp_path / "weights.json")) == known and session.teacher_object is None
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / "LAST").write_text("step-00000004")
+        write_json(tmp_path / "weights.json", known)
+        session.write_weights("other", None)
+        assert read_json(tmp_path / "weights.json") == signed(known) and session.teacher_object == "0123"
+        (tmp_path / "weights.json").write_text(json.dumps(signed(known)).replace("openai", "openaj"))
+        with pytest.raises(SettingError, match=r"weights\.json'.*sha256"):
+            _ = session.teacher_object
 
 
 def test_records_and_recipes_without_digests_are_read(tmp_path):
