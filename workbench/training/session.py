@@ -28,14 +28,8 @@ from workbench.targets.cached import say_at_once
 
 MOST_UNSAVED = 3  # consecutive checkpoints that may fail to be written, e.g. on a full disk
 PACKAGES = (
-    "workbench",
-    "torch",
-    "torchvision",
-    "open_clip_torch",
-    "timm",
-    "transformers",
-    "accelerate",
-    "numpy",
+    *("workbench", "torch", "torchvision", "open_clip_torch"),
+    *("timm", "transformers", "accelerate", "numpy"),
 )
 
 
