@@ -7,6 +7,7 @@ import json
 import random
 import resource
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,15 +22,17 @@ from tests.targets.little_store import BATCH, FINGERPRINT, columns, contents
 from workbench.batch import sweeps
 from workbench.batch.sweep_plan import load_sweep, plan
 from workbench.cli import app
+from workbench.data.index import cached_index
 from workbench.data.scenes.dataset import scenes
-from workbench.errors import SettingError
+from workbench.errors import SettingError, disk_error_in_words
 from workbench.evaluation.results_io import read_evaluations
 from workbench.evaluation.suites import _write
 from workbench.files import atomic_folder, atomic_write, read_json, signed, unsigned, write_json
 from workbench.recipe import Recipe
 from workbench.reports.compare import compare
 from workbench.reports.effects import runs_of_sweep
-from workbench.runs.folder import read_status
+from workbench.reports.html import write_report
+from workbench.runs.folder import locked, read_status
 from workbench.runs.logger import RunLogger
 from workbench.runs.records import Records, sealed
 from workbench.runs.run import Run
@@ -343,6 +346,26 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
             write()
         assert caught.value.filename == str(tmp_path / "out" / "file")
         assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_read_only_disk_is_named_whatever_is_written(small_disk, monkeypatch):
+    run = write_run(small_disk / "run", steps=4)
+    monkeypatch.setenv("WORKBENCH_CACHE", str(small_disk / "cache"))
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    writes = {
+        "run": lambda: locked(run).__enter__(),  # a run that is resumed
+        "run/evaluation": lambda: _write(run / "evaluation", "test", {"scores": {}}, {}),
+        "report.html": lambda: write_report([run], small_disk / "report.html"),
+        "export": lambda: _written(atomic_folder(small_disk / "export"), lambda folder: None),
+        "store": lambda: fill(small_disk / "store", FINGERPRINT, columns(), batch=BATCH),
+        "cache": lambda: cached_index("key", lambda stream: stream.write(b"1")),
+    }
+    for name, write in writes.items():
+        with pytest.raises((OSError, SettingError), match="Read-only file system") as caught:
+            write()
+        error = caught.value
+        words = str(error) if isinstance(error, SettingError) else disk_error_in_words(error)
+        assert str(small_disk / name) in words and "hoose a" in words, (name, words)
 
 
 def test_libraries_that_do_not_say_why_they_cannot_write_are_understood(small_disk):
