@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.files import write_json
+from workbench.files import signed, write_json
 from workbench.recipe import Recipe
 from workbench.runs.folder import write_recipe
 from workbench.runs.records import sealed
@@ -50,10 +50,10 @@ def write_run(
     write_status(folder, state, steps, steps, skipped_steps=len(skipped))
     write_json(
         folder / "versions.json",
-        {"python": "3.12.1", "device": "cpu", "torch": "2.14.1", "open_clip_torch": "3.3.0"},
+        signed({"python": "3.12.1", "device": "cpu", "torch": "2.14.1", "open_clip_torch": "3.3.0"}),
     )
     facts = {"source": "scenes", "split": "train", "pairs": 8000, "captions": 40000, "fingerprint": "a" * 64}
-    write_json(folder / "data.json", {"train": facts})
+    write_json(folder / "data.json", signed({"train": facts}))
     for split, shift in (splits or {}).items():
         write_evaluation(folder, split, shift, seed=seed, images=images, data=data)
     return folder

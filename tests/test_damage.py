@@ -7,6 +7,7 @@ import json
 import random
 import resource
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,15 +22,17 @@ from tests.targets.little_store import BATCH, FINGERPRINT, columns, contents
 from workbench.batch import sweeps
 from workbench.batch.sweep_plan import load_sweep, plan
 from workbench.cli import app
+from workbench.data.index import cached_index
 from workbench.data.scenes.dataset import scenes
-from workbench.errors import SettingError
+from workbench.errors import SettingError, disk_error_in_words
 from workbench.evaluation.results_io import read_evaluations
 from workbench.evaluation.suites import _write
-from workbench.files import atomic_folder, atomic_write
+from workbench.files import atomic_folder, atomic_write, read_json, signed, unsigned, write_json
 from workbench.recipe import Recipe
 from workbench.reports.compare import compare
 from workbench.reports.effects import runs_of_sweep
-from workbench.runs.folder import read_status
+from workbench.reports.html import write_report
+from workbench.runs.folder import locked, read_status
 from workbench.runs.logger import RunLogger
 from workbench.runs.records import Records, sealed
 from workbench.runs.run import Run
@@ -155,6 +158,37 @@ def test_damaged_records_and_recipes_are_never_read(tmp_path, capsys):
 
     counts = outcomes(run.path, ["metrics.jsonl", "recipe.yaml"], read, repr(read()))
     assert set(counts) <= {"same", "told"} and counts["told"] > CASES // 2, counts
+
+
+def test_damaged_facts_of_a_run_are_never_read(tmp_path):
+    run = Run(write_run(tmp_path / "run", steps=4))
+    write_json(run.path / "weights.json", signed({"student": "openai", "teacher": "laion2b_s34b_b79k"}))
+
+    def read() -> object:
+        return run.facts("data"), run.facts("versions"), run.start
+
+    expected = repr(read())
+    files = ["data.json", "versions.json", "weights.json", "data.json", "versions.json"]
+    counts = outcomes(run.path, files, read, expected)
+    assert set(counts) <= {"same", "told"} and counts["told"] > CASES // 2, counts
+    for name in set(files):  # as an older workbench wrote them
+        write_json(run.path / name, unsigned(read_json(run.path / name)))
+    assert repr(read()) == expected
+
+
+def test_a_resumed_run_keeps_its_weights_and_seals_what_an_older_workbench_wrote(tmp_path):
+    known = {"student": "openai", "teacher": "one", "object": "0123"}
+    with Session(Recipe.load("clip_kd_demo"), tmp_path) as session:
+        session.write_weights("openai", "one", "0123")
+        assert unsigned(read_json(tmp_path / "weights.json")) == known and session.teacher_object is None
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / "LAST").write_text("step-00000004")
+        write_json(tmp_path / "weights.json", known)
+        session.write_weights("other", None)
+        assert read_json(tmp_path / "weights.json") == signed(known) and session.teacher_object == "0123"
+        (tmp_path / "weights.json").write_text(json.dumps(signed(known)).replace("openai", "openaj"))
+        with pytest.raises(SettingError, match=r"weights\.json'.*sha256"):
+            _ = session.teacher_object
 
 
 def test_records_and_recipes_without_digests_are_read(tmp_path):
@@ -312,6 +346,26 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
             write()
         assert caught.value.filename == str(tmp_path / "out" / "file")
         assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_read_only_disk_is_named_whatever_is_written(small_disk, monkeypatch):
+    run = write_run(small_disk / "run", steps=4)
+    monkeypatch.setenv("WORKBENCH_CACHE", str(small_disk / "cache"))
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    writes = {
+        "run": lambda: locked(run).__enter__(),  # a run that is resumed
+        "run/evaluation": lambda: _write(run / "evaluation", "test", {"scores": {}}, {}),
+        "report.html": lambda: write_report([run], small_disk / "report.html"),
+        "export": lambda: _written(atomic_folder(small_disk / "export"), lambda folder: None),
+        "store": lambda: fill(small_disk / "store", FINGERPRINT, columns(), batch=BATCH),
+        "cache": lambda: cached_index("key", lambda stream: stream.write(b"1")),
+    }
+    for name, write in writes.items():
+        with pytest.raises((OSError, SettingError), match="Read-only file system") as caught:
+            write()
+        error = caught.value
+        words = str(error) if isinstance(error, SettingError) else disk_error_in_words(error)
+        assert str(small_disk / name) in words and "hoose a" in words, (name, words)
 
 
 def test_libraries_that_do_not_say_why_they_cannot_write_are_understood(small_disk):

@@ -16,7 +16,7 @@ import torch
 from make_cross_modal_teacher import halve
 from safetensors.torch import load_file, save_file
 
-from workbench.files import read_json, write_json
+from workbench.files import read_json, signed, unsigned, write_json
 from workbench.models.loading import load_dual_encoder
 from workbench.recipe import Recipe
 from workbench.runs import checkpoint
@@ -36,8 +36,9 @@ def ship(run: Run, folder: Path = STUDENTS) -> Run:
     recipe.save(target / "recipe.yaml")
     for name in ("metrics.jsonl", "versions.json", "data.json"):
         shutil.copyfile(run.path / name, target / name)
-    sources = read_json(run.path / "weights.json")
-    write_json(target / "weights.json", {part: path and Path(path).name for part, path in sources.items()})
+    sources = unsigned(read_json(run.path / "weights.json"))
+    names = {part: path and Path(path).name for part, path in sources.items()}
+    write_json(target / "weights.json", signed(names))
     shipped = ("state", "step", "total_steps")  # the rest describes the machine
     write_json(target / "status.json", {key: run.status[key] for key in shipped})
     for name in (checkpoint.MODEL, checkpoint.STATE, checkpoint.MANIFEST):

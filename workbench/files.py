@@ -14,7 +14,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
-    from filelock import FileLock
 
 
 def cache_folder(*parts: str) -> Path:
@@ -47,19 +46,6 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
-
-
-def cache_lock(key: str) -> "FileLock":
-    """A lock for what one process makes in the cache while the others wait, for hours if need be.
-
-    A file, and not a barrier of the process group, which gives up after minutes: the system lets go of it
-    when its holder dies.
-    """
-    from filelock import FileLock
-
-    folder = cache_folder("locks")
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{key}.lock")
 
 
 @contextlib.contextmanager

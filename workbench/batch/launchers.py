@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from workbench.batch.sweep_plan import Planned
-from workbench.errors import SettingError
+from workbench.errors import SettingError, reason
 
 POLL = 0.5  # seconds
 
@@ -67,7 +67,7 @@ class _Process:
 def on_ray() -> Callable[[list[str], Planned], Handle | None]:
     """Connect to Ray and return a function that starts a run as a Ray task, with a GPU if there are any.
 
-    Raises SettingError if Ray is not installed.
+    Raises SettingError if Ray is not installed or cannot be started.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends usage statistics by default
     try:
@@ -77,7 +77,12 @@ def on_ray() -> Callable[[list[str], Planned], Handle | None]:
             "ray", True, "the package ray is not installed", "pip install 'workbench[cluster]'"
         ) from None
     if not ray.is_initialized():
-        ray.init(log_to_driver=False)  # connects to RAY_ADDRESS, or starts a local cluster without it
+        try:
+            ray.init(log_to_driver=False)  # connects to RAY_ADDRESS, or starts a local cluster without it
+        except Exception as error:  # of many kinds: a wrong address, a machine too busy to start in time
+            problem = f"Ray could not be started or reached ({reason(error)})"
+            remedy = "Check RAY_ADDRESS. On a busy machine, set RAY_raylet_start_wait_time_s=120."
+            raise SettingError("ray", True, problem, remedy) from error
 
     @ray.remote(max_retries=0, num_gpus=1 if ray.cluster_resources().get("GPU") else 0)
     def task(command: list[str], planned: Planned, environment: dict[str, str], folder: str) -> None:

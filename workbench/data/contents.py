@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from filelock import FileLock
 from tqdm import tqdm
 
 from workbench.data.index import cached_index, is_whole, open_index, seal
 from workbench.files import atomic_write, cache_folder, sha256_of_json
+from workbench.locks import file_lock
 
 LARGEST_IMAGE = 128 << 20  # bytes
 DIGEST = 16  # bytes: 128 bits of SHA-256
@@ -51,7 +51,8 @@ def digests_of_files(paths: pa.ChunkedArray, contents: bool = True) -> pa.Array:
         )
     folder = os.path.commonpath([min(absolute), max(absolute)])
     memory = cache_folder("pictures", f"{sha256_of_json([_VERSION, folder])[:32]}.arrow")
-    with _locked(memory):
+    # Other processes with the same pictures wait, and use the digests afterwards.
+    with file_lock(memory.with_suffix(".arrow.lock")):
         known = _known(memory)
         ours = pa.table({"path": absolute, "state": pa.array(states, _SCHEMA.field("state").type)})
         places = pc.index_in(ours["path"], known["path"].combine_chunks())
@@ -189,11 +190,3 @@ def _remember(memory: Path, known: pa.Table, fresh: pa.Table) -> None:
         with pa.ipc.new_file(stream, _SCHEMA) as writer:
             writer.write_table(pa.concat_tables([others, fresh.cast(_SCHEMA)]))
         seal(stream)
-
-
-@contextlib.contextmanager
-def _locked(memory: Path) -> Iterator[None]:
-    """Keep other processes from reading the same pictures meanwhile; they use the digests afterwards."""
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{memory}.lock"):
-        yield

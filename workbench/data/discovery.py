@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from workbench.data.formats.coco import is_coco
 from workbench.data.formats.column_names import is_hub_table
 from workbench.data.formats.flickr import is_caption_list
-from workbench.data.formats.folder import caption_file
+from workbench.data.formats.folder import Listed
 from workbench.data.formats.tables import TABLE_EXTENSIONS
 from workbench.data.remote import list_files
 from workbench.data.source import IMAGE_EXTENSIONS, OTHER_IMAGES, NoCaptions
@@ -178,17 +178,18 @@ def chosen_files(source: Source, format: str, captions_needed: bool = True) -> t
 def detect(source: Source, base: Path, names: list[str], captions_needed: bool = True) -> str:
     """The format of the files. JSON files and tables count only at the top of a folder, unless it holds
     nothing else. Raises `NoCaptions` for pictures without captions if captions are needed."""
-    if any(fits(name) == "shards" for name in names):
+    kinds, listed = [fits(name) for name in names], Listed()
+    if "shards" in kinds:
         return "shards"
-    images = [name for name in names if fits(name) == "folder"]
-    if any(caption_file(base, name) for name in images):
+    images = [name for name, kind in zip(names, kinds, strict=True) if kind == "folder"]
+    if any(listed.caption_file(os.path.join(base, name)) for name in images):
         return "folder"
     top = [name for name in names if "/" not in name]
     if any(_KARPATHY.fullmatch(name) for name in top):
         return "karpathy"
     if any(_COCO.fullmatch(name) for name in names):
         return "coco"
-    if [fits(name) for name in names] == ["karpathy"]:
+    if kinds == ["karpathy"]:
         return "coco" if is_coco(base / names[0]) else "karpathy"
     if any(fits(name) == "table" for name in (names if is_pattern(source) else top)):
         return "table"

@@ -186,7 +186,8 @@ def read_file(path: str | Path, largest: int = LARGEST_IMAGE) -> bytes:
     if check_file(path) > largest:
         raise BadSample("file too large")
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb", buffering=0) as stream:
+            return stream.readall()
     except OSError as error:
         raise BadSample("unreadable file") from error
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from workbench.data.pairs import Pairs
 from workbench.data.report import data_report, report_line
-from workbench.files import atomic_write, write_json
+from workbench.files import atomic_write, signed, write_json
 from workbench.runs.folder import read_status
 from workbench.runs.records import sealed, unsealed
 from workbench.runs.tracker import Tracker
@@ -149,7 +149,7 @@ class RunLogger:
             for use, report in reports.items():
                 self.info(report_line({"train": "training"}.get(use, use), report))
             try:
-                write_json(self.folder / "data.json", reports)
+                write_json(self.folder / "data.json", signed(reports))
             except OSError as error:
                 self._unwritten(error)
 

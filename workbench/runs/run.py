@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import SettingError, damaged_file
-from workbench.files import read_json
+from workbench.files import read_json, unsigned
 from workbench.recipe import Recipe
 from workbench.runs.folder import is_silent, read_recipe, read_status
 from workbench.runs.records import Records
@@ -65,14 +65,15 @@ class Run:
         """
         file = self.path / f"{name}.json"
         try:
-            content = read_json(file) if file.is_file() else {}
+            content = unsigned(read_json(file)) if file.is_file() else {}
             if not isinstance(content, dict):
                 raise ValueError("it holds no object")
+            if name == "versions" and not all(isinstance(version, str) for version in content.values()):
+                raise ValueError("its versions are not texts")
             if name == "data":
                 for use, facts in content.items():
                     if not facts.keys() >= DATA_FACTS:
-                        missing = ", ".join(sorted(DATA_FACTS - facts.keys()))
-                        raise ValueError(f"its {use} lacks {missing}")
+                        raise ValueError(f"its {use} lacks {', '.join(sorted(DATA_FACTS - facts.keys()))}")
                     if not all(isinstance(facts[key], int) for key in ("pairs", "captions")):
                         raise ValueError(f"its {use} has no valid counts")
         except (OSError, ValueError, AttributeError) as error:
@@ -89,7 +90,7 @@ class Run:
         file, student = self.path / "weights.json", self.recipe.student
         if file.is_file():
             try:
-                return None if (start := read_json(file)["student"]) is None else str(start)
+                return None if (start := unsigned(read_json(file))["student"]) is None else str(start)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise damaged_file("run", file, error, "Remove the file.") from None
         named = student.model if student.model.startswith(("local-dir:", "hf-hub:")) else None

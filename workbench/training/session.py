@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from workbench.errors import SettingError, damaged_file
-from workbench.files import read_json, write_json
+from workbench.files import read_json, signed, unsigned, write_json
 from workbench.models.devices import device_of
 from workbench.recipe import Recipe
 from workbench.runs import checkpoint
@@ -28,14 +28,8 @@ from workbench.targets.cached import say_at_once
 
 MOST_UNSAVED = 3  # consecutive checkpoints that may fail to be written, e.g. on a full disk
 PACKAGES = (
-    "workbench",
-    "torch",
-    "torchvision",
-    "open_clip_torch",
-    "timm",
-    "transformers",
-    "accelerate",
-    "numpy",
+    *("workbench", "torch", "torchvision", "open_clip_torch"),
+    *("timm", "transformers", "accelerate", "numpy"),
 )
 
 
@@ -143,23 +137,28 @@ class Session:
         self.logger.start(step)
         self._request = self._stack.enter_context(stop_on_signal())
         if self.main:
-            write_json(self.folder / "versions.json", versions(str(self.device)))
+            write_json(self.folder / "versions.json", signed(versions(str(self.device))))
         return self.logger
 
     def write_weights(self, student: str | None, teacher: str | None, given: str | None = None) -> None:
         """Write weights.json at the start of a run: the sources of the student's and the teachers' weights,
         null if random, and the fingerprint of a teacher that was `given` as an object."""
-        if self.main and not (self._begun and (self.folder / "weights.json").is_file()):
-            sources = {"student": student, "teacher": teacher}
-            write_json(self.folder / "weights.json", sources | ({"object": given} if given else {}))
+        sources = {"student": student, "teacher": teacher} | ({"object": given} if given else {})
+        if self.main:
+            write_json(self.folder / "weights.json", signed(self._weights or sources))
 
     @property
     def teacher_object(self) -> str | None:
         """The fingerprint of the object that has taught this run so far, None if there is no checkpoint."""
+        return self._weights.get("object")
+
+    @property
+    def _weights(self) -> dict[str, Any]:
+        """What weights.json has of the run so far, {} if there is no checkpoint."""
         file = self.folder / "weights.json"
         try:
-            return read_json(file).get("object") if self._begun and file.is_file() else None
-        except (OSError, ValueError, AttributeError) as error:
+            return {**unsigned(read_json(file))} if self._begun and file.is_file() else {}
+        except (OSError, ValueError, TypeError) as error:
             raise damaged_file("run_dir", file, error, "Restore it, or choose another folder.") from None
 
     @property

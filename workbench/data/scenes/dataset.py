@@ -29,7 +29,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from filelock import FileLock
 from tqdm import tqdm
 
 from workbench.data.pairs import Pairs
@@ -46,6 +45,7 @@ from workbench.files import (
     sha256_of_json,
     write_json,
 )
+from workbench.locks import file_lock
 
 __all__ = ["SPLITS", "Concept", "concepts", "scene_sprite", "scenes"]
 
@@ -183,7 +183,7 @@ def _rendered(split: str, count: int, image_size: int, seed: int) -> Path:
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     # A lock ends with its process, so a partial folder under a free lock was left by a process that died.
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
+    with file_lock(folder.with_name(f".{folder.name}.lock")):
         if not _is_whole(folder, made_from):
             partial = folder.with_name(f".{folder.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
