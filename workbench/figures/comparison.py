@@ -87,6 +87,7 @@ def _values(group: str, part: DataFrame, y: np.ndarray, colour: str, in_legend: 
         error_x={"type": "data", "array": spread, "thickness": 1.4, "width": 0, "color": colour},
         mode="markers",
         marker={"color": colour, "size": 9},
+        cliponaxis=False,
         name=group,
         legendgroup=group,
         showlegend=in_legend,

@@ -43,12 +43,16 @@ INVERTED = """:is(.js-plotly-plot, img.plot-img) {
   }
   .js-plotly-plot image:not(.heatmaplayer *) { filter: invert(1) hue-rotate(180deg); }"""
 # Where JupyterLab shows a saved figure as an image, pictures in it cannot be told from the rest. Such figures
-# belong to widgets, and stay as they are below a widget's note.
+# stay as they are, below a widget's note or `WITH_PICTURES`, until the mouse is over them.
 DARK = f"""[data-jp-theme-light="false"] {{
   {INVERTED}
-  .jp-OutputArea:has(.workbench-note) img.plot-img {{ filter: none; mix-blend-mode: normal; }}
+  .jp-OutputArea:has(.workbench-note, .workbench-pictures) img.plot-img {{
+    filter: none; mix-blend-mode: normal;
+  }}
 }}
 """
+
+WITH_PICTURES = '<span class="workbench-pictures"></span>'  # an output before a figure with pictures
 
 # The cell that holds plotly.js for the notebook's HTML export, and the message that ran it.
 _carrier: tuple[str | None, str] | None = None
@@ -97,7 +101,8 @@ def follow_theme() -> None:
     from IPython.display import display
 
     places = ".jp-OutputArea-child", ".jp-Cell-outputWrapper:not(:has(.jp-OutputArea-child + *))"
-    hidden = "".join(f"{place}:has(style.workbench-dark) {{ display: none; }}\n" for place in places)
+    kinds = ":is(style.workbench-dark, .workbench-pictures)"
+    hidden = "".join(f"{place}:has({kinds}) {{ display: none; }}\n" for place in places)
     style = f'<style class="workbench-dark">{hidden}{DARK}</style>'
     display({"text/html": style, "text/plain": ""}, raw=True)
 
@@ -112,10 +117,20 @@ def use_in_notebooks() -> None:
 
     class Renderer(MimetypeRenderer):
         def to_mimebundle(self, fig_dict: dict[str, Any]) -> dict[str, Any]:
-            return _bundle(plain(fig_dict))
+            figure = plain(fig_dict)
+            if any(trace["type"] == "image" for trace in figure["data"]) or figure["layout"].get("images"):
+                _say_pictures()
+            return _bundle(figure)
 
     plotly.io.renderers["workbench"] = Renderer()
     plotly.io.renderers.default = "workbench"
+
+
+def _say_pictures() -> None:
+    if _kernel() is not None:
+        from IPython.display import display
+
+        display({"text/html": WITH_PICTURES, "text/plain": ""}, raw=True)
 
 
 def _bundle(figure: dict[str, Any], library: bool | None = None) -> dict[str, Any]:

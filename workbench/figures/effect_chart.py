@@ -80,7 +80,7 @@ def effect_chart(
         figure.add_annotation(heading(text, left, 1))
     figure.update_yaxes(range=[len(others) - 0.4, -0.6], showgrid=True, tickvals=y, ticktext=others)
     figure.update_yaxes(tickfont={"size": 12, "color": INK}, col=1)
-    figure.update_xaxes(nticks=4)
+    figure.update_xaxes(nticks=3, tickangle=0)
     height = TOP + BOTTOM + ROW * len(others)
     margin = {"t": TOP, "b": BOTTOM, "l": 20 + int(LETTER * max(map(len, others)))}
     subtitle = f"Bold: {baseline}. Blue and red: the 95 % interval excludes zero. Hollow: within noise."
@@ -90,4 +90,5 @@ def effect_chart(
 
 
 def _wrapped(text: str, wide: int) -> str:
-    return "<br>".join(textwrap.wrap(text.replace("_", "_ "), wide)).replace("_ ", "_")
+    lines = textwrap.wrap(text.replace("_", "_ "), wide, break_long_words=False)
+    return "<br>".join(lines).replace("_ ", "_")

@@ -1,5 +1,6 @@
 """Parallel coordinates of the settings and results of many runs."""
 
+import math
 import textwrap
 
 import numpy as np
@@ -10,7 +11,7 @@ from pandas.api.types import is_numeric_dtype
 from workbench.figures.style import INK, PALETTE, QUIET, finish
 
 ROW = 19  # pixels between two categories on an axis
-LINES = 2  # the most lines of a heading; a third would overlap its axis
+LINES = {11: 2, 9: 3}  # by the size of its letters, the most lines of a heading above its axis
 ROOM = 670  # pixels for the names and all axes, in a narrow notebook
 NARROW = 90  # pixels between two axes, below which headings are smaller
 LETTER = 6.0  # pixels, the width of a character
@@ -36,8 +37,8 @@ def parallel_figure(table: DataFrame, colour: str, *, title: str, subtitle: str 
     letters = max(6, int(0.75 * apart / LETTER))
     most = max([len(_words(known[name])) for name in axes] + [8])
     size = 9 if apart < NARROW else 11
-    wide = min(24, max(9, int(apart / LETTER * 11 / size)))
-    headings = {name: _wrapped(str(name), wide) for name in axes}
+    wide = min(24, max(9, math.ceil(apart / LETTER * 11 / size)))
+    headings = {name: _wrapped(str(name), wide, LINES[size]) for name in axes}
     dimensions = [
         _axis(known[name], headings[name], letters if index else longest) for index, name in enumerate(axes)
     ]
@@ -56,7 +57,7 @@ def parallel_figure(table: DataFrame, colour: str, *, title: str, subtitle: str 
         unselected={"line": {"color": QUIET, "opacity": 0.12}},
     )
     figure = go.Figure(lines)
-    top = 84 + 16 * LINES
+    top = 116
     height = top + ROW * most + 40
     margin = {"l": 30 + int(LETTER * longest), "r": 40, "t": top, "b": 30}
     finish(figure, title, subtitle, y=1 - 26 / height, height=height, margin=margin)
@@ -85,10 +86,10 @@ def _axis(column: Series, heading: str, letters: int) -> dict[str, object]:
     return axis
 
 
-def _wrapped(name: str, wide: int) -> str:
-    """Wrap a heading at spaces and dots into at most LINES lines of about `wide` characters."""
+def _wrapped(name: str, wide: int, most: int) -> str:
+    """Wrap a heading at spaces and dots into at most `most` lines of about `wide` characters."""
     lines = textwrap.wrap(
-        name.replace(".", ". "), wide, break_long_words=False, max_lines=LINES, placeholder=" …"
+        name.replace(".", ". "), wide, break_long_words=False, max_lines=most, placeholder=" …"
     )
     return "<br>".join(line.replace(". ", ".") for line in lines)
 

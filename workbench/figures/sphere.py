@@ -13,6 +13,7 @@ HEIGHT = 600  # pixels
 SYMBOLS = {"picture": "circle", "caption": "square"}
 SCENES = {"scene": (0.0, 0.495), "scene2": (0.505, 1.0)}  # the horizontal place of each sphere
 CAMERA = {"eye": {"x": 0.9, "y": 0.9, "z": 0.55}}
+BELOW = (0.3, 0.3, -1.12)  # the place of the loss: seen from the camera, the sphere does not cover it
 
 
 class Descent(NamedTuple):
@@ -85,7 +86,7 @@ def _state(descent: Descent, frame: int) -> list[go.Scatter3d]:
     x, y, z = np.concatenate([points, gap]).transpose(2, 1, 0).reshape(3, -1).astype(np.float32)
     line = {"color": "#8b97a3", "width": 3}
     path = go.Scatter3d(x=x, y=y, z=z, mode="lines", line=line, hoverinfo="skip", showlegend=False)
-    x, y, z = np.concatenate([points[-1], [[0, 0, -1.16]]]).T.astype(np.float32)
+    x, y, z = np.concatenate([points[-1], [BELOW]]).T.astype(np.float32)
     colours, symbols = _looks(descent.image.shape[1])
     marker = {"symbol": [*symbols, "circle"], "color": [*colours, "rgba(0,0,0,0)"], "size": 7}
     words = [""] * len(colours) + [f"loss {descent.values[frame]:.3g}"]

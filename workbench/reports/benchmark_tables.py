@@ -26,7 +26,7 @@ class Measured(str):
     __slots__ = ()
 
     def _repr_markdown_(self) -> str:
-        return str(self)
+        return RULE.sub(lambda rule: rule[0].replace("|-", "|:-"), self)  # headings to the left, as words
 
 
 def measured(name: str) -> "Measured | Gallery | go.Figure":

@@ -193,14 +193,14 @@ def effect_page(
     note: str = "",
 ) -> Gallery:
     """An HTML table of cells with their verdicts, which give the colours, and a legend below."""
-    cell = "padding:4px 8px 4px 6px;text-align:left;vertical-align:top;border:0"
+    cell = "padding:4px 5px 4px 4px;text-align:left;vertical-align:top;border:0"
     cell += f";border-bottom:1px solid {LINE}"
     head = f"{cell};font-weight:600;border-bottom:1px solid {RULE};vertical-align:bottom"
     rows = ["".join(f'<th style="{head}">{text}</th>' for text in heads)]
     for cells in lines:
         row = ""
         for number, (text, verdict) in enumerate(cells):
-            wide = ";white-space:nowrap" if number else ";min-width:8em;max-width:17em"
+            wide = ";white-space:nowrap" if number else ";min-width:7em;max-width:17em"
             row += f'<td style="{cell};background:{TINTS.get(verdict, "none")}{wide}">{text}</td>'
         rows.append(row)
     tint = '<span style="padding:0 4px;background:'

@@ -176,9 +176,9 @@ class AttentionExplorer(NotebookWidget):
         elif example.grid is not None:
             parts.append("what all words look at, on average")
         else:
-            parts.append("thicker outlines mark larger region weights")
+            parts.append("thicker outlines: heavier regions")
         if self._has_prior and self.stage not in example.unweighted:
-            parts.append("beyond the prior" if self.without_prior else "with the prior of region weights")
+            parts.append("beyond the prior" if self.without_prior else "with the prior")
         if self.pool is not None:
             parts.append(f"pooling temperature {self.temperature:.2g}")
         return " · ".join(parts)
