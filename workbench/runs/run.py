@@ -170,15 +170,12 @@ class Run:
             allow_download=recipe.allow_download,
         )
         prefix = "student.clip." if recipe.training.ema is None else "average.module.clip."
-        weights = {
-            name.removeprefix(prefix): value
-            for name, value in saved.tensors.items()
-            if name.startswith(prefix)
-        }
+        own = {name: value for name, value in saved.tensors.items() if name.startswith(prefix)}
+        weights = {name.removeprefix(prefix): value for name, value in own.items()}
         if model.clip.state_dict().keys() - weights.keys():
             # A shipped student comes without the layers that stayed as they were at the start.
-            start = load_dual_encoder(recipe.student.model, recipe.student.pretrained, setting="student")
-            weights = start.clip.state_dict() | weights
+            start = load_dual_encoder(recipe.student.model, recipe.student.pretrained).clip
+            weights = start.state_dict() | weights
         if recipe.student.trainable_image == "lora":
             # The low-rank weights are attached, loaded and merged, which gives a plain model.
             set_trainable(model, "lora", recipe.student.trainable_text)
