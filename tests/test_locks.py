@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from workbench import locks
+from workbench import files
 from workbench.data.index import cached_index
-from workbench.locks import cache_lock, file_lock
+from workbench.files import cache_lock, file_lock
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from workbench.locks import file_lock
+from workbench.files import file_lock
 with file_lock(Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(120)
@@ -35,8 +35,8 @@ def holder(tmp_path: Path):
 
 
 def test_who_waits_says_for_whom_and_whether_that_process_is_stopped(holder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(locks, "QUIET", 0.2)
-    monkeypatch.setattr(locks, "AGAIN", 0.4)
+    monkeypatch.setattr(files, "QUIET_WAIT", 0.2)
+    monkeypatch.setattr(files, "NEXT_LINE", 0.4)
     os.kill(holder.pid, signal.SIGSTOP)
     threading.Timer(1.5, holder.kill).start()
     with file_lock(tmp_path / "index.lock"):
@@ -49,8 +49,8 @@ def test_who_waits_says_for_whom_and_whether_that_process_is_stopped(holder, tmp
 
 
 def test_who_waits_without_knowing_for_whom_says_so_too(holder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(locks, "QUIET", 0.1)
-    monkeypatch.setattr(locks.os, "major", lambda _: 4095)  # as where /proc/locks has other numbers
+    monkeypatch.setattr(files, "QUIET_WAIT", 0.1)
+    monkeypatch.setattr(files.os, "major", lambda _: 4095)  # as where /proc/locks has other numbers
     threading.Timer(0.5, holder.kill).start()
     with file_lock(tmp_path / "index.lock"):
         pass
@@ -66,5 +66,5 @@ def test_short_waits_are_silent_and_locks_end_with_errors(tmp_path, monkeypatch,
     started = time.monotonic()
     assert cached_index("b", lambda stream: stream.write(b"content")).is_file()
     with cache_lock("a"):
-        assert time.monotonic() - started < locks.QUIET
+        assert time.monotonic() - started < files.QUIET_WAIT
     assert capsys.readouterr().err == ""

@@ -17,8 +17,7 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from workbench.data.index import cached_index, is_whole, open_index, seal
-from workbench.files import atomic_write, cache_folder, sha256_of_json
-from workbench.locks import file_lock
+from workbench.files import atomic_write, cache_folder, file_lock, sha256_of_json
 
 LARGEST_IMAGE = 128 << 20  # bytes
 DIGEST = 16  # bytes: 128 bits of SHA-256

@@ -12,8 +12,7 @@ from typing import IO
 
 import pyarrow as pa
 
-from workbench.files import atomic_write, cache_folder, sha256_of_file, sha256_of_json
-from workbench.locks import cache_lock
+from workbench.files import atomic_write, cache_folder, cache_lock, sha256_of_file, sha256_of_json
 
 DIGEST = 64  # bytes at the end: a SHA-256 as hex
 

@@ -19,8 +19,7 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 
 from workbench.errors import SettingError
-from workbench.files import atomic_write, cache_folder, sha256_of_json
-from workbench.locks import cache_lock
+from workbench.files import atomic_write, cache_folder, cache_lock, sha256_of_json
 
 WAITS = (0.5, 2.0, 8.0)  # seconds before each further attempt
 BLOCK = 8 << 20  # bytes of a range when a file is read from end to end

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from workbench.errors import SettingError, damaged_file, reason
-from workbench.files import read_json, write_json
+from workbench.files import DISK_ERRORS, read_json, write_json
 from workbench.models import package_weights, rotary
 from workbench.models.dual_encoder import CONFIG_NAME, OWN_STUDENT, DualEncoder, nearest
 from workbench.models.model_size import check_size, check_vocabulary
@@ -84,6 +84,8 @@ def load_dual_encoder(
                 if of_weights:
                     add_relations(clip)
             except Exception as error:
+                if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                    raise
                 problem = f"open_clip cannot build it ({reason(error)})"
                 raise SettingError(f"{setting}.model", model, problem, "fix its JSON") from error
             finally:

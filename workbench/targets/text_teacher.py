@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from workbench.data.pairs import Pairs
-from workbench.files import sha256_of_json
-from workbench.locks import cache_lock
+from workbench.files import cache_lock, sha256_of_json
 from workbench.recipe import Recipe
 from workbench.targets.cached import Share, cached
 from workbench.targets.concepts import ROWS, TOP, Concepts, Sparse, fit_concepts

@@ -27,8 +27,7 @@ from workbench.data.source import (
     split_of_record,
 )
 from workbench.errors import SettingError
-from workbench.files import atomic_write, cache_folder, sha256_of_json
-from workbench.locks import cache_lock
+from workbench.files import atomic_write, cache_folder, cache_lock, sha256_of_json
 
 _USUAL = "image"
 _IMG2DATASET = ("jpg", "jpeg", "png", "webp")

@@ -40,12 +40,12 @@ from workbench.errors import SettingError
 from workbench.files import (
     cache_folder,
     disk_errors_name,
+    file_lock,
     read_json,
     sha256_of_file,
     sha256_of_json,
     write_json,
 )
-from workbench.locks import file_lock
 
 __all__ = ["SPLITS", "Concept", "concepts", "scene_sprite", "scenes"]
 
