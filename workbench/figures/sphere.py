@@ -12,8 +12,10 @@ from workbench.figures.style import INK, PALETTE, QUIET, finish
 HEIGHT = 600  # pixels
 SYMBOLS = {"picture": "circle", "caption": "square"}
 SCENES = {"scene": (0.0, 0.495), "scene2": (0.505, 1.0)}  # the horizontal place of each sphere
+TRACES = 3  # of a loss on a sphere: paths, markers, value
 CAMERA = {"eye": {"x": 0.9, "y": 0.9, "z": 0.55}}
-BELOW = (0.3, 0.3, -1.12)  # the place of the loss: seen from the camera, the sphere does not cover it
+AXES = dict(zip(SCENES, ("x", "x2"), strict=True))  # of the losses, in a row below the spheres
+BELOW = 0.06  # the share of the height that this row has
 
 
 class Descent(NamedTuple):
@@ -48,10 +50,14 @@ def sphere_figure(
     for scene in SCENES:
         figure.add_traces([_surface(scene), _circles(scene), _teacher(teacher_image, teacher_text, scene)])
         for name in names:
-            moving[scene] += [len(figure.data), len(figure.data) + 1]
-            visible = name == chosen[scene]
-            for trace in _state(descents[name], 0):
-                figure.add_trace(trace.update(name=name, scene=scene, visible=visible))
+            moving[scene] += range(len(figure.data), len(figure.data) + TRACES)
+            path, markers, value = _state(descents[name], 0)
+            for trace in (
+                path.update(scene=scene),
+                markers.update(scene=scene),
+                value.update(xaxis=AXES[scene]),
+            ):
+                figure.add_trace(trace.update(name=name, visible=name == chosen[scene]))
     for owner, style in {"student": "", "teacher": "-open"}.items():
         for label, symbol in SYMBOLS.items():
             marker = {"symbol": symbol + style, "color": QUIET, "size": 6}
@@ -64,8 +70,10 @@ def sphere_figure(
     axis = {"visible": False, "range": [-1.2, 1.2]}
     space = {"xaxis": axis, "yaxis": axis, "zaxis": axis, "aspectmode": "cube", "camera": CAMERA}
     for scene, (left, right) in SCENES.items():
-        domain = {"x": [left, right], "y": [0, 0.95]}
+        domain = {"x": [left, right], "y": [BELOW, 0.95]}
         figure.layout[scene] = space | {"domain": domain, "uirevision": "turned", "dragmode": "orbit"}
+        row = {"domain": [left, right], "range": [-1, 1], "visible": False, "fixedrange": True}
+        figure.layout[AXES[scene].replace("x", "xaxis")] = row
     menus = [_menu(names, chosen[scene], moving[scene], left) for scene, (left, _) in SCENES.items()]
     return finish(
         figure,
@@ -74,25 +82,27 @@ def sphere_figure(
         height=HEIGHT,
         margin={"t": 100, "b": 120, "l": 8, "r": 8},
         legend={"y": -0.02, "yanchor": "top"},
+        yaxis={"domain": [0, BELOW], "range": [-1, 1], "visible": False, "fixedrange": True},
         sliders=[_slider(frames)],
         updatemenus=[*menus, _play()],
     )
 
 
-def _state(descent: Descent, frame: int) -> list[go.Scatter3d]:
-    """The student's paths up to a frame, and its markers there with the loss as text below the sphere."""
+def _state(descent: Descent, frame: int) -> tuple[go.Scatter3d, go.Scatter3d, go.Scatter]:
+    """The student's paths up to a frame, its markers there, and the loss as text."""
     points = np.concatenate([descent.image, descent.text], axis=1)[: frame + 1]
     gap = np.full((1, *points.shape[1:]), np.nan)
     x, y, z = np.concatenate([points, gap]).transpose(2, 1, 0).reshape(3, -1).astype(np.float32)
     line = {"color": "#8b97a3", "width": 3}
     path = go.Scatter3d(x=x, y=y, z=z, mode="lines", line=line, hoverinfo="skip", showlegend=False)
-    x, y, z = np.concatenate([points[-1], [BELOW]]).T.astype(np.float32)
+    x, y, z = points[-1].T.astype(np.float32)
     colours, symbols = _looks(descent.image.shape[1])
-    marker = {"symbol": [*symbols, "circle"], "color": [*colours, "rgba(0,0,0,0)"], "size": 7}
-    words = [""] * len(colours) + [f"loss {descent.values[frame]:.3g}"]
-    text = {"text": words, "textfont": {"size": 12, "color": INK}, "textposition": "middle center"}
-    markers = {"mode": "markers+text", "marker": marker, "hoverinfo": "skip", "showlegend": False}
-    return [path, go.Scatter3d(x=x, y=y, z=z, **markers, **text)]
+    marker = {"symbol": symbols, "color": colours, "size": 7}
+    shown = {"mode": "markers", "marker": marker, "hoverinfo": "skip", "showlegend": False}
+    # Text in a scene of WebGL changes its size with every frame, and the sphere can cover it.
+    words = {"text": [f"loss {descent.values[frame]:.3g}"], "textfont": {"size": 12, "color": INK}}
+    value = go.Scatter(x=[0], y=[0], mode="text", hoverinfo="skip", showlegend=False, **words)
+    return path, go.Scatter3d(x=x, y=y, z=z, **shown), value
 
 
 def _teacher(image: np.ndarray, text: np.ndarray, scene: str) -> go.Scatter3d:
@@ -133,12 +143,12 @@ def _circles(scene: str) -> go.Scatter3d:
 
 
 def _menu(names: list[str], chosen: str, traces: list[int], left: float) -> dict[str, Any]:
-    """The losses of one sphere; each has two traces."""
+    """The losses of one sphere; each has `TRACES` traces."""
     buttons = [
         {
             "label": name,
             "method": "restyle",
-            "args": [{"visible": [other == name for other in names for _ in range(2)]}, traces],
+            "args": [{"visible": [other == name for other in names for _ in range(TRACES)]}, traces],
         }
         for name in names
     ]
