@@ -4,8 +4,9 @@
                                            [--workers CORES] [--finished]
 
 On the embedded dataset: trains students of the shipped grounded teacher and their controls, evaluates them,
-and writes grounded_students.json, .md (the table) and the runs' .html report. Stop and start it as you like.
-`--finished` trains nothing and tabulates what is there.
+and writes grounded_students.json, .md (the table), relations.md (what those with relations owe to the
+teacher) and the runs' .html report. Stop and start it as you like. `--finished` trains nothing and tabulates
+what is there.
 """
 
 import argparse
@@ -29,7 +30,7 @@ OTHERS = {"cross_modal.control": "shuffled_regions"}  # Z of the shipped teacher
 ALONE = {"objectives.cross_modal": 0.0}
 GROUNDED = "dclip_grounded_hard_negatives_demo"
 TEXT, SPATIAL = "dclip_grounded_text_demo", "dclip_grounded_spatial_demo"
-RELATIONS = "dclip_relations_demo"
+RELATIONS, LEARNED = "dclip_relations_demo", "relations: grounded teacher"
 ROWS: dict[str, tuple[str, dict[str, object]]] = {
     "no teacher": ("dclip_no_teacher_demo", {}),
     "no teacher, hard negatives": ("dclip_hard_negatives_demo", {}),
@@ -44,7 +45,7 @@ ROWS: dict[str, tuple[str, dict[str, object]]] = {
     "spatial head, text learns: grounded teacher": (SPATIAL, {"training.hard_negatives": 0.0}),
     "relations: no teacher": (RELATIONS, ALONE),
     "relations: no teacher, hard negatives": (RELATIONS, {**ALONE, **HARD}),
-    "relations: grounded teacher": (RELATIONS, {}),
+    LEARNED: (RELATIONS, {}),
     "relations: grounded teacher, hard negatives": (RELATIONS, HARD),
     "relations: other pictures' regions": (RELATIONS, OTHERS),
 }
@@ -88,6 +89,12 @@ def main() -> None:
     write_json(chosen.out / "grounded_students.json", result)
     with atomic_write(chosen.out / "grounded_students.md", "w") as stream:
         stream.write(markdown(comparison.table, list(comparison.groups), COLUMNS))
+    if LEARNED in runs:
+        related = [LEARNED, *(row for row in runs if row.startswith("relations") and row != LEARNED)]
+        sides = [(row, run) for row in related for run in runs[row]]
+        among = workbench.compare([run for _, run in sides], names=[row for row, _ in sides])
+        with atomic_write(chosen.out / "relations.md", "w") as stream:
+            stream.write(markdown(among.table, list(among.groups), COLUMNS))
     print(counts)
     print(comparison)
     print(write_report(everything, chosen.runs / "grounded_students.html"))

@@ -42,6 +42,7 @@ RESULTS = (
     Result("pointing", ("pointing.py",), "a quarter of an hour", trains=True),
     Result("grounded", ("grounded.py",), "half an hour"),
     Result("grounded_students", ("grounded_students.py",), "two hours", trains=True),
+    Result("relations", ("grounded_students.py",), "nothing after grounded_students", trains=True),
     Result("photographs", (), "an hour for a thousand photographs, by benchmarks/photographs.py"),
     Result("student_search", ("student_search.py",), "an hour", trains=True),
     Result("ablation_masking", ("ablation.py masking",), "hours", trains=True),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import workbench
 from workbench.evaluation.suites import evaluate
+from workbench.files import sha256_of_json
 from workbench.models.dual_encoder import DualEncoder
 from workbench.training.teacher import bare, teacher_run
 
@@ -69,7 +70,15 @@ def place_of(recipe: workbench.Recipe, folder: Path) -> Path:
 def is_made(recipe: workbench.Recipe, folder: Path) -> bool:
     """Whether its run is finished and evaluated."""
     place = place_of(recipe, folder)
-    return all((place / f".evaluated-{suite}").is_file() for suite in recipe.evaluation.suites)
+    return all(mark.is_file() for mark in _marks(recipe, place).values())
+
+
+def _marks(recipe: workbench.Recipe, place: Path) -> dict[str, Path]:
+    """The files that say which suites were evaluated with these settings. Tables that share a run may have
+    other sets."""
+    settings = recipe.evaluation.model_dump(mode="json", exclude={"suites"})
+    digest = sha256_of_json(settings)[:8]
+    return {suite: place / f".evaluated-{suite}-{digest}" for suite in recipe.evaluation.suites}
 
 
 def trained(recipe: workbench.Recipe, folder: Path) -> workbench.Run:
@@ -82,7 +91,7 @@ def trained(recipe: workbench.Recipe, folder: Path) -> workbench.Run:
     run = workbench.train(recipe, place)
     if not run.finished:
         raise SystemExit(f"{run.path} was interrupted; the same command goes on")
-    marks = {suite: run.path / f".evaluated-{suite}" for suite in recipe.evaluation.suites}
+    marks = _marks(recipe, run.path)
     missing = [suite for suite, mark in marks.items() if not mark.is_file()]
     if missing:
         suites = recipe.evaluation.model_copy(update={"suites": tuple(missing)})
