@@ -144,8 +144,9 @@ def test_a_run_learns_restores_and_is_exported(tmp_path: Path) -> None:
         "training.validation_pairs": 8,
         "training.hard_negatives": 0.5,
     }
-    run = workbench.train(Recipe.load("dclip_relations_demo", small), tmp_path / "run")
-    student, teacher = run.model(), grounded_teacher("grounded_demo", 256)
+    recipe = Recipe.load("dclip_relations_demo", small)
+    run = workbench.train(recipe, tmp_path / "run")
+    student, teacher = run.model(), grounded_teacher(recipe)
     assert student.dim == 768
     words = student.clip.relations.words.state_dict()
     assert all(torch.equal(words[name], value) for name, value in teacher.state_dict().items())
@@ -165,6 +166,7 @@ def test_a_run_learns_restores_and_is_exported(tmp_path: Path) -> None:
         ({"objectives.preservation": 1.0}, "objectives.preservation=0"),
         ({"cross_modal.run": None}, "cross_modal.run=grounded_demo"),
         ({"cross_modal.control": "null"}, "shuffled_regions"),
+        ({"training.compile": True, "student.cache_frozen": False}, "compile=false"),
     ],
 )
 def test_what_contradicts_relations_is_refused(changes: dict, words: str) -> None:
@@ -172,8 +174,20 @@ def test_what_contradicts_relations_is_refused(changes: dict, words: str) -> Non
         Recipe.load("dclip_relations_demo", changes)
 
 
-def test_a_teacher_that_cannot_give_relations_is_named() -> None:
-    with pytest.raises(SettingError, match=r"student\.relations = 'demo'.*grounded_demo"):
-        grounded_teacher("demo", 256)
-    with pytest.raises(SettingError, match=r"words of 256 numbers.*gives 128"):
-        grounded_teacher("grounded_demo", 128)
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"student.relations": "demo", "cross_modal.run": "demo"}, r"'demo'.*grounded_demo"),
+        ({"student.pretrained": None}, "student.pretrained=demo_teacher"),
+        ({"student.relations": None}, "does not say whose"),
+    ],
+)
+def test_a_teacher_that_cannot_give_relations_is_named(changes: dict, words: str) -> None:
+    with pytest.raises(SettingError, match=rf"student\.relations.*{words}"):
+        grounded_teacher(Recipe.load("dclip_relations_demo", changes))
+
+
+@pytest.mark.parametrize("name", ["demo_student", "demo_teacher_spatial", "photo_student"])
+def test_towers_whose_last_map_is_not_what_they_embed_are_refused(name: str) -> None:
+    with pytest.raises(SettingError, match=r"student\.relations.*does not give its last map"):
+        load_dual_encoder(name, relations=True, setting="student")

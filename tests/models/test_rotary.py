@@ -1,4 +1,5 @@
 import copy
+import json
 from pathlib import Path
 
 import open_clip
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.errors import SettingError
+from workbench.evaluation.relevance import relevance
 from workbench.export.programs import needs_workbench, write_programs
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.loading import load_dual_encoder
@@ -112,6 +114,20 @@ def test_a_run_keeps_its_rotary_positions(recipe, tmp_path: Path) -> None:
 def test_other_towers_are_refused(name: str) -> None:
     with pytest.raises(SettingError, match=r"student\.rotary_positions.*plain vision transformers"):
         load_dual_encoder(name, rotary_positions=True, setting="student")
+
+
+def test_patches_that_are_left_out_are_refused(tmp_path: Path) -> None:
+    config = json.loads(Path(TINY).read_text())
+    config.get("model_cfg", config)["vision_cfg"]["patch_dropout"] = 0.5
+    (tmp_path / "tiny.json").write_text(json.dumps(config))
+    with pytest.raises(SettingError, match=r"student\.rotary_positions.*patch_dropout"):
+        load_dual_encoder(str(tmp_path / "tiny.json"), rotary_positions=True, setting="student")
+
+
+def test_gradient_weighted_attention_explains_it(rotary: DualEncoder) -> None:
+    explained = relevance(rotary, pictures(rotary)[0], "a cat left of a dog")
+    assert explained.method == "gradient-weighted attention"
+    assert explained.heat.max() > 0
 
 
 def test_lora_is_refused(settings) -> None:

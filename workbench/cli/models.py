@@ -31,7 +31,7 @@ def export(
     path = workbench.Run(run).export(folder)
     print(f"local-dir:{path}")
     if (path / "image_tower.pt2").is_file():
-        print("open_clip needs `import workbench.models.mobilenet_stem`; the .pt2 files need torch alone")
+        print("open_clip alone cannot load it (its README.md says what can); the .pt2 files need torch alone")
     if push:
         from workbench.export.export import push as upload
 

@@ -7,6 +7,7 @@ from workbench.errors import SettingError
 from workbench.export.model_card import TrainingFacts, model_card
 from workbench.export.programs import IMAGE_PROGRAM, TEXT_PROGRAM, needs_workbench, write_programs
 from workbench.files import atomic_folder
+from workbench.models import relations, rotary
 from workbench.models.dual_encoder import CONFIG_NAME, WEIGHTS_NAME, DualEncoder
 from workbench.models.loading import TOWER_CONFIG_NAME
 
@@ -90,6 +91,9 @@ def push(folder: str | Path, repository: str, *, private: bool = False) -> str:
 def _config_of(repository: str, text: str) -> str:
     """open_clip's configuration, changed to load the files of a transformers tower from the repository."""
     config = json.loads(text)
+    if relations.CONFIG_KEY in config["model_cfg"] or rotary.CONFIG_KEY in config["model_cfg"]["vision_cfg"]:
+        problem = "nothing could load a model with rotary positions or relations from the hub"
+        raise SettingError("push", repository, problem, "Share the exported folder.")
     tower = config["model_cfg"]["text_cfg"]
     for key in ("hf_model_name", "hf_tokenizer_name"):
         if key in tower:

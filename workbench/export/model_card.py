@@ -8,7 +8,7 @@ from workbench.evaluation.results_io import SplitResults
 from workbench.evaluation.significance import bootstrap_interval
 from workbench.evaluation.suites import results_of_queries, size_of
 from workbench.export.markdown import code, escaped, fenced, prose_without_folders, without_folders
-from workbench.export.programs import needs_workbench
+from workbench.export.programs import how_to_load, needs_workbench
 from workbench.figures.style import is_share, metric_label
 from workbench.recipe import Recipe
 from workbench.recipe.yaml_io import write_yaml
@@ -32,14 +32,14 @@ with torch.no_grad():
 ```
 """
 PROGRAMS = """\
-Its image tower is this package's own: `import workbench.models.mobilenet_stem` first.
+{own}
 Without it, and without open_clip, `image_tower.pt2` and `text_tower.pt2` run in plain torch:
 
 ```python
 import torch
 
 image_tower = torch.export.load("image_tower.pt2").module()  # uint8 pictures [B, 3, {height}, {width}]
-text_tower = torch.export.load("text_tower.pt2").module()  # token ids [B, {length}] of tokenizer.json
+text_tower = torch.export.load("text_tower.pt2").module()  # token ids [B, {length}] of its tokenizer
 ```
 """
 # The licences of the data and weights that come with the workbench, by the value of the setting.
@@ -114,7 +114,8 @@ def _programs(model: "DualEncoder") -> str:
     if not needs_workbench(model):
         return ""
     height, width = model.transform.size
-    return PROGRAMS.format(height=height, width=width, length=model.tokenizer.context_length)
+    own = how_to_load(model)
+    return PROGRAMS.format(own=own, height=height, width=width, length=model.tokenizer.context_length)
 
 
 def _towers(clip: Any) -> tuple[list[Any], list[Any]]:

@@ -23,6 +23,15 @@ def needs_workbench(model: DualEncoder) -> bool:
     return own or model.relations is not None
 
 
+def how_to_load(model: DualEncoder) -> str:
+    """What a model that needs this package is loaded with, as a sentence of Markdown."""
+    name = model.config["model_cfg"]["vision_cfg"].get("timm_model_name")
+    if name in mobilenet_stem.default_cfgs and model.relations is None:
+        return "Its image tower is this package's own: `import workbench.models.mobilenet_stem` first."
+    part = "rotary positions" if model.relations is None else "relations"
+    return f"It has {part}, so that only `workbench.models.loading.load_dual_encoder(FOLDER)` loads it."
+
+
 def write_programs(model: DualEncoder, folder: Path) -> None:
     """Write both towers as programs for any number of pictures (uint8 [B, 3, H, W]) or captions (ids [B, L]).
 

@@ -82,7 +82,7 @@ def load_dual_encoder(
                 tokenizer = _tokenizer(config_file.parent, text)
                 check_vocabulary(tokenizer(["a cat"]), text)
                 if of_weights:
-                    add_relations(clip)
+                    add_relations(clip, f"{setting}.model")
             except Exception as error:
                 if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                     raise
@@ -101,7 +101,7 @@ def load_dual_encoder(
         rotary.use_rotary_positions(clip.visual, f"{setting}.rotary_positions")
         config["model_cfg"]["vision_cfg"] = config["model_cfg"]["vision_cfg"] | {rotary.CONFIG_KEY: True}
     if relations and not hasattr(clip, "relations"):
-        add_relations(clip)
+        add_relations(clip, f"{setting}.relations")
     if hasattr(clip, "relations"):
         config["model_cfg"] = config["model_cfg"] | {CONFIG_KEY: True}
     encoder = DualEncoder(clip.float(), config, tokenizer, frozen, freeze_batch_norm)

@@ -53,7 +53,7 @@ def encode_masked_image(
     code masks and then overwrites the masked features.
     """
     plain = PlainTransformer.of(model.clip.visual)
-    if plain is not None:
+    if plain is not None and not is_rotary(model.clip.visual):  # whose places would move up
         with plain.seeing(kept):
             return model.encode_image(images)
     return model.encode_image(images, _seen(model, images, kept))
@@ -80,8 +80,7 @@ def _seen(model: DualEncoder, images: Tensor, kept: Tensor) -> Bool[Tensor, "bat
 
 
 class PlainTransformer(NamedTuple):
-    """The layer of a plain vision transformer that follows the position embedding. Rotary positions have
-    none."""
+    """The layer of a plain vision transformer that follows the position embedding."""
 
     layer: nn.Module
     grid: tuple[int, int]
@@ -92,7 +91,7 @@ class PlainTransformer(NamedTuple):
         from open_clip.transformer import VisionTransformer as Native
         from timm.models.vision_transformer import VisionTransformer as Timm
 
-        if type(visual) is Native and not is_rotary(visual):
+        if type(visual) is Native:
             return cls(visual.ln_pre, tuple(visual.grid_size), 1)
         trunk = getattr(visual, "trunk", None)
         if type(trunk) is Timm:

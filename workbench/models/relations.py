@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from workbench.errors import SettingError, reason
 from workbench.models.grounded import PLACE, GroundedTeacher
 
 CONFIG_KEY = "relations"  # of `model_cfg`; open_clip refuses a configuration with it
@@ -40,7 +41,7 @@ class Relations(nn.Module):
     ) -> Float[Tensor, "batch joined"]:
         """The picture's unit embedding, and what its feature map says of right and down."""
         things = self.things(maps)
-        parts = torch.einsum("bdhw,ahw->bad", things, places(things)) / maps[0, 0].numel() ** 0.5
+        parts = torch.einsum("bdhw,ahw->bad", things, places(things)) / maps.shape[2:].numel() ** 0.5
         return joined(embedding, parts)
 
     def join_text(
@@ -88,13 +89,23 @@ def picture_relations(
     return torch.einsum("br,bra,brd->bad", mask.to(regions.dtype), seen.places[..., :AXES], seen.keys)
 
 
-def add_relations(clip: Any) -> None:
-    """Give an open_clip model untrained `relations` for its width and for the last map of its image tower."""
+def add_relations(clip: Any, setting: str) -> None:
+    """Give an open_clip model untrained `relations` for its width and for the last map of its image tower.
+
+    Raises SettingError, naming `setting`, for a tower whose last map is not what its embedding is made of.
+    """
     size = clip.visual.image_size
-    height, width = size if isinstance(size, tuple) else (size, size)
-    with torch.no_grad():
-        embedding, maps = last_map(clip.visual.eval(), torch.zeros(1, 3, height, width))
-    clip.relations = Relations(embedding.shape[1], maps.shape[1])
+    pixels = torch.zeros(1, 3, *(size if isinstance(size, tuple) else (size, size)))
+    try:
+        with torch.no_grad():
+            embedding, maps = last_map(clip.visual.eval(), pixels)
+            if not torch.allclose(embedding, clip.encode_image(pixels), atol=1e-4):
+                raise ValueError("the map leads to another embedding")
+            clip.relations = Relations(embedding.shape[1], maps.shape[1])
+    except (RuntimeError, ValueError, IndexError, AttributeError) as error:
+        problem = f"this image tower does not give its last map ({reason(error)})"
+        remedy = "Use demo_teacher, or a vision transformer, whose width 8 divides."
+        raise SettingError(setting, True, problem, remedy) from None
 
 
 def last_map(visual: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:

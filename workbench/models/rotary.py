@@ -78,6 +78,9 @@ def use_rotary_positions(visual: Any, setting: str) -> None:
     if not attentions or not all(type(attention) is nn.MultiheadAttention for attention in attentions):
         problem = "only open_clip's plain vision transformers can take rotary positions"
         raise SettingError(setting, True, problem, "Take a model such as ViT-B-16, or false.")
+    if not isinstance(visual.patch_dropout, nn.Identity):
+        problem = "rotary positions cannot follow patches that vision_cfg.patch_dropout leaves out"
+        raise SettingError(setting, True, problem, "Take a model without it, or false.")
     if attentions[0].head_dim % 4:
         problem = f"rotary positions need heads of a multiple of 4 dimensions, not {attentions[0].head_dim}"
         raise SettingError(setting, True, problem, "Take another model, or false.")

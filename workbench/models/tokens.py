@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
 from workbench.models.dual_encoder import DualEncoder
+from workbench.models.transform import normalised
 
 SPECIAL = 4  # most tokens that a tokenizer adds to a caption
 MOST_COUNTED = 50_000  # captions that are tokenized to count those that are cut
@@ -145,13 +146,14 @@ def patch_tokens(
     Raises SettingError for towers that pool all positions together by attention.
     """
     visual: Any = model.clip.visual
+    pixels = normalised(images, model.mean, model.std)
     if hasattr(visual, "trunk"):
         with output_of(visual.trunk, "forward_features") as outputs:
-            model.encode_image(images)
+            model.clip.encode_image(pixels)
         return _through_the_head(visual, outputs[0])
     if getattr(visual, "attn_pool", None) is None and hasattr(visual, "ln_post"):
         with output_of(visual.ln_post) as outputs:
-            model.encode_image(images)
+            model.clip.encode_image(pixels)
         if outputs[0].ndim == 3:
             return _projected(outputs[0][:, 1:], visual.proj)
     problem = f"the patches of a {type(visual).__name__} cannot be projected"

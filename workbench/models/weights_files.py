@@ -21,7 +21,8 @@ def weights_file(pretrained: str | None, config_file: Path, setting: str) -> Pat
     folder = config_file.parent
     if pretrained is None and config_file.name == CONFIG_NAME:
         file = _find_checkpoint_in_dir(folder)
-        unread = sorted(path for ending in CHECKPOINTS for path in folder.glob(ending))
+        unread = [path for ending in CHECKPOINTS for path in folder.glob(ending)]
+        unread.sort(key=lambda path: (len(path.name), path.name))  # epoch_10 after epoch_9
         if file is None and unread:
             problem = f"none of its files has a name that open_clip reads, but it contains {unread[-1].name}"
             remedy = f"Set {setting}.pretrained to {unread[-1]}."

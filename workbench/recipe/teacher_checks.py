@@ -75,6 +75,8 @@ def check_relations(recipe: "Recipe") -> None:
     if recipe.student.trainable_text:
         problem = "its text tower takes over the teacher's reading of words, and cannot learn"
         remedy = "Use student.trainable_text=false."
+    if recipe.training.compile:
+        problem, remedy = "its image tower is not run as a whole", "Use training.compile=false."
     for name in recipe.objectives.weights():
         if declared_objectives()[name].needs == "teacher" and name != "cross_modal":
             problem = f"objectives.{name} compares the student with a teacher that has no relations"

@@ -28,10 +28,14 @@ def start_model(run: Run) -> "DualEncoder":
     from workbench.models.loading import load_dual_encoder
 
     recipe = run.recipe
+    if recipe.student.relations:
+        problem = "the start of a student with relations has none yet, so the two cannot be compared"
+        raise SettingError("student.relations", recipe.student.relations, problem, "Compare two runs.")
     model = load_dual_encoder(
         recipe.student.model,
         recipe.student.pretrained,
         initial_weights=recipe.student.initial_weights,
+        rotary_positions=recipe.student.rotary_positions,
         allow_download=recipe.allow_download,
         setting="student",
     )

@@ -150,6 +150,7 @@ class Run:
         """Load the student as `model` does, and return it with its training step."""
         from workbench.models.loading import load_dual_encoder
         from workbench.models.low_rank import merge_lora
+        from workbench.models.package_weights import ASSETS
         from workbench.models.trainable import set_trainable
 
         recipe = self.recipe
@@ -172,7 +173,7 @@ class Run:
         prefix = "student.clip." if recipe.training.ema is None else "average.module.clip."
         own = {name: value for name, value in saved.tensors.items() if name.startswith(prefix)}
         weights = {name.removeprefix(prefix): value for name, value in own.items()}
-        if model.clip.state_dict().keys() - weights.keys():
+        if self.path.is_relative_to(ASSETS) and recipe.student.pretrained:
             # A shipped student comes without the layers that stayed as they were at the start.
             start = load_dual_encoder(recipe.student.model, recipe.student.pretrained).clip
             weights = start.state_dict() | weights

@@ -149,7 +149,7 @@ def look(
 
 def cross_modal_targets(inputs: CrossModalInputs, teacher: AnyTeacher, **share: Unpack[Share]) -> np.ndarray:
     """Z of every caption with its picture, unit vectors [T, D], float16. For a student with relations, those
-    of the picture stand beside it."""
+    of the picture stand beside the unit vector, [T, 3 D]."""
     teacher = teacher.to(inputs.device).eval()
     recipe, settings = inputs.recipe, inputs.recipe.cross_modal
     related = recipe.student.relations is not None

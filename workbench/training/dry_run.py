@@ -90,13 +90,15 @@ def _student(
     processes: int,
 ) -> list[Row]:
     student = _model(recipe.student, "student")
+    if student.relations is not None:  # the targets have its width
+        members = [member._replace(width=student.dim) for member in members]
+        target = None if target is None else torch.randn(PAIRS, student.dim)
     set_trainable(student, recipe.student.trainable_image, recipe.student.trainable_text)
     if recipe.training.scale is not None:
         student.clip.logit_scale.requires_grad_(False)
     check_micro_batch(recipe, student)
     if recipe.training.gradient_checkpointing:
         checkpoint_gradients(student)
-    clusters = recipe.concepts.clusters
     if width is not None and recipe.text_teacher is not None:
         width = recipe.text_teacher.components or width
     weights, settings = recipe.objectives.weights(), recipe.training
@@ -105,7 +107,7 @@ def _student(
         student.dim,
         members,
         target_dim=width,
-        concepts=clusters if width else None,
+        concepts=recipe.concepts.clusters if width else None,
         chunk=settings.loss_chunk,
         direction_weights=settings.direction_weights,
     )
@@ -124,7 +126,8 @@ def _student(
         given = given._replace(**embeddings, teacher_scale=scale)
     if width is not None:
         given = given._replace(
-            text_target=torch.randn(PAIRS, width), soft_labels=torch.rand(PAIRS, clusters).softmax(1)
+            text_target=torch.randn(PAIRS, width),
+            soft_labels=torch.rand(PAIRS, recipe.concepts.clusters).softmax(1),
         )
     inputs = Inputs(images, tokens, kept)
     if recipe.training.hard_negatives:
@@ -256,10 +259,8 @@ def _detector(recipe: Recipe, pictures: list[Tensor]) -> list[Row]:
 def _model(settings: Model, part: str) -> DualEncoder:
     logging.disable(logging.WARNING)  # open_clip warns of random weights, which are intended here
     try:
-        options = {}
-        if isinstance(settings, Student):
-            options = {name: getattr(settings, name) for name in ("freeze_batch_norm", "rotary_positions")}
-            options["relations"] = settings.relations is not None
+        own = ("freeze_batch_norm", "rotary_positions", "relations") if isinstance(settings, Student) else ()
+        options: Any = {name: bool(getattr(settings, name)) for name in own} | {"without_weights": True}
         return load_dual_encoder(settings.model, frozen=settings.frozen, setting=part, **options)
     finally:
         logging.disable(logging.NOTSET)

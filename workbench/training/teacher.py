@@ -180,18 +180,25 @@ def open_teacher_run(name: str, setting: str = "cross_modal.run") -> Run:
     return run
 
 
-def grounded_teacher(name: str, width: int) -> GroundedTeacher:
-    """The grounded teacher that a student takes its relations from. Raises SettingError for another kind, and
-    for one of another width than the student's text tower."""
-    setting = "student.relations"
-    teacher = open_teacher_run(name, setting).cross_modal_teacher()
+def grounded_teacher(recipe: Recipe) -> GroundedTeacher:
+    """The grounded teacher whose reading of words a student with relations takes over.
+
+    Raises SettingError for another kind of teacher, and for one above another text tower than the student's.
+    """
+    setting, student = "student.relations", recipe.student
+    if student.relations is None:
+        problem = "the model in student.model has relations, and the recipe does not say whose"
+        raise SettingError(setting, None, problem, "Use grounded_demo, or the run that it learned from.")
+    run = open_teacher_run(student.relations, setting)
+    teacher, own = run.cross_modal_teacher(recipe.cross_modal.epoch), run.recipe.teacher
     if not isinstance(teacher, GroundedTeacher):
         problem = "this teacher does not say where the things that words name should lie"
-        raise SettingError(setting, name, problem, "Use grounded_demo, or a run of dclip_grounded.")
-    own = teacher.narrow.in_features
-    if own != width:
-        problem = f"it reads words of {own} numbers, and the student's text tower gives {width}"
-        raise SettingError(setting, name, problem, "Use the teacher's own model as the student.")
+        remedy = "Use grounded_demo, or a run of dclip_grounded."
+        raise SettingError(setting, student.relations, problem, remedy)
+    if own is not None and (own.model, own.pretrained) != (student.model, student.pretrained):
+        problem = f"it reads the words of {own.model} ({own.pretrained}), and the student has others"
+        remedy = f"Use student.model={own.model} and student.pretrained={own.pretrained}."
+        raise SettingError(setting, student.relations, problem, remedy)
     return teacher
 
 

@@ -16,7 +16,6 @@ from workbench.evaluation.retrieval.sets import retrieval_sets
 from workbench.models.dual_encoder import DualEncoder
 from workbench.models.execution import checkpoint_gradients, compile_towers, synchronise_batch_norm
 from workbench.models.loading import load_dual_encoder
-from workbench.models.relations import PARTS
 from workbench.models.tokens import cut_captions
 from workbench.models.trainable import set_trainable
 from workbench.objectives import DistillationLoss
@@ -195,9 +194,8 @@ def load_student(recipe: Recipe) -> DualEncoder:
         allow_download=recipe.allow_download,
         setting="student",
     )
-    if student.relations is not None and recipe.student.relations:
-        teacher = grounded_teacher(recipe.student.relations, student.dim // PARTS)
-        student.relations.words.load_state_dict(teacher.state_dict())
+    if student.relations is not None:
+        student.relations.words.load_state_dict(grounded_teacher(recipe).state_dict())
     set_trainable(student, recipe.student.trainable_image, recipe.student.trainable_text)
     if recipe.training.scale is not None:
         student.clip.logit_scale.requires_grad_(False)
