@@ -87,7 +87,7 @@ def _families() -> Iterator[_Family]:
     yield _Family("attribute_prediction_left_out", results=None, facts=left_out)
     yield _Family("decoder_exact_match", results=None)
     yield _Family("exact_match(_raw)?")
-    yield _Family("(captioning_)?token_f1")
+    yield _Family("(captioning_)?token_f1", r"\1token F1")
     yield _Family("captioning_(object|attribute)_recall")
 
 

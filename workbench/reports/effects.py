@@ -193,8 +193,9 @@ def effect_page(
     note: str = "",
 ) -> Gallery:
     """An HTML table of cells with their verdicts, which give the colours, and a legend below."""
-    cell = "padding:4px 5px 4px 4px;text-align:left;vertical-align:top;border:0"
-    cell += f";border-bottom:1px solid {LINE}"
+    many = len(heads) > 8  # closer together, for a window of 1,000 pixels
+    cell = f"padding:4px {2 if many else 5}px 4px {2 if many else 4}px;text-align:left;vertical-align:top"
+    cell += f";border:0;border-bottom:1px solid {LINE}"
     head = f"{cell};font-weight:600;border-bottom:1px solid {RULE};vertical-align:bottom"
     rows = ["".join(f'<th style="{head}">{text}</th>' for text in heads)]
     for cells in lines:
@@ -211,7 +212,7 @@ def effect_page(
     )
     return Gallery(
         f'<div style="font-family:{escape(FONT)};padding:8px;overflow-x:auto">'
-        f'<table style="border-collapse:collapse;font-size:12.5px;border:0">'
+        f'<table style="border-collapse:collapse;font-size:{12 if many else 12.5}px;border:0">'
         f"{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
         f'<div style="color:{FAINT};font-size:12px;margin-top:8px">{legend}</div></div>'
     )
