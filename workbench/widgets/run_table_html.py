@@ -12,7 +12,7 @@ from workbench.runs.table import RunRow, Score
 
 COLUMNS = {"name": "run", "seed": "seed", "state": "state", "step": "step", "updated": "updated"}
 RIGHT = ("seed", "step", "updated")
-CELL = f"padding:4px 12px 4px 0;white-space:nowrap;border:0;border-bottom:1px solid {LINE}"
+CELL = f"padding:4px 8px 4px 0;white-space:nowrap;border:0;border-bottom:1px solid {LINE}"
 CELL += ";vertical-align:top;text-align:left"
 HEAD = f"{CELL};font-weight:600;vertical-align:bottom;border-bottom:1px solid {RULE}"
 NUMBER = ";text-align:right;font-variant-numeric:tabular-nums"
@@ -124,7 +124,7 @@ def _cell(row: RunRow, column: str | Score, answers: bool) -> str:
     value = row.value(column)
     style = NUMBER if isinstance(column, tuple) or column in RIGHT else ""
     if column == "name":
-        text, style = _name(row), ";white-space:normal;min-width:200px;max-width:340px"
+        text, style = _name(row), ";white-space:normal;min-width:160px;max-width:340px"
     elif column == "state":
         text = f'<b style="font-weight:600;color:{on_page(state_colour(row.state))}">{escape(row.state)}</b>'
         if splits := ", ".join(dict.fromkeys(split for split, _ in row.scores)):
@@ -139,6 +139,7 @@ def _cell(row: RunRow, column: str | Score, answers: bool) -> str:
     elif column == "updated":
         # In a saved notebook an age would become wrong.
         text = f"{age(time.time() - value)} ago" if answers else _date(value)
+        style += ";white-space:normal"  # the date above the time where there is little room
     else:
         text = str(value)
     return f'<td style="{CELL}{style}">{text}</td>'
@@ -152,7 +153,7 @@ def _date(moment: float) -> str:
 
 
 def _name(row: RunRow) -> str:
-    parts = [escape(row.name)]
+    parts = [escape(row.name).replace("_", "_<wbr>")]
     if row.recipe is not None and row.recipe.trains != "student":
         trains = row.recipe.trains.replace("cross_modal", "cross-modal").replace("_", " ")
         parts.append(f'<span style="{SMALL}">trains the {escape(trains)}</span>')
