@@ -8,12 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock
 from torch import Tensor
 
 import workbench
 from workbench.evaluation.suites import evaluate
-from workbench.files import sha256_of_json
+from workbench.files import file_lock, sha256_of_json
 from workbench.models.dual_encoder import DualEncoder
 from workbench.training.teacher import bare, teacher_run
 
@@ -85,8 +84,7 @@ def trained(recipe: workbench.Recipe, folder: Path) -> workbench.Run:
     """The run of one recipe, evaluated with all its suites."""
     place = place_of(recipe, folder)
     if recipe.objectives.cross_modal and recipe.cross_modal.control != "null":
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".teacher-{bare(recipe).fingerprint[:12]}.lock"):
+        with file_lock(folder / f".teacher-{bare(recipe).fingerprint[:12]}.lock"):
             teacher_run(recipe, place)  # one process trains it, the others find it
     run = workbench.train(recipe, place)
     if not run.finished:

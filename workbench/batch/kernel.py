@@ -120,9 +120,8 @@ class WorkbenchEngine(Engine):
             )
             try:
                 client.execute(env=environment)
+                return
             except RuntimeError as error:
                 if start == STARTS or "died before replying" not in str(error):
                     raise
                 say("the kernel did not start; starting another one")
-            else:
-                return
