@@ -101,6 +101,16 @@ ABLATIONS: dict[str, dict[str, tuple[str, dict[str, object]]]] = {
             {WORDS: "minilm_words", "training.lr_multipliers.text.transformer.embeddings": 0.0},
         ),
     },
+    "capacity_gap": {
+        "alone": ("task_only_demo", {}),
+        "FD": ("fd_demo", {}),
+        "DCLIP's teacher, patches": ("condensed_demo", {"cross_modal.interaction": "attention"}),
+        "condensed patches": ("condensed_demo", {}),
+        "condensed patches of other pictures": (
+            "condensed_demo",
+            {"cross_modal.control": "shuffled_regions"},
+        ),
+    },
     "all_three": {
         "alone": ("task_only_demo", {}),
         "CLIP-KD": ("clip_kd_demo", {}),

@@ -135,16 +135,17 @@ class CrossModal(Section):
     confidence, area and similarity to the caption. `interaction`: "text_conditioned" is the grounded teacher,
     in which words choose regions and only regions are pooled. It learns from all pictures and captions of a
     batch with the loss in `matching`. `hard_negatives` is the share of pictures with a caption that is
-    nearly true.
+    nearly true. "condensed" reads no words: a few learned `queries` compress the regions.
     """
 
     run: str | None = None
     epoch: Count | None = None
     control: Literal["none", "null", "text_only", "shuffled_regions"] = "none"
     caption_pairing: Literal["same", "leak_free"] = "same"
-    interaction: Literal["attention", "mean", "none", "text_conditioned"] = "attention"
+    interaction: Literal["attention", "mean", "none", "text_conditioned", "condensed"] = "attention"
     matching: Literal["softmax", "sigmoid"] = Field(default="softmax", json_schema_extra=IF_CHANGED)
     hard_negatives: Portion = Field(default=0.0, json_schema_extra=IF_CHANGED)
+    queries: Count = Field(default=4, json_schema_extra=IF_CHANGED)
     target: Literal["mix", "image"] = "mix"
     heads: Count = 8
     pooling_temperature: Positive = 2.0

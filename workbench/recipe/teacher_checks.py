@@ -8,8 +8,11 @@ from workbench.recipe.schema import CrossModal, Training
 if TYPE_CHECKING:
     from workbench.recipe.recipe import Recipe
 
-GROUNDED = ("matching", "hard_negatives")  # settings of the grounded cross-modal teacher alone
-UNGROUNDED = ("caption_pairing", "target", "pooling_temperature", "clusters", "rotary", "weigh_regions")
+# Settings of one kind of cross-modal teacher alone.
+PUBLISHED = ("caption_pairing", "target", "pooling_temperature", "clusters", "rotary", "weigh_regions")
+GROUNDED = ("matching", "hard_negatives")
+CONDENSED = ("queries",)
+MEANINGLESS = {"text_conditioned": PUBLISHED + CONDENSED, "condensed": PUBLISHED + GROUNDED}  # by interaction
 
 
 def check_caption_shares(recipe: "Recipe") -> None:
@@ -97,8 +100,7 @@ def check_cross_modal(recipe: "Recipe") -> None:
     if settings.epoch is not None and settings.epoch > settings.epochs and settings.run is None:
         problem = f"the teacher is trained for {settings.epochs} epochs"
         raise SettingError("cross_modal.epoch", settings.epoch, problem, f"Use at most {settings.epochs}.")
-    grounded = settings.interaction == "text_conditioned"
-    for setting in UNGROUNDED if grounded else GROUNDED:
+    for setting in MEANINGLESS.get(settings.interaction, GROUNDED + CONDENSED):
         value, usual = getattr(settings, setting), CrossModal.model_fields[setting].default
         wanted = False if setting == "weigh_regions" else usual
         if value != wanted:

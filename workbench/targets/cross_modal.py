@@ -8,6 +8,7 @@ from torch import Tensor
 
 from workbench.data.pairs import Pairs
 from workbench.errors import SettingError
+from workbench.models.condensed import CondensedTeacher
 from workbench.models.cross_modal import CrossModalOutput, CrossModalTeacher, region_weights
 from workbench.models.devices import device_of
 from workbench.models.dual_encoder import weights_digest
@@ -21,7 +22,7 @@ from workbench.targets.regions import RegionTargets, region_targets
 from workbench.targets.store import TargetStore
 from workbench.targets.store_writer import Column
 
-AnyTeacher = CrossModalTeacher | GroundedTeacher
+AnyTeacher = CrossModalTeacher | GroundedTeacher | CondensedTeacher
 SHAPE = ("target", "clusters", "rotary", "interaction")  # settings of the teacher's module
 SETTINGS = (
     *SHAPE,
@@ -126,6 +127,8 @@ def new_teacher(recipe: Recipe, dim: int) -> AnyTeacher:
     try:
         if settings.interaction == "text_conditioned":
             return GroundedTeacher(dim, settings.heads)
+        if settings.interaction == "condensed":
+            return CondensedTeacher(dim, settings.heads, settings.queries)
         return CrossModalTeacher(
             dim,
             settings.heads,
