@@ -102,7 +102,6 @@ ABLATIONS: dict[str, dict[str, tuple[str, dict[str, object]]]] = {
         ),
     },
     "capacity_gap": {
-        "alone": ("task_only_demo", {}),
         "FD": ("fd_demo", {}),
         "DCLIP's teacher, patches": ("condensed_demo", {"cross_modal.interaction": "attention"}),
         "condensed patches": ("condensed_demo", {}),

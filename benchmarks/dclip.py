@@ -36,7 +36,6 @@ ROWS: dict[str, tuple[str, dict[str, object]]] = {
     "pooling temperature 0.1": ("dclip_sharp_pooling_demo", {}),
     "rotary positions": ("dclip_rotary_demo", {}),
     "boxes of the data": ("dclip_true_boxes_demo", {}),
-    "random boxes": ("dclip_equal_regions_demo", {"regions.proposer": "random"}),
     "condensed patches": ("dclip_condensed_demo", {}),
     "image to text favoured": ("dclip_image_to_text_demo", {}),
     "preservation 0.3": ("dclip_demo", {"objectives.preservation": 0.3}),
