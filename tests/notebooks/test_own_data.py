@@ -136,6 +136,7 @@ def decoder(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SECOND)
 def test_it_runs_with_them(name: str, folder: Path, decoder: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
