@@ -164,7 +164,8 @@ class ClusterExplorer(NotebookWidget):
         ]
 
     def _named(self) -> list[RegionName]:
-        return region_names(self.positions, self.colours["concept"]) if "concept" in self.colours else []
+        labels = self.colours.get("concept")
+        return [] if labels is None else region_names(self.positions, labels, self.placed)
 
     def _pairs(self) -> list[tuple[int, int]]:
         picture_rows = () if self.picture_rows is None else self.picture_rows
