@@ -103,7 +103,7 @@ class ClusterExplorer(NotebookWidget):
         if number < 0 and self.picture_rows is not None:
             row = int(self.picture_rows[-1 - number])
             return gallery([Picture(self.pairs.image(row), self.pairs.captions(row))])
-        note = ", ".join(f"{name}: {values[number]}" for name, values in self.colours.items())
+        note = " · ".join(f"{name}: {values[number]}" for name, values in self.colours.items())
         row = int(self.rows[number])
         return gallery([Picture(self.pairs.image(row), [self.captions[number]], note=note)])
 
