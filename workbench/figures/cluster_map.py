@@ -145,6 +145,7 @@ def _stars(placed: Sequence[RegionName]) -> go.Scatter:
         mode="markers",
         name="your captions",
         marker={"symbol": "star", "size": 15, "color": INK, "line": {"color": "white", "width": 1.5}},
+        unselected={"marker": {"opacity": 1}},
         text=[point.text for point in placed],
         hovertemplate="%{text}<extra></extra>",
     )

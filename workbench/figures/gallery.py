@@ -68,7 +68,7 @@ def _card(picture: Picture, size: int, name: str) -> str:
     frame = f";box-shadow:0 0 0 3px {PALETTE[2]}" if picture.marked else ""
     style = f"display:block;width:{size}px;height:{size}px;object-fit:contain;border-radius:4px"
     source = data_uri(picture.image, 3 * size // 2)
-    text = "".join(_div(escape(caption)) for caption in picture.captions)
+    text = "".join(_div(escape(caption), "margin-bottom:4px") for caption in picture.captions)
     if picture.marked is not None:
         # Of the picture, not of where it was ranked: a right picture may be far down.
         verdict = "✓ right image" if picture.marked else "✗ wrong image"

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-MAP = 620, 460  # pixels of a map in a narrow window, for which names must not overlap
+MAP = 500, 370  # pixels of a map in a narrow window, for which names must not overlap
 LETTER, LINE = 6.4, 20  # pixels of a letter and of a line
 DENSEST = 400  # members among which the densest place of a group is looked for
 
@@ -30,7 +30,7 @@ def region_names(
     """At most `most` names of groups, each where its group [n] is densest, the largest groups first.
 
     Of a name that is a list, such as "traffic light, city", the first entry is written. A name that would
-    overlap one before it, or that of a `placed` point, in a map of 620 x 460 pixels is left out.
+    overlap one before it, or that of a `placed` point, in a map of 500 x 370 pixels is left out.
     """
     names, group = np.unique([str(label) for label in labels], return_inverse=True)
     texts = [name.split(",")[0] for name in names.tolist()]
