@@ -3,20 +3,24 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/installed
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env tests notebooks
 DEMO_OUT ?= executed/demo
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lab lint clean
+.PHONY: help demo test test-all lab lint clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 demo: $(INSTALLED) ## a small real distillation, end to end; prints a table and the path of an HTML report
 	$(BIN)/workbench demo --out $(DEMO_OUT)
 
-test: $(INSTALLED) ## every test: units, two processes, notebooks, and JupyterLab in Chromium where there is one
-	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env tests notebooks
+test: $(INSTALLED) ## tests of a quarter of an hour: units, two processes, notebooks, and Chromium where there is one
+	$(PYTEST) -m "not slow"
+
+test-all: $(INSTALLED) ## these, and those that take more than half a minute each: what continuous integration runs
+	$(PYTEST)
 
 lab: $(INSTALLED) ## JupyterLab on the notebooks, in this environment
 	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)

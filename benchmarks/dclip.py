@@ -4,8 +4,8 @@
                                [--finished]
 
 On the embedded dataset: finds regions, trains cross-modal teachers and students, evaluates them beside the
-start that they share, and writes dclip.json, .md (the table) and the runs' .html report. Stop and
-start it as you like.
+start that they share, and writes dclip.json, .md (the table), dclip_epochs.json (every epoch of the longest
+runs) and the runs' .html report. Stop and start it as you like.
 """
 
 import argparse
@@ -18,8 +18,10 @@ import workbench
 from workbench.files import atomic_write, write_json
 from workbench.reports.html import write_report
 from workbench.reports.wise_ft import evaluated_between, evaluated_start
+from workbench.runs.epochs import evaluate_epochs
 
 FINE_TUNING = "fine-tuning"
+LONG = ("12 epochs", "12 epochs, preservation 0.3")  # rows whose every epoch is evaluated
 ROWS: dict[str, tuple[str, dict[str, object]]] = {
     "no teacher": ("dclip_no_teacher_demo", {}),
     "caption as teacher": ("dclip_null_teacher_demo", {}),
@@ -36,7 +38,6 @@ ROWS: dict[str, tuple[str, dict[str, object]]] = {
     "pooling temperature 0.1": ("dclip_sharp_pooling_demo", {}),
     "rotary positions": ("dclip_rotary_demo", {}),
     "boxes of the data": ("dclip_true_boxes_demo", {}),
-    "random boxes": ("dclip_equal_regions_demo", {"regions.proposer": "random"}),
     "condensed patches": ("dclip_condensed_demo", {}),
     "image to text favoured": ("dclip_image_to_text_demo", {}),
     "preservation 0.3": ("dclip_demo", {"objectives.preservation": 0.3}),
@@ -86,8 +87,27 @@ def main() -> None:
     write_json(chosen.out / "dclip.json", result)
     with atomic_write(chosen.out / "dclip.md", "w") as stream:
         stream.write(markdown(comparison.table, list(comparison.groups), COLUMNS))
+    curves = {row: mean_by_epoch(runs[row]) for row in LONG if row in runs}
+    write_json(chosen.out / "dclip_epochs.json", curves)
     print(comparison)
     print(write_report(everything, chosen.runs / "dclip.html"))
+
+
+def mean_by_epoch(runs: list[workbench.Run]) -> dict[int, dict[str, dict[str, float]]]:
+    """The mean over seeds of retrieval and of the start's names, by epoch, set and metric; 0 is the start."""
+    settings = {"evaluation.splits": ["test"], "evaluation.suites": ["retrieval", "zero_shot"]}
+    results = [evaluate_epochs(run, settings) for run in runs]
+    return {
+        epoch: {
+            place: {
+                metric: sum(result[epoch][place][metric] for result in results) / len(results)
+                for name, metric in COLUMNS
+                if name == place and metric in scores
+            }
+            for place, scores in places.items()
+        }
+        for epoch, places in results[0].items()
+    }
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from workbench.data.false_captions import FalseCaptions
 from workbench.evaluation.probes.grounding import NAMES
 from workbench.files import atomic_write, write_json
 from workbench.reports.html import write_report
+from workbench.training.teacher import bare
 
 HARD = {"training.hard_negatives": 0.5}
 SHIPPED = {"cross_modal.run": "grounded_demo"}
@@ -31,6 +32,7 @@ ALONE = {"objectives.cross_modal": 0.0}
 GROUNDED = "dclip_grounded_hard_negatives_demo"
 TEXT, SPATIAL = "dclip_grounded_text_demo", "dclip_grounded_spatial_demo"
 RELATIONS, LEARNED = "dclip_relations_demo", "relations: grounded teacher"
+UNREAD = "relations: no teacher, words read by an untrained one"
 ROWS: dict[str, tuple[str, dict[str, object]]] = {
     "no teacher": ("dclip_no_teacher_demo", {}),
     "no teacher, hard negatives": ("dclip_hard_negatives_demo", {}),
@@ -48,6 +50,7 @@ ROWS: dict[str, tuple[str, dict[str, object]]] = {
     LEARNED: (RELATIONS, {}),
     "relations: grounded teacher, hard negatives": (RELATIONS, HARD),
     "relations: other pictures' regions": (RELATIONS, OTHERS),
+    UNREAD: (RELATIONS, ALONE),
 }
 COLUMNS = {
     ("test", "text_to_image_r1"): "text to image R@1",
@@ -72,9 +75,15 @@ def main() -> None:
         "evaluation.composition": [str(false_captions(chosen.runs / "false_captions"))],
         "evaluation.labelled": [],
     }
+    unread = {"student.relations": str(untrained_teacher(chosen.runs / "untrained_teacher").path)}
     # Seed by seed, so that a stop on the way leaves whole tables.
     wanted = [
-        (row, workbench.Recipe.load(name, {**settings, **evaluation, "seed": seed}))
+        (
+            row,
+            workbench.Recipe.load(
+                name, {**settings, **evaluation, **(unread if row == UNREAD else {}), "seed": seed}
+            ),
+        )
         for seed in chosen.seeds
         for row, (name, settings) in ROWS.items()
     ]
@@ -98,6 +107,12 @@ def main() -> None:
     print(counts)
     print(comparison)
     print(write_report(everything, chosen.runs / "grounded_students.html"))
+
+
+def untrained_teacher(folder: Path) -> workbench.Run:
+    """A grounded teacher that a run of one epoch at no rate to speak of left as it began."""
+    settings = {"cross_modal.lr": 1e-12, "cross_modal.epochs": 1, "data.scenes": 200}
+    return workbench.train(bare(workbench.Recipe.load("dclip_grounded_demo", settings)), folder)
 
 
 def false_captions(folder: Path) -> Path:

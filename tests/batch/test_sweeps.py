@@ -286,6 +286,7 @@ except KeyboardInterrupt:
     assert outcome_of(plan(load_sweep(path), out)[0]).state == "interrupted"
 
 
+@pytest.mark.slow
 def test_twelve_runs_killed_halfway_end_in_the_table_of_twelve_undisturbed_ones(notebook, tmp_path):
     starts = tmp_path / "starts"
     path = write_sweep(

@@ -31,11 +31,12 @@ def pictures(fill: float = 0.0) -> dict[str, Tensor]:
 
 def slow(teacher: CondensedTeacher, regions: Tensor) -> tuple[Tensor, Tensor]:
     unit = regions / regions.norm(dim=-1, keepdim=True)
-    change, maps = teacher.attention(teacher.queries, unit, unit, average_attn_weights=False)
+    rows = teacher.region_norm(unit * DIM**0.5)
+    change, maps = teacher.attention(teacher.queries, rows, rows, average_attn_weights=False)
     condensed = []
     for query in range(QUERIES):
         weights = maps[:, query].mean(0)
-        vector = sum(w * row for w, row in zip(weights, unit, strict=True)) + change[query]
+        vector = sum(w * row for w, row in zip(weights, unit, strict=True)) + change[query] / DIM**0.5
         condensed.append(vector / vector.norm())
     return torch.stack(condensed).mean(0), maps.mean((0, 1))
 
@@ -70,7 +71,7 @@ def test_words_change_nothing_and_a_picture_without_regions_is_zero() -> None:
 
 
 def test_has_the_documented_number_of_parameters_and_gradients_everywhere() -> None:
-    assert sum(p.numel() for p in CondensedTeacher(512, 8, 4).parameters()) == 1_052_672
+    assert sum(p.numel() for p in CondensedTeacher(512, 8, 4).parameters()) == 1_053_696
     teacher = made()
     (teacher(**pictures()).embedding * torch.randn(len(REGIONS), DIM)).sum().backward()
     assert all(p.grad is not None for p in teacher.parameters())

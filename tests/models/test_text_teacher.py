@@ -349,6 +349,7 @@ def test_pickled_weights_are_refused(tmp_path: Path, llama: Path) -> None:
         load_text_teacher(str(tmp_path / "pickled"))
 
 
+@pytest.mark.slow
 def test_smollm2_is_the_model_in_its_file() -> None:
     """Through the cache, in batches: as transformers reads the GGUF file, one caption at a time."""
     with pytest.raises(SettingError, match="workbench assets fetch smollm2"):

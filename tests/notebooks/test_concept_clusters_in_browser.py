@@ -13,6 +13,7 @@ WIDGETS = "() => [...document.querySelectorAll('.widget-html-content')].map(each
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_the_map_answers(tmp_path: Path) -> None:
     shutil.copy(NOTEBOOKS / NAME, tmp_path)
     with jupyter_lab(tmp_path) as lab, lab.open(NAME) as page:

@@ -3,6 +3,7 @@
 Each notebook runs once, so that every parameter is tried at the price of one run.
 """
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,7 @@ def decoder(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SECOND)
 def test_it_runs_with_them(name: str, folder: Path, decoder: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -162,14 +164,22 @@ def test_what_cannot_run_is_refused_in_the_first_cell(name: str, folder: Path, t
 
 
 @pytest.mark.parametrize("name", SECOND)
-def test_plain_papermill_cannot_set_what_is_not_there(name: str, tmp_path: Path) -> None:
-    """The cells up to the check alone: papermill itself only warns of an unknown parameter."""
+def test_parameters_are_checked_before_anything_happens(name: str) -> None:
+    """Between the parameters and the check stand imports alone."""
+    notebook = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    statements = [line for cell in cells[1:] for line in ast.parse(cell).body]
+    first = next(line for line in statements if not isinstance(line, ast.Import | ast.ImportFrom))
+    assert ast.unparse(first) == "check_parameters()"
+
+
+def test_plain_papermill_cannot_set_what_is_not_there(tmp_path: Path) -> None:
+    """papermill itself only warns of an unknown parameter."""
     import papermill
 
-    notebook = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
-    checks = [cell["id"] for cell in notebook["cells"] if "check_parameters()" in "".join(cell["source"])]
-    number = [cell["id"] for cell in notebook["cells"]].index(checks[0])
-    notebook["cells"] = notebook["cells"][: number + 1]
+    notebook = json.loads((NOTEBOOKS / "07_ablations.ipynb").read_text(encoding="utf-8"))
+    checks = ["check_parameters()" in "".join(cell["source"]) for cell in notebook["cells"]]
+    notebook["cells"] = notebook["cells"][: checks.index(True) + 1]
     (tmp_path / "cut.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
     with pytest.raises(papermill.PapermillExecutionError, match=r"unheard_of.*no such parameter"):
         papermill.execute_notebook(

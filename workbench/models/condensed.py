@@ -4,6 +4,8 @@ A student that is much smaller than its teacher cannot follow it everywhere (the
 DCLIP). Here the teacher is first condensed to what its captions need.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -11,16 +13,15 @@ from torch import Tensor, nn
 
 from workbench.models.cross_modal import CrossModalOutput, attend, key_bias
 
-SPREAD = 0.02  # standard deviation of the initial queries
-
 
 class CondensedTeacher(nn.Module):
-    """A few learned queries q attend to regions R, and each becomes c_q = sum_r a_qr r + MHA(q, R, R).
+    """A few learned queries q attend to the unit vectors of regions R, and each becomes
+    c_q = sum_r a_qr r + MHA(q, LN(R), LN(R)).
 
     a_qr is the mean of the heads' attention. The embedding is the mean of the unit vectors c_q. The output
     projection of the attention starts at 0, so that each c_q starts as a mean of the teacher's own regions.
     No word is read: captions only say, in the loss, what has to be kept. For dim 512 and 4 queries it has
-    1,052,672 parameters. Learned queries that read a long input are those of Perceiver (Jaegle et al., ICML
+    1,053,696 parameters. Learned queries that read a long input are those of Perceiver (Jaegle et al., ICML
     2021). Raises ValueError for a width that the heads do not divide.
     """
 
@@ -30,9 +31,10 @@ class CondensedTeacher(nn.Module):
             raise ValueError(f"a width of {dim} cannot be shared by {heads} heads")
         if queries < 1:
             raise ValueError(f"{queries} queries")
-        self.queries = nn.Parameter(torch.randn(queries, dim) * SPREAD)
+        self.queries = nn.Parameter(torch.randn(queries, dim))
         self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
         nn.init.zeros_(self.attention.out_proj.weight)
+        self.region_norm = nn.LayerNorm(dim)
 
     def forward(
         self,
@@ -54,9 +56,10 @@ class CondensedTeacher(nn.Module):
         regions = F.normalize(regions.masked_fill(~region_mask.unsqueeze(-1), 0.0), dim=-1)
         bias = key_bias(region_mask, None, regions)
         queries = self.queries.expand(len(regions), -1, -1)
-        change, maps = attend(self.attention, queries, regions, bias, None)
+        wide = math.sqrt(regions.shape[-1])
+        change, maps = attend(self.attention, queries, self.region_norm(wide * regions), bias, None)
         weights = maps.mean(1)
-        condensed = F.normalize(weights @ regions + change, dim=-1)
+        condensed = F.normalize(weights @ regions + change / wide, dim=-1)
         between = regions.new_zeros(len(regions), 1, tokens.shape[1], regions.shape[1])
         return CrossModalOutput(
             condensed.mean(1),
