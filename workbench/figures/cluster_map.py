@@ -75,7 +75,7 @@ def cluster_map(
             selectedpoints=None if lit is None else np.flatnonzero(lit[inside]),
             selected={"marker": {"opacity": 1}},
             unselected={"marker": {"opacity": 0.12}},
-            legendrank=LAST if colour in (FAINT, QUIET) else None,
+            legendrank=legend_rank(colour),
         )
     if pictures is not None:
         figure.add_scattergl(
@@ -115,6 +115,11 @@ def legend_colours(
         entries.append((f"{len(rest)} others", rest, QUIET))
     named = loud[: len(loud) - len(rest)]
     return entries + [(name, [name], colour) for name, colour in zip(named, PALETTE, strict=False)]
+
+
+def legend_rank(colour: Any) -> int | None:
+    """The place of an entry with this colour in a legend: last, if it says little."""
+    return LAST if colour in (FAINT, QUIET) else None
 
 
 def _layers(
