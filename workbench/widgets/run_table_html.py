@@ -95,8 +95,7 @@ def _head(column: str | Score, order: tuple[str | Score, bool], answers: bool) -
     if isinstance(column, tuple):
         split, metric = column
         unit = ", %" if is_share(metric) else ""
-        # Non-breaking hyphens keep "text-to-image" on one line.
-        label = escape(metric_label(metric)).replace("-", "&#8209;")
+        label = escape(metric_label(metric))
         label = f'<span style="{SMALL}">{escape(split)}{unit}</span>{label}'
         key, style = "/".join(column), f"{NUMBER};white-space:normal;max-width:100px"
     else:
