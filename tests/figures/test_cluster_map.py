@@ -31,7 +31,7 @@ def test_a_legend_lists_few_groups_and_the_rest_is_grey() -> None:
     assert [trace.name for trace in quiet.data] == ["several", *(f"group {n}" for n in range(9))]
     assert quiet.data[0].marker.color == FAINT and len({trace.marker.color for trace in quiet.data}) == 10
     many = cluster_map(places, [f"group {n // 2}" for n in range(30)], title="Map")
-    assert [trace.name for trace in many.data][:2] == ["5 other groups", "group 0"] and len(many.data) == 11
+    assert [trace.name for trace in many.data][:2] == ["5 others", "group 0"] and len(many.data) == 11
     for figure in (few, quiet, many):
         shown = dots(figure)
         assert sorted(shown) == list(range(30))

@@ -35,7 +35,7 @@ def test_words_are_shown_as_words() -> None:
     assert (
         page.count("&lt;script&gt;") == 4
     )  # title, caption, note, and the text for who cannot see the picture
-    assert "0.500" in page
+    assert "cosine 0.500" in page
     assert isinstance(page, Gallery) and page._repr_html_() == page
 
 
@@ -62,7 +62,7 @@ def test_a_picture_has_a_text_for_who_cannot_see_it() -> None:
 
 def test_right_and_wrong_are_told_without_colours() -> None:
     marks = [gallery([Picture(Image.new("RGB", (8, 8)), marked=marked)]) for marked in (True, False, None)]
-    assert [("✓ right" in page, "✗ wrong" in page) for page in marks] == [
+    assert [("✓ right image" in page, "✗ wrong image" in page) for page in marks] == [
         (True, False),
         (False, True),
         (False, False),
@@ -71,7 +71,7 @@ def test_right_and_wrong_are_told_without_colours() -> None:
 
 def test_its_text_are_its_words_and_no_second_copy_of_the_pictures() -> None:
     page = gallery([Picture(Image.new("RGB", (80, 80)), ["a <dog>"], 0.25)], "found")
-    assert repr(page) == "found 0.250 a <dog>"
+    assert repr(page) == "found cosine 0.250 a <dog>"
 
 
 def test_it_takes_the_colours_of_its_page() -> None:

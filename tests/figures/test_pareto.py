@@ -14,9 +14,9 @@ def around(value: float, width: float = 0.01) -> tuple[float, float, float]:
 
 POINTS = [
     ParetoPoint("start", (1.0, 1.0, 1.0), around(0.33)),
-    ParetoPoint("WiSE-FT", around(0.89), around(0.515), 0.75),
-    ParetoPoint("WiSE-FT", around(0.98), around(0.42), 0.25),
-    ParetoPoint("WiSE-FT", around(0.95), around(0.48), 0.5),
+    ParetoPoint("fine-tuning", around(0.89), around(0.515), 0.75),
+    ParetoPoint("fine-tuning", around(0.98), around(0.42), 0.25),
+    ParetoPoint("fine-tuning", around(0.95), around(0.48), 0.5),
     ParetoPoint("fine-tuning", around(0.82), around(0.52)),
     ParetoPoint("DCLIP", around(0.94), around(0.455)),
     ParetoPoint("null teacher", around(0.942), around(0.456)),
@@ -38,10 +38,10 @@ def test_points_stand_where_they_were_measured_with_intervals_on_both_axes() -> 
 
 
 def test_an_interpolation_is_a_path_in_the_order_of_alpha() -> None:
-    path = trace(pareto_figure(POINTS, title="Front"), "WiSE-FT")
+    path = trace(pareto_figure(POINTS, title="Front"), "WiSE-FT of fine-tuning")
     assert path.mode == "lines+markers"
     np.testing.assert_allclose(path.x, [98, 95, 89])
-    assert path.text == tuple(f"WiSE-FT, alpha {alpha}" for alpha in (0.25, 0.5, 0.75))
+    assert path.text == tuple(f"WiSE-FT, {alpha} of fine-tuning" for alpha in (0.25, 0.5, 0.75))
 
 
 def test_the_front_is_what_nothing_beats_in_both() -> None:
@@ -62,7 +62,7 @@ def test_every_method_is_named_once_in_its_own_colour_and_no_name_lies_on_anothe
     figure = pareto_figure(POINTS, title="Front")
     labels = {label.text: label for label in figure.layout.annotations}
     assert set(labels) == {
-        "start", "fine-tuning", "DCLIP", "null teacher", "0.25", "WiSE-FT 0.5", "0.75"
+        "start", "fine-tuning", "DCLIP", "null teacher", "0.25", "WiSE-FT, 0.5 of fine-tuning", "0.75"
     }  # fmt: skip
     assert labels["DCLIP"].font.color == trace(figure, "DCLIP").marker.color
     axes = (figure.layout.xaxis.range, figure.layout.yaxis.range)

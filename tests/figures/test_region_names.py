@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from workbench.figures.region_names import LETTER, MAP, region_names, spread_out
+from workbench.figures.region_names import LETTER, MAP, RegionName, region_names, spread_out
 
 
 def test_a_name_lies_in_the_densest_part_of_its_group() -> None:
@@ -24,6 +24,8 @@ def test_names_do_not_overlap_and_the_largest_groups_come_first() -> None:
     narrow = len("group 0") * LETTER * 0.95
     assert all(apart[i, j, 0] > narrow or apart[i, j, 1] > 15 for i in range(24) for j in range(i))
     assert [name.text for name in region_names(points[:1], ["alone"])] == ["alone"]
+    own = RegionName(1.0, 1.0, "a caption")
+    assert [name.text for name in region_names(points, ["big", "big", "small", "far"], [own])] == ["big"]
 
 
 def test_a_sample_has_one_point_for_each_cell() -> None:

@@ -39,6 +39,8 @@ def test_maps_move_with_their_overlap_beside_a_teacher_that_stays() -> None:
         centred = positions - positions.mean(0)
         expected = centred / np.sqrt((centred**2).sum(1).mean())
         np.testing.assert_allclose(frame.data[1].x, expected[:3, 0], rtol=1e-5)
-        assert frame.data[3].y == (overlaps[name],) and frame.data[3].text == (f"{overlaps[name]:.1%}",)
+        assert [trace.name for trace in moved[3:6]] == ["several", "cat", "dog"]  # of the teacher
+        assert all(trace.x is None for trace in frame.data[3:6])
+        assert frame.data[6].y == (overlaps[name],) and frame.data[6].text == (f"{overlaps[name]:.1%}",)
     with pytest.raises(ValueError, match="overlaps of"):
         evolution_figure(students, teacher, groups, {"end": 0.4}, title="Maps")

@@ -40,6 +40,9 @@ def test_chance_of_finding_one_of_several_captions_is_that_of_drawing_them(run: 
         assert float(chances[f"image-to-text R@{best}, %"]) == pytest.approx(
             100 * (ranks < best).mean(), abs=0.7
         )
+    assert float(chances["image-to-text MRR, %"]) == pytest.approx(100 * (1 / (1 + ranks)).mean(), abs=0.3)
+    harmonic = sum(1 / rank for rank in range(1, 61))  # one picture of 60 is right
+    assert chances["text-to-image MRR, %"] == f"{100 * harmonic / 60:.1f}"
 
 
 def test_scores_without_results_of_queries_have_no_interval(run: workbench.Run) -> None:

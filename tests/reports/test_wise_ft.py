@@ -102,4 +102,4 @@ def test_points_carry_the_interval_of_the_difference_to_the_start():
     assert tuned.zero_shot_kept == pytest.approx((0.5, 0.375, 0.625))
     assert tuned.recall == pytest.approx((0.5, 0.45, 0.575))
     between = table.rename(columns={"tuned": "WiSE-FT, 0.25 of tuned"})
-    assert wise_ft.kept_points(between, *rows)[1] == tuned._replace(method="WiSE-FT of tuned", alpha=0.25)
+    assert wise_ft.kept_points(between, *rows)[1] == tuned._replace(alpha=0.25)

@@ -48,7 +48,9 @@ def test_the_map_is_coloured_by_the_first_choice() -> None:
 def test_hover_and_selection_show_pictures_and_captions() -> None:
     made = explorer(live=True)
     shown = str(made.describe(7))
-    assert "caption &lt;7&gt;" in shown and "concept: 3, category: dog" in shown and "data:image/png" in shown
+    assert (
+        "caption &lt;7&gt;" in shown and "concept: 3 · category: dog" in shown and "data:image/png" in shown
+    )
     listing = str(made.listing([5, 3, 9, -1]))
     assert "3 captions of 2 pictures selected" in listing and "caption &lt;9&gt;" in listing
     assert listing.count("<img") == 2 and "1 · 3" not in listing.split("<img")[2]  # each picture once

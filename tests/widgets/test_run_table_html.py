@@ -17,7 +17,7 @@ def test_html_shows_what_is_known_and_no_markup_of_others(tmp_path: Path) -> Non
     rows = find_runs(tmp_path)
     html = runs_html(rows, headline_scores(rows), picked={rows[1].path: "#123456"})
     assert "1,200 / 5,000" in html and f">{100 * rows[1].scores[RECALL]:.1f}<" in html
-    assert "test, %</span>text&#8209;to&#8209;image R@1<" in html and html.count("#123456") == 1
+    assert "test, %</span>text-to-image R@1<" in html and html.count("#123456") == 1
     assert "<b>" not in html and "<script" not in html and "&lt;script&gt;" in html
     assert "<button" not in html and "<input" not in html
     assert f">{time.strftime('%Y-%m-%d %H:', time.localtime(rows[0].updated))}" in html and " ago" not in html

@@ -9,6 +9,8 @@ from scipy.special import entr
 
 Labels = Int[np.ndarray, " n"]
 ARTICLES = {"a", "an", "the"}  # name nothing
+# Stop words of scikit-learn that say much in a caption: places and things.
+PLACES_AND_THINGS = {"back", "bottom", "fire", "front", "mill", "side", "top"}
 
 
 class ConceptHealth(NamedTuple):
@@ -124,8 +126,9 @@ def telling_words(captions: Sequence[str], labels: np.ndarray, words: int = 2) -
 
     Words are ranked by class-based TF-IDF, the frequency in the cluster times log(1 + A / f) with the mean
     number of words in a cluster A and the frequency in all captions f (Grootendorst 2022, BERTopic, eq. 2).
-    Names are unique: a name that repeats gets more words, in the end the number of its cluster. Raises
-    ValueError if the lengths differ.
+    A function word names a cluster only in a pair of two, such as "nothing but". Names are unique: a name
+    that repeats gets more words, in the end the number of its cluster. Raises ValueError if the lengths
+    differ.
     """
     from scipy.sparse import csr_array
     from sklearn.feature_extraction.text import CountVectorizer
@@ -157,7 +160,7 @@ def _preference(words: Sequence[str]) -> float:
     """The factor of a term: pairs are clearer than their parts, unless one of the two only joins."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    joins = sum(word in ENGLISH_STOP_WORDS for word in words)
-    if ARTICLES & set(words) or (len(words) == 2 and joins == 1):
+    joins = sum(word in ENGLISH_STOP_WORDS - PLACES_AND_THINGS for word in words)
+    if ARTICLES & set(words) or joins == 1:
         return 0.0
     return 1.2 if len(words) == 2 else 1.0

@@ -105,7 +105,7 @@ def pooling_bars(
             **panel,
         )
         level = _turned(np.array([-0.5, len(names) - 0.5]), np.full(2, uniform), horizontal)
-        line = {"color": INK, "width": 1, "dash": "dot"}
+        line = {"color": QUIET, "width": 1, "dash": "dot"}
         figure.add_scatter(**level, mode="lines", line=line, hoverinfo="skip", name="uniform", **panel)
         if horizontal or len(names) <= READ_OFF:
             # Aligned rather than at the end of each bar, where the dotted line would cross some of them.

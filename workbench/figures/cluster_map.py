@@ -9,11 +9,12 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from workbench.figures.region_names import RegionName
-from workbench.figures.style import IMAGE, INK, PALETTE, QUIET, finish
+from workbench.figures.style import INK, PALETTE, QUIET, finish
 
 MOST_NAMED = 10  # the most groups that have a colour of their own in the legend
 MOST_DOTS = 100_000
 FAINT = "#c3cad1"  # dots of groups that say little
+LAST = 2000  # the rank of an entry that stands behind all others in the legend
 
 Positions = Float[np.ndarray, "n 2"]
 
@@ -42,9 +43,9 @@ def cluster_map(
     the map, as `regions`. Dots other than the `selected` ones are faint, if there are any. `pictures` are
     positions of pictures, drawn as open squares, and `joined` lists pairs (dot, picture) to connect by a
     line. `placed` are further points, drawn as stars with their names, and `thumbnails` plotly's layout
-    images. Above 100,000 dots the figure shows a
-    random sample drawn with `seed`, and its subtitle says so. `customdata` holds the number of every dot, and
-    -1 - number for pictures. Raises ValueError if the lengths differ.
+    images. Above 100,000 dots the figure shows a random sample drawn with `seed`, and its subtitle says so.
+    `customdata` holds the number of every dot, and -1 - number for pictures. Raises ValueError if the lengths
+    differ.
     """
     if len(positions) != len(groups) or (words is not None and len(words) != len(positions)):
         raise ValueError(
@@ -74,6 +75,7 @@ def cluster_map(
             selectedpoints=None if lit is None else np.flatnonzero(lit[inside]),
             selected={"marker": {"opacity": 1}},
             unselected={"marker": {"opacity": 0.12}},
+            legendrank=legend_rank(colour),
         )
     if pictures is not None:
         figure.add_scattergl(
@@ -81,7 +83,7 @@ def cluster_map(
             y=pictures[:, 1],
             mode="markers",
             name="pictures",
-            marker={"symbol": "square-open", "size": 7, "color": IMAGE},
+            marker={"symbol": "square-open", "size": 7, "color": INK, "line": {"width": 1}},
             customdata=-1 - np.arange(len(pictures)),
             hovertemplate="a picture<extra></extra>",
         )
@@ -110,9 +112,14 @@ def legend_colours(
     rest = loud[MOST_NAMED:] if len(loud) > MOST_NAMED else []
     entries = [(name, [name], FAINT) for name in counts if name in quiet]
     if rest:
-        entries.append((f"{len(rest)} other groups", rest, QUIET))
+        entries.append((f"{len(rest)} others", rest, QUIET))
     named = loud[: len(loud) - len(rest)]
     return entries + [(name, [name], colour) for name, colour in zip(named, PALETTE, strict=False)]
+
+
+def legend_rank(colour: Any) -> int | None:
+    """The place of an entry with this colour in a legend: last, if it says little."""
+    return LAST if colour in (FAINT, QUIET) else None
 
 
 def _layers(
@@ -143,6 +150,7 @@ def _stars(placed: Sequence[RegionName]) -> go.Scatter:
         mode="markers",
         name="your captions",
         marker={"symbol": "star", "size": 15, "color": INK, "line": {"color": "white", "width": 1.5}},
+        unselected={"marker": {"opacity": 1}},
         text=[point.text for point in placed],
         hovertemplate="%{text}<extra></extra>",
     )

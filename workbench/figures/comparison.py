@@ -91,8 +91,8 @@ def _values(group: str, part: DataFrame, y: np.ndarray, colour: str, in_legend: 
         name=group,
         legendgroup=group,
         showlegend=in_legend,
-        customdata=spread,
-        hovertemplate="%{x:.1f} (± %{customdata:.1f} over seeds)",
+        customdata=[f" (± {value:.1f} over seeds)" if value else "" for value in spread],
+        hovertemplate="%{x:.1f}%{customdata}",
     )
 
 

@@ -34,25 +34,38 @@ DRAW = """(async (place) => {
   await plotly.newPlot(place, { ...figure, config: { ...figure.config, responsive: true } });
 })(document.currentScript.previousElementSibling);""".replace("LIBRARY", LIBRARY)
 
-# Figures are drawn on white. On a dark page the browser inverts them, but not their hues, nor pictures in
-# them; the black that white becomes lets the page through. Plotly draws heat maps as images, which are no
-# pictures.
-INVERTED = """:is(.js-plotly-plot, img.plot-img) {
+# Figures are drawn on white. On a dark page the browser inverts them, but not their hues; the black that
+# white becomes lets the page through. A figure with pictures can be read on any page and stays as it is
+# (`workbench.figures.style.finish`). Where it has a heat map too, which would be a white slab, all but its
+# pictures is inverted. Plotly draws heat maps as images, which are no pictures.
+INVERTED = """:is(
+    .js-plotly-plot:not(:has(image:not(.heatmaplayer *))),
+    .js-plotly-plot:has(.heatmaplayer image),
+    img.plot-img
+  ) {
     filter: invert(1) hue-rotate(180deg);
     mix-blend-mode: screen;
   }
-  .js-plotly-plot image:not(.heatmaplayer *) { filter: invert(1) hue-rotate(180deg); }"""
-# Where JupyterLab shows a saved figure as an image, pictures in it cannot be told from the rest. Such figures
-# stay as they are, below a widget's note or `WITH_PICTURES`, until the mouse is over them.
+  .js-plotly-plot:has(.heatmaplayer image) image:not(.heatmaplayer *) {
+    filter: invert(1) hue-rotate(180deg);
+  }"""
+# Where JupyterLab shows a saved figure as an image, pictures in it cannot be told from the rest:
+# `WITH_PICTURES` stands above such figures.
+#
+# JupyterLab drops style sheets from notebooks that are not trusted, which is every saved notebook of somebody
+# else before its first cell runs. There, figures without pictures are dark on a white card also on a dark
+# page. Nothing in an output that JupyterLab does not run can change this: a figure is JSON and an image, its
+# colours are the same for every theme, and the palette has colours that are too dark for a dark page.
 DARK = f"""[data-jp-theme-light="false"] {{
   {INVERTED}
-  .jp-OutputArea:has(.workbench-note, .workbench-pictures) img.plot-img {{
+  .jp-OutputArea:has(.workbench-pictures) img.plot-img {{
     filter: none; mix-blend-mode: normal;
   }}
 }}
 """
 
-WITH_PICTURES = '<span class="workbench-pictures"></span>'  # an output before a figure with pictures
+CLEAR = "rgba(0,0,0,0)"  # the background of figures with pictures
+WITH_PICTURES = '<span class="workbench-pictures"></span>'  # an output before such a figure
 
 # The cell that holds plotly.js for the notebook's HTML export, and the message that ran it.
 _carrier: tuple[str | None, str] | None = None
@@ -89,6 +102,11 @@ def figure_bundle(figure: "go.Figure", library: bool | None = None) -> dict[str,
     return _bundle(plain(figure), library)
 
 
+def holds_pictures(figure: dict[str, Any]) -> bool:
+    """Whether `workbench.figures.style.finish` has drawn this figure for pages of any colour."""
+    return bool(figure["layout"].get("paper_bgcolor") == CLEAR)
+
+
 def holds_library(bundle: dict[str, Any]) -> bool:
     """Whether this bundle has plotly.js in it."""
     return LIBRARY in bundle.get("text/html", "")[:100]
@@ -101,7 +119,7 @@ def follow_theme() -> None:
     from IPython.display import display
 
     places = ".jp-OutputArea-child", ".jp-Cell-outputWrapper:not(:has(.jp-OutputArea-child + *))"
-    kinds = ":is(style.workbench-dark, .workbench-pictures)"
+    kinds = ":is(style.workbench-dark, span.workbench-pictures)"
     hidden = "".join(f"{place}:has({kinds}) {{ display: none; }}\n" for place in places)
     style = f'<style class="workbench-dark">{hidden}{DARK}</style>'
     display({"text/html": style, "text/plain": ""}, raw=True)
@@ -118,7 +136,7 @@ def use_in_notebooks() -> None:
     class Renderer(MimetypeRenderer):
         def to_mimebundle(self, fig_dict: dict[str, Any]) -> dict[str, Any]:
             figure = plain(fig_dict)
-            if any(trace["type"] == "image" for trace in figure["data"]) or figure["layout"].get("images"):
+            if holds_pictures(figure):
                 _say_pictures()
             return _bundle(figure)
 

@@ -18,16 +18,16 @@ THUMBNAIL = 160  # pixels, the longer side
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with its captions and, for search results, its score.
+    """A picture with its captions and, for search results, its cosine with the query.
 
     `image` is uint8 [3, H, W] (torch or NumPy) or [H, W, 3], or a PIL image. `marked` says whether it is a
-    correct answer: a frame and a tick for True, a cross for False, nothing for None. `note` is shown below
-    the captions in small type.
+    picture that the query asks for: a frame and a tick for True, a cross for False, nothing for None. `note`
+    is shown below the captions in small type.
     """
 
     image: Any
     captions: Sequence[str] = ()
-    score: float | None = None
+    cosine: float | None = None
     note: str = ""
     marked: bool | None = None
 
@@ -47,8 +47,8 @@ class Gallery(str):
 def gallery(pictures: Iterable[Picture], title: str = "", size: int = THUMBNAIL) -> Gallery:
     """Arrange pictures in a grid as wide as the page, as one string of HTML with embedded thumbnails.
 
-    `size` is the width of a cell in pixels. Captions are escaped, and are the alternative texts too. Styles are inline because notebooks drop the
-    style sheets of untrusted outputs.
+    `size` is the width of a cell in pixels. Captions are escaped, and are the alternative texts too. Styles
+    are inline because notebooks drop the style sheets of untrusted outputs.
     """
     cards = "".join(
         _card(picture, size, f"{title or 'picture'}, {number}")
@@ -68,19 +68,22 @@ def _card(picture: Picture, size: int, name: str) -> str:
     frame = f";box-shadow:0 0 0 3px {PALETTE[2]}" if picture.marked else ""
     style = f"display:block;width:{size}px;height:{size}px;object-fit:contain;border-radius:4px"
     source = data_uri(picture.image, 3 * size // 2)
-    text = "".join(_div(escape(caption)) for caption in picture.captions)
+    text = "".join(_div(escape(caption), "margin-bottom:4px") for caption in picture.captions)
     if picture.marked is not None:
-        verdict, colour = ("✓ right", PALETTE[2]) if picture.marked else ("✗ wrong", PALETTE[1])
+        # Of the picture, not of where it was ranked: a right picture may be far down.
+        verdict = "✓ right image" if picture.marked else "✗ wrong image"
+        colour = PALETTE[2] if picture.marked else PALETTE[1]
         text = _div(verdict, f"font-weight:600;color:{on_page(colour)}") + text
-    if picture.score is not None:
-        text = _div(f"{picture.score:.3f}", "font-weight:600;font-variant-numeric:tabular-nums") + text
+    if picture.cosine is not None:
+        text = _div(f"cosine {picture.cosine:.3f}", "font-variant-numeric:tabular-nums") + text
     if picture.note:
         text += _div(escape(picture.note), f"color:{FAINT};font-size:11px")
     words = escape(" / ".join(picture.captions) or name)
     return _div(
         f'<img src="{source}" alt="{words}" width="{size}" style="{style}">{_div(text, "margin-top:5px")}',
-        f"display:inline-block;vertical-align:top;width:{size}px;margin:0 8px 12px 0;padding:5px;border:1px solid {LINE};"
-        f"border-radius:6px;font-size:12px;line-height:1.35;overflow-wrap:break-word{frame}",
+        f"display:inline-block;vertical-align:top;width:{size}px;margin:0 8px 12px 0;padding:5px;"
+        f"border:1px solid {LINE};border-radius:6px;font-size:12px;line-height:1.35;"
+        f"overflow-wrap:break-word{frame}",
     )
 
 

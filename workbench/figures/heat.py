@@ -15,6 +15,7 @@ from workbench.figures.style import IMAGE, PALETTE, QUIET, TEXT, finish, heading
 WHOLE = (0.0, 0.0, 1.0, 1.0)  # left, top, width and height of a window, as shares of the picture
 # The share of its darkness that a picture keeps without heat, and outside the window.
 PALE, OUTSIDE = 0.55, 0.2
+FOR = "#b5538a"  # words that speak for a match, on light and dark pages
 ACROSS = 105  # characters in a line of text as wide as a narrow figure
 
 
@@ -96,7 +97,7 @@ def coloured_words(words: Sequence[str], weights: Num[np.ndarray, " s"], across:
             lines, length = [*lines, ""], 0
         length += len(word) + 1
         strength = abs(float(weight)) / most
-        colour = word_colour(strength, TEXT if weight >= 0 else PALETTE[0])
+        colour = word_colour(strength, FOR if weight >= 0 else PALETTE[0])
         text = f'<span style="color:{colour}">{escape(word)}</span>'
         text = f"<b>{text}</b>" if strength > 0.4 else text
         lines[-1] += (f"<i>{text}</i>" if weight < 0 else text) + " "

@@ -20,14 +20,24 @@ Interval = tuple[float, float, float]  # value, lower and upper end
 class ParetoPoint(NamedTuple):
     """A method's recall@1 and its zero-shot accuracy relative to the pretrained start, with intervals.
 
-    `alpha` is the share of the trained weights in an interpolation. The points of one method that have an
-    `alpha` form a path.
+    `alpha` is the share of the method's weights in an interpolation with its start. The interpolations of one
+    method form a path.
     """
 
     method: str
     zero_shot_kept: Interval
     recall: Interval
     alpha: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The method, or the interpolation as tables name it."""
+        return self.method if self.alpha is None else f"WiSE-FT, {self.alpha:g} of {self.method}"
+
+    @property
+    def series(self) -> str:
+        """What the points of one path have in common, and no other point."""
+        return self.method if self.alpha is None else f"WiSE-FT of {self.method}"
 
 
 def pareto_figure(
@@ -43,16 +53,15 @@ def pareto_figure(
         raise ValueError("pareto_figure: no points; give at least one")
     values = 100 * np.array([[point.zero_shot_kept, point.recall] for point in points], dtype=np.float64)
     middle, low, high = values[..., 0], values[..., 1], values[..., 2]
-    colours = run_colours(dict.fromkeys(point.method for point in points))
+    colours = run_colours(dict.fromkeys(point.series for point in points))
     best = middle[best_in_both(middle)]
     figure = go.Figure()
     line = {"color": QUIET, "width": 1.5, "dash": "dot"}
     name = "Pareto front"
     figure.add_scatter(x=best[:, 0], y=best[:, 1], mode="lines", line=line, name=name, hoverinfo="skip")
-    for method, colour in colours.items():
-        path = _path(points, method)
-        rows = path or [row for row, point in enumerate(points) if point.method == method]
-        text = [f"{method}, alpha {points[row].alpha:g}" if path else method for row in rows]
+    for series, colour in colours.items():
+        path = _path(points, series)
+        rows = path or [row for row, point in enumerate(points) if point.series == series]
         figure.add_scatter(
             x=middle[rows, 0],
             y=middle[rows, 1],
@@ -61,9 +70,9 @@ def pareto_figure(
             mode="lines+markers" if path else "markers",
             line={"color": colour, "width": 2},
             marker={"size": 7 if path else 11, "color": colour, "line": {"color": PAPER, "width": 1}},
-            text=text,
+            text=[points[row].name for row in rows],
             hovertemplate="%{text}<br>zero-shot kept %{x:.1f} %, " + recall + " %{y:.1f}<extra></extra>",
-            name=method,
+            name=series,
         )
     ranges = [_range(low[:, axis], high[:, axis]) for axis in (0, 1)]
     figure.update_xaxes(title_text="zero-shot kept, per cent of the start's accuracy", range=ranges[0])
@@ -110,8 +119,8 @@ def _point_labels(
     upright = np.stack([flat[:, 0] - 2, flat_low[:, 1], flat[:, 0] + 2, flat_high[:, 1]], axis=1)
     steps = [
         flat[a] + share * (flat[b] - flat[a])
-        for method in colours
-        for a, b in pairwise(_path(points, method))
+        for series in colours
+        for a, b in pairwise(_path(points, series))
         for share in np.linspace(0, 1, 25)
     ]
     path = np.array([[*(step - 4), *(step + 4)] for step in steps]).reshape(-1, 4)
@@ -125,7 +134,7 @@ def _point_labels(
     gaps = np.linalg.norm(np.clip(flat, chosen[:, :2], chosen[:, 2:]) - flat, axis=1)
     labels = []
     for point, name, gap, (x, y), (across, up) in zip(points, names, gaps, middle, away, strict=True):
-        colour = colours[point.method]
+        colour = colours[point.series]
         # The arrow is visible only if the label is far from its point.
         arrow: dict[str, object] = {"showarrow": True, "arrowhead": 0, "arrowwidth": 1, "standoff": 7}
         arrow["arrowcolor"] = colour if gap > NEAR else "rgba(0,0,0,0)"
@@ -136,18 +145,17 @@ def _point_labels(
     return labels
 
 
-def _path(points: Sequence[ParetoPoint], method: str) -> list[int]:
+def _path(points: Sequence[ParetoPoint], series: str) -> list[int]:
     """The rows of an interpolation, sorted by alpha."""
-    rows = [row for row, point in enumerate(points) if point.method == method and point.alpha is not None]
+    rows = [row for row, point in enumerate(points) if point.series == series and point.alpha is not None]
     return sorted(rows, key=lambda row: points[row].alpha or 0.0)
 
 
 def _label(points: Sequence[ParetoPoint], row: int) -> str:
     point = points[row]
-    if point.alpha is None:
-        return point.method
-    path = _path(points, point.method)
-    return f"{point.method} {point.alpha:g}" if row == path[len(path) // 2] else f"{point.alpha:g}"
+    path = _path(points, point.series)
+    is_named = not path or row == path[len(path) // 2]
+    return point.name if is_named else f"{point.alpha:g}"
 
 
 def _beside(point: np.ndarray, width: float) -> list[tuple[float, float, float, float]]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-MAP = 620, 460  # pixels of a map in a narrow window, for which names must not overlap
+MAP = 500, 370  # pixels of a map in a narrow window, for which names must not overlap
 LETTER, LINE = 6.4, 20  # pixels of a letter and of a line
 DENSEST = 400  # members among which the densest place of a group is looked for
 
@@ -22,30 +22,38 @@ class RegionName(NamedTuple):
 
 
 def region_names(
-    positions: Positions, labels: Sequence[Any] | np.ndarray, most: int = 24
+    positions: Positions,
+    labels: Sequence[Any] | np.ndarray,
+    placed: Sequence[RegionName] = (),
+    most: int = 24,
 ) -> list[RegionName]:
     """At most `most` names of groups, each where its group [n] is densest, the largest groups first.
 
     Of a name that is a list, such as "traffic light, city", the first entry is written. A name that would
-    overlap one before it in a map of 620 x 460 pixels is left out.
+    overlap one before it, or that of a `placed` point, in a map of 500 x 370 pixels is left out.
     """
     names, group = np.unique([str(label) for label in labels], return_inverse=True)
     texts = [name.split(",")[0] for name in names.tolist()]
     extent = np.maximum(np.ptp(positions, axis=0), 1e-9) if len(positions) else np.ones(2)
     scale = np.array(MAP) / extent
     chosen: list[RegionName] = []
-    taken = np.empty((0, 4))
+    taken = np.array([_box(*point, scale) for point in placed]).reshape(-1, 4)
     for number in np.argsort(-np.bincount(group), kind="stable"):
         x, y = _densest(positions[group == number], extent)
-        half = np.array([len(texts[number]) * LETTER, LINE]) / 2
-        centre = np.array([x, y]) * scale
-        box = np.concatenate([centre - half, centre + half])
+        box = _box(x, y, texts[number], scale)
         if not ((box[:2] < taken[:, 2:]) & (box[2:] > taken[:, :2])).all(1).any():
             chosen.append(RegionName(float(x), float(y), texts[number]))
             taken = np.vstack([taken, box])
         if len(chosen) == most:
             break
     return chosen
+
+
+def _box(x: float, y: float, text: str, scale: np.ndarray) -> np.ndarray:
+    """The rectangle of a name, in pixels: left, bottom, right, top."""
+    half = np.array([len(text) * LETTER, LINE]) / 2
+    centre = np.array([x, y]) * scale
+    return np.concatenate([centre - half, centre + half])
 
 
 def _densest(points: Positions, extent: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 
-from workbench.figures.cluster_map import legend_colours
+from workbench.figures.cluster_map import legend_colours, legend_rank
 from workbench.figures.style import INK, PALETTE, QUIET, finish
 
 
@@ -100,6 +100,7 @@ def evolution_figure(
                 mode="markers",
                 name=name,
                 legendgroup=name,
+                legendrank=legend_rank(colour),
                 showlegend=column == 1,
                 marker={"size": 5, "color": colour, "opacity": 0.8},
                 text=texts[rows],
@@ -113,12 +114,14 @@ def evolution_figure(
     now = {"mode": "markers+text", "marker": {"size": 13, "color": INK}, "textposition": "top center"}
     figure.add_scatter(**_now(overlaps, next(iter(students))), **now, showlegend=False, row=2, col=1)
     figure.add_hline(y=chance, line={"color": QUIET, "dash": "dot", "width": 1.2}, row=2, col=1)
-    moving = [*range(len(entries)), len(figure.data) - 1]
+    # The teacher's dots stand in every frame, as they are: plotly hides a plot of which nothing moves.
+    drawn = [*range(2 * len(entries)), len(figure.data) - 1]
+    resting = [go.Scatter()] * len(entries)
     for name, positions in students.items():
         places = positions.astype(np.float32)
         moved = [go.Scatter(x=places[rows, 0], y=places[rows, 1]) for rows in members]
-        state = [*moved, go.Scatter(**_now(overlaps, name))]
-        figure.frames += (go.Frame(name=name, data=state, traces=moving),)
+        state = [*moved, *resting, go.Scatter(**_now(overlaps, name))]
+        figure.frames += (go.Frame(name=name, data=state, traces=drawn),)
     everywhere = np.concatenate(list(students.values()))
     for axis, low, high in zip("xy", everywhere.min(0), everywhere.max(0), strict=True):
         room = 0.05 * (high - low) + 1e-6

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from workbench.figures.display import use_in_notebooks
+from workbench.figures.display import CLEAR, use_in_notebooks
 from workbench.metrics import metric
 from workbench.objectives.registry import declared_objectives
 
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK, QUIET, GRID, PAPER = "#1f2933", "#66727f", "#e4e7eb", "#ffffff"
+MIDDLE = "#707a84"  # text that can be read on a light page and on a dark one
 
 # Paul Tol's "vibrant" set and part of his "muted" one. They remain distinguishable under all common kinds of
 # colour blindness and are dark enough for thin lines on white. There is one colour per objective.
@@ -90,12 +91,32 @@ def template() -> go.layout.Template:
 def finish(
     figure: go.Figure, title: str = "", subtitle: str = "", *, y: float | None = None, **layout: Any
 ) -> go.Figure:
-    """Apply the template, a title (at the relative height `y`) and further layout settings to a figure."""
+    """Apply the template, a title (at the relative height `y`) and further layout settings to a figure.
+
+    Figures with pictures have no background, and text of a middle grey.
+    """
     use_in_notebooks()
     heading: dict[str, Any] = {"text": title, "subtitle": {"text": subtitle}}
-    return figure.update_layout(
-        template=template(), title=heading | ({} if y is None else {"y": y}), **layout
+    figure.update_layout(template=template(), title=heading | ({} if y is None else {"y": y}), **layout)
+    if figure.layout.images or any(isinstance(trace, go.Image) for trace in figure.data):
+        _for_any_page(figure)
+    return figure
+
+
+def _for_any_page(figure: go.Figure) -> None:
+    """Let the page through, with text that can be read on it: pictures cannot be inverted on a dark page."""
+    figure.update_layout(
+        paper_bgcolor=CLEAR,
+        plot_bgcolor=CLEAR,
+        font_color=MIDDLE,
+        title_subtitle_font_color=MIDDLE,
+        modebar={"bgcolor": CLEAR, "color": "#a0a8b0", "activecolor": MIDDLE},
     )
+    figure.update_xaxes(tickfont_color=MIDDLE)
+    figure.update_yaxes(tickfont_color=MIDDLE)
+    for annotation in figure.layout.annotations:
+        if not annotation.bgcolor and annotation.font.color in (None, INK, QUIET):
+            annotation.font.color = MIDDLE
 
 
 def heading(text: str, x: float, y: float, above: int = 6) -> dict[str, Any]:

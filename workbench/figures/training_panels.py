@@ -25,8 +25,9 @@ FEW = 40  # a curve with at most this many points has markers
 SMOOTH_POINTS = 500  # points of a running mean over 2 % of the steps; more would draw the same line
 TICKS = [digit * 10.0**power for power in range(-9, 10) for digit in (1, 3)]
 LOGARITHMIC = {"type": "log", "tickvals": TICKS}
-# Of the two sides of a pair: unlike every term's colour, which stands in the same legend.
+# Of the two directions and the two towers: unlike every term's colour, which stands in the same legend.
 PICTURES, WORDS = "#2222ff", "#cc11cc"
+IMAGE_TOWER, TEXT_TOWER = "#b8860b", BASELINE
 REGIONS = (
     ("whole", "as they are", PICTURES),
     ("emptied", "taken away", BASELINE),
@@ -143,13 +144,14 @@ def _one_run(run: Recorded) -> list[Panel]:
         _curve(validations, column, colour, metric_label(column), points=True)
         for column, colour in (("text_to_image_r1", WORDS), ("image_to_text_r1", PICTURES))
     ]
+    unused = [colour for colour in PALETTE if colour not in terms.values()]
     accuracies = [
         _curve(validations, column, colour, name, points=True)
-        for (column, name), colour in zip(_zero_shot(validations).items(), PALETTE, strict=False)
+        for (column, name), colour in zip(_zero_shot(validations).items(), unused, strict=False)
     ]
     cosines = [
         _curve(metrics, f"cosine_to_teacher_{side}", colour, f"{side} tower", dash="dot")
-        for side, colour in (("image", PICTURES), ("text", WORDS))
+        for side, colour in (("image", IMAGE_TOWER), ("text", TEXT_TOWER))
     ]
     regression = [
         *_noisy(metrics, "embedding_r2", term_colour("embedding")),

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from pandas import DataFrame, MultiIndex
 
 from workbench.evaluation.significance import bootstrap_interval
@@ -56,6 +57,10 @@ def _chance(name: str, report: Mapping[str, Any], run: Run, split: str) -> float
         own = round(captions / images)  # captions of a picture; none of them is among the first
         missed = (1 - own / (captions - place) for place in range(min(record.cutoff, round(captions))))
         return 1 - max(0.0, math.prod(missed))
+    if record.reciprocal:
+        own, candidates = (captions / images, captions) if name.startswith("image_to_text") else (1.0, images)
+        # The mean number of captions is no picture's own if it is a fraction.
+        return _reciprocal_rank(own, candidates) if own.is_integer() and candidates.is_integer() else None
     if name == "swap_accuracy":
         return 0.5
     kind, _, best = name.rpartition("_top")
@@ -63,6 +68,15 @@ def _chance(name: str, report: Mapping[str, Any], run: Run, split: str) -> float
         classes = report.get("classes") or _classes(run, split, COLUMN.get(kind, ""))
         return min(1.0, int(best) / classes) if classes else None
     return None
+
+
+def _reciprocal_rank(own: float, candidates: float) -> float:
+    """The mean of 1 / rank of the first of `own` right candidates, if all candidates are in random order."""
+    rank = np.arange(1, candidates - own + 2)
+    # The first r are wrong with the probability (1 - own / n) (1 - own / (n - 1)) ..., with r factors.
+    wrong = np.cumprod(1 - own / (candidates - rank + 1))
+    is_first = np.concatenate([[1.0], wrong[:-1]]) - wrong
+    return float((is_first / rank).sum())
 
 
 def _classes(run: Run, split: str, column: str) -> int:

@@ -98,6 +98,5 @@ def kept_points(table: DataFrame, zero_shot: Key, recall: Key) -> list[ParetoPoi
     for group in groups:
         between = BETWEEN.fullmatch(group)
         method, alpha = (between[2], float(between[1])) if between else (group, None)
-        name = f"WiSE-FT of {method}" if between else method
-        points.append(ParetoPoint(name, around(zero_shot, group, start), around(recall, group, 1.0), alpha))
+        points.append(ParetoPoint(method, around(zero_shot, group, start), around(recall, group, 1.0), alpha))
     return points

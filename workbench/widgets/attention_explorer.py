@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from workbench.widgets.attention_picture import attention_picture, word_colours
 from workbench.widgets.notebook import NotebookWidget, browser_side, is_live, on_change
 
 MEAN = "mean"
+LONGEST_TITLE = 84  # characters that fit above a figure in a narrow window
 LOWEST, HIGHEST = -2, 1  # powers of ten, the range of the slider for the pooling temperature
 AS_WIDE = {"description_width": "initial"}  # as wide as the text, so that it is not cut off
 LOOKS: dict[str, dict[str, Any]] = {
@@ -104,7 +106,7 @@ class AttentionExplorer(NotebookWidget):
                 turned=True,
             ),
             pooling_bars(tokens, regions, example.words, names),
-            title=example.title or " ".join(example.words),
+            title=shorten(example.title or " ".join(example.words), LONGEST_TITLE, placeholder=" …"),
             subtitle=self._subtitle(),
             colours=self._colours(),
         )

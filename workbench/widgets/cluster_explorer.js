@@ -41,8 +41,9 @@ function render({ model, el }) {
     const figure = JSON.parse(model.get("figure"));
     if (figure.layout.meta?.searched) outline = [];
     figure.layout.selections = outline;
-    // Keeps the zoom that the user has chosen.
+    // Keeps the zoom that the user has chosen, but not the selection, which the figure holds.
     figure.layout.uirevision = "map";
+    figure.layout.selectionrevision = Date.now();
     await show(model, place, figure, { scrollZoom: true });
     if (!listening) listen();
   }

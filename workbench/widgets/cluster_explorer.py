@@ -103,7 +103,7 @@ class ClusterExplorer(NotebookWidget):
         if number < 0 and self.picture_rows is not None:
             row = int(self.picture_rows[-1 - number])
             return gallery([Picture(self.pairs.image(row), self.pairs.captions(row))])
-        note = ", ".join(f"{name}: {values[number]}" for name, values in self.colours.items())
+        note = " · ".join(f"{name}: {values[number]}" for name, values in self.colours.items())
         row = int(self.rows[number])
         return gallery([Picture(self.pairs.image(row), [self.captions[number]], note=note)])
 
@@ -164,7 +164,8 @@ class ClusterExplorer(NotebookWidget):
         ]
 
     def _named(self) -> list[RegionName]:
-        return region_names(self.positions, self.colours["concept"]) if "concept" in self.colours else []
+        labels = self.colours.get("concept")
+        return [] if labels is None else region_names(self.positions, labels, self.placed)
 
     def _pairs(self) -> list[tuple[int, int]]:
         picture_rows = () if self.picture_rows is None else self.picture_rows

@@ -41,7 +41,8 @@ class LiveFigure:
         self._widget = browser_side("live_figure", "figure", "words", patience=traitlets.Float(PATIENCE))
         self._widget.add_class("workbench-widget-1")
         self.rebuild(figure)
-        bundles = view_of(self._widget), as_saved(1, "follow the run"), figure_bundle(copy, library=False)
+        saved = figure_bundle(copy, library=False)
+        bundles = view_of(self._widget), as_saved([saved], 1, "follow the run"), saved
         # The handles are None outside of IPython.
         self._handles = [display(bundle, raw=True, display_id=True) for bundle in bundles]
         self._copied = time.monotonic()

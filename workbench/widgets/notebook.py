@@ -1,10 +1,17 @@
 """The parts that all widgets share: the browser side with plotly.js, controls and static outputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.figures.display import DARK, can_show_widgets, figure_bundle, holds_library
+from workbench.figures.display import (
+    DARK,
+    MIME,
+    can_show_widgets,
+    figure_bundle,
+    holds_library,
+    holds_pictures,
+)
 from workbench.figures.gallery import Gallery
 
 if TYPE_CHECKING:
@@ -17,7 +24,7 @@ NOTE = """<style>
 .jp-OutputArea-child:has(+ .jp-OutputArea-child .workbench-note) > .jp-OutputArea-output:not(:has(*)),
 {hidden} {{ display: none; }}
 </style>
-<div class="workbench-note" style="font-size:12px">As it was saved. Run this cell to {remedy}.</div>"""
+<div class="{kind}" style="font-size:12px">As it was saved. Run this cell to {remedy}.</div>"""
 CHILD = ".jp-OutputArea-child"
 
 
@@ -48,23 +55,29 @@ class NotebookWidget:
 
         copies: list[Any] = []
         libraries: list[bool] = []
+        note: dict[str, Any] = {}
 
         def changed(*outputs: Any) -> None:
-            for copy, output, library in zip(copies, outputs, libraries, strict=True):
-                copy.update(_bundle(output, library), raw=True)
+            nonlocal note
+            bundles = [_bundle(output, library) for output, library in zip(outputs, libraries, strict=True)]
+            for copy, bundle in zip(copies, bundles, strict=True):
+                copy.update(bundle, raw=True)
+            if note != as_saved(bundles, hidden):
+                note = as_saved(bundles, hidden)
+                place.update(note, raw=True)
 
         outputs = self._outputs()
-        if self._live:
-            widget = self._widget(changed)
-            hidden = len(outputs) if self._copies_hidden else 0
+        hidden = len(outputs) if self._copies_hidden else 0
+        widget = self._widget(changed) if self._live else None
+        bundles = [_bundle(output) for output in outputs if self._live or output is not None]
+        note = as_saved(bundles, hidden)
+        if widget is not None:
             widget.add_class(f"workbench-widget-{hidden}")
             display(view_of(widget), raw=True)
-            display(as_saved(hidden), raw=True)
-        for output in outputs:
-            if self._live or output is not None:
-                bundle = _bundle(output)
-                libraries.append(holds_library(bundle))
-                copies.append(display(bundle, raw=True, display_id=self._live or None))
+            place = display(note, raw=True, display_id=True)
+        for bundle in bundles:
+            libraries.append(holds_library(bundle))
+            copies.append(display(bundle, raw=True, display_id=self._live or None))
 
 
 def browser_side(name: str, *texts: str, **traits: Any) -> Any:
@@ -106,12 +119,14 @@ def show_plain(figure: "go.Figure") -> None:
     display(figure_bundle(figure), raw=True)
 
 
-def as_saved(hidden: int, remedy: str = "use it") -> dict[str, Any]:
+def as_saved(copies: Sequence[dict[str, Any]], hidden: int, remedy: str = "use it") -> dict[str, Any]:
     """The note between a widget and its copies; while there is a widget, so many of them are hidden."""
+    has_pictures = any(MIME in copy and holds_pictures(copy[MIME]) for copy in copies)
+    kind = "workbench-note workbench-pictures" if has_pictures else "workbench-note"
     widget = f"{CHILD}:has(.workbench-widget-{hidden})"
     places = [widget + f" + {CHILD}" * (1 + copy) for copy in range(1 + hidden)]
     return {
-        "text/html": NOTE.format(hidden=",\n".join(places), remedy=remedy),
+        "text/html": NOTE.format(hidden=",\n".join(places), remedy=remedy, kind=kind),
         "text/plain": "As it was saved.",
     }
 

@@ -66,7 +66,8 @@ class PictureSearch(NotebookWidget):
 
     def _gallery(self, hits: Sequence[Hit], title: str) -> Gallery:
         pictures = [
-            Picture(self.pairs.image(row), self.pairs.captions(row)[:1], score) for row, score in hits
+            Picture(self.pairs.image(row), self.pairs.captions(row)[:1], note=f"score {score:.3f}")
+            for row, score in hits
         ]
         return gallery(pictures, title)
 

@@ -15,7 +15,13 @@ function plotly(model) {
 async function show(model, place, { data, layout }, config = {}) {
   const library = plotly(model);
   place.style.height = `${layout.height}px`;
+  place.closest("[class*=workbench-widget-]")?.addEventListener("focusin", keepKeys);
   await library.react(place, data, layout, { responsive: true, displaylogo: false, showSendToCloud: false, ...config });
+}
+
+// JupyterLab would take arrow keys and Enter away from lists and buttons.
+function keepKeys({ target }) {
+  if (target.matches("select, button, [role=slider]")) target.setAttribute("data-lm-suppress-shortcuts", "");
 }
 
 function purge(place) {

@@ -95,10 +95,9 @@ def _head(column: str | Score, order: tuple[str | Score, bool], answers: bool) -
     if isinstance(column, tuple):
         split, metric = column
         unit = ", %" if is_share(metric) else ""
-        # Non-breaking hyphens keep "text-to-image" on one line.
-        label = escape(metric_label(metric)).replace("-", "&#8209;")
+        label = escape(metric_label(metric))
         label = f'<span style="{SMALL}">{escape(split)}{unit}</span>{label}'
-        key, style = "/".join(column), f"{NUMBER};white-space:normal;max-width:120px"
+        key, style = "/".join(column), f"{NUMBER};white-space:normal;max-width:100px"
     else:
         key, label, style = column, COLUMNS[column], NUMBER if column in RIGHT else ""
     sort = ""
@@ -124,7 +123,7 @@ def _cell(row: RunRow, column: str | Score, answers: bool) -> str:
     value = row.value(column)
     style = NUMBER if isinstance(column, tuple) or column in RIGHT else ""
     if column == "name":
-        text, style = _name(row), ";white-space:normal;min-width:160px;max-width:340px"
+        text, style = _name(row), ";white-space:normal;min-width:120px;max-width:340px"
     elif column == "state":
         text = f'<b style="font-weight:600;color:{on_page(state_colour(row.state))}">{escape(row.state)}</b>'
         if splits := ", ".join(dict.fromkeys(split for split, _ in row.scores)):

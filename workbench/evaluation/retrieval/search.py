@@ -14,7 +14,7 @@ from workbench.data.scenes.catalogue import article, concepts
 from workbench.evaluation.encode import encode_images, encode_texts
 from workbench.models.dual_encoder import DualEncoder
 
-Hit = tuple[int, float]  # row of the picture, score
+Hit = tuple[int, float]  # row of the picture, score: the cosine, for words minus the picture's hubness
 
 THINGS = 40  # the number of most frequent objects that are searched for
 BEST = 6  # the number of evaluated results per search
