@@ -64,6 +64,9 @@ DARK = f"""[data-jp-theme-light="false"] {{
 }}
 """
 
+# JupyterLab breaks long lines of text in the middle of words.
+WHOLE_WORDS = ".jp-OutputArea-output pre { word-break: normal; overflow-wrap: anywhere; }\n"
+
 CLEAR = "rgba(0,0,0,0)"  # the background of figures with pictures
 WITH_PICTURES = '<span class="workbench-pictures"></span>'  # an output before such a figure
 
@@ -113,7 +116,10 @@ def holds_library(bundle: dict[str, Any]) -> bool:
 
 
 def follow_theme() -> None:
-    """Let the figures of this notebook follow JupyterLab's theme: a style sheet among the cell's outputs."""
+    """Let this notebook's figures follow JupyterLab's theme, and its text break between words.
+
+    The style sheet is one of the cell's outputs.
+    """
     if _kernel() is None:
         return
     from IPython.display import display
@@ -121,7 +127,7 @@ def follow_theme() -> None:
     places = ".jp-OutputArea-child", ".jp-Cell-outputWrapper:not(:has(.jp-OutputArea-child + *))"
     kinds = ":is(style.workbench-dark, span.workbench-pictures)"
     hidden = "".join(f"{place}:has({kinds}) {{ display: none; }}\n" for place in places)
-    style = f'<style class="workbench-dark">{hidden}{DARK}</style>'
+    style = f'<style class="workbench-dark">{hidden}{WHOLE_WORDS}{DARK}</style>'
     display({"text/html": style, "text/plain": ""}, raw=True)
 
 
