@@ -78,7 +78,7 @@ def effect_chart(
         start = unit * float(table.loc[key, (baseline, "value")])
         split = f'<span style="color:{QUIET}">{_wrapped(key[0], wide)}</span>'
         text = f"{split}<br>{_wrapped(metric_label(key[1]), wide)}<br><b>{start:.1f}</b>"
-        figure.add_annotation(heading(text, left, 1))
+        figure.add_annotation(heading(text, left, 1) | {"font": {"size": 11.5}})
     figure.update_yaxes(range=[len(others) - 0.4, -0.6], showgrid=True, tickvals=y, ticktext=others)
     figure.update_yaxes(tickfont={"size": 12, "color": INK}, col=1)
     figure.update_xaxes(rangemode="tozero", tickangle=0)
@@ -94,7 +94,7 @@ def _ticks(values: np.ndarray) -> list[float]:
     """Zero, and to either side a round number not far below the largest absolute value."""
     most = 0.75 * float(np.nanmax(np.abs(values), initial=1e-6))
     power = 10.0 ** np.floor(np.log10(most))
-    step = power * max(factor for factor in (1, 2, 5) if factor == 1 or factor * power <= most)
+    step = power * max(factor for factor in (1, 2, 3, 4, 5, 6, 8) if factor == 1 or factor * power <= most)
     return [-step, 0.0, step]
 
 
