@@ -18,7 +18,7 @@ LIBRARY = "workbench-plotly"  # the class of the element that holds plotly.js in
 PLOTLY_DEFAULTS = ("plotly_mimetype", "plotly_mimetype+notebook", "jupyterlab", "vscode")
 
 # Reads plotly.js and the figure, both gzipped. The module loader of the export's page is kept out: it would
-# take plotly.js for a module of its own.
+# take plotly.js for a module of its own. Plotly's sliders know no keys.
 DRAW = """(async (place) => {
   const bytes = (text) => new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))]);
   const unzipped = (text) => bytes(text).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -32,6 +32,15 @@ DRAW = """(async (place) => {
   const figure = JSON.parse(await unpack(place.dataset.figure));
   const plotly = await globalThis.workbenchLibrary;
   await plotly.newPlot(place, { ...figure, config: { ...figure.config, responsive: true } });
+  const slider = place.layout.sliders?.[0];
+  if (!slider) return;
+  place.tabIndex = 0;
+  place.ariaLabel = "animation: the left and right arrow keys move its slider";
+  place.addEventListener("keydown", ({ key }) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[key] ?? 0;
+    const next = slider.steps[(slider.active ?? 0) + step];
+    if (step && next) plotly.animate(place, ...next.args);
+  });
 })(document.currentScript.previousElementSibling);""".replace("LIBRARY", LIBRARY)
 
 # Figures are drawn on white. On a dark page the browser inverts them, but not their hues; the black that
