@@ -155,7 +155,7 @@ def _one_run(run: Recorded) -> list[Panel]:
     ]
     regression = [
         *_noisy(metrics, "embedding_r2", term_colour("embedding")),
-        _curve(metrics, "embedding_r2_best", BASELINE, dash="dash"),
+        replace(_curve(metrics, "embedding_r2_best", BASELINE, dash="dash"), mode="lines"),
     ]
     recalls_of_z = [
         _curve(validations, f"recall_of_z_{name}", colour, f"regions {words}", points=True)
