@@ -20,7 +20,9 @@ from workbench.figures.lines import line_figure
 
 CELLS = (
     "from workbench.figures import line_figure\nline_figure({'a': ([1, 2], [3, 4])}, title='one')",
-    "line_figure({'a': ([1, 2], [3, 4])}, title='two')",
+    """import numpy as np
+from workbench.figures import similarity_figure
+similarity_figure({'start': np.ones((2, 2)), 'end': np.eye(2)}, np.eye(2), title='two')""",
     """import numpy as np
 from workbench.widgets import ClusterExplorer
 class Pictures: pass
@@ -61,6 +63,8 @@ def test_an_html_export_shows_every_figure_without_a_network(
         tab.goto(page.as_uri(), wait_until="commit")
         tab.wait_for_function("() => document.querySelectorAll('.js-plotly-plot .main-svg').length >= 6")
         titles = tab.locator(".js-plotly-plot .gtitle").all_text_contents()
+        tab.locator(".js-plotly-plot[tabindex]").press("ArrowRight")
+        tab.wait_for_function("() => document.activeElement.layout.sliders[0].active === 1")
         browser.close()
     assert [title.strip() for title in titles] == ["one", "two", "map"]
 

@@ -3,6 +3,7 @@
 import ast
 import json
 import sys
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def run(monkeypatch: pytest.MonkeyPatch, results: Path, **parameters: Any) -> li
 
 
 def words(shown: list[Any]) -> str:
-    return " ".join(str(getattr(value, "data", value)) for value in shown)
+    return unescape(" ".join(str(getattr(value, "data", value)) for value in shown))
 
 
 def figures(shown: list[Any]) -> list[str]:

@@ -18,7 +18,7 @@ LIBRARY = "workbench-plotly"  # the class of the element that holds plotly.js in
 PLOTLY_DEFAULTS = ("plotly_mimetype", "plotly_mimetype+notebook", "jupyterlab", "vscode")
 
 # Reads plotly.js and the figure, both gzipped. The module loader of the export's page is kept out: it would
-# take plotly.js for a module of its own.
+# take plotly.js for a module of its own. Plotly's sliders know no keys.
 DRAW = """(async (place) => {
   const bytes = (text) => new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))]);
   const unzipped = (text) => bytes(text).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -32,6 +32,15 @@ DRAW = """(async (place) => {
   const figure = JSON.parse(await unpack(place.dataset.figure));
   const plotly = await globalThis.workbenchLibrary;
   await plotly.newPlot(place, { ...figure, config: { ...figure.config, responsive: true } });
+  const slider = place.layout.sliders?.[0];
+  if (!slider) return;
+  place.tabIndex = 0;
+  place.ariaLabel = "animation: the left and right arrow keys move its slider";
+  place.addEventListener("keydown", ({ key }) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[key] ?? 0;
+    const next = slider.steps[(slider.active ?? 0) + step];
+    if (step && next) plotly.animate(place, ...next.args);
+  });
 })(document.currentScript.previousElementSibling);""".replace("LIBRARY", LIBRARY)
 
 # Figures are drawn on white. On a dark page the browser inverts them, but not their hues; the black that
@@ -63,6 +72,9 @@ DARK = f"""[data-jp-theme-light="false"] {{
   }}
 }}
 """
+
+# JupyterLab breaks long lines of text in the middle of words.
+WHOLE_WORDS = ".jp-OutputArea-output pre { word-break: normal; overflow-wrap: anywhere; }\n"
 
 CLEAR = "rgba(0,0,0,0)"  # the background of figures with pictures
 WITH_PICTURES = '<span class="workbench-pictures"></span>'  # an output before such a figure
@@ -113,7 +125,10 @@ def holds_library(bundle: dict[str, Any]) -> bool:
 
 
 def follow_theme() -> None:
-    """Let the figures of this notebook follow JupyterLab's theme: a style sheet among the cell's outputs."""
+    """Let this notebook's figures follow JupyterLab's theme, and its text break between words.
+
+    The style sheet is one of the cell's outputs.
+    """
     if _kernel() is None:
         return
     from IPython.display import display
@@ -121,7 +136,7 @@ def follow_theme() -> None:
     places = ".jp-OutputArea-child", ".jp-Cell-outputWrapper:not(:has(.jp-OutputArea-child + *))"
     kinds = ":is(style.workbench-dark, span.workbench-pictures)"
     hidden = "".join(f"{place}:has({kinds}) {{ display: none; }}\n" for place in places)
-    style = f'<style class="workbench-dark">{hidden}{DARK}</style>'
+    style = f'<style class="workbench-dark">{hidden}{WHOLE_WORDS}{DARK}</style>'
     display({"text/html": style, "text/plain": ""}, raw=True)
 
 

@@ -72,21 +72,30 @@ def effect_chart(
                 row=1,
                 col=column,
             )
+        figure.update_xaxes(tickvals=_ticks(np.concatenate([middle, low, high])), row=1, col=column)
         figure.add_vline(x=0, line={"color": BASELINE, "width": 1}, layer="below", row=1, col=column)
         left = figure.get_subplot(1, column).xaxis.domain[0]
         start = unit * float(table.loc[key, (baseline, "value")])
         split = f'<span style="color:{QUIET}">{_wrapped(key[0], wide)}</span>'
         text = f"{split}<br>{_wrapped(metric_label(key[1]), wide)}<br><b>{start:.1f}</b>"
-        figure.add_annotation(heading(text, left, 1))
+        figure.add_annotation(heading(text, left, 1) | {"font": {"size": 11.5}})
     figure.update_yaxes(range=[len(others) - 0.4, -0.6], showgrid=True, tickvals=y, ticktext=others)
     figure.update_yaxes(tickfont={"size": 12, "color": INK}, col=1)
-    figure.update_xaxes(nticks=3, tickangle=0)
+    figure.update_xaxes(rangemode="tozero", tickangle=0)
     height = TOP + BOTTOM + ROW * len(others)
     margin = {"t": TOP, "b": BOTTOM, "l": 20 + int(LETTER * max(map(len, others)))}
     subtitle = f"Bold: {baseline}. Blue and red: the 95 % interval excludes zero. Hollow: within noise."
     return finish(
         figure, title, subtitle, y=1 - 22 / height, height=height, margin=margin, hovermode="closest"
     )
+
+
+def _ticks(values: np.ndarray) -> list[float]:
+    """Zero, and to either side a round number not far below the largest absolute value."""
+    most = 0.75 * float(np.nanmax(np.abs(values), initial=1e-6))
+    power = 10.0 ** np.floor(np.log10(most))
+    step = power * max(factor for factor in (1, 2, 3, 4, 5, 6, 8) if factor == 1 or factor * power <= most)
+    return [-step, 0.0, step]
 
 
 def _wrapped(text: str, wide: int) -> str:

@@ -69,7 +69,11 @@ def pareto_figure(
             error_y=intervals(middle[rows, 1], low[rows, 1], high[rows, 1], colour, 1.2),
             mode="lines+markers" if path else "markers",
             line={"color": colour, "width": 2},
-            marker={"size": 7 if path else 11, "color": colour, "line": {"color": PAPER, "width": 1}},
+            marker={
+                "size": 7 if len(path) > 1 else 11,
+                "color": colour,
+                "line": {"color": PAPER, "width": 1},
+            },
             text=[points[row].name for row in rows],
             hovertemplate="%{text}<br>zero-shot kept %{x:.1f} %, " + recall + " %{y:.1f}<extra></extra>",
             name=series,

@@ -162,5 +162,5 @@ def _played(figure: go.Figure, names: list[str], title: str, subtitle: str, heig
     return finish(
         figure, title, subtitle, height=height, margin={"t": 116, "b": 160, "l": 40},
         sliders=[slider], updatemenus=[button | {"y": top - 0.02, "yanchor": "top"}],
-        legend={"y": top - 0.14, "yanchor": "top", "itemsizing": "constant"}, hovermode="closest",
+        legend={"y": top - 0.155, "yanchor": "top", "itemsizing": "constant"}, hovermode="closest",
     )  # fmt: skip

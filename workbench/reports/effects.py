@@ -197,11 +197,12 @@ def effect_page(
     cell = f"padding:4px {2 if many else 5}px 4px {2 if many else 4}px;text-align:left;vertical-align:top"
     cell += f";border:0;border-bottom:1px solid {LINE}"
     head = f"{cell};font-weight:600;border-bottom:1px solid {RULE};vertical-align:bottom"
+    whole = ";white-space:nowrap" if len(heads) < 10 else ""  # more columns fit only if intervals may break
     rows = ["".join(f'<th style="{head}">{text}</th>' for text in heads)]
     for cells in lines:
         row = ""
         for number, (text, verdict) in enumerate(cells):
-            wide = ";white-space:nowrap" if number else ";min-width:7em;max-width:17em"
+            wide = whole if number else ";min-width:7em;max-width:17em"
             row += f'<td style="{cell};background:{TINTS.get(verdict, "none")}{wide}">{text}</td>'
         rows.append(row)
     tint = '<span style="padding:0 4px;background:'

@@ -76,7 +76,7 @@ def comparison_text(table: DataFrame, sizes: Mapping[str, str], note: str) -> st
 def comparison_html(table: DataFrame, sizes: Mapping[str, str], note: str) -> str:
     """The table as HTML with inline styles, with one block per split and shares in per cent."""
     (unit, *heads), blocks = _cells(table)
-    cell = "padding:3px 10px 3px 0;text-align:left;white-space:nowrap;border:0"
+    cell = "padding:3px 6px 3px 0;text-align:left;white-space:nowrap;border:0"
     head = f"{cell};font-weight:600;border-bottom:1px solid {RULE};vertical-align:bottom"
     top = f'<th style="{head};font-weight:400;color:{FAINT}">{unit}</th>'
     names = (escape(text).replace("_", "_<wbr>") for text in heads)
