@@ -20,7 +20,6 @@ from workbench.reports.html import write_report
 
 CONCEPTS = "knowledge_clip_concepts_demo"
 WORDS = "student.initial_weights.text.transformer.embeddings.word_embeddings"
-VIT = "benchmarks/student_vit.json"
 KNOWLEDGE, ALL = "knowledge_clip_demo", "all_three_demo"
 # What takes each system out of all_three_demo.
 WITHOUT: dict[str, dict[str, object]] = {
@@ -110,10 +109,6 @@ ABLATIONS: dict[str, dict[str, tuple[str, dict[str, object]]]] = {
             "condensed_demo",
             {"cross_modal.control": "shuffled_regions"},
         ),
-    },
-    "positions": {
-        "learned": ("clip_kd_scratch_demo", {"student.model": VIT}),
-        "rotary": ("clip_kd_scratch_demo", {"student.model": VIT, "student.rotary_positions": True}),
     },
     "all_three": {
         "alone": ("task_only_demo", {}),

@@ -29,8 +29,7 @@ ORDER = "order.json"  # the file in a sweep's folder that lists its runs, the ba
 SHIPPED = (
     *("ablation_knowledge_clip.json", "ablation_clip_kd.json", "dclip.json"),
     *("ablation_all_three.json", "ablation_concepts.json", "ablation_knowledge_weights.json"),
-    *("ablation_masking.json", "ablation_unseen_names.json"),
-    *("ablation_capacity_gap.json", "ablation_positions.json"),
+    *("ablation_masking.json", "ablation_unseen_names.json", "ablation_capacity_gap.json"),
 )
 
 # Translucent, for light and dark pages. The marks convey the same without colour.
