@@ -19,7 +19,7 @@ demo: $(INSTALLED) ## a small real distillation, end to end; prints a table and 
 test: $(INSTALLED) ## tests of a quarter of an hour: units, two processes, notebooks, and Chromium where there is one
 	$(PYTEST) -m "not slow"
 
-test-all: $(INSTALLED) ## these, and those that take more than half a minute each: what continuous integration runs
+test-all: $(INSTALLED) ## these, and the slow ones: what continuous integration runs
 	$(PYTEST)
 
 lab: $(INSTALLED) ## JupyterLab on the notebooks, in this environment

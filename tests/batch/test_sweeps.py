@@ -203,6 +203,7 @@ def test_another_sweep_s_folder_is_refused(notebook, tmp_path):
         run_sweep(changed, tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_sweep_goes_on_where_it_was(number, notebook, tmp_path):
     starts = tmp_path / "starts"
@@ -248,6 +249,7 @@ def on_ray(path: Path, out: Path, *options: str) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.slow
 def test_on_ray_finished_runs_are_not_repeated_and_failures_are_told(notebook, tmp_path):
     starts, out = tmp_path / "starts", tmp_path / "out"
     body = note(starts) + "if overrides['training.lr'] == 0.5:\n    raise ValueError('the reason')" + TRAINED
@@ -262,6 +264,7 @@ def test_on_ray_finished_runs_are_not_repeated_and_failures_are_told(notebook, t
     assert len(starts.read_text().splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_on_ray_an_interrupt_lets_notebooks_save(notebook, tmp_path):
     starts, saved, out = tmp_path / "starts", tmp_path / "saved", tmp_path / "out"
     body = f"""

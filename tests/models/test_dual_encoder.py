@@ -186,6 +186,7 @@ def test_shipped_weights_leave_out_what_a_package_carries(tmp_path):
         torch.testing.assert_close(again.clip.state_dict()[name], value, rtol=1e-3, atol=1e-3, msg=name)
 
 
+@pytest.mark.slow
 def test_the_tokenizer_is_the_one_the_script_makes(tmp_path):
     from tools.make_tokenizer import make_tokenizer
     from workbench.data.scenes.dataset import scenes

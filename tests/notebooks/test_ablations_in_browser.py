@@ -18,6 +18,7 @@ KEPT = """() => [...document.querySelectorAll('.js-plotly-plot')].flatMap(plot =
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_the_ablations_answer(tmp_path: Path) -> None:
     shutil.copy(NOTEBOOKS / NAME, tmp_path)
     with jupyter_lab(tmp_path) as lab, lab.open(NAME, width=1400) as page:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.browser import Page, jupyter_lab
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240  # seconds; a machine with nothing else to do needs a tenth

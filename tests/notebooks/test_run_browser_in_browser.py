@@ -11,7 +11,7 @@ from tests.browser import Page, jupyter_lab
 from tests.fake_runs import write_run, write_status
 from workbench.recipe import Recipe
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240  # seconds; a machine with nothing else to do needs a tenth
