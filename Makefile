@@ -16,7 +16,7 @@ help: ## list the targets
 demo: $(INSTALLED) ## a small real distillation, end to end; prints a table and the path of an HTML report
 	$(BIN)/workbench demo --out $(DEMO_OUT)
 
-test: $(INSTALLED) ## tests of a quarter of an hour: units, two processes, notebooks, and Chromium where there is one
+test: $(INSTALLED) ## the tests and the notebooks, but not the slow tests; Chromium where there is one
 	$(PYTEST) -m "not slow"
 
 test-all: $(INSTALLED) ## these, and the slow ones: what continuous integration runs
