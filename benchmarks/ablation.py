@@ -11,8 +11,9 @@ on_top.md, what each system adds to the others. Hours on two CPU cores; stop and
 import argparse
 import itertools
 import json
+from pathlib import Path
 
-from trained import arguments, shared
+from trained import arguments, shared, trained
 
 import workbench
 from workbench.files import atomic_write, write_json
@@ -20,6 +21,10 @@ from workbench.reports.html import write_report
 
 CONCEPTS = "knowledge_clip_concepts_demo"
 WORDS = "student.initial_weights.text.transformer.embeddings.word_embeddings"
+# Students with a small vision transformer, from nothing, and trained further from the first one's weights.
+VIT = ("clip_kd_scratch_demo", {"student.model": str(Path(__file__).with_name("student_vit.json"))})
+STARTED = "the first one's"
+ROTARY = {"student.rotary_positions": True}
 KNOWLEDGE, ALL = "knowledge_clip_demo", "all_three_demo"
 # What takes each system out of all_three_demo.
 WITHOUT: dict[str, dict[str, object]] = {
@@ -110,6 +115,12 @@ ABLATIONS: dict[str, dict[str, tuple[str, dict[str, object]]]] = {
             {"cross_modal.control": "shuffled_regions"},
         ),
     },
+    "positions": {
+        "learned positions": VIT,
+        "rotary positions": (VIT[0], {**VIT[1], **ROTARY}),
+        "learned positions, trained further": (VIT[0], {"student.model": STARTED}),
+        "rotary positions, trained further": (VIT[0], {"student.model": STARTED, **ROTARY}),
+    },
     "all_three": {
         "alone": ("task_only_demo", {}),
         "CLIP-KD": ("clip_kd_demo", {}),
@@ -164,10 +175,16 @@ def main() -> None:
 
     overrides = dict(setting.split("=", 1) for setting in chosen.settings)
     wanted = []
+    start = chosen.runs / "trained_vit"
+    if chosen.ablation == "positions" and not start.is_dir():
+        first = {**VIT[1], **overrides, "seed": 0, "evaluation.suites": USUAL}
+        trained(workbench.Recipe.load(VIT[0], first), chosen.runs).export(start)
     # Seed by seed, so that a stop on the way leaves whole rows.
     for seed in chosen.seeds:
         for row, (name, settings) in ABLATIONS[chosen.ablation].items():
             more = {"seed": seed, "evaluation.suites": SUITES[chosen.ablation]}
+            if settings.get("student.model") == STARTED:
+                more["student.model"] = str(start)
             wanted.append((row, workbench.Recipe.load(name, {**settings, **overrides, **more})))
     named = shared(wanted, chosen)
     order = list(named)

@@ -51,6 +51,7 @@ RESULTS = (
     Result("ablation_concepts", ("ablation.py concepts",), "hours", trains=True),
     Result("ablation_unseen_names", ("ablation.py unseen_names",), "hours", trains=True),
     Result("ablation_capacity_gap", ("ablation.py capacity_gap",), "an hour", trains=True),
+    Result("ablation_positions", ("ablation.py positions",), "half an hour", trains=True),
     Result("ablation_all_three", ("ablation.py all_three",), "hours", trains=True),
     Result("on_top", ("ablation.py all_three",), "nothing after ablation_all_three", trains=True),
     Result("coverage", ("coverage.py",), "five minutes"),

@@ -15,7 +15,7 @@ def run(settings, teacher_folder, tmp_path_factory):
     changes = {
         "student.model": str(teacher_folder),
         "training.keep": "all",
-        "evaluation.splits": ["val"],
+        "evaluation.splits": ["val_concepts"],
         "evaluation.suites": ["retrieval", "zero_shot"],
     }
     folder = tmp_path_factory.mktemp("epochs")
@@ -37,17 +37,17 @@ def test_every_kept_epoch_is_evaluated_once(run, monkeypatch, capsys):
     assert measured == [0, 3] and run.epochs == {1: 3, 2: 6, 3: 9}
     results = run.evaluate_epochs()
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("evaluated")] == [
-        f"evaluated epoch {epoch} of 3 on val: 500 pictures, 2,500 captions" for epoch in (0, 1, 2, 3)
+        f"evaluated epoch {epoch} of 3 on val_concepts: 200 pictures, 1,000 captions" for epoch in (0, 1, 2, 3)
     ]
     assert list(results) == [0, 1, 2, 3] and results[3] == run.evaluate()
-    assert results[0]["val"]["text_to_image_r1"] != results[3]["val"]["text_to_image_r1"]
-    (damaged,) = run.path.glob("evaluation/epochs/*/epoch-0002-*/val.json")
+    assert results[0]["val_concepts"]["text_to_image_r1"] != results[3]["val_concepts"]["text_to_image_r1"]
+    (damaged,) = run.path.glob("evaluation/epochs/*/epoch-0002-*/val_concepts.json")
     damaged.write_text(damaged.read_text().replace("text_to_image_r1", "text_to_image_r2"))
     monkeypatch.setattr(suites, "measure", lambda *a, **o: measured.append(o["step"]) or measure(*a, **o))
     assert run.evaluate_epochs() == results and measured == [0, 3, 6]
-    assert "val.json" in capsys.readouterr().err
-    assert list(run.evaluate_epochs("zero_shot")[1]["val"]) == [
-        name for name in results[1]["val"] if name.startswith("zero_shot")
+    assert "val_concepts.json" in capsys.readouterr().err
+    assert list(run.evaluate_epochs("zero_shot")[1]["val_concepts"]) == [
+        name for name in results[1]["val_concepts"] if name.startswith("zero_shot")
     ]
     assert measured == [0, 3, 6, 0, 3, 6, 9]  # of other settings, beside the first
 
@@ -57,7 +57,7 @@ def test_the_command_prints_a_column_an_epoch(run):
     assert printed.exit_code == 0, printed.output
     table = [line.split() for line in printed.output.splitlines() if not line.startswith("evaluated")]
     assert table[0] == ["start", "epoch", "1", "epoch", "2", "epoch", "3"]
-    assert all(row[0] == "val" and len(row) == 6 for row in table[1:] if row)
+    assert all(row[0] == "val_concepts" and len(row) == 6 for row in table[1:] if row)
     last = CliRunner().invoke(app, ["evaluate", str(run.path), "--epochs", "last"])
     assert isinstance(last.exception, SettingError) and "Use all" in str(last.exception)
 

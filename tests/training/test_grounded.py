@@ -175,14 +175,23 @@ def test_a_named_teacher_may_be_asked_before_other_regions(recipe, parts, tmp_pa
     inputs, _, _ = parts
     run = workbench.train(recipe(cross_modal__epochs=1), tmp_path / "teacher")
     pairs, model = inputs.pairs, load_dual_encoder(str(run.recipe.student.model))
-    answers = {}
-    for control in ("none", "shuffled_regions", "text_only"):
+    trained = run.recipe, run.cross_modal_teacher()
+
+    def answers(control: str) -> np.ndarray:
         named = {"cross_modal.run": str(run.path), "cross_modal.control": control}
-        trained = run.recipe, run.cross_modal_teacher()
-        built = build_targets(student(recipe, **named), pairs, model, tmp_path, trained, say=None)
-        answers[control] = built.cross_modal
-    assert not np.allclose(answers["none"], answers["shuffled_regions"], atol=1e-2)
-    assert answers["none"].any() and not answers["text_only"].any()
+        return build_targets(student(recipe, **named), pairs, model, tmp_path, trained, say=None).cross_modal
+
+    assert answers("none").any()
+    assert not np.allclose(answers("none"), answers("shuffled_regions"), atol=1e-2)
+    with pytest.raises(SettingError, match=r"cross_modal\.control.*text_conditioned.*shuffled_regions"):
+        answers("text_only")
+
+
+@pytest.mark.parametrize("interaction", ["text_conditioned", "condensed"])
+def test_a_teacher_that_pools_regions_alone_cannot_do_without_them(interaction: str) -> None:
+    settings = {"cross_modal.interaction": interaction, "cross_modal.weigh_regions": False}
+    with pytest.raises(SettingError, match=rf"cross_modal\.control.*{interaction}"):
+        Recipe.load("dclip_demo", {**settings, "cross_modal.control": "text_only"})
 
 
 def test_settings_of_the_other_teacher_are_refused(recipe) -> None:

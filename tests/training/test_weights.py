@@ -64,7 +64,8 @@ def test_the_run_says_what_was_loaded_and_what_was_cut(run, siglip) -> None:
     cut, validation = report["train"]["captions_cut"], report["validation"]["captions_cut"]["student"]
     assert cut["student"] == cut["teacher"] and cut["student"]["context"] == 8
     captions = workbench.load_pairs("scenes", "train", scenes=20, image_size=32).all_captions
-    lengths = [len(load_dual_encoder(str(siglip)).tokenizer.encode(caption)) + 2 for caption in captions]
+    tokenizer = load_dual_encoder(str(siglip)).tokenizer
+    lengths = [len(tokenizer.encode(caption)) + 2 for caption in captions]
     assert 0 < cut["student"]["cut"] == sum(length > 8 for length in lengths) < len(captions)
     assert 0 < validation["cut"] < validation["captions"] == report["validation"]["captions"]
     assert float(start_model(run).scale.detach()) == pytest.approx(117.33, rel=1e-5)

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from workbench.evaluation.retrieval.normalized import (
@@ -74,6 +73,8 @@ def calibrated_scale(query: Matrix, candidate: Matrix, right: Indices) -> float:
     Arguments as for `retrieval_confidence`. Holds all scores [Q, C] in float64. The search is between 0.01
     and 10,000; if every query is answered correctly, any sufficiently large scale is optimal.
     """
+    from scipy.optimize import minimize_scalar
+
     answers = _checked(query, candidate, right)
     scores = torch.cat([scores for _, scores in _scores(query, candidate)])
     correct = scores.gather(1, answers[:, None])[:, 0]

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import entr
 
 Labels = Int[np.ndarray, " n"]
 ARTICLES = {"a", "an", "the"}  # name nothing
@@ -79,6 +78,8 @@ def gini(sizes: np.ndarray) -> float:
 
 def perplexities(probabilities: Float[np.ndarray, "n top"]) -> Float[np.ndarray, " n"]:
     """The exponential of the entropy of each row, whose entries sum to 1."""
+    from scipy.special import entr
+
     return np.exp(entr(probabilities.astype(np.float64)).sum(1))
 
 

@@ -3,7 +3,6 @@
 from bisect import bisect_left
 from dataclasses import dataclass
 
-from scipy import stats
 
 from workbench.evaluation.significance import TAIL, Components
 
@@ -31,6 +30,8 @@ class Variation:
 
     def detectable(self, seeds: int, pictures: int) -> float:
         """The effect whose 95 % interval excludes zero in 80 % of experiments of this size."""
+        from scipy import stats
+
         interaction = self.rest / (seeds * pictures)
         by_seed, by_picture = self.seeds / seeds + interaction, self.pictures / pictures
         t = stats.t.ppf(TAIL, seeds - 1)

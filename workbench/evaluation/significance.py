@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from torch import Tensor
 
 Numbers = np.ndarray | Tensor | Sequence[int | float]
@@ -58,6 +57,8 @@ class Components:
     @property
     def half_width(self) -> float:
         """Half the width of the mean's 95 % interval."""
+        from scipy import stats
+
         normal = stats.norm.ppf(TAIL)
         rest = normal**2 * max(self.pictures - self.interaction, 0.0)
         if not self.freedom:

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy import stats
 from torch import Tensor
 
 from workbench.evaluation.significance import Interval
@@ -102,6 +101,8 @@ def similarity_distributions(
     one picture, match each other; by default every row is a group. Non-matching pairs are sampled `pairs`
     times. Raises ValueError if there are no such pairs.
     """
+    from scipy import stats
+
     one, other = (torch.nn.functional.normalize(_float64(side), dim=1) for side in (left, right))
     count = len(one)
     group = np.arange(count) if groups is None else np.asarray(groups)

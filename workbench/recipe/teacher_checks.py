@@ -106,6 +106,7 @@ def check_cross_modal(recipe: "Recipe") -> None:
         if value != wanted:
             problem = f"it has no meaning with cross_modal.interaction={settings.interaction}"
             raise SettingError(f"cross_modal.{setting}", value, problem, f"Leave it at {wanted}.")
+    check_text_only(settings)
     if recipe.trains == "student":
         return
     if recipe.teacher is None:
@@ -121,3 +122,10 @@ def check_cross_modal(recipe: "Recipe") -> None:
         if value != getattr(defaults, name):
             problem = f"the cross-modal teacher uses cross_modal.{setting} instead"
             raise SettingError(f"training.{name}", value, problem, f"Set cross_modal.{setting}.")
+
+
+def check_text_only(settings: CrossModal) -> None:
+    """Raise SettingError where the teacher would have neither words nor regions to pool."""
+    if settings.control == "text_only" and settings.interaction in MEANINGLESS:
+        problem = f"a teacher with cross_modal.interaction={settings.interaction} pools regions alone"
+        raise SettingError("cross_modal.control", "text_only", problem, "Use none or shuffled_regions.")

@@ -18,7 +18,7 @@ from workbench.models.tokens import CutCaptions, cut_captions
 from workbench.models.trainable import trainable_parameters
 from workbench.objectives.ensemble import Member
 from workbench.recipe import Recipe
-from workbench.recipe.teacher_checks import check_given
+from workbench.recipe.teacher_checks import check_given, check_text_only
 from workbench.targets.cached import Share
 from workbench.targets.cross_modal import AnyTeacher, cross_modal_inputs, cross_modal_targets, whole_views
 from workbench.targets.decoded_cache import decoded_pairs
@@ -228,6 +228,7 @@ def _cross_modal(
     # A teacher that was trained with its own regions may be asked without them, or with others.
     control = settings.cross_modal.control if recipe.cross_modal.run is None else recipe.cross_modal.control
     cross_modal = settings.cross_modal.model_copy(update={"control": control})
+    check_text_only(cross_modal)
     update = {"regions": settings.regions, "cross_modal": cross_modal}
     inputs = cross_modal_inputs(recipe.model_copy(update=update), pairs, teacher, device=device, **share)
     return cross_modal_targets(inputs, cross_modal_teacher, **share)

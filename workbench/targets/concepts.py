@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.special import softmax
 
 from workbench.errors import SettingError, damaged_file
 from workbench.files import atomic_write, read_arrays
@@ -251,4 +250,6 @@ def _squared_distances(points: np.ndarray, centroids: np.ndarray) -> Float[np.nd
 
 
 def _softmax(distances: np.ndarray, temperature: float) -> np.ndarray:
+    from scipy.special import softmax
+
     return softmax((distances.min(1, keepdims=True) - distances) / temperature, axis=1)
