@@ -79,6 +79,7 @@ def settings(teacher_folder):
             "batch": 8,
             "warmup_steps": 2,
             "validate_every": 100,
+            "validation_pairs": 100,
             "checkpoint_every": 2,
             "threads": 1,
             "device": "cpu",

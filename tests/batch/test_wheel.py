@@ -65,6 +65,7 @@ def test_an_installed_workbench_finds_its_own_notebooks(installed: Path, tmp_pat
     assert "steps" in run(installed, tmp_path, "-m", "workbench", "notebook", "00_quickstart", "--list")
 
 
+@pytest.mark.slow
 def test_an_installed_workbench_runs_a_notebook(installed: Path, tmp_path: Path) -> None:
     arguments = ("notebook", "07_ablations", "--out", str(tmp_path / "out"))
     run(installed, tmp_path, "-m", "workbench", *arguments)

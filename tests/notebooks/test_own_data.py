@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from workbench.batch import notebook_inputs
 from workbench.batch.notebook_runner import NOTEBOOKS, parameters_of, run_notebook
+from workbench.errors import SettingError
 from workbench.recipe import Recipe
 
 SIZES = {"train": 40, "val": 10, "test": 10}
@@ -153,22 +155,33 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_run_is_refused_in_the_first_cell(name: str, folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_run_is_refused_in_the_first_cells(
+    name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notebook_inputs, "follow_theme", lambda: None)
     settings, message = REFUSED[name]
     single = write_pictures(tmp_path / "single", 1)
     places = {"FOLDER": str(folder), "SINGLE": str(single)}
     chosen = {key: places.get(value, value) for key, value in settings.items()}
-    manifest = run_notebook(name, chosen, tmp_path / "out")
-    assert manifest["state"] == "failed" and message in manifest["error"]["message"]
-    assert manifest["error"]["kind"] == "SettingError" and manifest["error"]["cell"] <= 4
+    parameters, *first = code_cells(name)[:5]
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(parameters, namespace)
+    namespace.update(chosen)
+    with pytest.raises(SettingError, match=message):
+        for cell in first:
+            exec(cell, namespace)
+
+
+def code_cells(name: str) -> list[str]:
+    """The sources of a notebook's code cells."""
+    notebook = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
+    return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
 @pytest.mark.parametrize("name", SECOND)
 def test_parameters_are_checked_before_anything_happens(name: str) -> None:
     """Between the parameters and the check stand imports alone."""
-    notebook = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
-    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    statements = [line for cell in cells[1:] for line in ast.parse(cell).body]
+    statements = [line for cell in code_cells(name)[1:] for line in ast.parse(cell).body]
     first = next(line for line in statements if not isinstance(line, ast.Import | ast.ImportFrom))
     assert ast.unparse(first) == "check_parameters()"
 

@@ -12,7 +12,7 @@ from workbench.recipe import Recipe
 SCRIPT = str(Path(__file__).with_name("ring_of_rank.py"))
 
 
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_values_and_gradients_are_those_of_the_whole_batch(processes: int) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
     done = subprocess.run(

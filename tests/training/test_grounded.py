@@ -48,6 +48,7 @@ def recipe(tower):
                 "epochs": 2, "batch": 8, "lr": 1e-3, "heads": 4,
             },
             "targets": {"batch": 32},
+            "training": {"validation_pairs": 100},
         }  # fmt: skip
         return Recipe.from_settings(
             settings, {name.replace("__", "."): value for name, value in changes.items()}
@@ -72,7 +73,7 @@ def test_it_learns_and_records_what_it_can_tell(recipe, tmp_path, matching) -> N
     recorded = run.validations.iloc[-1]
     for name in ("swapped_relation", "swapped_attribute", "replaced_word", "pointing_accuracy"):
         assert 0 <= recorded[name] <= 1
-    assert recorded["recall_of_z_shuffled"] < 0.02  # of 500 pictures
+    assert recorded["recall_of_z_shuffled"] < 0.05  # of 100 pictures
     assert recorded["recall_of_z_emptied"] == 0
 
 
@@ -141,6 +142,7 @@ def test_a_share_of_the_batch_brings_false_captions(recipe, parts, monkeypatch) 
     assert widths[0.0] == 0 and 0 < widths[0.5] < widths[1.0] <= SCENES
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_it_alone_and_on_two_processes(recipe, tower, tmp_path) -> None:
     alone = workbench.train(student(recipe), tmp_path / "one" / "student")
     assert alone.status["state"] == "finished" and np.isfinite(alone.metrics["cross_modal"]).all()
@@ -153,6 +155,7 @@ def test_a_student_learns_from_it_alone_and_on_two_processes(recipe, tower, tmp_
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_student_has_hard_negatives_whether_its_text_tower_learns_or_not(recipe, tmp_path) -> None:
     """Embeddings that were computed once are those that the tower computes in a step."""
     changes = {"objectives.cross_modal": 0, "training.hard_negatives": 1.0, "training.lr": 1e-6}

@@ -12,6 +12,7 @@ import workbench
 from workbench.training.launch import node_command
 
 
+@pytest.mark.slow
 def test_two_nodes_train_as_one_machine(recipe, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("localhost", 0))

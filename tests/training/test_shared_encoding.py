@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 import workbench
@@ -13,6 +14,7 @@ from workbench.recipe import Recipe
 from workbench.training.batch_inputs import open_pairs
 
 
+@pytest.mark.slow
 def test_three_processes_find_what_one_does(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "3"]
     subprocess.run([*command, "-m", "tests.training.encoding_of_rank", str(tmp_path)], check=True)

@@ -44,6 +44,7 @@ def recipe(tower):
             "regions": {"proposer": "ground_truth", "limit": 4},
             "cross_modal": {"epochs": 2, "batch": 8, "lr": 1e-3},
             "targets": {"batch": 32},
+            "training": {"validation_pairs": 50},
         }
         return Recipe.from_settings(
             settings, {name.replace("__", "."): value for name, value in changes.items()}
@@ -215,6 +216,7 @@ def test_a_student_learns_and_its_text_tower_stays(recipe, tower, tmp_path) -> N
     assert teacher_run(another, tmp_path / "another").path == teacher.path
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(recipe, tmp_path) -> None:
     """One of them trains the teacher while the other waits."""
     alone = workbench.train(student(recipe), tmp_path / "one" / "student")

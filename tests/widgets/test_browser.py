@@ -46,6 +46,7 @@ def kinds(page: Page) -> list[list[set[str]]]:
     return [[set(output.get("data", {})) for output in outputs] for outputs in page.outputs()]
 
 
+@pytest.mark.slow
 def test_monitor_moves_and_stays(lab: Lab, tmp_path: Path) -> None:
     runs = ("other_process", "this_kernel", "by_itself")
     name = write_notebook(
@@ -126,6 +127,7 @@ while not __import__("os").path.exists({str(run / "status.json")!r}): pass""",
         (run / "stop").touch()
 
 
+@pytest.mark.slow
 def test_a_page_loaded_again_while_a_run_trains_shows_it(lab: Lab, tmp_path: Path) -> None:
     run = tmp_path / "run"
     name = write_notebook(

@@ -46,6 +46,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
         yield opened
 
 
+@pytest.mark.slow
 def test_widgets_keep_their_height_and_leave_figures(page: Page, tmp_path: Path) -> None:
     tab = page.tab
     assert page.errors() == []
