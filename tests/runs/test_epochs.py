@@ -37,7 +37,8 @@ def test_every_kept_epoch_is_evaluated_once(run, monkeypatch, capsys):
     assert measured == [0, 3] and run.epochs == {1: 3, 2: 6, 3: 9}
     results = run.evaluate_epochs()
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("evaluated")] == [
-        f"evaluated epoch {epoch} of 3 on val_concepts: 200 pictures, 1,000 captions" for epoch in (0, 1, 2, 3)
+        f"evaluated epoch {epoch} of 3 on val_concepts: 200 pictures, 1,000 captions"
+        for epoch in (0, 1, 2, 3)
     ]
     assert list(results) == [0, 1, 2, 3] and results[3] == run.evaluate()
     assert results[0]["val_concepts"]["text_to_image_r1"] != results[3]["val_concepts"]["text_to_image_r1"]

@@ -25,7 +25,9 @@ def test_a_student_and_its_teacher() -> None:
 
 def test_a_grounded_teacher_takes_its_own_loss() -> None:
     """As `dclip_grounded` with ViT-B/16 and YOLOv8x, which takes half a minute and two gigabytes."""
-    rows = dict(dry_run(Recipe.load("dclip_grounded_demo", {"regions.proposer": "patches", "data.scenes": 128})))
+    rows = dict(
+        dry_run(Recipe.load("dclip_grounded_demo", {"regions.proposer": "patches", "data.scenes": 128}))
+    )
     assert rows["attention of words to regions"].startswith("[2, 1, ")  # one map, as of one head
     assert rows["reached by no part of its loss"] == "sigmoid_bias"  # only the sigmoid form has it
     assert rows["cross-modal teacher's steps"] == "80 of 64: 40 epochs of 128 pairs"

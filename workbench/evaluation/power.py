@@ -3,7 +3,6 @@
 from bisect import bisect_left
 from dataclasses import dataclass
 
-
 from workbench.evaluation.significance import TAIL, Components
 
 POWER = 0.8  # share of experiments that should detect the effect
