@@ -5,7 +5,9 @@
 
 On the embedded dataset: finds regions, trains cross-modal teachers and students, evaluates them beside the
 start that they share, and writes dclip.json, .md (the table), dclip_epochs.json (every epoch of the longest
-runs) and the runs' .html report. Stop and start it as you like.
+runs) and the runs' .html report. Stop and start it as you like. The row of another detector needs
+`python tools/make_scene_detector.py FOLDER --architecture yolo11n --epochs 4 --out RUNS/yolo11n.safetensors`
+(half an hour on one core) and is left out without it.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from workbench.reports.wise_ft import evaluated_between, evaluated_start
 from workbench.runs.epochs import evaluate_epochs
 
 FINE_TUNING = "fine-tuning"
+OTHER = "another detector, YOLO11n"  # in RUNS/yolo11n.safetensors
 LONG = ("12 epochs", "12 epochs, preservation 0.3")  # rows whose every epoch is evaluated
 ROWS: dict[str, tuple[str, dict[str, object]]] = {
     "no teacher": ("dclip_no_teacher_demo", {}),
@@ -38,6 +41,8 @@ ROWS: dict[str, tuple[str, dict[str, object]]] = {
     "pooling temperature 0.1": ("dclip_sharp_pooling_demo", {}),
     "rotary positions": ("dclip_rotary_demo", {}),
     "boxes of the data": ("dclip_true_boxes_demo", {}),
+    "random boxes": ("dclip_demo", {"regions.proposer": "random"}),
+    OTHER: ("dclip_demo", {}),
     "condensed patches": ("dclip_condensed_demo", {}),
     "image to text favoured": ("dclip_image_to_text_demo", {}),
     "preservation 0.3": ("dclip_demo", {"objectives.preservation": 0.3}),
@@ -66,9 +71,12 @@ def main() -> None:
     )
     chosen = arguments(parser).parse_args()
 
+    detector = chosen.runs / "yolo11n.safetensors"
+    rows = {row: made for row, made in ROWS.items() if row != OTHER or detector.is_file()}
+    weights = {OTHER: {"regions.weights": str(detector)}}
     wanted = [
-        (row, workbench.Recipe.load(name, {**settings, "seed": seed}))
-        for row, (name, settings) in ROWS.items()
+        (row, workbench.Recipe.load(name, {**settings, **weights.get(row, {}), "seed": seed}))
+        for row, (name, settings) in rows.items()
         for seed in chosen.seeds
     ]
     runs = shared(wanted, chosen)
@@ -76,9 +84,8 @@ def main() -> None:
     tuned = runs.get(FINE_TUNING, [])[:1]
     between = [evaluated_between(run, alpha, chosen.runs) for run in tuned for alpha in ALPHAS]
     everything = [evaluated_start(trained_runs[0], chosen.runs), *trained_runs, *between]
-    rows = [row for row, group in runs.items() for _ in group]
     mixed = [f"WiSE-FT, {alpha:g} of {FINE_TUNING}" for _ in tuned for alpha in ALPHAS]
-    names = ["start", *rows, *mixed]
+    names = ["start", *(row for row, group in runs.items() for _ in group), *mixed]
     comparison = workbench.compare(everything, names=names)
     chosen.out.mkdir(parents=True, exist_ok=True)
     written = json.loads(comparison.to_json())

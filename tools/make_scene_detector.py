@@ -1,12 +1,13 @@
 """Trains the shipped scene detector: where things are in scenes of the embedded dataset, whatever they are.
 
-    python tools/make_scene_detector.py FOLDER
+    python tools/make_scene_detector.py FOLDER [--architecture yolov8n] [--epochs 18] [--out FILE]
 
-YOLOv8n from random weights with ultralytics' trainer, one class, in a new FOLDER; then measures it on
-held-out scenes and artwork and writes it with the numbers to workbench/assets. About an hour on one core.
+The architecture from random weights with ultralytics' trainer, one class, in a new FOLDER; then measures it
+on held-out scenes and artwork and writes it with the numbers to FILE, by default the shipped one in
+workbench/assets. About an hour on one core.
 """
 
-import sys
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ MEASURED = {
 }
 
 
-def train(folder: Path, epochs: int = EPOCHS, scale: float = 1.0) -> Path:
+def train(folder: Path, epochs: int = EPOCHS, scale: float = 1.0, architecture: str = ARCHITECTURE) -> Path:
     """Train in the new `folder` on `scale` times as many scenes; gives the file of the best weights."""
     folder.mkdir(parents=True)
     data = _write_data(folder / "data", scale)
@@ -46,7 +47,7 @@ def train(folder: Path, epochs: int = EPOCHS, scale: float = 1.0) -> Path:
     with ultralytics_adapter.process_settings_kept():
         trainer = DetectionTrainer(
             overrides={
-                "model": f"{ARCHITECTURE}.yaml", "pretrained": False, "data": str(data), "imgsz": IMAGE_SIZE,
+                "model": f"{architecture}.yaml", "pretrained": False, "data": str(data), "imgsz": IMAGE_SIZE,
                 "epochs": epochs, "batch": 16, "nbs": 16, "optimizer": "AdamW", "lr0": 0.002, "lrf": 0.01,
                 "momentum": 0.9, "cos_lr": True, "warmup_epochs": 0.5, "warmup_bias_lr": 0.0,
                 "mosaic": 0.5, "close_mosaic": max(1, epochs // 4), "scale": 0.3, "amp": False,
@@ -118,12 +119,12 @@ def measure(weights: str, split: str, count: int, image_size: int) -> dict[str, 
     }
 
 
-def package(weights: Path, target: Path) -> dict[str, Any]:
+def package(weights: Path, target: Path, architecture: str = ARCHITECTURE) -> dict[str, Any]:
     """Write the trained weights to `target`, then measure that file and write the numbers into it."""
     model, _ = ultralytics_adapter.load(weights)
-    save_detector(target, model, ARCHITECTURE, IMAGE_SIZE, {})
+    save_detector(target, model, architecture, IMAGE_SIZE, {})
     measured = {name: measure(str(target), *which) for name, which in MEASURED.items()}
-    save_detector(target, model, ARCHITECTURE, IMAGE_SIZE, measured)
+    save_detector(target, model, architecture, IMAGE_SIZE, measured)
     return measured
 
 
@@ -158,7 +159,15 @@ def _say(trainer: Any) -> None:
 
 
 if __name__ == "__main__":
-    asset = ASSETS / "scene_detector.safetensors"
-    for name, numbers in package(train(Path(sys.argv[1])), asset).items():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--architecture", default=ARCHITECTURE)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--out", type=Path, default=ASSETS / "scene_detector.safetensors")
+    chosen = parser.parse_args()
+    best = train(chosen.folder, chosen.epochs, architecture=chosen.architecture)
+    for name, numbers in package(best, chosen.out, chosen.architecture).items():
         print(f"{name}: {numbers}")
-    print(f"{asset}: {asset.stat().st_size / 1e6:.1f} MB")
+    print(f"{chosen.out}: {chosen.out.stat().st_size / 1e6:.1f} MB")

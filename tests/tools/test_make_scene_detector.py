@@ -80,7 +80,7 @@ def test_average_precision_is_close_to_ultralytics() -> None:
 def test_the_script_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr(script, "MEASURED", {"test, 64 px": ("test", 10, 64)})
     threads = torch.get_num_threads()
-    weights = script.train(tmp_path / "run", epochs=1, scale=0.004)
+    weights = script.train(tmp_path / "run", epochs=1, scale=0.004, architecture="yolo11n")
     assert torch.get_num_threads() == threads and "epoch 1 of 1" in capsys.readouterr().out
     # The boxes that it learns from are those of the scenes.
     pairs = scenes("train", 24, 64, 11)
@@ -97,9 +97,9 @@ def test_the_script_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert len(list((tmp_path / "run" / "data" / "images" / "train").glob("*.png"))) == 40
 
     target = tmp_path / "detector.safetensors"
-    measured = script.package(weights, target)
+    measured = script.package(weights, target, "yolo11n")
     assert set(measured["test, 64 px"]) == {"mAP50", "recall", "precision", "without_box"}
     assert target.stat().st_size <= 8e6
     with safe_open(target, framework="pt") as file:
         facts = json.loads(file.metadata()["detector"])
-    assert facts == {"architecture": "yolov8n", "names": ["thing"], "image_size": 128, "measured": measured}
+    assert facts == {"architecture": "yolo11n", "names": ["thing"], "image_size": 128, "measured": measured}

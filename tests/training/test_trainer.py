@@ -77,11 +77,9 @@ def test_heads_are_saved_with_the_student_and_dropped_at_export(straight, tmp_pa
 
     exported = straight.export(tmp_path / "student")
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{exported}")
-    assert model.state_dict().keys() == straight.model().clip.state_dict().keys()
-    assert all(
-        torch.equal(value, straight.model().clip.state_dict()[name])
-        for name, value in model.state_dict().items()
-    )
+    student = straight.model().clip.state_dict()
+    assert model.state_dict().keys() == student.keys()
+    assert all(torch.equal(value, student[name]) for name, value in model.state_dict().items())
 
 
 def test_the_model_of_an_epoch(straight, recipe, tmp_path):

@@ -30,6 +30,7 @@ SHIPPED = (
     *("ablation_knowledge_clip.json", "ablation_clip_kd.json", "dclip.json"),
     *("ablation_all_three.json", "ablation_concepts.json", "ablation_knowledge_weights.json"),
     *("ablation_masking.json", "ablation_unseen_names.json", "ablation_capacity_gap.json"),
+    "ablation_positions.json",
 )
 
 # Translucent, for light and dark pages. The marks convey the same without colour.
