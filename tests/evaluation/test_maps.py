@@ -6,6 +6,7 @@ from workbench.errors import SettingError
 from workbench.evaluation import maps
 
 
+@pytest.mark.slow
 def test_a_map_is_made_once_and_kept(monkeypatch) -> None:
     rng = np.random.default_rng(0)
     points = np.concatenate([rng.normal(size=(30, 5)) + 9 * side for side in (np.eye(5)[0], np.eye(5)[1])])

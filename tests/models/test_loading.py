@@ -122,6 +122,7 @@ def test_tokens_are_cleaned_as_the_configuration_says(tmp_path: Path) -> None:
     assert not torch.equal(theirs, plain)
 
 
+@pytest.mark.slow
 def test_every_configuration_of_open_clip_has_its_tokens(tmp_path: Path, monkeypatch) -> None:
     """Tokenizers of the hub are stand-ins under their names; what the configurations do with them is real."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))

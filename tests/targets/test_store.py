@@ -187,6 +187,7 @@ def test_killed_at_random_times(tmp_path, whole):
     assert contents(tmp_path / "store") == contents(whole)
 
 
+@pytest.mark.slow
 def test_several_processes_at_once(tmp_path, whole):
     processes = [in_process("fill", tmp_path / "store", rank, 3, 0.01) for rank in range(3)]
     shares = [json.loads(process.communicate()[0]) for process in processes]

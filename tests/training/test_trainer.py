@@ -313,6 +313,7 @@ def test_batch_statistics_of_each_process_are_told(recipe):
     assert not notes(recipe(), 2)
 
 
+@pytest.mark.slow
 def test_a_job_outlives_its_handle_and_can_be_stopped_and_resumed(straight, recipe, tmp_path):
     job = workbench.launch(recipe(), run_dir=tmp_path)
     while job.run.status.get("step", 0) < 1 and job.running:

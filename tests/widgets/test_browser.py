@@ -97,6 +97,7 @@ def test_monitor_moves_and_stays(lab: Lab, tmp_path: Path) -> None:
         assert page.errors() == []
 
 
+@pytest.mark.slow
 def test_interrupt_stops_watching_and_not_the_run(lab: Lab, tmp_path: Path) -> None:
     run = tmp_path / "run"
     name = write_notebook(
