@@ -1,7 +1,7 @@
 """Run by test_ring in several processes: losses whose embeddings pass by, against the whole batch's."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -14,6 +14,7 @@ from workbench.objectives import (
     interactive_contrastive_loss,
     relational_distillation,
 )
+from workbench.objectives.ensemble import Member
 from workbench.training.gather import share_sizes
 from workbench.training.learner import BatchTargets, Outputs, batch_loss
 
@@ -61,12 +62,12 @@ def check_losses(ring: tuple[int, ...], mine: slice) -> None:
         whole, expected = gradients(loss, embeddings(width))
         for chunk in (None, 2):
             own = [side[mine] for side in embeddings(width)]
-            value, found = gradients(loss, own, ring=ring, chunk=chunk)
+            value, received = gradients(loss, own, ring=ring, chunk=chunk)
             dist.all_reduce(value)
             torch.testing.assert_close(
                 value, whole, rtol=1e-10, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}"
             )
-            for number, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+            for number, (ours, theirs) in enumerate(zip(received, expected, strict=True)):
                 assert (ours is None) == (theirs is None), (name, number)
                 if ours is not None and ours.ndim == 0:
                     dist.all_reduce(ours)  # a process has its own share of what the scales get
@@ -81,14 +82,21 @@ def check_losses(ring: tuple[int, ...], mine: slice) -> None:
                 )
 
 
-def check_mixture(ring: tuple[int, ...], mine: slice) -> None:
+def check_mixture(
+    ring: tuple[int, ...],
+    mine: slice,
+    teachers: int | Sequence[Member] = 5,
+    teacher_scale: float | tuple[float, ...] = 20.0,
+) -> None:
     """Everything that a recipe may weigh in a ring, as training calls it, against the gathered batch."""
     weights = {"task": 1.0, "crd": 0.7, "icl": 0.5, "afd": 0.8, "fd": 2.0, "mfd": 0.6, "cosine": 0.3}
-    weights |= {"embedding": 1.1, "concepts": 0.9, "cross_modal": 0.4, "preservation": 0.2}
-    found = []
+    weights |= {"embedding": 1.1, "concepts": 0.9}
+    if isinstance(teachers, int):
+        weights |= {"cross_modal": 0.4, "preservation": 0.2}  # which several teachers do not have
+    results = []
     for ringed in (False, True):
         torch.manual_seed(0)
-        mixture = DistillationLoss(weights, 5, 5, target_dim=4, concepts=6, ring=ringed).double()
+        mixture = DistillationLoss(weights, 5, teachers, target_dim=4, concepts=6, ring=ringed).double()
         sides = [side[mine].requires_grad_() for side in embeddings()]
         generator = torch.Generator().manual_seed(1)
         text_target, labels, masked = (
@@ -98,7 +106,7 @@ def check_mixture(ring: tuple[int, ...], mine: slice) -> None:
         scale = torch.tensor(14.0, dtype=torch.float64, requires_grad=True)
         outputs = Outputs(*sides[:2], *mixture.project(*sides[:2]), masked, None, scale)
         theirs = [side.detach() for side in sides[2:]]
-        targets = BatchTargets(*theirs, 20.0, text_target, labels.softmax(1), theirs[0] + 1)
+        targets = BatchTargets(*theirs, teacher_scale, text_target, labels.softmax(1), theirs[0] + 1)
         loss, shown = batch_loss(
             mixture, outputs, targets, share_sizes(len(outputs.image), outputs.image.device)
         )
@@ -106,8 +114,8 @@ def check_mixture(ring: tuple[int, ...], mine: slice) -> None:
         learned = [scale.grad, *(parameter.grad for parameter in mixture.parameters())]
         for gradient in learned:
             dist.all_reduce(gradient)
-        found.append([*shown.values(), sides[0].grad, sides[1].grad, masked.grad, *learned])
-    for number, (ours, expected) in enumerate(zip(found[1], found[0], strict=True)):
+        results.append([*shown.values(), sides[0].grad, sides[1].grad, masked.grad, *learned])
+    for number, (ours, expected) in enumerate(zip(results[1], results[0], strict=True)):
         torch.testing.assert_close(
             ours, expected, rtol=1e-8, atol=1e-10, msg=lambda text, number=number: f"{number}: {text}"
         )
@@ -138,6 +146,7 @@ def main() -> None:
     mine = slice(sum(ring[:rank]), sum(ring[: rank + 1]))
     check_losses(ring, mine)
     check_mixture(ring, mine)
+    check_mixture(ring, mine, [Member(3), Member(2, weight=3.0)], (20.0, 9.0))
     check_sizes_and_mistakes(ring, mine)
     dist.destroy_process_group()
 
