@@ -143,14 +143,14 @@ def test_intervals_are_counted(comparison):
         for key in comparison.table.index
         for name in list(comparison.groups)[1:]
     ]
-    told = [verdict for verdict in verdicts if verdict]
-    assert excluding_zero(comparison.table) == (len(told), len(told) - told.count("within noise"))
-    assert 0 < excluding_zero(comparison.table)[1] < len(told) < len(verdicts)
+    decided = [verdict for verdict in verdicts if verdict]
+    assert excluding_zero(comparison.table) == (len(decided), len(decided) - decided.count("within noise"))
+    assert 0 < excluding_zero(comparison.table)[1] < len(decided) < len(verdicts)
 
 
 def test_keys_that_nothing_has_are_told_with_those_there_are(comparison):
-    there, absent = ("test", "text_to_image_r1"), ("val", "text_to_image_r1")
-    assert known_keys([comparison.table], [absent, there]) == [there]
+    present, absent = ("test", "text_to_image_r1"), ("val", "text_to_image_r1")
+    assert known_keys([comparison.table], [absent, present]) == [present]
     with pytest.raises(SettingError, match=r"val text_to_image_r1.*There are on test text_to_image_r1"):
         known_keys([comparison.table], [absent])
 

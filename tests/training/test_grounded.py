@@ -222,6 +222,6 @@ def test_the_shipped_teacher_points_tells_relations_and_needs_its_regions() -> N
     assert result is not None and result.accuracy > 0.9 > 2 * result.chance
     recalls = leak_probe(teacher, inputs, pairs.first_caption[:-1])
     assert recalls["whole"] > 0.4 and recalls["shuffled"] < 0.05 and recalls["emptied"] == 0
-    told = choices(teacher, inputs, FalseTargets(run.recipe, pairs, frozen, say=None))
-    assert told["swapped_relation"].accuracy > 0.85
+    accuracies = choices(teacher, inputs, FalseTargets(run.recipe, pairs, frozen, say=None))
+    assert accuracies["swapped_relation"].accuracy > 0.85
     assert run.validations["recall_of_z_shuffled"].max() < 0.01  # the curve in notebook 04

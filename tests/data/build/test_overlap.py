@@ -69,13 +69,13 @@ def test_the_first_pictures_are_taken_and_the_test_pictures_counted(
     aside = lines(out / "val.jsonl")
     assert len(aside) == 1 and {row["split"] for row in aside} == {"val"}
     for name, test in (("coco", {"COCO 3", "COCO 7"}), ("flickr", {"flickr 3"})):
-        there = [
+        pictures = [
             row
             for row in lines(out / "train.jsonl")
             if row["caption"][0].split(" turn")[0].rstrip(" |")
             in {item.replace("COCO", "coco") for item in test}
         ]
-        assert record["overlap"][name]["train.jsonl"]["test"] == len(there)
+        assert record["overlap"][name]["train.jsonl"]["test"] == len(pictures)
     assert record["missing pictures"] == 0
     assert build_overlapping(out, counts={"coco": 6, "flickr": 4}, **layout) == record
     with pytest.raises(SettingError, match="other settings"):

@@ -87,11 +87,11 @@ def test_another_process_draws_the_same(splits, tmp_path):
     printed = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    there = Path(printed.stdout.strip())
-    here = folder_of(scenes("test", 30))
-    assert there != here
+    theirs = Path(printed.stdout.strip())
+    ours = folder_of(scenes("test", 30))
+    assert theirs != ours
     assert all(
-        (there / name).read_bytes() == (here / name).read_bytes() for name in ("images.npy", "scenes.jsonl")
+        (theirs / name).read_bytes() == (ours / name).read_bytes() for name in ("images.npy", "scenes.jsonl")
     )
 
 
