@@ -6,8 +6,8 @@
 On the embedded dataset: finds regions, trains cross-modal teachers and students, evaluates them beside the
 start that they share, and writes dclip.json, .md (the table), dclip_epochs.json (every epoch of the longest
 runs) and the runs' .html report. Stop and start it as you like. The row of another detector needs
-`python tools/make_scene_detector.py FOLDER --architecture yolo11n --epochs 4 --out RUNS/yolo11n.safetensors`
-(half an hour on one core) and is left out without it.
+`python tools/make_scene_detector.py FOLDER --architecture yolo11n --epochs 2 --out RUNS/yolo11n.safetensors`
+(a quarter of an hour on one core) and is left out without it.
 """
 
 import argparse
