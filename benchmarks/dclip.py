@@ -83,7 +83,9 @@ def main() -> None:
     trained_runs = [run for group in runs.values() for run in group]
     tuned = runs.get(FINE_TUNING, [])[:1]
     between = [evaluated_between(run, alpha, chosen.runs) for run in tuned for alpha in ALPHAS]
-    everything = [evaluated_start(trained_runs[0], chosen.runs), *trained_runs, *between]
+    # A run that another script made first has that script's evaluation, perhaps of fewer splits.
+    start = next((run for run in trained_runs if run.recipe.evaluation.splits is None), trained_runs[0])
+    everything = [evaluated_start(start, chosen.runs), *trained_runs, *between]
     mixed = [f"WiSE-FT, {alpha:g} of {FINE_TUNING}" for _ in tuned for alpha in ALPHAS]
     names = ["start", *(row for row, group in runs.items() for _ in group), *mixed]
     comparison = workbench.compare(everything, names=names)
