@@ -24,6 +24,7 @@ numpy.savez(out, image=image.detach(), text=text.detach())
 """
 
 
+@pytest.mark.slow
 def test_plain_torch_gives_the_same_embeddings(tmp_path):
     torch.manual_seed(0)
     model = load_dual_encoder("demo_student").eval()

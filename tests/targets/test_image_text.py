@@ -82,6 +82,7 @@ def test_without_a_teacher_there_are_no_targets():
         compute_targets(Recipe.load("task_only_demo"))
 
 
+@pytest.mark.slow
 def test_killed_while_filling_it_goes_on_to_the_same_bytes(recipe, tmp_path):
     recipe(data__scenes=120, targets__batch=4).save(tmp_path / "recipe.yaml")
     command = [sys.executable, "-m", "workbench", "embed", str(tmp_path / "recipe.yaml")]

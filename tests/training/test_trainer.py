@@ -407,6 +407,7 @@ def test_a_damaged_record_is_named(straight, tmp_path):
         run.metrics  # noqa: B018
 
 
+@pytest.mark.slow
 def test_a_launch_that_fails_before_its_first_step_is_told(recipe, tmp_path):
     with pytest.raises(RuntimeError, match="no such file or folder"):
         workbench.launch(recipe(data__source="/nowhere"), run_dir=tmp_path).wait()
