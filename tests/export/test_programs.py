@@ -5,6 +5,7 @@ import sys
 import sysconfig
 
 import numpy as np
+import pytest
 import torch
 
 import workbench
