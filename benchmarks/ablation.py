@@ -13,7 +13,7 @@ import itertools
 import json
 from pathlib import Path
 
-from trained import arguments, shared, trained
+from trained import arguments, place_of, shared, trained
 
 import workbench
 from workbench.files import atomic_write, write_json
@@ -175,16 +175,16 @@ def main() -> None:
 
     overrides = dict(setting.split("=", 1) for setting in chosen.settings)
     wanted = []
-    start = chosen.runs / "trained_vit"
-    if chosen.ablation == "positions" and not start.is_dir():
+    started: dict[str, object] = {}
+    if chosen.ablation == "positions":
         first = {**VIT[1], **overrides, "seed": 0, "evaluation.suites": USUAL}
-        trained(workbench.Recipe.load(VIT[0], first), chosen.runs).export(start)
+        started["student.model"] = str(_exported(workbench.Recipe.load(VIT[0], first), chosen))
     # Seed by seed, so that a stop on the way leaves whole rows.
     for seed in chosen.seeds:
         for row, (name, settings) in ABLATIONS[chosen.ablation].items():
             more = {"seed": seed, "evaluation.suites": SUITES[chosen.ablation]}
             if settings.get("student.model") == STARTED:
-                more["student.model"] = str(start)
+                more |= started
             wanted.append((row, workbench.Recipe.load(name, {**settings, **overrides, **more})))
     named = shared(wanted, chosen)
     order = list(named)
@@ -201,6 +201,15 @@ def main() -> None:
             stream.write(on_top(named))
     print(comparison)
     print(write_report(runs, chosen.runs / f"ablation_{chosen.ablation}.html"))
+
+
+def _exported(recipe: workbench.Recipe, chosen: argparse.Namespace) -> Path:
+    """The folder of a recipe's student, trained and exported once. With `--finished` it may be missing."""
+    place = place_of(recipe, chosen.runs)
+    folder = place.with_name(f"{place.name}-exported")
+    if not folder.is_dir() and not chosen.finished:
+        trained(recipe, chosen.runs).export(folder)
+    return folder
 
 
 def on_top(named: dict[str, list[workbench.Run]]) -> str:

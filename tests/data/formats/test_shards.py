@@ -200,12 +200,12 @@ def test_every_truncation_keeps_what_is_readable(tmp_path: Path) -> None:
         end = members[-1].offset_data + members[-1].size
     for number, length in enumerate(range(600, end, 331)):
         (tmp_path / "cut.tar").write_bytes(data[:length])
-        whole = {member.name for member in members if member.offset_data + member.size <= length}
-        cut = {member.name for member in members if member.offset_data <= length} - whole
+        complete = {member.name for member in members if member.offset_data + member.size <= length}
+        cut = {member.name for member in members if member.offset_data <= length} - complete
         whole = [
             key
             for key in range(4)
-            if {f"{key:09d}.jpg", f"{key:09d}.json"} <= whole and f"{key:09d}.txt" not in cut
+            if {f"{key:09d}.jpg", f"{key:09d}.json"} <= complete and f"{key:09d}.txt" not in cut
         ]
         if not whole:
             with pytest.raises(SettingError):
