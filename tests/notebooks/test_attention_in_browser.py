@@ -180,6 +180,6 @@ def test_saved_it_is_a_figure(page: Page, tmp_path: Path) -> None:
     page.reopen()
     page.wake()
     tab.wait_for_selector(".js-plotly-plot .main-svg")
-    subtitle = tab.evaluate("document.querySelector('.js-plotly-plot').layout.title.subtitle.text")
-    assert "gloves" in subtitle
+    saved_figure = "document.querySelector('.js-plotly-plot').layout.title.subtitle.text"
+    assert "gloves" in tab.evaluate(saved_figure)
     page.screenshot(tmp_path / "reopened.png")
