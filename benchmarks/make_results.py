@@ -39,6 +39,7 @@ RESULTS = (
     Result("distillation_gain", ("distillation_gain.py",), "half an hour", trains=True),
     Result("ablation_clip_kd", ("ablation.py clip_kd",), "an hour", trains=True),
     Result("dclip", ("dclip.py",), "three hours", trains=True),
+    Result("overfitting", ("dclip.py overfitting",), "three quarters of an hour", trains=True),
     Result("pointing", ("pointing.py",), "a quarter of an hour", trains=True),
     Result("grounded", ("grounded.py",), "half an hour"),
     Result("grounded_students", ("grounded_students.py",), "two hours", trains=True),
