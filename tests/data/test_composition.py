@@ -78,11 +78,11 @@ def test_winoground_names_its_pictures_without_ending(tmp_path: Path) -> None:
 
 def test_order_leaves_out_shufflings_that_are_the_caption(tmp_path: Path) -> None:
     write_pictures(tmp_path / "val2014", ["a.png"])
-    options = [["a dog", "dog a", "a dog"], ["a cat", "a cat", "a cat"], ["one two", "two one", "two  one"]]
+    options = [["a dog", "dog a", "a dog"], ["a cat", "a cat", "a cat"], ["one two", "two one", "one  two "]]
     cases = [{"image": "val2014/a.png", "caption_options": captions} for captions in options]
     (tmp_path / "coco_order.json").write_text(json.dumps(cases))
     choices = opened(tmp_path / "coco_order.json", max_failed=0.5)
-    assert choices.captions == [("a dog", "dog a"), ("one two", "two one", "two one")]
+    assert choices.captions == [("a dog", "dog a"), ("one two", "two one")]
     assert choices.pairs.rejected == {"no caption": 1}
 
 
@@ -127,6 +127,44 @@ def test_damaged_questions_are_counted_up_to_the_limit(tmp_path: Path) -> None:
         file.unlink()
     with pytest.raises(SettingError, match="At least one question must be usable"):
         opened(folder, max_failed=0.99)
+
+
+def test_a_damaged_file_is_not_left_out_of_its_set(tmp_path: Path) -> None:
+    folder = write_sugar_crepe(tmp_path / "sugar", tmp_path / "images", {"add_obj": 4, "swap_att": 4})
+    text = (folder / "swap_att.json").read_text()
+    (folder / "swap_att.json").write_text(text[:-20])
+    with pytest.raises(SettingError, match=r"swap_att.json cannot be read.*Replace or remove that file"):
+        find_layouts(folder)
+    (folder / "swap_att.json").write_text(text)
+    (folder / "._swap_att.json").write_bytes(b"\x00\x05\x16")  # as macOS leaves it
+    assert len(opened(folder).captions) == 8
+    first, *others = json.loads(text).values()
+    del first["caption"]
+    (folder / "swap_att.json").write_text(json.dumps([first, *others]))
+    assert opened(folder, max_failed=0.2).categories == ["add_obj"] * 4 + ["swap_att"] * 3
+
+
+def test_a_second_true_caption_is_not_ignored(tmp_path: Path) -> None:
+    folder = write_sugar_crepe(tmp_path / "sugar", tmp_path / "images", {"add_obj": 4})
+    records = json.loads((folder / "add_obj.json").read_text()).values()
+    (folder / "add_obj.json").write_text(json.dumps([{**record, "caption2": "x"} for record in records]))
+    with pytest.raises(SettingError, match=r"4 of 4 questions.*SugarCrepe\+\+"):
+        opened(folder)
+
+
+def test_pictures_are_found_where_the_first_ones_are_missing(tmp_path: Path) -> None:
+    folder = write_sugar_crepe(tmp_path / "sugar", tmp_path / "images", {"add_obj": 60})
+    items = json.loads((folder / "add_obj.json").read_text())
+    for item in list(items.values())[:25]:
+        item["filename"] = "missing.png"
+    (folder / "add_obj.json").write_text(json.dumps(items))
+    assert len(opened(folder, max_failed=0.5).captions) == 35
+
+
+def test_lines_of_json_end_with_line_feeds_alone(tmp_path: Path) -> None:
+    file = write_winoground(tmp_path, 2) / "data" / "examples.jsonl"
+    file.write_text(file.read_text().replace("plants 0", "plants\u2028 0"), encoding="utf-8")
+    assert opened(file).captions[0][0] == "some plants 0 surrounding a lightbulb"
 
 
 def test_other_pictures_or_other_captions_are_other_data(tmp_path: Path) -> None:

@@ -50,3 +50,16 @@ def test_the_variation_is_found_again():
     for name in ("seeds", "pictures", "rest"):
         mean = np.mean([getattr(estimate, name) for estimate in estimates])
         assert mean == pytest.approx(getattr(VARIATION, name), rel=0.25), name
+
+
+def test_sides_of_unequal_seeds_count_as_their_harmonic_mean():
+    random = np.random.default_rng(2)
+    estimates = []
+    for _ in range(300):
+        sides = [
+            VARIATION.seeds**0.5 * random.normal(size=(seeds, 1)) + 0.001 * random.normal(size=(seeds, 200))
+            for seeds in (2, 12)
+        ]
+        components = crossed_interval(*sides, paired=False).components
+        estimates.append(Variation.of(components, 2 / (1 / 2 + 1 / 12), 200).seeds)
+    assert np.mean(estimates) == pytest.approx(2 * VARIATION.seeds, rel=0.2)

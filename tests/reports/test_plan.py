@@ -6,7 +6,10 @@ import pytest
 
 from tests.fake_runs import write_run
 from workbench.errors import SettingError
+from workbench.recipe import Recipe
+from workbench.reports.compare import START
 from workbench.reports.plan import plan
+from workbench.runs.folder import write_recipe
 
 
 @pytest.fixture
@@ -35,7 +38,24 @@ def test_one_seed_or_one_recipe_tells_nothing(runs):
         plan([runs[0], runs[3]], 1.0)
 
 
-@pytest.mark.parametrize(("effect", "metric"), [(0.0, "text_to_image_r1"), (1.0, "text_to_image_r3")])
-def test_what_cannot_be_planned_is_named(runs, effect, metric):
-    with pytest.raises(SettingError, match=r"--detect|--metric"):
-        plan(runs, effect, metric=metric)
+@pytest.mark.parametrize(
+    ("effect", "metric", "split", "message"),
+    [
+        (0.0, "text_to_image_r1", None, "--detect = 0.0"),
+        (150.0, "text_to_image_r1", None, "--detect = 150.0.*below 100"),
+        (float("inf"), "text_to_image_median_rank", None, "--detect = inf"),
+        (1.0, "text_to_image_r3", None, "--metric = 'test text_to_image_r3'"),
+        (1.0, "text_to_image_median_rank", None, "--metric.*no results of single queries"),
+        (1.0, "text_to_image_r1", "val", "--split = 'val'.*One of: test"),
+    ],
+)
+def test_what_cannot_be_planned_is_named(runs, effect, metric, split, message):
+    with pytest.raises(SettingError, match=message):
+        plan(runs, effect, metric=metric, split=split)
+
+
+def test_a_start_and_unequal_seeds_are_no_fewer_seeds(runs):
+    write_recipe(runs[0], Recipe.load("task_only_demo").model_copy(update={"name": START}))
+    said = plan([runs[0], *runs[3:]], 60.0)
+    assert "these runs (3 seeds, 60 pictures) detect" in said and "nan" not in said
+    assert "these runs (2 and 3 seeds, 60 pictures) detect" in plan(runs[1:], 60.0)

@@ -47,6 +47,8 @@ class Item(NamedTuple):
 
 
 def _sugar_crepe(record: Mapping[str, Any]) -> Item:
+    if "caption2" in record:
+        raise BadSample("two true captions (SugarCrepe++)")
     return Item((record["filename"],), (record["caption"], record["negative_caption"]))
 
 
@@ -66,7 +68,7 @@ def _visual_genome(record: Mapping[str, Any], group: str) -> Item:
 
 
 def _order(record: Mapping[str, Any]) -> Item:
-    true, *shuffled = record["caption_options"]
+    true, *shuffled = (clean_caption(text) for text in record["caption_options"])
     # Shuffling may leave a short caption unchanged, which then is no wrong answer.
     return Item((record["image"],), (true, *(text for text in shuffled if text != true)))
 
@@ -120,19 +122,21 @@ def find_layouts(source: str | os.PathLike[str]) -> dict[Path, str]:
     if path.is_file():
         records = _records(path, os.fspath(source))
         if (layout := _layout(records)) is None:
-            fields = ", ".join(sorted(map(str, records[0]))) if _are_records(records) else "none"
-            problem = f"its records have no known layout (their fields: {fields})"
-            captions = _are_records(records) and {"image", "caption"} <= records[0].keys()
-            raise SettingError(SETTING, os.fspath(source), problem, ORDER_CASES if captions else PUBLISHED)
+            fields = next((sorted(record) for record in records if isinstance(record, dict)), [])
+            problem = f"its records have no known layout (their fields: {', '.join(fields) or 'none'})"
+            remedy = ORDER_CASES if {"image", "caption"} <= set(fields) else PUBLISHED
+            raise SettingError(SETTING, os.fspath(source), problem, remedy)
         return {path: layout}
     for folder in (path, path / "data"):
-        layouts = {}
-        for file in sorted(file for ending in ("*.json", "*.jsonl") for file in folder.glob(ending)):
+        layouts, damaged = {}, []
+        for file in sorted(file for end in ("json", "jsonl") for file in folder.glob(f"[!.]*.{end}")):
             try:
                 layouts[file] = _layout(_records(file, os.fspath(source)))
-            except SettingError:
-                continue  # an unrelated file
+            except SettingError as error:
+                damaged.append(error.problem)
         if known := {file: layout for file, layout in layouts.items() if layout is not None}:
+            if damaged:  # perhaps a category of the set
+                raise SettingError(SETTING, os.fspath(source), damaged[0], "Replace or remove that file.")
             return known
     raise SettingError(SETTING, os.fspath(source), "it holds no published file", PUBLISHED)
 
@@ -160,7 +164,8 @@ def open_choices(
                 questions.append((file.stem, _checked(read, record)))
             except BadSample as error:
                 lost.note(error.reason, f"{file.name} {number}")
-    folder = image_folder or _image_folder(files[0].parent, [item for _, item in questions[:20]])
+    sample = [item for _, item in questions[:: len(questions) // 20 + 1]]
+    folder = image_folder or _image_folder(files[0].parent, sample)
     captions_of: dict[tuple[str, Box | None], list[str]] = {}
     row_of: dict[tuple[str, Box | None], int] = {}
     usable: list[tuple[str, Item, list[int]]] = []
@@ -241,7 +246,7 @@ def _records(path: Path, source: str) -> list[Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
         content = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         problem = f"{path.name} cannot be read ({type(error).__name__}: {error})"
@@ -251,14 +256,10 @@ def _records(path: Path, source: str) -> list[Any]:
     )
 
 
-def _are_records(records: Sequence[Any]) -> bool:
-    return bool(records) and isinstance(records[0], dict)
-
-
 def _layout(records: Sequence[Any]) -> str | None:
-    if not _are_records(records):
-        return None
-    return next((name for fields, (name, _) in _LAYOUTS.items() if set(fields) <= records[0].keys()), None)
+    found = [record.keys() for record in records if isinstance(record, dict)]
+    layouts = _LAYOUTS.items()
+    return next((name for known, (name, _) in layouts if any(set(known) <= own for own in found)), None)
 
 
 def _checked(read: Callable[[Mapping[str, Any]], Item], record: Any) -> Item:
@@ -266,6 +267,8 @@ def _checked(read: Callable[[Mapping[str, Any]], Item], record: Any) -> Item:
     try:
         item = read(record)
         pictures = tuple(name + "" for name in item.pictures)  # strings, or a TypeError
+    except BadSample:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadSample("damaged record") from error
     captions = tuple(clean_caption(caption) for caption in item.captions)

@@ -45,6 +45,7 @@ Reason = Literal[
     "not a regular file",
     "another type of file",
     "truncated shard",
+    "two true captions (SugarCrepe++)",
 ]
 REASONS: tuple[str, ...] = get_args(Reason)
 _JOINERS = "\u200c\u200d"

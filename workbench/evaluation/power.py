@@ -19,15 +19,18 @@ class Variation:
     rest: float
 
     @classmethod
-    def of(cls, components: Components, seeds: int, pictures: int) -> "Variation":
-        """The variances for one seed and one picture, from those of a mean over several."""
+    def of(cls, components: Components, seeds: float, pictures: int) -> "Variation":
+        """The variances for one seed and one picture, from those of a mean over several.
+
+        If the sides of a difference have unequal numbers of seeds, `seeds` is their harmonic mean.
+        """
         return cls(
             seeds * max(components.seeds - components.interaction, 0.0),
             pictures * max(components.pictures - components.interaction, 0.0),
             seeds * pictures * components.interaction,
         )
 
-    def detectable(self, seeds: int, pictures: int) -> float:
+    def detectable(self, seeds: float, pictures: int) -> float:
         """The effect whose 95 % interval excludes zero in 80 % of experiments of this size."""
         from scipy import stats
 

@@ -23,28 +23,41 @@ def plan(
     difference to detect with a power of 80 %, in points for shares, otherwise in the metric's unit. Raises
     SettingError if the variation between seeds cannot be estimated from the runs.
     """
-    if not effect > 0:
-        raise SettingError("--detect", effect, "this is not a difference", "Give a value above 0, e.g. 1.0.")
+    if not 0 < effect < (100.0 if is_share(metric) else float("inf")):
+        limits = "above 0 and below 100" if is_share(metric) else "above 0"
+        raise SettingError(
+            "--detect", effect, "this is not a difference", f"Give a value {limits}, e.g. 1.0."
+        )
     comparison = compare(runs)
     groups = list(comparison.groups.values())
     known = list(comparison.table.index)
     split = split or known[0][0]
+    if split not in (splits := dict.fromkeys(part for part, _ in known)):
+        problem = "the runs do not share it"
+        raise SettingError("--split", split, problem, f"One of: {', '.join(splits)}.")
     if (split, metric) not in known:
         metrics = ", ".join(name for part, name in known if part == split)
         raise SettingError("--metric", f"{split} {metric}", "it was not measured", f"One of: {metrics}.")
+    row = comparison.table.loc[split, metric]
+    if not all(row[name, "queries"] for name in comparison.groups):
+        problem = "the runs have no results of single queries for it"
+        remedy = "Use a metric with intervals in `workbench compare`, such as text_to_image_r1."
+        raise SettingError("--metric", f"{split} {metric}", problem, remedy)
     difference = difference_by_seed(split, metric, groups[1], groups[0]) if len(groups) == 2 else None
     if difference is None:
-        counts = {name: len(members) for name, members in comparison.groups.items()}
+        found = {name: len(members) for name, members in comparison.groups.items()}
         problem = "the variation between seeds cannot be estimated from them"
         remedy = "Give at least two seeds of each of two recipes."
-        raise SettingError("runs", counts, problem, remedy)
+        raise SettingError("runs", found, problem, remedy)
     unit = 100.0 if is_share(metric) else 1.0
-    seeds = min(map(len, groups))
+    counts = [len(group) for group in groups if not group[0].untrained]
+    seeds = len(counts) / sum(1 / count for count in counts)  # as many on either side vary as much
     variation = Variation.of(difference.components, seeds, difference.n)
+    sizes = " and ".join(map(str, dict.fromkeys(counts)))
     lines = [
         f"{metric_label(metric)} on {split}: a difference of {effect:g}, detected in 80 % of experiments by "
         "a 95 % interval",
-        f"these runs ({seeds} seeds, {difference.n:,} pictures) detect "
+        f"these runs ({sizes} seeds, {difference.n:,} pictures) detect "
         f"{unit * variation.detectable(seeds, difference.n):.1f}",
         "",
     ]
