@@ -1,6 +1,8 @@
 """False captions: exchanges only where they make a caption false, by rules, on scenes and on real
 sentences."""
 
+import re
+
 import pyarrow as pa
 import pytest
 
@@ -22,6 +24,8 @@ from workbench.data.pairs import Pairs
         ),
         ("a small owl and a large dog", "a large owl and a small dog", "attributes"),
         ("an old car and a new bus", "a new car and an old bus", "attributes"),
+        ("A CAT LEFT OF A DOG", "A DOG LEFT OF A CAT", "objects"),
+        ("A red cat and an Orange dog", "An orange cat and a Red dog", "attributes"),
     ],
 )
 def test_exchanges(caption: str, expected: str, kind: str) -> None:
@@ -39,6 +43,8 @@ def test_exchanges(caption: str, expected: str, kind: str) -> None:
         "two birds",
         "",
         "on a green background, a cat and a dog",
+        "a cat left of a cat",
+        "to the right of a cat is a cat",
     ],
 )
 def test_what_stays_true_is_not_exchanged(caption: str) -> None:
@@ -51,6 +57,21 @@ def test_a_word_is_replaced_by_one_that_is_not_shown() -> None:
     assert result is not None and result.kind == "word" and "owl" in result.text
     assert result.text in ("an owl and a dog", "a cat and an owl")  # with its article
     assert false_caption("a cat and a dog") is None
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("Red is it", "^(Orange|Yellow|Green|Blue|Purple|Pink|Brown|Black|White|Gr[ea]y) is it"),
+        ("A CAT", "AN OWL"),
+        ("A Shinto gate", "An owl"),
+        ("a cat left of a cat", "owl left of a cat|a cat left of an owl"),
+        ("Left of it", "Right of it"),
+    ],
+)
+def test_a_replaced_word_keeps_its_letter_case(caption: str, expected: str) -> None:
+    result = false_caption(caption, others=["owl"])
+    assert result is not None and result.kind == "word" and re.search(expected, result.text), result
 
 
 def test_known_things_say_what_an_exchange_makes_true() -> None:

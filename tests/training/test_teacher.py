@@ -250,6 +250,8 @@ def test_runs_that_do_not_fit_are_refused(recipe, tmp_path) -> None:
     little = workbench.train(student(recipe, **{"objectives.cross_modal": 0}), tmp_path / "student")
     with pytest.raises(SettingError, match=r"cross_modal\.run.*student"):
         teacher_run(student(recipe, **{"cross_modal.run": str(little.path)}), tmp_path / "x")
+    with pytest.raises(SettingError, match=r"cross_modal\.run = 'nosuch'.*folder of a run"):
+        teacher_run(student(recipe, **{"cross_modal.run": "nosuch"}), tmp_path / "x")
     with pytest.raises(SettingError, match=r"cross_modal\.heads = 3.*width of 16"):
         workbench.train(recipe(cross_modal__heads=3), tmp_path / "heads")
     with pytest.raises(SettingError, match=r"cross_modal\.epoch = 3"):

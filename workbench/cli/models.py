@@ -23,7 +23,7 @@ def export(
         bool, typer.Option("--private", help="With --push: make the repository private.")
     ] = False,
 ) -> None:
-    """Export a run's student, with its model card, as a folder that open_clip loads."""
+    """Export a run's student, with its model card, as a folder in open_clip's format."""
     import workbench
 
     if private and not push:

@@ -257,9 +257,9 @@ def _records(path: Path, source: str) -> list[Any]:
 
 
 def _layout(records: Sequence[Any]) -> str | None:
-    found = [record.keys() for record in records if isinstance(record, dict)]
+    fields = [record.keys() for record in records if isinstance(record, dict)]
     layouts = _LAYOUTS.items()
-    return next((name for known, (name, _) in layouts if any(set(known) <= own for own in found)), None)
+    return next((name for known, (name, _) in layouts if any(set(known) <= own for own in fields)), None)
 
 
 def _checked(read: Callable[[Mapping[str, Any]], Item], record: Any) -> Item:

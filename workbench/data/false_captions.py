@@ -182,7 +182,7 @@ def _exchange_things(caption: str, things: list[_Thing]) -> FalseCaption | None:
         if not (relates or inverted):
             continue
         one, other = caption[first.start : first.end], caption[second.start : second.end]
-        if first.start == 0 and one[0].isupper():
+        if first.start == 0 and one[0].isupper() and not caption.isupper():
             one, other = one[0].lower() + one[1:], other[0].upper() + other[1:]
         text = (
             caption[: first.start] + other + caption[first.end : second.start] + one + caption[second.end :]
@@ -206,7 +206,8 @@ def _exchange_attributes(caption: str, things: list[_Thing]) -> FalseCaption | N
             line = _LINE_OF[one[0].lower()]
             if first is second or other[0].lower() not in line or one[0].lower() == other[0].lower():
                 continue
-            text = _put(_put(caption, other.start(), other.end(), one[0]), one.start(), one.end(), other[0])
+            text = _put(caption, other.start(), other.end(), one[0].lower())
+            text = _put(text, one.start(), one.end(), other[0].lower())
             return FalseCaption(text, "attributes", (first.name, second.name) if line is SIZES else None)
     return None
 
@@ -218,11 +219,13 @@ def _replace_word(
     if others:
         options += [(thing.end - len(thing.name), thing.end, str(rng.choice(others))) for thing in things]
     covered = [(thing.end - len(thing.name), thing.end) for thing in things]
+    neighbours = itertools.pairwise(thing.name.lower() for thing in _phrases(caption))
+    alike = any(one == other for one, other in neighbours)  # a cat left of a cat is right of a cat as well
     for word in re.finditer(_WORD, caption):
         plain = word[0].lower()
         if any(start <= word.start() < end for start, end in covered):
             continue
-        if plain in OPPOSITES:
+        if plain in OPPOSITES and not (alike and plain in PLACES):
             options.append((word.start(), word.end(), OPPOSITES[plain]))
         elif plain in _LINE_OF and plain not in SIZES:
             rest = [other for other in _LINE_OF[plain] if other != plain]
@@ -233,9 +236,25 @@ def _replace_word(
 
 
 def _put(caption: str, start: int, end: int, word: str) -> str:
-    """Replace part of a caption by `word`, and adapt the article before it."""
-    before = re.sub(r"\b(a|an)(\s+)$", lambda match: article(word) + match[2], caption[:start])
+    """Replace part of a caption by `word`, and adapt the article before it. Letter case is kept, except for
+    names within a sentence: "a Shinto gate" becomes "an owl"."""
+    replaced = caption[start:end]
+    if start == 0 or caption.isupper() or replaced.lower() in {*OPPOSITES, *_LINE_OF}:
+        word = _in_case_of(replaced, word)
+
+    def adapted(match: re.Match[str]) -> str:
+        own = article(word)
+        return (own.upper() if caption.isupper() else _in_case_of(match[1], own)) + match[2]
+
+    before = re.sub(r"\b(a|an)(\s+)$", adapted, caption[:start], flags=re.I)
     return before + word + caption[end:]
+
+
+def _in_case_of(model: str, word: str) -> str:
+    """`word` in capitals or with a capital, as `model` is written."""
+    if model.isupper() and len(model) > 1:
+        return word.upper()
+    return word[0].upper() + word[1:] if model[0].isupper() else word
 
 
 def _known(caption: str, names: Sequence[str]) -> list[_Thing]:

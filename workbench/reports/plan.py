@@ -45,10 +45,10 @@ def plan(
         raise SettingError("--metric", f"{split} {metric}", problem, remedy)
     difference = difference_by_seed(split, metric, groups[1], groups[0]) if len(groups) == 2 else None
     if difference is None:
-        found = {name: len(members) for name, members in comparison.groups.items()}
+        counts_by_recipe = {name: len(members) for name, members in comparison.groups.items()}
         problem = "the variation between seeds cannot be estimated from them"
         remedy = "Give at least two seeds of each of two recipes."
-        raise SettingError("runs", found, problem, remedy)
+        raise SettingError("runs", counts_by_recipe, problem, remedy)
     unit = 100.0 if is_share(metric) else 1.0
     counts = [len(group) for group in groups if not group[0].untrained]
     seeds = len(counts) / sum(1 / count for count in counts)  # as many on either side vary as much

@@ -280,7 +280,8 @@ class Run:
         return read_evaluations(self.path / "evaluation")
 
     def export(self, folder: str | Path) -> Path:
-        """Export the student, with its model card, as a folder that open_clip loads as `local-dir:FOLDER`."""
+        """Export the student, with its model card, in open_clip's format. open_clip loads the folder as
+        `local-dir:FOLDER` if it can build the model."""
         from workbench.export.export import TrainingFacts, check_folder, export
 
         folder = check_folder(folder)

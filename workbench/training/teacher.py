@@ -166,12 +166,15 @@ def bare(recipe: Recipe) -> Recipe:
 def open_teacher_run(name: str, setting: str = "cross_modal.run") -> Run:
     """The finished run of a cross-modal teacher: a shipped one (`demo`, `grounded_demo`), or one by folder.
 
-    Raises SettingError, naming `setting`, for a student's run, and for an unfinished one.
+    Raises SettingError, naming `setting`, for a folder without a run, a student's run or an unfinished one.
     """
-    run = Run(SHIPPED_RUNS.get(name) or Path(name).expanduser())
+    remedy = "demo, grounded_demo, a run of e.g. dclip_teacher, or null."
+    folder = SHIPPED_RUNS.get(name) or Path(name).expanduser()
+    if not (folder / "recipe.yaml").is_file():
+        raise SettingError(setting, name, "neither a shipped teacher nor the folder of a run", remedy)
+    run = Run(folder)
     if run.recipe.trains != "cross_modal_teacher":
         problem = "this run trained a student, not a cross-modal teacher"
-        remedy = "demo, grounded_demo, a run of e.g. dclip_teacher, or null."
         raise SettingError(setting, name, problem, remedy)
     if name not in SHIPPED_RUNS and not run.finished:
         state = run.status.get("state")
