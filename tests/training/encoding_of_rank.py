@@ -3,11 +3,14 @@
 torchrun --nproc_per_node 3 -m tests.training.encoding_of_rank FOLDER
 """
 
+import atexit
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 import workbench
 from workbench.data.decode import BadSample
@@ -43,7 +46,13 @@ def splits() -> dict[str, Pairs]:
     return {"damaged": scenes.read_by(damaged), "whole": scenes, "few": scenes.select([3, 1])}
 
 
+def write_group() -> None:
+    """Whether this process ends as a member of the group, which can abort it."""
+    (Path(sys.argv[1]) / f"member-{os.environ['RANK']}").write_text(str(dist.is_initialized()))
+
+
 def main() -> None:
+    atexit.register(write_group)  # the first registered runs last
     recipe = Recipe.load(
         "task_only_demo", {"training.device": "cpu", "evaluation.batch": 8, "training.threads": 1}
     )

@@ -18,6 +18,7 @@ from workbench.training.batch_inputs import open_pairs
 def test_three_processes_find_what_one_does(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "3"]
     subprocess.run([*command, "-m", "tests.training.encoding_of_rank", str(tmp_path)], check=True)
+    assert [(tmp_path / f"member-{rank}").read_text() for rank in range(3)] == ["False"] * 3
     for name, pairs in encoding_of_rank.splits().items():
         alone = encode_pairs(encoding_of_rank.student(), pairs, batch=8)
         together = torch.load(tmp_path / f"{name}.pt", weights_only=True)

@@ -1,4 +1,4 @@
-"""Gathers the rows of a batch that several processes share, with their gradient."""
+"""Gathers the rows of a batch that several processes share, with their gradient. Leaves their group at the end."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -46,3 +46,11 @@ def share_sizes(local: int, device: torch.device) -> list[int]:
 def gathered(side: Any, sizes: Sequence[int]) -> Any:
     """All processes' rows of an embedding or target. Anything but a tensor is the same in every process."""
     return _Gather.apply(side, sizes) if isinstance(side, Tensor) else side
+
+
+def leave_group() -> None:
+    """Leave gloo's process group, if this process is in it: one that exits as a member may abort
+    (pytorch/pytorch#190489). NCCL's is kept, because leaving it waits for the others, which may have failed.
+    """
+    if dist.is_initialized() and dist.get_backend() == "gloo":
+        dist.destroy_process_group()

@@ -1,5 +1,6 @@
 """One process's part in a run: lock, device, log, signals, checkpoints, and the final status."""
 
+import atexit
 import contextlib
 import os
 import platform
@@ -25,6 +26,7 @@ from workbench.runs.logger import RunLogger, before_first_step
 from workbench.runs.run import Run
 from workbench.runs.tracker import Tracker, check_tracker
 from workbench.targets.cached import say_at_once
+from workbench.training.gather import leave_group
 
 MOST_UNSAVED = 3  # consecutive checkpoints that may fail to be written, e.g. on a full disk
 PACKAGES = (
@@ -292,4 +294,5 @@ def accelerate_on(recipe: Recipe) -> Any:
         problem = "every process trains the whole student (DistributedDataParallel)"
         remedy = "torchrun, or `workbench train --processes N`"
         raise SettingError("accelerate", str(accelerator.distributed_type), problem, remedy)
+    atexit.register(leave_group)
     return accelerator
