@@ -1,4 +1,4 @@
-"""Gathers the rows of a batch that several processes share, with their gradient. Leaves their group at the end."""
+"""Gathers the rows of a batch that several processes share, with their gradient; leaves their group."""
 
 from collections.abc import Sequence
 from typing import Any
