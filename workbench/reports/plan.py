@@ -1,5 +1,6 @@
 """Plans experiments: how many seeds and pictures an effect needs, estimated from existing runs."""
 
+import statistics
 from collections.abc import Sequence
 
 from workbench.errors import SettingError
@@ -51,7 +52,7 @@ def plan(
         raise SettingError("runs", counts_by_recipe, problem, remedy)
     unit = 100.0 if is_share(metric) else 1.0
     counts = [len(group) for group in groups if not group[0].untrained]
-    seeds = len(counts) / sum(1 / count for count in counts)  # as many on either side vary as much
+    seeds = statistics.harmonic_mean(counts)  # as many on either side vary as much
     variation = Variation.of(difference.components, seeds, difference.n)
     sizes = " and ".join(map(str, dict.fromkeys(counts)))
     lines = [
